@@ -1,0 +1,117 @@
+"""Interactions and tables: the two columnar shapes that raw data take before training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Shaped
+
+Ids = Shaped[np.ndarray, "n"]  # raw ids: int64 or fixed-width str
+
+
+def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
+    """Returns raw ids as a one-dimensional int64 or str array.
+
+    Raises:
+      ValueError: `values` are not one-dimensional, or neither integers nor strings.
+    """
+    ids = np.asarray(values)
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
+    if ids.dtype.kind in "iu":
+        return ids.astype(np.int64)
+    if ids.dtype.kind == "U":
+        return ids
+    if ids.size == 0:
+        return ids.astype(np.int64)
+    raise ValueError(f"{name} must be integers or strings, got dtype {ids.dtype} (first value {ids[0]!r})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """Implicit feedback in columns, one row per event, in file order.
+
+    Attributes:
+      query_ids: raw id of the query (the user) of each event, int64 or str [n].
+      candidate_ids: raw id of the candidate (the movie) of each event, int64 or str [n].
+      ratings: explicit rating of each event, float32 [n], or None.
+      timestamps: time of each event in Unix seconds, int64 [n], or None.
+    """
+
+    query_ids: Ids
+    candidate_ids: Ids
+    ratings: Float32[np.ndarray, "n"] | None = None
+    timestamps: Int64[np.ndarray, "n"] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "query_ids", as_ids(self.query_ids, "query_ids"))
+        object.__setattr__(self, "candidate_ids", as_ids(self.candidate_ids, "candidate_ids"))
+        if self.ratings is not None:
+            object.__setattr__(self, "ratings", np.asarray(self.ratings, np.float32))
+        if self.timestamps is not None:
+            object.__setattr__(self, "timestamps", np.asarray(self.timestamps, np.int64))
+        for name, column in self.columns().items():
+            if column.shape != self.query_ids.shape:
+                raise ValueError(f"{name} has shape {column.shape}, but query_ids has {self.query_ids.shape}")
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns the columns that are present, by field name."""
+        return {f.name: c for f in dataclasses.fields(self) if (c := getattr(self, f.name)) is not None}
+
+    def take(self, rows: Int64[np.ndarray, "m"] | Bool[np.ndarray, "n"] | slice) -> Interactions:
+        """Returns the events at `rows` (indices, a mask or a slice), in that order."""
+        return Interactions(**{name: column[rows] for name, column in self.columns().items()})
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of all columns, hexadecimal: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for name, column in self.columns().items():
+            digest.update(f"{name}:{column.dtype.str}:{len(column)};".encode())
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+
+def concatenate(first: Interactions, second: Interactions) -> Interactions:
+    """Returns the events of both, `first` before `second`; a column that one of them lacks is dropped."""
+    ours, theirs = first.columns(), second.columns()
+    return Interactions(**{name: np.concatenate([ours[name], theirs[name]]) for name in ours if name in theirs})
+
+
+def drop_duplicates(interactions: Interactions) -> Interactions:
+    """Returns the events without repeats of a (query, candidate) pair: the first in file order stays."""
+    _, query = np.unique(interactions.query_ids, return_inverse=True)
+    candidates, candidate = np.unique(interactions.candidate_ids, return_inverse=True)
+    _, first = np.unique(query.astype(np.int64) * len(candidates) + candidate, return_index=True)
+    return interactions if len(first) == len(interactions) else interactions.take(np.sort(first))
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of entities with unique raw ids, e.g. the movies, in file order.
+
+    Attributes:
+      ids: raw ids, int64 or str [n], each once.
+      columns: attribute columns by name, each [n]. Several values of one row (genres) are one string
+        joined by "|"; a missing string is "".
+    """
+
+    ids: Ids
+    columns: Mapping[str, Shaped[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "ids", as_ids(self.ids, "ids"))
+        unique, counts = np.unique(self.ids, return_counts=True)
+        if len(unique) < len(self.ids):
+            raise ValueError(f"ids must be unique, got {unique[counts > 1][0]!r} {counts.max()} times")
+        for name, column in self.columns.items():
+            if column.shape != self.ids.shape:
+                raise ValueError(f"column {name!r} has shape {column.shape}, but ids has {self.ids.shape}")
+
+    def __len__(self) -> int:
+        return len(self.ids)

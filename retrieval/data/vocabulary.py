@@ -1,0 +1,107 @@
+"""Raw id <-> row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32
+
+from retrieval.data.interactions import Ids, as_ids
+
+UNKNOWN_ROW = 0
+
+
+class Vocabulary:
+    """The rows of an embedding table: row 0 for every unknown id, then one row per known id.
+
+    Known ids are sorted, so that the same set of ids gives the same rows whatever their order.
+
+    >>> vocabulary = Vocabulary(["b", "a", "b"])
+    >>> vocabulary.rows(["a", "b", "never seen"])
+    array([1, 2, 0], dtype=int32)
+    >>> vocabulary.num_rows
+    3
+    """
+
+    def __init__(self, ids: Sequence | np.ndarray):
+        """Builds the vocabulary of `ids` (int64 or str [n], repeats allowed): those of the training part."""
+        self.ids: Ids = np.unique(as_ids(ids, "ids"))
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows, the unknown one included."""
+        return len(self.ids) + 1
+
+    def rows(self, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
+        """Returns the row of each raw id, 0 where it is unknown; O(n log size) time.
+
+        Raises:
+          ValueError: `ids` are strings and the vocabulary holds integers, or the reverse.
+        """
+        return (find(self.ids, ids) + 1).astype(np.int32)
+
+    def ids_of(self, rows: Sequence[int] | np.ndarray) -> Ids:
+        """Returns the raw id of each known row.
+
+        Raises:
+          ValueError: a row is the unknown row or outside the vocabulary.
+        """
+        rows = np.asarray(rows)
+        if rows.size and not (1 <= rows.min() and rows.max() < self.num_rows):
+            raise ValueError(f"rows must be in [1, {self.num_rows}), got {rows.min()} to {rows.max()}")
+        return self.ids[rows - 1]
+
+    def parse(self, text: str) -> int | str:
+        """Returns `text`, as typed in a shell, as a raw id of this vocabulary's type.
+
+        Raises:
+          ValueError: the vocabulary holds integers and `text` is not one.
+        """
+        if self.ids.dtype.kind == "U":
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"ids of this vocabulary are integers, got {text!r}") from None
+
+    def to_json(self) -> str:
+        """Returns the vocabulary as JSON text."""
+        return json.dumps({"type": "str" if self.ids.dtype.kind == "U" else "int", "ids": self.ids.tolist()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Vocabulary:
+        """Reads what `to_json` wrote.
+
+        Raises:
+          ValueError: the text is not a vocabulary, its ids are not of the type it names, or not sorted and unique.
+        """
+        try:
+            content = json.loads(text)
+            dtype = {"str": np.str_, "int": np.int64}[content["type"]]
+            listed = content["ids"]
+            if not all(type(value).__name__ == content["type"] for value in listed):
+                raise ValueError(f"an id is not of type {content['type']}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a vocabulary: {error!r} in {text[:60]!r}") from None
+        ids = np.asarray(listed, dtype)
+        vocabulary = cls(ids)
+        if not np.array_equal(vocabulary.ids, ids):
+            raise ValueError("not a vocabulary: its ids are not sorted and unique")
+        return vocabulary
+
+
+def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
+    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there.
+
+    Raises:
+      ValueError: one side holds strings, the other integers.
+    """
+    ids = as_ids(ids, "ids")
+    if not len(known) or not len(ids):
+        return np.full(len(ids), -1, np.int32)
+    if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
+        raise ValueError(f"ids are {ids.dtype} (first {ids[0]!r}), but the known ids are {known.dtype}")
+    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int32)
+    return np.where(known[position] == ids, position, np.int32(-1))

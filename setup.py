@@ -1,0 +1,34 @@
+"""Packaging of `retrieval`. Tool settings live in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6"]
+
+setup(
+    name="retrieval",
+    version="0.1.0",
+    description="Two-tower retrieval in JAX: train, evaluate on the full corpus, export, index and serve.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["retrieval", "retrieval.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "flatbuffers>=24.3",  # jax.export serialises with it but does not install it
+        "flax>=0.12",
+        "hnswlib>=0.8",
+        "jax>=0.8",
+        "jaxtyping>=0.3",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.4",
+        "orbax-checkpoint>=0.11,<1",
+        "pyarrow>=16",
+        "rich>=13",
+    ],
+    extras_require={
+        "test": TEST,
+        "tensorflow": ["tensorflow-cpu>=2.18; platform_machine == 'x86_64'", "tensorflow>=2.18; platform_machine != 'x86_64'"],
+    },
+)
