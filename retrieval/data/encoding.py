@@ -1,0 +1,109 @@
+"""Raw interactions -> integer rows, with vocabularies from the training part alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from retrieval.data.interactions import Ids, Interactions, Table
+from retrieval.data.vocabulary import Vocabulary, find
+from retrieval.lists import Lists
+
+
+class Examples(NamedTuple):
+    """Training examples in columns.
+
+    Attributes:
+      query_rows: row of each query in its vocabulary [n].
+      candidate_rows: row of each positive candidate in its vocabulary [n].
+      weights: weight of each example in the loss [n].
+    """
+
+    query_rows: Int32[np.ndarray, "n"]
+    candidate_rows: Int32[np.ndarray, "n"]
+    weights: Float32[np.ndarray, "n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What an evaluation asks: for each query that has them, the relevant candidates and the seen ones.
+
+    Attributes:
+      query_ids: raw ids of the distinct queries [Q].
+      query_rows: their rows, 0 where the query is unknown [Q].
+      relevant: positions in the corpus of each query's relevant candidates.
+      seen: positions in the corpus of the candidates that each query has in the training part.
+    """
+
+    query_ids: Ids
+    query_rows: Int32[np.ndarray, "Q"]
+    relevant: Lists
+    seen: Lists
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """The integer view of the data: who has a row, and where each candidate stands in the corpus.
+
+    A *row* indexes a vocabulary (0 is unknown); a *position* indexes the corpus, the table of all candidates
+    that can be retrieved, known in training or not.
+
+    Attributes:
+      queries: vocabulary of the query ids in the training part.
+      candidates: vocabulary of the candidate ids in the training part.
+      corpus: all candidates.
+      corpus_rows: row of each candidate of the corpus, int32 [N].
+    """
+
+    queries: Vocabulary
+    candidates: Vocabulary
+    corpus: Table
+    corpus_rows: Int32[np.ndarray, "N"]
+
+    @classmethod
+    def fit(cls, train: Interactions, corpus: Table) -> Encoding:
+        """Builds the vocabularies from the training part."""
+        queries, candidates = Vocabulary(train.query_ids), Vocabulary(train.candidate_ids)
+        return cls(queries, candidates, corpus, candidates.rows(corpus.ids))
+
+    def examples(self, interactions: Interactions) -> Examples:
+        """Returns the interactions as examples of weight 1."""
+        return Examples(
+            self.queries.rows(interactions.query_ids),
+            self.candidates.rows(interactions.candidate_ids),
+            np.ones(len(interactions), np.float32),
+        )
+
+    def counts(self, examples: Examples) -> Float32[np.ndarray, "num_rows"]:
+        """Returns how often each candidate row occurs in the examples."""
+        return np.bincount(examples.candidate_rows, minlength=self.candidates.num_rows).astype(np.float32)
+
+    def positions(self, candidate_ids: Ids) -> Int32[np.ndarray, "n"]:
+        """Returns the position of each candidate id in the corpus.
+
+        Raises:
+          ValueError: an id is not in the corpus.
+        """
+        order = np.argsort(self.corpus.ids, kind="stable")
+        found = find(self.corpus.ids[order], candidate_ids)
+        if len(found) and found.min() < 0:
+            raise ValueError(f"candidate id {candidate_ids[np.argmin(found)]!r} is not in the corpus")
+        return order[found].astype(np.int32)
+
+    def targets(self, held_out: Interactions, seen: Interactions | None) -> Targets:
+        """Returns what an evaluation on `held_out` asks, one query per distinct query id in it."""
+        query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
+        relevant = Lists.from_pairs(owners, self.positions(held_out.candidate_ids), len(query_ids))
+        return Targets(query_ids, self.queries.rows(query_ids), relevant, self.lists_of(query_ids, seen))
+
+    def lists_of(self, query_ids: Ids, interactions: Interactions | None) -> Lists:
+        """Returns the positions of the candidates that each of the sorted, unique `query_ids` interacted with."""
+        if interactions is None:
+            return Lists.empty(len(query_ids))
+        owners = find(query_ids, interactions.query_ids)
+        ours = owners >= 0
+        positions = self.positions(interactions.candidate_ids[ours])
+        return Lists.from_pairs(owners[ours], positions, len(query_ids))

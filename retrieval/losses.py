@@ -1,0 +1,148 @@
+"""The sampled softmax of two-tower retrieval and its corrections, as pure functions of logits.
+
+Row i of `queries` [B, D] has its positive in row i of `candidates` [M, D], M >= B; the rows behind the
+first B are negatives for everybody. The corrections apply in the order of `sampled_softmax`, which is that of
+TensorFlow Recommenders' `tasks.Retrieval`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+MIN_SAMPLING_PROBABILITY = 1e-6
+
+
+def sampled_softmax(
+    queries: Float[Array, "B D"],
+    candidates: Float[Array, "M D"],
+    *,
+    temperature: float = 1.0,
+    sampling_probabilities: Float[Array, "M"] | None = None,
+    scale_log_q: bool = False,
+    accidental_hits_of: Int[Array, "M"] | None = None,
+    known_positives: Bool[Array, "B M"] | None = None,
+    mask: Bool[Array, "B M"] | None = None,
+    num_hard_negatives: int = 0,
+    weights: Float[Array, "B"] | None = None,
+    reduction: str = "sum",
+) -> Float[Array, ""] | Float[Array, "B"]:
+    """Returns the cross-entropy of each query's positive among the candidates of the batch.
+
+    Takes O(B M D) time and O(B M) memory.
+
+    Args:
+      queries: outputs of the query tower [B, D].
+      candidates: outputs of the candidate tower [M, D]; row i < B is the positive of query i.
+      temperature: divides the scores.
+      sampling_probabilities: the probability of each candidate under the sampler [M]; None: no logQ correction.
+      scale_log_q: divides the logQ correction by the temperature as well (the order of Merlin Models).
+      accidental_hits_of: the row of each candidate [M]; negatives that are the positive itself under another
+        index are removed. None: they stay.
+      known_positives: True where a candidate is another positive of the query [B, M]; those are removed.
+      mask: False where a candidate is no negative of the query [B, M]; those are removed.
+      num_hard_negatives: keeps only that many negatives with the highest logits; 0: all.
+      weights: weight of each example [B]; None: 1.
+      reduction: "sum", "mean" over the weights, or "none".
+
+    >>> queries = jnp.array([[1., 2., 3.], [2., 3., 4.]])
+    >>> candidates = jnp.array([[1., 1., 1.], [1., 1., 0.]])
+    >>> expected = -jnp.log(jax.nn.sigmoid(3.)) - jnp.log(1 - jax.nn.sigmoid(4.))
+    >>> bool(jnp.isclose(sampled_softmax(queries, candidates), expected))
+    True
+    """
+    if len(candidates) < len(queries):
+        raise ValueError(
+            f"every query needs its positive: {len(queries)} queries, {len(candidates)} candidates"
+        )
+    logits = queries @ candidates.T / temperature  # [B, M]
+    if sampling_probabilities is not None:
+        logits = correct_log_q(logits, sampling_probabilities, temperature if scale_log_q else 1.0)
+    if accidental_hits_of is not None:
+        logits = remove_accidental_hits(logits, accidental_hits_of)
+    if known_positives is not None:
+        logits = remove_negatives(logits, known_positives)
+    if mask is not None:
+        logits = remove_negatives(logits, ~mask)
+    if num_hard_negatives > 0:
+        logits = keep_hard_negatives(logits, num_hard_negatives)
+    return reduce(cross_entropy(logits), weights, reduction)
+
+
+def correct_log_q(
+    logits: Float[Array, "B M"], probabilities: Float[Array, "M"], temperature: float = 1.0
+) -> Float[Array, "B M"]:
+    """Subtracts the log-probability of each candidate under the sampler, the positive's included.
+
+    Without it an in-batch softmax learns log p(candidate | query) - log p(candidate), which punishes popular
+    candidates (Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations",
+    equation 3). Probabilities are clipped to [1e-6, 1] as in TensorFlow Recommenders.
+    """
+    return logits - jnp.log(jnp.clip(probabilities, MIN_SAMPLING_PROBABILITY, 1.0))[None, :] / temperature
+
+
+def remove_accidental_hits(
+    logits: Float[Array, "B M"], candidate_rows: Int[Array, "M"]
+) -> Float[Array, "B M"]:
+    """Removes the negatives that are the row's own positive under another index."""
+    return remove_negatives(logits, candidate_rows[: len(logits), None] == candidate_rows[None, :])
+
+
+def remove_negatives(logits: Float[Array, "B M"], removed: Bool[Array, "B M"]) -> Float[Array, "B M"]:
+    """Gives the `removed` candidates of each row the probability 0; the positive always stays."""
+    return jnp.where(removed & ~_is_positive(logits), -jnp.inf, logits)
+
+
+def keep_hard_negatives(logits: Float[Array, "B M"], count: int) -> Float[Array, "B M"]:
+    """Removes all negatives of each row but the `count` with the highest logits.
+
+    Equal logits at the boundary are cut by column, lower first, so that exactly `count` negatives stay. Rows
+    with fewer negatives keep all of them.
+    """
+    negatives = jnp.where(_is_positive(logits), -jnp.inf, logits)
+    _, columns = jax.lax.top_k(negatives, min(count, logits.shape[1] - 1))
+    kept = jnp.put_along_axis(jnp.zeros(logits.shape, bool), columns, True, axis=1, inplace=False)
+    return remove_negatives(logits, ~kept)
+
+
+def cross_entropy(logits: Float[Array, "B M"]) -> Float[Array, "B"]:
+    """Returns -log softmax of column i of each row i."""
+    return jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits)
+
+
+def reduce(
+    losses: Float[Array, "B"], weights: Float[Array, "B"] | None, reduction: str
+) -> Float[Array, ""] | Float[Array, "B"]:
+    """Returns the weighted losses ("none"), their sum, or their mean: the sum over the sum of the weights.
+
+    The sum ties the learning rate to the batch size; the mean does not. The mean is 0 where all weights are.
+    """
+    weights = jnp.ones_like(losses) if weights is None else weights
+    if reduction == "none":
+        return weights * losses
+    if reduction == "sum":
+        return jnp.sum(weights * losses)
+    if reduction == "mean":
+        total = jnp.sum(weights)
+        return jnp.where(total > 0, jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0), 0.0)
+    raise ValueError(f"reduction must be 'sum', 'mean' or 'none', got {reduction!r}")
+
+
+def is_known_positive(known: Int[Array, "B P"], candidate_rows: Int[Array, "M"]) -> Bool[Array, "B M"]:
+    """Tells which candidates are among each query's known positives, in O(B M log P) time.
+
+    Args:
+      known: rows of the known positives of each query, ascending, padded at the end with a row above all others.
+      candidate_rows: the row of each candidate.
+    """
+
+    def contains(row):
+        position = jnp.searchsorted(row, candidate_rows)
+        return jnp.take(row, position, mode="fill", fill_value=-1) == candidate_rows
+
+    return jax.vmap(contains)(known)
+
+
+def _is_positive(logits: Float[Array, "B M"]) -> Bool[Array, "B M"]:
+    return jnp.eye(*logits.shape, dtype=bool)

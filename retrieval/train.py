@@ -1,0 +1,158 @@
+"""Training: a pure step, an epoch as one compiled program, and a generator over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from retrieval.data.batches import epoch_order
+from retrieval.data.encoding import Examples
+from retrieval.models.two_tower import Params, bind, init
+
+
+class Batch(NamedTuple):
+    """A batch of examples; the entries that only fill up the last batch have `real` False.
+
+    Attributes:
+      query_rows: row of each query [B].
+      candidate_rows: row of each query's positive [B].
+      weights: weight of each example [B].
+      real: False for the entries that fill up the last batch [B].
+    """
+
+    query_rows: Int[Array, "B"]
+    candidate_rows: Int[Array, "B"]
+    weights: Float[Array, "B"]
+    real: Bool[Array, "B"]
+
+
+class Loss(Protocol):
+    """What `fit` minimises; a pytree, so that the arrays in it are arguments of the compiled step."""
+
+    def __call__(
+        self, model: nnx.Module, batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns the value to minimise, and sums to log; "examples" among them divides the others."""
+
+
+class TrainState(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+      step: optimizer steps taken.
+      params: the model's parameters.
+      opt_state: the optimizer's state.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
+
+
+def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step, with the model's own parameters."""
+    params = init(model)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def train_step(
+    state: TrainState, batch: Batch, loss: Loss, model: nnx.Module, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Returns the state after one optimizer step on the batch, and the loss's sums before it."""
+
+    def objective(params):
+        return loss(bind(model, params), batch)
+
+    gradients, sums = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+
+
+def fit(
+    model: nnx.Module,
+    examples: Examples,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    state: TrainState | None = None,
+) -> Iterator[tuple[TrainState, dict[str, float]]]:
+    """Trains for `epochs` epochs and yields the state and the mean of each logged sum after each.
+
+    An epoch is one compiled program; it holds a batch of logits at a time. Given the same arguments, a run that
+    continues from a yielded `state` yields the same as the run that went on.
+
+    Args:
+      model: the model whose parameters are trained.
+      examples: the training examples, [n] a column.
+      loss: what is minimised.
+      optimizer: any optax optimizer.
+      batch_size: examples a step; the last step of an epoch takes what is left.
+      epochs: number of epochs from the beginning, those in `state` included.
+      seed: of the order of the examples.
+      state: where to continue; None: at the model's own parameters.
+
+    Raises:
+      ValueError: `batch_size` exceeds the number of examples.
+      FloatingPointError: the loss is no longer finite.
+    """
+    num_examples = len(examples.query_rows)
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
+        )
+
+    @jax.jit
+    def run_epoch(state, examples, order, real, loss):
+        def step(state, entries):
+            rows, real = entries
+            batch = Batch(*(column[rows] for column in examples), real)
+            return train_step(state, batch, loss, model, optimizer)
+
+        state, sums = jax.lax.scan(step, state, (order, real))
+        return state, jax.tree.map(jnp.sum, sums)
+
+    examples = Examples(*map(jnp.asarray, examples))
+    state = create_state(model, optimizer) if state is None else state
+    for epoch in range(_epochs_done(state, num_examples, batch_size), epochs):
+        order, real = epoch_order(num_examples, batch_size, seed=seed, epoch=epoch)
+        state, sums = run_epoch(state, examples, order, real, loss)
+        yield state, _means(sums, epoch)
+
+
+def best_epoch(history: Sequence[float]) -> int:
+    """Returns the index of the highest value, the first of equals; NaN never wins.
+
+    >>> best_epoch([0.1, 0.3, float("nan"), 0.3])
+    1
+    """
+    return int(np.argmax(np.nan_to_num(np.asarray(history, np.float64), nan=-np.inf)))
+
+
+def should_stop(history: Sequence[float], patience: int) -> bool:
+    """Tells whether the last `patience` values did not raise the best one before them; patience 0: never."""
+    return patience > 0 and len(history) - 1 - best_epoch(history) >= patience
+
+
+def _epochs_done(state: TrainState, num_examples: int, batch_size: int) -> int:
+    return int(state.step) // -(-num_examples // batch_size)
+
+
+def _means(sums: dict[str, Float[Array, ""]], epoch: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in sums.items()}
+    count = values.pop("examples")
+    if not all(np.isfinite(value) for value in values.values()):
+        raise FloatingPointError(
+            f"the loss is not finite in epoch {epoch + 1}: {values}; lower the learning rate, or look for "
+            f"extreme weights in the data"
+        )
+    return {name: value / count for name, value in values.items()}
