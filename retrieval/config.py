@@ -8,10 +8,13 @@ An empty string, tuple or 0 means "none" where the comment says so.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
+import types
 import typing
+from collections.abc import Mapping
 from typing import Any
+
+from retrieval.suggestions import did_you_mean
 
 
 @dataclasses.dataclass
@@ -51,3 +54,173 @@ class Data:
     columns: Columns = dataclasses.field(default_factory=Columns)
     drop_duplicates: bool = True  # keep the first event of a (query, candidate) pair only
     split: Split = dataclasses.field(default_factory=Split)
+
+
+@dataclasses.dataclass
+class Model:
+    """The towers: an embedding per id and an MLP over it, and a popularity prior added to their dot product."""
+
+    embedding_dimension: int = 32
+    query_hidden_sizes: tuple[int, ...] = ()  # none: the bare embedding
+    candidate_hidden_sizes: tuple[int, ...] = ()
+    initial_scale: float = 0.02  # standard deviation of the initial embeddings
+    popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+
+
+@dataclasses.dataclass
+class Loss:
+    """The in-batch softmax and its corrections; see `retrieval.losses.sampled_softmax`."""
+
+    temperature: float = 1.0
+    log_q: bool = True  # correct for the candidates' frequencies in train
+    scale_log_q: bool = False  # divide the correction by the temperature too
+    remove_accidental_hits: bool = True
+    remove_known_positives: bool = False  # the query's other positives in train are no negatives
+    num_hard_negatives: int = 0  # 0: all
+    embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
+    reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
+
+
+@dataclasses.dataclass
+class Optimizer:
+    """An optax optimizer by name, with its other arguments."""
+
+    name: str = "adagrad"
+    learning_rate: float = 0.1
+    arguments: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Train:
+    """How long to train, and what decides."""
+
+    seed: int = 0  # of the initial values and the order of examples
+    batch_size: int = 2048
+    epochs: int = 60  # at most, where early stopping is on
+    evaluate_every: int = 1  # epochs; 0: never
+    patience: int = 6  # evaluations without a better one before training stops; 0: never stop early
+    metric: str = "excluding_seen/ndcg_at_10"  # on the validation part; the highest is the best
+    refit: bool = True  # train anew on train and validation for the best number of epochs
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Which figures to compute on the test part."""
+
+    top_k_accuracies: tuple[int, ...] = (1, 5, 10, 50, 100)  # over interactions, nothing excluded
+    ks: tuple[int, ...] = (10,)  # of the user-level metrics
+    batch_size: int = 4096  # of the test loss
+
+
+@dataclasses.dataclass
+class Index:
+    """The hnswlib index of the candidate embeddings."""
+
+    M: int = 32
+    ef_construction: int = 200
+    ef: int = 128
+    seed: int = 0
+
+
+@dataclasses.dataclass
+class Config:
+    """One experiment."""
+
+    name: str = ""
+    data: Data = dataclasses.field(default_factory=Data)
+    model: Model = dataclasses.field(default_factory=Model)
+    loss: Loss = dataclasses.field(default_factory=Loss)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    train: Train = dataclasses.field(default_factory=Train)
+    evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
+    index: Index = dataclasses.field(default_factory=Index)
+
+
+def to_json(config: Config) -> str:
+    """Returns the config as JSON text, one field a line."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """Reads what `to_json` wrote.
+
+    Raises:
+      ValueError: a field is missing, unknown or of another type; all fields are expected.
+    """
+    return _parse(Config, json.loads(text), "config")
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """Returns a line "field: ours, theirs" for each field that differs."""
+    flat_ours, flat_theirs = flatten(dataclasses.asdict(ours)), flatten(dataclasses.asdict(theirs))
+    return [
+        f"{field}: {flat_ours.get(field)!r}, {flat_theirs.get(field)!r}"
+        for field in sorted(flat_ours.keys() | flat_theirs.keys())
+        if flat_ours.get(field) != flat_theirs.get(field)
+    ]
+
+
+def check_field(path: str) -> None:
+    """Checks that `path`, as in "train.epochs", is a field of `Config`.
+
+    Raises:
+      ValueError: it is none; the message names the nearest.
+    """
+    fields = field_types(Config)
+    name = next((n for n in fields if path == n or path.startswith(n + ".") and _is_dict(fields[n])), None)
+    if name is None:
+        leaf = path.rsplit(".", 1)[-1]
+        near = did_you_mean(path, fields) or next(
+            (f"; did you mean {n!r}?" for n in fields if n.rsplit(".", 1)[-1] == leaf), ""
+        )
+        raise ValueError(f"the config has no field {path!r}{near}")
+
+
+def field_types(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Returns the type of each field by its path, sections descended into."""
+    types_ = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        nested = field_types(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {}
+        types_.update(nested or {prefix + name: hint})
+    return types_
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested mappings as one, with paths for keys.
+
+    >>> flatten({"train": {"epochs": 3}, "name": "x"})
+    {'train.epochs': 3, 'name': 'x'}
+    """
+    flat = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
+
+
+def _is_dict(hint: Any) -> bool:
+    return typing.get_origin(hint) is dict
+
+
+def _parse(hint: Any, value: Any, path: str) -> Any:
+    """Returns a JSON value as an instance of the annotated type."""
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} must be a section, got {value!r}")
+        for name in value.keys() - hints.keys():
+            raise ValueError(f"{path} has no field {name!r}{did_you_mean(name, hints)}")
+        for name in hints.keys() - value.keys():
+            raise ValueError(f"{path}.{name} is missing")
+        return hint(**{name: _parse(hints[name], value[name], f"{path}.{name}") for name in hints})
+    origin = typing.get_origin(hint)
+    if origin is tuple and isinstance(value, list):
+        element = typing.get_args(hint)[0]
+        return tuple(_parse(element, item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        element = typing.get_args(hint)[1]
+        return {key: _parse(element, item, f"{path}.{key}") for key, item in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if isinstance(hint, types.GenericAlias) or type(value) is not hint:
+        raise ValueError(f"{path} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

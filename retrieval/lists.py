@@ -71,6 +71,15 @@ class Lists:
         starts = np.repeat(self.offsets[:-1][queries] - offsets[:-1], lengths)
         return Lists(offsets, self.rows[starts + np.arange(offsets[-1])])
 
+    def join(self, other: Lists) -> Lists:
+        """Returns the lists with those of `other` appended, each to its own.
+
+        >>> Lists.from_sequences([[4], []]).join(Lists.from_sequences([[2, 4], [7]]))[0]
+        array([4, 2, 4], dtype=int32)
+        """
+        owners = np.concatenate([self.owners, other.owners])
+        return Lists.from_pairs(owners, np.concatenate([self.rows, other.rows]), len(self))
+
     def capacity(self, block: int) -> int:
         """Returns the number of rows in the fullest of the blocks of `block` consecutive lists."""
         starts = np.arange(0, len(self), block)

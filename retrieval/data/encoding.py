@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from retrieval.data.interactions import Ids, Interactions, Table
-from retrieval.data.vocabulary import Vocabulary, find
+from retrieval.data.ids import Ids, find
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.vocabulary import Vocabulary
 from retrieval.lists import Lists
 
 
@@ -35,13 +36,13 @@ class Targets:
       query_ids: raw ids of the distinct queries [Q].
       query_rows: their rows, 0 where the query is unknown [Q].
       relevant: positions in the corpus of each query's relevant candidates.
-      seen: positions in the corpus of the candidates that each query has in the training part.
+      seen: positions in the corpus of the candidates that each query has in the training part, or None.
     """
 
     query_ids: Ids
     query_rows: Int32[np.ndarray, "Q"]
     relevant: Lists
-    seen: Lists
+    seen: Lists | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,22 +88,27 @@ class Encoding:
         Raises:
           ValueError: an id is not in the corpus.
         """
-        order = np.argsort(self.corpus.ids, kind="stable")
-        found = find(self.corpus.ids[order], candidate_ids)
-        if len(found) and found.min() < 0:
-            raise ValueError(f"candidate id {candidate_ids[np.argmin(found)]!r} is not in the corpus")
-        return order[found].astype(np.int32)
+        positions = self.corpus.positions(candidate_ids)
+        if len(positions) and positions.min() < 0:
+            raise ValueError(f"candidate id {candidate_ids[np.argmin(positions)]!r} is not in the corpus")
+        return positions
 
     def targets(self, held_out: Interactions, seen: Interactions | None) -> Targets:
         """Returns what an evaluation on `held_out` asks, one query per distinct query id in it."""
         query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
         relevant = Lists.from_pairs(owners, self.positions(held_out.candidate_ids), len(query_ids))
-        return Targets(query_ids, self.queries.rows(query_ids), relevant, self.lists_of(query_ids, seen))
+        seen_lists = None if seen is None else self.lists_of(query_ids, seen)
+        return Targets(query_ids, self.queries.rows(query_ids), relevant, seen_lists)
 
-    def lists_of(self, query_ids: Ids, interactions: Interactions | None) -> Lists:
-        """Returns the positions of the candidates that each of the sorted, unique `query_ids` interacted with."""
-        if interactions is None:
-            return Lists.empty(len(query_ids))
+    def seen_by_row(self, interactions: Interactions) -> Lists:
+        """Returns the corpus positions of what each query row has in `interactions`; row 0 has nothing."""
+        rows = self.queries.rows(interactions.query_ids)
+        known = rows > 0
+        positions = self.positions(interactions.candidate_ids[known])
+        return Lists.from_pairs(rows[known], positions, self.queries.num_rows)
+
+    def lists_of(self, query_ids: Ids, interactions: Interactions) -> Lists:
+        """Returns the corpus positions of what each of the sorted, unique `query_ids` interacted with."""
         owners = find(query_ids, interactions.query_ids)
         ours = owners >= 0
         positions = self.positions(interactions.candidate_ids[ours])

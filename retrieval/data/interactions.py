@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
-Ids = Shaped[np.ndarray, "n"]  # raw ids: int64 or fixed-width str
-
-
-def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
-    """Returns raw ids as a one-dimensional int64 or str array.
-
-    Raises:
-      ValueError: `values` are not one-dimensional, or neither integers nor strings.
-    """
-    ids = np.asarray(values)
-    if ids.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
-    if ids.dtype.kind in "iu":
-        return ids.astype(np.int64)
-    if ids.dtype.kind == "U":
-        return ids
-    if ids.size == 0:
-        return ids.astype(np.int64)
-    raise ValueError(f"{name} must be integers or strings, got dtype {ids.dtype} (first value {ids[0]!r})")
+from retrieval.data.ids import Ids, as_ids, find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +100,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def positions(self, ids: Sequence | Ids) -> Int32[np.ndarray, "m"]:
+        """Returns the position of each id in the table, -1 where it is not there."""
+        order, ordered = self._order
+        found = find(ordered, ids)
+        return np.where(found < 0, np.int32(-1), order[found]) if len(order) else found
+
+    @functools.cached_property
+    def _order(self) -> tuple[Int32[np.ndarray, "n"], Ids]:
+        order = np.argsort(self.ids, kind="stable").astype(np.int32)
+        return order, self.ids[order]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from retrieval.data.interactions import Ids, as_ids
+from retrieval.data.ids import Ids, as_ids, find
 
 UNKNOWN_ROW = 0
 
@@ -90,18 +90,3 @@ class Vocabulary:
         if not np.array_equal(vocabulary.ids, ids):
             raise ValueError("not a vocabulary: its ids are not sorted and unique")
         return vocabulary
-
-
-def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
-    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there.
-
-    Raises:
-      ValueError: one side holds strings, the other integers.
-    """
-    ids = as_ids(ids, "ids")
-    if not len(known) or not len(ids):
-        return np.full(len(ids), -1, np.int32)
-    if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
-        raise ValueError(f"ids are {ids.dtype} (first {ids[0]!r}), but the known ids are {known.dtype}")
-    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int32)
-    return np.where(known[position] == ids, position, np.int32(-1))

@@ -1,0 +1,1 @@
+"""Command-line programs over the library; run them as `python -m experiments.<name>`."""

@@ -1,0 +1,69 @@
+"""Builds the index over the trained model of a run and exports both as a bundle.
+
+    python -m experiments.export --workdir=runs/movielens_100k
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from experiments import console, flags
+from experiments.workdir import Workdir, load_data
+from retrieval import bundle, phases
+from retrieval import index as index_lib
+from retrieval.config import Config
+from retrieval.data.dataset import Dataset
+from retrieval.models.two_tower import bind
+from retrieval.topk import top_k
+
+RECALL_AT = 10
+
+
+def build_index(config: Config, trained: phases.Trained) -> index_lib.HnswIndex:
+    """Builds the index and measures its recall against exact search, over all queries of the vocabulary."""
+    candidates = np.asarray(trained.recipe.candidate_embeddings(trained.params))
+    index = index_lib.HnswIndex.build(candidates, **dataclasses.asdict(config.index))
+    rows = np.arange(1, trained.recipe.encoding.queries.num_rows, dtype=np.int32)
+    queries = np.asarray(trained.recipe.query_embeddings(trained.params, rows))
+    _, exact = top_k(queries, candidates, RECALL_AT)
+    figures = {f"recall_at_{RECALL_AT}": index_lib.recall(index, queries, exact)}
+    return dataclasses.replace(index, figures=figures)
+
+
+def export(
+    config: Config, dataset: Dataset, trained: phases.Trained, index: index_lib.HnswIndex, workdir: Workdir
+) -> None:
+    """Writes the bundle of the run."""
+    encoding = trained.recipe.encoding
+    bundle.save(
+        workdir.bundle,
+        model=bind(trained.recipe.model, trained.params),
+        queries=encoding.queries,
+        candidates=encoding.candidates,
+        corpus=dataset.corpus,
+        seen=encoding.seen_by_row(trained.train),
+        index=index,
+        facts={
+            "config": dataclasses.asdict(config),
+            "data_fingerprint": dataset.fingerprint(),
+            "figures": {f"index/{name}": value for name, value in index.figures.items()},
+        },
+    )
+
+
+def main() -> None:
+    workdir = Workdir(flags.workdir())
+    config = workdir.read_config()
+    dataset = load_data(config, workdir)
+    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    index = build_index(config, trained)
+    export(config, dataset, trained, index, workdir)
+    workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
+    console.say(f"bundle: {workdir.bundle}")
+
+
+if __name__ == "__main__":
+    flags.define_workdir()
+    flags.run(main)

@@ -1,0 +1,75 @@
+"""The flags that the programs share, and errors in them that help."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from retrieval.config import Config, check_field
+
+MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, FloatingPointError)
+
+
+def define_config() -> None:
+    """Defines --config, required."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment: a file whose get_config() returns a retrieval Config, as configs/movielens_100k.py. "
+        "FILE:VARIANT picks a variant; --config.SECTION.FIELD=VALUE overrides a field.",
+    )
+    flags.mark_flag_as_required("config")
+
+
+def define_workdir() -> None:
+    """Defines --workdir, required."""
+    flags.DEFINE_string("workdir", None, "Folder of the run; all that it writes lies there.", required=True)
+
+
+def config() -> Config:
+    """Returns the experiment that --config names.
+
+    Raises:
+      ValueError: the file cannot be read, or does not return a Config.
+    """
+    try:
+        experiment = flags.FLAGS.config
+        received = type(experiment).__name__
+    except (OSError, ImportError) as error:
+        raise ValueError(f"--config: {error}") from None
+    if not isinstance(experiment, Config):
+        raise ValueError(f"--config: get_config() must return a retrieval Config, got {received}")
+    return experiment
+
+
+def workdir() -> str:
+    """Returns the value of --workdir."""
+    return flags.FLAGS.workdir
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs `main`; a user's mistake ends it with one message and exit status 1, without a traceback."""
+
+    def checked(argv: list[str]) -> None:
+        if len(argv) > 1:
+            sys.exit(f"error: flags begin with --, got {argv[1]!r}")
+        try:
+            main()
+        except MISTAKES as error:
+            sys.exit(f"error: {error}")
+
+    app.run(checked, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    for argument in argv[1:]:
+        if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+            try:
+                check_field(match[1])
+            except ValueError as error:
+                sys.exit(f"error: {argument}: {error}")
+    return flags.FLAGS(argv)

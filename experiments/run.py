@@ -1,0 +1,106 @@
+"""Runs an experiment from data to recommendations: trains, evaluates, builds the index, exports the bundle.
+
+    python -m experiments.run --config=configs/movielens_100k.py --workdir=runs/movielens_100k
+
+Interrupted, the same command resumes; finished, it says so and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments import console, flags
+from experiments.evaluate import evaluate
+from experiments.export import build_index, export
+from experiments.train import train
+from experiments.workdir import Workdir, load_data
+from retrieval import bundle, phases
+from retrieval.config import Config
+from retrieval.data.dataset import Dataset
+
+NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
+
+
+class Stopwatch:
+    """Wall time by stage, in seconds."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures the body of a with statement."""
+        started = time.perf_counter()
+        yield
+        self.seconds[f"seconds/{name}"] = time.perf_counter() - started
+
+    def total(self) -> dict[str, float]:
+        """Returns the stages' times and the whole time since the start."""
+        return self.seconds | {"seconds/total": time.perf_counter() - self._started}
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Runs all stages in the run's folder."""
+    workdir.open(config)
+    if "seconds/total" in workdir.read_metrics():
+        return console.say(f"{workdir.path} holds this run, finished; nothing to do")
+    watch = Stopwatch()
+    with watch.stage("data"):
+        dataset = load_data(config, workdir)
+    with watch.stage("train"):
+        train(config, dataset, workdir)
+        trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    with watch.stage("evaluate"):
+        figures = evaluate(config, dataset, trained)
+    with watch.stage("index"):
+        index = build_index(config, trained)
+        figures |= {f"index/{name}": value for name, value in index.figures.items()}
+    with watch.stage("export"):
+        export(config, dataset, trained, index, workdir)
+    show_queries(dataset, trained, workdir)
+    workdir.add_metrics(figures | watch.total())
+    console.print_metrics(workdir.read_metrics())
+    console.say(f"recall@10 of the index against exact search: {figures['index/recall_at_10']:.4f}")
+    console.say(f"seconds: {', '.join(f'{k.split("/")[1]} {v:.1f}' for k, v in watch.total().items())}")
+    say_where(workdir)
+
+
+def show_queries(dataset: Dataset, trained: phases.Trained, workdir: Workdir) -> None:
+    """Prints the recommendations of a few test queries, out of the exported bundle, beside their history."""
+    recommender = bundle.load(workdir.bundle)
+    query_ids = np.intersect1d(dataset.parts.test.query_ids, trained.train.query_ids)[:NUM_SHOWN_QUERIES]
+    answers = recommender.recommend(query_ids, NUM_SHOWN_TITLES)
+    for query_id, titles in zip(query_ids, answers.titles, strict=True):
+        history = trained.train.take(trained.train.query_ids == query_id)
+        if history.timestamps is not None:
+            history = history.take(np.argsort(-history.timestamps, kind="stable"))
+        positions = dataset.corpus.positions(history.candidate_ids[:NUM_SHOWN_TITLES])
+        console.print_recommendations(str(query_id), recommender.titles[positions], titles)
+
+
+def say_where(workdir: Workdir) -> None:
+    """Prints where everything lies."""
+    for what, path in (
+        ("figures", workdir.metrics_file),
+        ("log of epochs", workdir.log_file),
+        ("config", workdir.config_file),
+        ("manifest", workdir.manifest_file),
+        ("checkpoints", workdir.checkpoints),
+        ("bundle", workdir.bundle),
+    ):
+        console.say(f"{what}: {path}")
+
+
+def main() -> None:
+    run(flags.config(), Workdir(flags.workdir()))
+
+
+if __name__ == "__main__":
+    flags.define_config()
+    flags.define_workdir()
+    flags.run(main)

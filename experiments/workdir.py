@@ -1,0 +1,106 @@
+"""The folder of a run: which files lie in it, and whose they are."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from experiments import console
+from retrieval import config as config_lib
+from retrieval.data.dataset import Dataset, load
+from retrieval.logs import device, git_commit, versions, write_atomically, write_json
+from retrieval.phases import Choice
+
+
+class Workdir:
+    """Paths in the folder of a run, and what the stages of a run hand on through it."""
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+        self.config_file = self.path / "config.json"
+        self.log_file = self.path / "metrics.jsonl"
+        self.metrics_file = self.path / "metrics.json"
+        self.manifest_file = self.path / "manifest.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.choice_file = self.checkpoints / "choice.json"
+        self.bundle = self.path / "bundle"
+
+    def open(self, config: config_lib.Config) -> None:
+        """Creates the folder for an experiment, or enters the one of the same experiment.
+
+        Raises:
+          ValueError: the folder belongs to another config, or to no run.
+        """
+        if self.config_file.exists():
+            if lines := config_lib.differences(self.read_config(), config):
+                raise ValueError(
+                    f"{self.path} holds a run of another config (field: there, here):\n  "
+                    + "\n  ".join(lines)
+                    + "\nuse another --workdir, or the same config"
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"{self.path} is not empty and holds no run; use another --workdir")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_file, config_lib.to_json(config))
+
+    def read_config(self) -> config_lib.Config:
+        """Reads the config of the run.
+
+        Raises:
+          ValueError: there is no run in the folder.
+        """
+        if not self.config_file.exists():
+            raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
+        return config_lib.from_json(self.config_file.read_text(encoding="utf-8"))
+
+    def write_manifest(self, config: config_lib.Config, data_fingerprint: str, num_duplicates: int) -> None:
+        """Records how the run comes about.
+
+        Raises:
+          ValueError: the run was begun on other data.
+        """
+        if self.manifest_file.exists():
+            before = json.loads(self.manifest_file.read_text(encoding="utf-8"))["data"]["fingerprint"]
+            if before != data_fingerprint:
+                raise ValueError(
+                    f"{self.path} was begun on other data (fingerprint {before[:12]}, now "
+                    f"{data_fingerprint[:12]}); use another --workdir"
+                )
+            return
+        facts = {
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "device": device(),
+            "seed": config.train.seed,
+            "data": {"fingerprint": data_fingerprint, "duplicates_dropped": num_duplicates},
+        }
+        write_json(self.manifest_file, facts)
+
+    def read_choice(self) -> Choice:
+        """Reads which checkpoint the training ended with.
+
+        Raises:
+          ValueError: the training has not ended.
+        """
+        if not self.choice_file.exists():
+            raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
+        return Choice(**json.loads(self.choice_file.read_text(encoding="utf-8")))
+
+    def read_metrics(self) -> dict[str, float]:
+        """Returns the figures so far; empty where there are none."""
+        if not self.metrics_file.exists():
+            return {}
+        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+
+    def add_metrics(self, figures: dict[str, float]) -> None:
+        """Adds figures to `metrics.json`, in place of those of the same names."""
+        write_json(self.metrics_file, self.read_metrics() | figures)
+
+
+def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
+    """Loads the data of the run, with a progress bar while they are fetched, and records them in the manifest."""
+    with console.fetching() as progress:
+        dataset = load(config.data, progress)
+    workdir.write_manifest(config, dataset.fingerprint(), dataset.num_duplicates)
+    return dataset

@@ -1,0 +1,43 @@
+"""Raw ids: columns of integers or strings, and where they stand among known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+Ids = Shaped[np.ndarray, "n"]  # raw ids: int64 or fixed-width str
+
+
+def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
+    """Returns raw ids as a one-dimensional int64 or str array.
+
+    Raises:
+      ValueError: `values` are not one-dimensional, or neither integers nor strings.
+    """
+    ids = np.asarray(values)
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
+    if ids.dtype.kind in "iu":
+        return ids.astype(np.int64)
+    if ids.dtype.kind == "U":
+        return ids
+    if ids.size == 0:
+        return ids.astype(np.int64)
+    raise ValueError(f"{name} must be integers or strings, got dtype {ids.dtype} (first value {ids[0]!r})")
+
+
+def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
+    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there.
+
+    Raises:
+      ValueError: one side holds strings, the other integers.
+    """
+    ids = as_ids(ids, "ids")
+    if not len(known) or not len(ids):
+        return np.full(len(ids), -1, np.int32)
+    if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
+        raise ValueError(f"ids are {ids.dtype} (first {ids[0]!r}), but the known ids are {known.dtype}")
+    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int32)
+    return np.where(known[position] == ids, position, np.int32(-1))

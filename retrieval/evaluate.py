@@ -1,0 +1,97 @@
+"""Evaluation against the full corpus: embeddings -> exact ranks -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32
+
+from retrieval import metrics
+from retrieval.data.encoding import Examples, Targets
+from retrieval.models.two_tower import Params, bind
+from retrieval.ranks import Ranks, rank
+from retrieval.train import Batch, Loss
+
+USER_METRICS = {"precision": metrics.precision_at, "recall": metrics.recall_at, "ndcg": metrics.ndcg_at}
+
+
+def evaluate(
+    queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    targets: Targets,
+    *,
+    ks: Sequence[int],
+    top_k_accuracies: Sequence[int] = (),
+) -> dict[str, float]:
+    """Returns the metrics of embeddings, by name.
+
+    - `including_seen/{precision,recall,ndcg}_at_{k}` and `excluding_seen/...`: means over the queries, each
+      counting once; with the candidates that the query has in train left among the others, or taken out, if
+      `targets` tells them.
+    - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
+      first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
+
+    Args:
+      queries: embedding of each query of `targets` [Q, D].
+      candidates: embedding of each candidate of the corpus [N, D].
+      targets: what is relevant, and what the query has in train.
+      ks: lengths of the lists that the user-level metrics look at.
+      top_k_accuracies: likewise of the interaction-level accuracies.
+
+    Raises:
+      ValueError: a k exceeds the corpus, or an embedding is not finite.
+    """
+    _check(queries, candidates, [*ks, *top_k_accuracies])
+    including = rank(queries, candidates, targets.relevant)
+    results = {
+        f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(including.optimistic, k)
+        for k in top_k_accuracies
+    }
+    results |= _user_level("including_seen", including, targets, ks)
+    if targets.seen is not None:
+        excluding = rank(queries, candidates, targets.relevant, targets.seen)
+        results |= _user_level("excluding_seen", excluding, targets, ks)
+    return results
+
+
+def mean_loss(
+    model: nnx.Module, params: Params, loss: Loss, examples: Examples, *, batch_size: int
+) -> float:
+    """Returns the loss an example, over batches of the examples in their order.
+
+    An in-batch loss grows with the number of negatives: compare figures of one batch size.
+    """
+    size = min(batch_size, len(examples.query_rows))
+
+    @jax.jit
+    def sums_of(params, loss, columns, real):
+        return loss(bind(model, params), Batch(*columns, real))[1]
+
+    total, count = 0.0, 0.0
+    for start in range(0, len(examples.query_rows), size):
+        columns = [jnp.asarray(column[start : start + size]) for column in examples]
+        real = jnp.arange(size) < len(columns[0])
+        sums = sums_of(params, loss, [jnp.pad(c, (0, size - len(c))) for c in columns], real)
+        total, count = total + float(sums["loss"]), count + float(sums["examples"])
+    return total / count
+
+
+def _user_level(prefix: str, ranks: Ranks, targets: Targets, ks: Sequence[int]) -> dict[str, float]:
+    return {
+        f"{prefix}/{name}_at_{k}": float(np.mean(metric(ranks.ordinal, targets.relevant, k)))
+        for name, metric in USER_METRICS.items()
+        for k in ks
+    }
+
+
+def _check(queries, candidates, ks: Sequence[int]) -> None:
+    if ks and not 1 <= min(ks) <= max(ks) <= len(candidates):
+        raise ValueError(f"k must be in [1, {len(candidates)}], the size of the corpus, got {sorted(ks)}")
+    for name, embeddings in (("query", queries), ("candidate", candidates)):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(embeddings)).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first in row {bad[0]}")

@@ -1,0 +1,176 @@
+"""A whole training: a search for the number of epochs, and the fit that is kept.
+
+The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
+both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase alone. Each
+phase resumes from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from retrieval import config as config_lib
+from retrieval.checkpoint import Checkpoints
+from retrieval.data.dataset import Dataset
+from retrieval.data.interactions import Interactions
+from retrieval.evaluate import evaluate
+from retrieval.models.two_tower import Params
+from retrieval.recipe import Recipe, prepare
+from retrieval.suggestions import did_you_mean
+from retrieval.train import TrainState, best_epoch, create_state, fit, should_stop
+
+SEARCH, FINAL = "search", "final"
+Record = dict[str, Any]
+OnEpoch = Callable[[list[Record]], None]  # receives the phase's history, its last record new
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which state a training ended with: the one after `epoch` epochs of `phase`."""
+
+    phase: str
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model with the recipe it was trained by.
+
+    Attributes:
+      recipe: vocabularies, model and loss of the phase that is kept.
+      params: the trained parameters.
+      train: the interactions it was trained on.
+    """
+
+    recipe: Recipe
+    params: Params
+    train: Interactions
+
+
+def train(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEpoch) -> Choice:
+    """Trains as `config` says, with checkpoints in `folder`, and returns which of them to use.
+
+    Called again after an interruption, it goes on from the last checkpoint and comes to the same result.
+    """
+    epochs = config.train.epochs
+    if dataset.parts.validation is not None and config.train.evaluate_every > 0:
+        history = _Phase(SEARCH, config, dataset, epochs).run(folder, on_epoch)
+        epochs = _best(history, config.train.metric)
+        if not config.train.refit:
+            return Choice(SEARCH, epochs)
+    _Phase(FINAL, config, dataset, epochs).run(folder, on_epoch)
+    return Choice(FINAL, epochs)
+
+
+def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, choice: Choice) -> Trained:
+    """Loads what `train` chose."""
+    phase = _Phase(choice.phase, config, dataset, choice.epoch)
+    with phase.checkpoints(folder) as checkpoints:
+        checkpoint = checkpoints.at(choice.epoch, phase.initial_state())
+    return Trained(phase.recipe, checkpoint.state.params, phase.interactions)
+
+
+class _Phase:
+    """One fit: on train with validation figures, or on both without."""
+
+    def __init__(self, name: str, config: config_lib.Config, dataset: Dataset, epochs: int):
+        parts = dataset.parts
+        self.name, self.config, self.epochs = name, config, epochs
+        self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
+        self.recipe = prepare(config, self.interactions, dataset.corpus)
+        self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
+        trained_with = config_lib.to_json(dataclasses.replace(config, name="", evaluate=None, index=None))
+        self.fingerprint = hashlib.sha256((trained_with + dataset.fingerprint()).encode()).hexdigest()
+
+    def checkpoints(self, folder: pathlib.Path) -> Checkpoints:
+        return Checkpoints(folder / self.name, self.fingerprint)
+
+    def initial_state(self) -> TrainState:
+        return create_state(self.recipe.model, self.recipe.optimizer)
+
+    def run(self, folder: pathlib.Path, on_epoch: OnEpoch) -> list[Record]:
+        """Trains from the last checkpoint to the end; returns a record of each epoch, from 0 (untrained) on."""
+        with self.checkpoints(folder) as checkpoints:
+            state, history = self.initial_state(), []
+            if restored := checkpoints.last(state):
+                state, history = restored.state, restored.history
+                on_epoch(history)
+            for record, state in self._epochs(state, history):
+                history.append(record)
+                if self._is_evaluated(record["epoch"]):
+                    record |= self._validate(state)
+                    checkpoints.save(record["epoch"], state, history, self._score(record))
+                on_epoch(history)
+                if self._is_over(history):
+                    break
+        return history
+
+    def _epochs(self, state: TrainState, history: list[Record]) -> Iterator[tuple[Record, TrainState]]:
+        if not history:
+            yield {"phase": self.name, "epoch": 0, "step": 0}, state
+        if self._is_over(history):
+            return
+        recipe, settings = self.recipe, self.config.train
+        epochs = fit(
+            recipe.model,
+            recipe.examples,
+            recipe.loss,
+            recipe.optimizer,
+            batch_size=settings.batch_size,
+            epochs=self.epochs,
+            seed=settings.seed,
+            state=state,
+        )
+        started = time.perf_counter()
+        for state, means in epochs:
+            seconds = time.perf_counter() - started
+            rate = len(recipe.examples.weights) / seconds
+            figures = {"loss": means["loss"], "seconds": seconds, "examples_per_second": rate}
+            yield {"phase": self.name, "epoch": len(history), "step": int(state.step), **figures}, state
+            started = time.perf_counter()
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        every = self.config.train.evaluate_every
+        return epoch == self.epochs or epoch % max(every, 1) == 0
+
+    def _validate(self, state: TrainState) -> Record:
+        if self.targets is None:
+            return {}
+        queries = self.recipe.query_embeddings(state.params, self.targets.query_rows)
+        candidates = self.recipe.candidate_embeddings(state.params)
+        figures = evaluate(queries, candidates, self.targets, ks=self.config.evaluate.ks)
+        return {f"validation/{name}": value for name, value in figures.items()}
+
+    def _score(self, record: Record) -> float:
+        return _metric(record, self.config.train.metric) if self.name == SEARCH else float(record["epoch"])
+
+    def _is_over(self, history: list[Record]) -> bool:
+        if self.name != SEARCH:
+            return False
+        scores = [_metric(record, self.config.train.metric) for record in _evaluated(history)]
+        return bool(scores) and should_stop(scores, self.config.train.patience)
+
+
+def _evaluated(history: list[Record]) -> list[Record]:
+    return [record for record in history if any(name.startswith("validation/") for name in record)]
+
+
+def _best(history: list[Record], metric: str) -> int:
+    """Returns the epoch with the highest metric on the validation part."""
+    records = _evaluated(history)
+    return records[best_epoch([_metric(record, metric) for record in records])]["epoch"]
+
+
+def _metric(record: Record, metric: str) -> float:
+    name = f"validation/{metric}"
+    if name not in record:
+        names = [key.removeprefix("validation/") for key in record if key.startswith("validation/")]
+        raise ValueError(
+            f"train.metric must be one of {', '.join(names)}, got {metric!r}{did_you_mean(metric, names)}"
+        )
+    return record[name]

@@ -1,0 +1,115 @@
+"""From a config and training data to the pieces that train and evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from retrieval import config as config_lib
+from retrieval import optimizers, sampling
+from retrieval.data.encoding import Encoding, Examples
+from retrieval.data.interactions import Interactions, Table
+from retrieval.models.towers import IdTower
+from retrieval.models.two_tower import Params, TwoTower, bind
+from retrieval.objective import InBatchSoftmax, known_positives
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What `train.fit` takes, and the vocabularies that its rows refer to.
+
+    Attributes:
+      encoding: vocabularies from the training part, and the corpus.
+      examples: the training part in rows.
+      model: the towers, with initial parameters.
+      loss: the objective.
+      optimizer: the optax optimizer.
+    """
+
+    encoding: Encoding
+    examples: Examples
+    model: TwoTower
+    loss: InBatchSoftmax
+    optimizer: optax.GradientTransformation
+
+    def query_embeddings(self, params: Params, rows: Int[np.ndarray, "Q"]) -> Float[Array, "Q D"]:
+        """Returns the embeddings of query rows."""
+        return self._encoders[0](params, rows)
+
+    def candidate_embeddings(self, params: Params) -> Float[Array, "N D"]:
+        """Returns the embeddings of the whole corpus, in its order."""
+        return self._encoders[1](params, self.encoding.corpus_rows)
+
+    @functools.cached_property
+    def _encoders(self):
+        return (
+            jax.jit(lambda params, rows: bind(self.model, params).query(rows)),
+            jax.jit(lambda params, rows: bind(self.model, params).candidate(rows)),
+        )
+
+
+def prepare(config: config_lib.Config, train: Interactions, corpus: Table) -> Recipe:
+    """Builds vocabularies, model, loss and optimizer for a training part."""
+    encoding = Encoding.fit(train, corpus)
+    examples = encoding.examples(train)
+    counts = encoding.counts(examples)
+    optimizer = optimizers.create(
+        config.optimizer.name, config.optimizer.learning_rate, **config.optimizer.arguments
+    )
+    model = create_model(
+        config.model,
+        num_query_rows=encoding.queries.num_rows,
+        num_candidate_rows=encoding.candidates.num_rows,
+        log_prior=sampling.log_prior(counts) if config.model.popularity_prior else None,
+        seed=config.train.seed,
+    )
+    loss = create_loss(config.loss, counts, examples, encoding.queries.num_rows)
+    return Recipe(encoding, examples, model, loss, optimizer)
+
+
+def create_model(
+    model: config_lib.Model,
+    *,
+    num_query_rows: int,
+    num_candidate_rows: int,
+    log_prior: Float[np.ndarray, "N"] | None,
+    seed: int,
+) -> TwoTower:
+    """Creates the two id towers."""
+    rngs = nnx.Rngs(seed)
+
+    def tower(num_rows, hidden_sizes):
+        return IdTower(
+            num_rows, model.embedding_dimension, hidden_sizes, initial_scale=model.initial_scale, rngs=rngs
+        )
+
+    return TwoTower(
+        tower(num_query_rows, model.query_hidden_sizes),
+        tower(num_candidate_rows, model.candidate_hidden_sizes),
+        log_prior,
+    )
+
+
+def create_loss(
+    loss: config_lib.Loss, counts: Float[np.ndarray, "N"], examples: Examples, num_query_rows: int
+) -> InBatchSoftmax:
+    """Creates the objective, with the probabilities and known positives that it asks for counted from train."""
+    probabilities = jnp.asarray(sampling.in_batch_probabilities(counts)) if loss.log_q else None
+    known = jnp.asarray(known_positives(examples, num_query_rows)) if loss.remove_known_positives else None
+    return InBatchSoftmax(
+        probabilities,
+        known,
+        temperature=loss.temperature,
+        scale_log_q=loss.scale_log_q,
+        remove_accidental_hits=loss.remove_accidental_hits,
+        num_hard_negatives=loss.num_hard_negatives,
+        embedding_l2=loss.embedding_l2,
+        reduction=loss.reduction,
+    )
