@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from retrieval.config import Config, check_field
@@ -36,13 +36,15 @@ def config() -> Config:
     Raises:
       ValueError: the file cannot be read, or does not return a Config.
     """
-    try:
-        experiment = flags.FLAGS.config
-        received = type(experiment).__name__
-    except (OSError, ImportError) as error:
-        raise ValueError(f"--config: {error}") from None
+    experiment = flags.FLAGS.config
     if not isinstance(experiment, Config):
-        raise ValueError(f"--config: get_config() must return a retrieval Config, got {received}")
+        try:
+            experiment.seed  # where the file could not be loaded, any attribute raises the reason
+        except OSError as error:
+            raise ValueError(f"--config: {error}") from None
+        except AttributeError:
+            pass
+        raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
     return experiment
 
 
@@ -55,6 +57,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs `main`; a user's mistake ends it with one message and exit status 1, without a traceback."""
 
     def checked(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:
             sys.exit(f"error: flags begin with --, got {argv[1]!r}")
         try:
@@ -72,4 +76,4 @@ def _parse(argv: list[str]) -> list[str]:
                 check_field(match[1])
             except ValueError as error:
                 sys.exit(f"error: {argument}: {error}")
-    return flags.FLAGS(argv)
+    return app.parse_flags_with_usage(argv)

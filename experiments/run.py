@@ -66,7 +66,8 @@ def run(config: Config, workdir: Workdir) -> None:
     workdir.add_metrics(figures | watch.total())
     console.print_metrics(workdir.read_metrics())
     console.say(f"recall@10 of the index against exact search: {figures['index/recall_at_10']:.4f}")
-    console.say(f"seconds: {', '.join(f'{k.split("/")[1]} {v:.1f}' for k, v in watch.total().items())}")
+    times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
+    console.say(f"seconds: {', '.join(times)}")
     say_where(workdir)
 
 

@@ -2,10 +2,9 @@
 
 A file in `configs/` returns a `Config` from `get_config()`. Fields are plain strings, numbers, booleans,
 tuples and dictionaries, so that a flag can override each of them and `config.json` holds all of them.
-An empty string, tuple or 0 means "none" where the comment says so.
+An empty string, tuple or 0 means "none" where the comment says so. (Annotations here are evaluated: the flags are
+made from them.)
 """
-
-from __future__ import annotations
 
 import dataclasses
 import json
@@ -54,6 +53,7 @@ class Data:
     columns: Columns = dataclasses.field(default_factory=Columns)
     drop_duplicates: bool = True  # keep the first event of a (query, candidate) pair only
     split: Split = dataclasses.field(default_factory=Split)
+    vocabulary: str = "train"  # ids with a row of their own: those in "train", or in "all" parts and tables
 
 
 @dataclasses.dataclass
@@ -167,8 +167,7 @@ def check_field(path: str) -> None:
       ValueError: it is none; the message names the nearest.
     """
     fields = field_types(Config)
-    name = next((n for n in fields if path == n or path.startswith(n + ".") and _is_dict(fields[n])), None)
-    if name is None:
+    if path not in fields:
         leaf = path.rsplit(".", 1)[-1]
         near = did_you_mean(path, fields) or next(
             (f"; did you mean {n!r}?" for n in fields if n.rsplit(".", 1)[-1] == leaf), ""
@@ -195,10 +194,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
     return flat
-
-
-def _is_dict(hint: Any) -> bool:
-    return typing.get_origin(hint) is dict
 
 
 def _parse(hint: Any, value: Any, path: str) -> Any:

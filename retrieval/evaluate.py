@@ -11,10 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from retrieval import metrics
+from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples, Targets
 from retrieval.models.two_tower import Params, bind
 from retrieval.ranks import Ranks, rank
-from retrieval.train import Batch, Loss
+from retrieval.train import Loss
 
 USER_METRICS = {"precision": metrics.precision_at, "recall": metrics.recall_at, "ndcg": metrics.ndcg_at}
 
@@ -65,19 +66,15 @@ def mean_loss(
 
     An in-batch loss grows with the number of negatives: compare figures of one batch size.
     """
-    size = min(batch_size, len(examples.query_rows))
+    num_examples = len(examples.query_rows)
+    stacked = batches(examples, np.arange(num_examples), min(batch_size, num_examples))
 
     @jax.jit
-    def sums_of(params, loss, columns, real):
-        return loss(bind(model, params), Batch(*columns, real))[1]
+    def sums_of(params, loss, stacked):
+        return jax.lax.map(lambda batch: loss(bind(model, params), batch)[1], stacked)
 
-    total, count = 0.0, 0.0
-    for start in range(0, len(examples.query_rows), size):
-        columns = [jnp.asarray(column[start : start + size]) for column in examples]
-        real = jnp.arange(size) < len(columns[0])
-        sums = sums_of(params, loss, [jnp.pad(c, (0, size - len(c))) for c in columns], real)
-        total, count = total + float(sums["loss"]), count + float(sums["examples"])
-    return total / count
+    sums = sums_of(params, loss, stacked)
+    return float(jnp.sum(sums["loss"]) / jnp.sum(sums["examples"]))
 
 
 def _user_level(prefix: str, ranks: Ranks, targets: Targets, ks: Sequence[int]) -> dict[str, float]:

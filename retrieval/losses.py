@@ -70,6 +70,69 @@ def sampled_softmax(
     return reduce(cross_entropy(logits), weights, reduction)
 
 
+def folded_softmax(
+    queries: Float[Array, "U D"],
+    candidates: Float[Array, "V D"],
+    query_places: Int[Array, "B"],
+    candidate_places: Int[Array, "B"],
+    counts: Float[Array, "V"],
+    *,
+    temperature: float = 1.0,
+    sampling_probabilities: Float[Array, "V"] | None = None,
+    scale_log_q: bool = False,
+    remove_accidental_hits: bool = False,
+    known_positives: Bool[Array, "U V"] | None = None,
+    weights: Float[Array, "B"] | None = None,
+    reduction: str = "sum",
+) -> Float[Array, ""] | Float[Array, "B"]:
+    """Returns `sampled_softmax` of a batch with repeated rows, from its distinct rows.
+
+    Where the embeddings depend on their rows alone, the columns of equal candidates are equal, and n of them add n
+    times the same term to the sum: log sum_j exp(S_ij) = log sum_v n_v exp(S_uv). Loss and gradients are those of the
+    unfolded form up to rounding, in O(U V D) time and O(U V) memory instead of O(B M D) and O(B M). With accidental
+    hits removed, the n - 1 copies of the positive are subtracted from the sum, which can cost log2(n) bits
+    where the positive outweighs all else.
+
+    A mask by example and hard negatives have no folded form: they tell equal candidates apart.
+
+    Args:
+      queries: embeddings of the distinct queries [U, D].
+      candidates: embeddings of the distinct candidates [V, D].
+      query_places: where each example's query stands among them [B].
+      candidate_places: where each example's positive stands among them [B].
+      counts: how many columns of the unfolded batch hold each candidate [V]; 0 for padding.
+      temperature: as in `sampled_softmax`.
+      sampling_probabilities: of the distinct candidates [V].
+      scale_log_q: as in `sampled_softmax`.
+      remove_accidental_hits: removes the negatives that are the example's own positive.
+      known_positives: True where a candidate is a positive of the query [U, V]; removed but for the example's own.
+      weights: weight of each example [B].
+      reduction: as in `sampled_softmax`.
+    """
+    logits = queries @ candidates.T / temperature  # [U, V]
+    if sampling_probabilities is not None:
+        logits = correct_log_q(logits, sampling_probabilities, temperature if scale_log_q else 1.0)
+    positives = logits[query_places, candidate_places]  # [B]
+    copies = counts[candidate_places]
+    columns = logits + jnp.log(counts)[None, :]
+    removed = jnp.zeros(len(positives), bool)
+    if known_positives is not None:
+        columns = jnp.where(known_positives, -jnp.inf, columns)
+        removed = known_positives[query_places, candidate_places]
+    totals = _log_sum(columns)[query_places]  # [B]
+    if remove_accidental_hits:
+        share = jnp.minimum((copies - 1) * jnp.exp(positives - totals), 1 - jnp.finfo(totals.dtype).eps)
+        totals = jnp.where(removed | (copies <= 1), totals, totals + jnp.log1p(-share))
+    totals = jnp.where(removed, jnp.logaddexp(totals, positives), totals)
+    return reduce(totals - positives, weights, reduction)
+
+
+def _log_sum(columns: Float[Array, "U V"]) -> Float[Array, "U"]:
+    """Returns logsumexp over each row, -inf with zero gradient where the row has nothing but -inf."""
+    empty = jnp.all(columns == -jnp.inf, axis=1)
+    return jnp.where(empty, -jnp.inf, jax.nn.logsumexp(jnp.where(empty[:, None], 0.0, columns), axis=1))
+
+
 def correct_log_q(
     logits: Float[Array, "B M"], probabilities: Float[Array, "M"], temperature: float = 1.0
 ) -> Float[Array, "B M"]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
 from retrieval import losses
+from retrieval.data.batches import Batch
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import TwoTower
-from retrieval.train import Batch
 
 
 @jax.tree_util.register_dataclass
@@ -41,34 +41,53 @@ class InBatchSoftmax:
     embedding_l2: float = dataclasses.field(default=0.0, metadata={"static": True})
     reduction: str = dataclasses.field(default="sum", metadata={"static": True})
 
-    def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def __call__(
+        self, model: TwoTower, batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of softmax losses and weights over the batch."""
-        queries, candidates = model.query(batch.query_rows), model.candidate(batch.candidate_rows)
-        weights = jnp.where(batch.real, batch.weights, 0.0)
+        queries, candidates = model.query(batch.queries.rows), model.candidate(batch.candidates.rows)
         softmax = self.softmax(queries, candidates, batch)
-        penalty = self.embedding_l2 * (model.squared_norms(queries) + model.squared_norms(candidates))
-        value = losses.reduce(softmax + penalty, weights, self.reduction)
-        return value, {"loss": jnp.sum(weights * softmax), "examples": jnp.sum(weights)}
+        norms = model.squared_norms(queries)[batch.queries.places]
+        norms += model.squared_norms(candidates)[batch.candidates.places]
+        value = losses.reduce(softmax + self.embedding_l2 * norms, batch.weights, self.reduction)
+        return value, {"loss": jnp.sum(batch.weights * softmax), "examples": jnp.sum(batch.weights)}
 
     def softmax(
-        self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"], batch: Batch
+        self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
     ) -> Float[Array, "B"]:
-        """Returns the unweighted softmax loss of each example; what fills up the batch is nobody's negative."""
-        probabilities, known = self.sampling_probabilities, self.known_positives
-        rows = batch.candidate_rows
+        """Returns the unweighted loss of each example, from the embeddings of the batch's distinct rows.
+
+        Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B^2 D).
+        """
+        rows = batch.candidates.rows
+        probabilities, known = self.sampling_probabilities, None
+        if probabilities is not None:
+            probabilities = probabilities[rows]
+        if self.known_positives is not None:
+            known = losses.is_known_positive(self.known_positives[batch.queries.rows], rows)
+        common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
+        q, c = batch.queries.places, batch.candidates.places
+        if not self.num_hard_negatives:
+            return losses.folded_softmax(
+                queries,
+                candidates,
+                q,
+                c,
+                jnp.zeros(len(rows)).at[c].add(batch.real.astype(jnp.float32)),
+                sampling_probabilities=probabilities,
+                remove_accidental_hits=self.remove_accidental_hits,
+                known_positives=known,
+                **common,
+            )
         return losses.sampled_softmax(
-            queries,
-            candidates,
-            temperature=self.temperature,
-            sampling_probabilities=None if probabilities is None else probabilities[rows],
-            scale_log_q=self.scale_log_q,
-            accidental_hits_of=rows if self.remove_accidental_hits else None,
-            known_positives=None
-            if known is None
-            else losses.is_known_positive(known[batch.query_rows], rows),
-            mask=jnp.broadcast_to(batch.real[None, :], (len(queries), len(candidates))),
+            queries[q],
+            candidates[c],
+            sampling_probabilities=None if probabilities is None else probabilities[c],
+            accidental_hits_of=c if self.remove_accidental_hits else None,
+            known_positives=None if known is None else known[q][:, c],
+            mask=jnp.broadcast_to(batch.real[None, :], (len(q), len(c))),
             num_hard_negatives=self.num_hard_negatives,
-            reduction="none",
+            **common,
         )
 
 

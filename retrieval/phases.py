@@ -82,7 +82,10 @@ class _Phase:
         parts = dataset.parts
         self.name, self.config, self.epochs = name, config, epochs
         self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
-        self.recipe = prepare(config, self.interactions, dataset.corpus)
+        known = {"train": self.interactions, "all": parts.all()}.get(config.data.vocabulary)
+        if known is None:
+            raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
+        self.recipe = prepare(config, self.interactions, dataset.corpus, known)
         self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
         trained_with = config_lib.to_json(dataclasses.replace(config, name="", evaluate=None, index=None))
         self.fingerprint = hashlib.sha256((trained_with + dataset.fingerprint()).encode()).hexdigest()

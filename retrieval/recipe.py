@@ -55,9 +55,18 @@ class Recipe:
         )
 
 
-def prepare(config: config_lib.Config, train: Interactions, corpus: Table) -> Recipe:
-    """Builds vocabularies, model, loss and optimizer for a training part."""
-    encoding = Encoding.fit(train, corpus)
+def prepare(
+    config: config_lib.Config, train: Interactions, corpus: Table, known: Interactions | None = None
+) -> Recipe:
+    """Builds vocabularies, model, loss and optimizer for a training part.
+
+    Args:
+      config: the experiment.
+      train: the training part.
+      corpus: all candidates.
+      known: whose ids have a row of their own; None: those of the training part.
+    """
+    encoding = Encoding.fit(train if known is None else known, corpus)
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
     optimizer = optimizers.create(

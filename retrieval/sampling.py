@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-HALF_COUNT = 0.5  # of a candidate never seen in train, so that its log-probability is finite and the lowest
-
 
 def in_batch_probabilities(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
     """Returns the probability that a place in a batch holds each candidate row: its share of the examples.
@@ -18,10 +16,11 @@ def in_batch_probabilities(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np
 
 
 def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
-    """Returns the log of each candidate row's share of the examples, with 1/2 added to every count.
+    """Returns the log of each candidate row's probability, over that of a candidate never seen in train.
+
+    Counts are smoothed by 1/2, so that the log of an unseen candidate is finite, and 0: log((n + 1/2) / (1/2)).
 
     >>> log_prior(np.array([0, 3, 1])).round(2)
-    array([-2.4 , -0.45, -1.3 ], dtype=float32)
+    array([0.  , 1.95, 1.1 ], dtype=float32)
     """
-    smoothed = counts + HALF_COUNT
-    return np.log(smoothed / smoothed.sum()).astype(np.float32)
+    return np.log1p(2 * counts).astype(np.float32)

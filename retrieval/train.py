@@ -10,27 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Int32
+from jaxtyping import Array, Float, Int
 
-from retrieval.data.batches import epoch_order
+from retrieval.data.batches import Batch, batches, epoch_order, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
-
-
-class Batch(NamedTuple):
-    """A batch of examples; the entries that only fill up the last batch have `real` False.
-
-    Attributes:
-      query_rows: row of each query [B].
-      candidate_rows: row of each query's positive [B].
-      weights: weight of each example [B].
-      real: False for the entries that fill up the last batch [B].
-    """
-
-    query_rows: Int[Array, "B"]
-    candidate_rows: Int[Array, "B"]
-    weights: Float[Array, "B"]
-    real: Bool[Array, "B"]
 
 
 class Loss(Protocol):
@@ -88,8 +72,8 @@ def fit(
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Trains for `epochs` epochs and yields the state and the mean of each logged sum after each.
 
-    An epoch is one compiled program; it holds a batch of logits at a time. Given the same arguments, a run that
-    continues from a yielded `state` yields the same as the run that went on.
+    An epoch is one compiled program, which holds one batch of logits at a time. Given the same arguments, a run
+    that continues from a yielded `state` yields the same as the run that went on.
 
     Args:
       model: the model whose parameters are trained.
@@ -112,20 +96,20 @@ def fit(
         )
 
     @jax.jit
-    def run_epoch(state, examples, order, real, loss):
-        def step(state, entries):
-            rows, real = entries
-            batch = Batch(*(column[rows] for column in examples), real)
+    def run_epoch(state, loss, epoch_batches):
+        def step(state, batch):
             return train_step(state, batch, loss, model, optimizer)
 
-        state, sums = jax.lax.scan(step, state, (order, real))
+        state, sums = jax.lax.scan(step, state, epoch_batches)
         return state, jax.tree.map(jnp.sum, sums)
 
-    examples = Examples(*map(jnp.asarray, examples))
     state = create_state(model, optimizer) if state is None else state
+    capacity = (0, 0)
     for epoch in range(_epochs_done(state, num_examples, batch_size), epochs):
-        order, real = epoch_order(num_examples, batch_size, seed=seed, epoch=epoch)
-        state, sums = run_epoch(state, examples, order, real, loss)
+        order = epoch_order(num_examples, seed=seed, epoch=epoch)
+        epoch_batches = batches(examples, order, batch_size, capacity)
+        capacity = (epoch_batches.queries.rows.shape[1], epoch_batches.candidates.rows.shape[1])
+        state, sums = run_epoch(state, loss, epoch_batches)
         yield state, _means(sums, epoch)
 
 
@@ -144,7 +128,7 @@ def should_stop(history: Sequence[float], patience: int) -> bool:
 
 
 def _epochs_done(state: TrainState, num_examples: int, batch_size: int) -> int:
-    return int(state.step) // -(-num_examples // batch_size)
+    return int(state.step) // num_batches(num_examples, batch_size)
 
 
 def _means(sums: dict[str, Float[Array, ""]], epoch: int) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from retrieval.config import Data
 from retrieval.data import files, movielens, synthetic
-from retrieval.data.interactions import Interactions, Table, concatenate, drop_duplicates
+from retrieval.data.interactions import Interactions, Table, drop_duplicates
 from retrieval.data.splits import Parts, split
 from retrieval.suggestions import did_you_mean
 
@@ -93,11 +92,11 @@ def _from_parts(data: Data) -> Dataset:
     read = files.unify_ids(*(_interactions(data, getattr(data, name)) for name in names))
     parts = {name: drop_duplicates(part) if data.drop_duplicates else part for name, part in zip(names, read, strict=True)}
     corpus, queries = _tables(data)
-    everything = functools.reduce(concatenate, parts.values())
-    corpus = _corpus_of(everything) if corpus is None else corpus
+    dataset_parts = Parts(parts["train"], parts.get("validation"), parts["test"])
+    corpus = _corpus_of(dataset_parts.all()) if corpus is None else corpus
     _check_candidates(corpus, {getattr(data, name): part for name, part in parts.items()}, data.candidates)
-    num_duplicates = sum(map(len, read)) - len(everything)
-    return Dataset(Parts(parts["train"], parts.get("validation"), parts["test"]), corpus, queries, num_duplicates)
+    num_duplicates = sum(map(len, read)) - len(dataset_parts.all())
+    return Dataset(dataset_parts, corpus, queries, num_duplicates)
 
 
 def _interactions(data: Data, path: str) -> Interactions:

@@ -65,9 +65,9 @@ class Encoding:
     corpus_rows: Int32[np.ndarray, "N"]
 
     @classmethod
-    def fit(cls, train: Interactions, corpus: Table) -> Encoding:
-        """Builds the vocabularies from the training part."""
-        queries, candidates = Vocabulary(train.query_ids), Vocabulary(train.candidate_ids)
+    def fit(cls, known: Interactions, corpus: Table) -> Encoding:
+        """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason."""
+        queries, candidates = Vocabulary(known.query_ids), Vocabulary(known.candidate_ids)
         return cls(queries, candidates, corpus, candidates.rows(corpus.ids))
 
     def examples(self, interactions: Interactions) -> Examples:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,14 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 10  # seconds without an answer
+PIP = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
+NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ssl.SSLError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 class Unreachable(DataError):
@@ -30,10 +40,9 @@ def check(path: Path, sha256: str) -> None:
     Raises:
       DataError: the file is another one.
     """
-    with open(path, "rb") as file:
-        received = hashlib.file_digest(file, "sha256").hexdigest()
+    received = _sha256(path)
     if received != sha256:
-        raise DataError(f"{path} is damaged: expected SHA-256 {sha256}, got {received}; delete the file")
+        raise DataError(f"{path} is damaged: expected SHA-256 {sha256}, got {received}; delete it")
 
 
 def download(url: str, path: Path, size: int, sha256: str, progress: Progress | None = None) -> None:
@@ -65,7 +74,7 @@ def download(url: str, path: Path, size: int, sha256: str, progress: Progress | 
 
 
 def _receive(url: str, part: Path, size: int, progress: Progress | None) -> tuple[int, str]:
-    """Writes what `url` sends to `part`; returns the number of bytes and their SHA-256."""
+    """Writes what `url` sends to `part`, all or some; returns the number of bytes and their SHA-256."""
     received, digest = 0, hashlib.sha256()
     with open(part, "wb") as file:
         try:
@@ -76,8 +85,9 @@ def _receive(url: str, part: Path, size: int, progress: Progress | None) -> tupl
                     received += len(block)
                     if progress is not None:
                         progress(received, size)
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            raise Unreachable(f"{url} cannot be reached ({error})") from error
+        except NETWORK_ERRORS as error:
+            if not received:
+                raise Unreachable(f"{url} cannot be reached ({error})") from error
     return received, digest.hexdigest()
 
 
@@ -95,14 +105,21 @@ def download_wheel(requirement: str, path: Path, sha256: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-        patience = ["--timeout", str(TIMEOUT), "--retries", "1"]
-        pip = subprocess.run([*command, *patience, "-d", folder, requirement], capture_output=True, text=True)
+        options = ["--timeout", str(TIMEOUT), "--retries", "1", "-d", folder]
+        pip = subprocess.run([*PIP, *options, requirement], capture_output=True, text=True)
         wheels = list(Path(folder).glob("*.whl"))
         if pip.returncode or len(wheels) != 1:
             reason = (pip.stderr.strip().splitlines() or [f"{len(wheels)} wheels came"])[-1]
             raise Unreachable(f"pip cannot download {requirement} ({reason})")
-        try:
-            check(wheels[0], sha256)
-        except DataError ...
+        digest = _sha256(wheels[0])
+        if digest != sha256:
+            raise DataError(
+                f"pip gave a {requirement} with SHA-256 {digest}, expected {sha256}; "
+                f"check where your pip downloads from, or set data.path to a copy of the data"
+            )
         os.replace(wheels[0], path)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

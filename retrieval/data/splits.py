@@ -24,6 +24,10 @@ class Parts:
         """Returns all that is not test, for the last fit, when the number of epochs is chosen."""
         return self.train if self.validation is None else concatenate(self.train, self.validation)
 
+    def all(self) -> Interactions:
+        """Returns the interactions of all parts."""
+        return concatenate(self.train_and_validation(), self.test)
+
 
 def split(
     interactions: Interactions,
