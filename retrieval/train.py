@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,9 @@ from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
 
 
-class Loss(Protocol):
-    """What `fit` minimises; a pytree, so that the arrays in it are arguments of the compiled step."""
-
-    def __call__(
-        self, model: nnx.Module, batch: Batch
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Returns the value to minimise, and sums to log; "examples" among them divides the others."""
+# What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
+# that the arrays in it are arguments of the compiled step.
+Loss = Callable[[nnx.Module, Batch], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 
 class TrainState(NamedTuple):

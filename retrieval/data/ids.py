@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-Ids = Shaped[np.ndarray, "n"]  # raw ids: int64 or fixed-width str
+Ids = Shaped[np.ndarray, " _"]  # raw ids: int64 or fixed-width str
 
 
 def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:

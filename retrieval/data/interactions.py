@@ -15,7 +15,7 @@ from retrieval.data.ids import Ids, as_ids, find
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-    """Implicit feedback in columns, one row per event, in file order.
+    """Implicit feedback in columns, one row per event, in file order. Sequences become arrays.
 
     Attributes:
       query_ids: raw id of the query (the user) of each event, int64 or str [n].
@@ -24,10 +24,10 @@ class Interactions:
       timestamps: time of each event in Unix seconds, int64 [n], or None.
     """
 
-    query_ids: Ids
-    candidate_ids: Ids
-    ratings: Float32[np.ndarray, "n"] | None = None
-    timestamps: Int64[np.ndarray, "n"] | None = None
+    query_ids: Ids | Sequence
+    candidate_ids: Ids | Sequence
+    ratings: Float32[np.ndarray, " n"] | Sequence | None = None
+    timestamps: Int64[np.ndarray, " n"] | Sequence | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "query_ids", as_ids(self.query_ids, "query_ids"))
@@ -86,7 +86,7 @@ class Table:
         joined by "|"; a missing string is "".
     """
 
-    ids: Ids
+    ids: Ids | Sequence
     columns: Mapping[str, Shaped[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -1,0 +1,14 @@
+"""Settings of every test: strict types, checked shapes, several devices."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+HOOK = install_import_hook("retrieval", "beartype.beartype")  # every annotation is checked at every call
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
