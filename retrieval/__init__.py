@@ -1,1 +1,61 @@
-"""Two-tower retrieval in JAX."""
+"""Two-tower retrieval in JAX: train on implicit feedback, evaluate on the full corpus, export, index and serve."""
+
+from retrieval import losses, metrics
+from retrieval.baselines import most_popular
+from retrieval.bundle import load
+from retrieval.config import Config
+from retrieval.data.dataset import Dataset
+from retrieval.data.dataset import load as load_data
+from retrieval.data.encoding import Encoding, Examples, Targets
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.splits import Parts, split
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.evaluate import evaluate
+from retrieval.index import HnswIndex
+from retrieval.lists import Lists
+from retrieval.losses import folded_softmax, sampled_softmax
+from retrieval.models.towers import IdTower
+from retrieval.models.two_tower import TwoTower, bind
+from retrieval.objective import InBatchSoftmax
+from retrieval.ranks import rank
+from retrieval.recipe import Recipe, prepare
+from retrieval.recommend import Recommendations, Recommender
+from retrieval.topk import top_k
+from retrieval.train import TrainState, create_state, fit, train_step
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "Encoding",
+    "Examples",
+    "HnswIndex",
+    "IdTower",
+    "InBatchSoftmax",
+    "Interactions",
+    "Lists",
+    "Parts",
+    "Recipe",
+    "Recommendations",
+    "Recommender",
+    "Table",
+    "Targets",
+    "TrainState",
+    "TwoTower",
+    "Vocabulary",
+    "bind",
+    "create_state",
+    "evaluate",
+    "fit",
+    "folded_softmax",
+    "load",
+    "load_data",
+    "losses",
+    "metrics",
+    "most_popular",
+    "prepare",
+    "rank",
+    "sampled_softmax",
+    "split",
+    "top_k",
+    "train_step",
+]

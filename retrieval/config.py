@@ -161,13 +161,13 @@ def differences(ours: Config, theirs: Config) -> list[str]:
 
 
 def check_field(path: str) -> None:
-    """Checks that `path`, as in "train.epochs", is a field of `Config`.
+    """Checks that `path`, as in "train.epochs", is a field of `Config`, or a key of a field of dictionaries.
 
     Raises:
       ValueError: it is none; the message names the nearest.
     """
     fields = field_types(Config)
-    if path not in fields:
+    if path not in fields and typing.get_origin(fields.get(path.rpartition(".")[0])) is not dict:
         leaf = path.rsplit(".", 1)[-1]
         near = did_you_mean(path, fields) or next(
             (f"; did you mean {n!r}?" for n in fields if n.rsplit(".", 1)[-1] == leaf), ""

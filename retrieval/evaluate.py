@@ -78,8 +78,9 @@ def mean_loss(
 
 
 def _user_level(prefix: str, ranks: Ranks, targets: Targets, ks: Sequence[int]) -> dict[str, float]:
+    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit
     return {
-        f"{prefix}/{name}_at_{k}": float(np.mean(metric(ranks.ordinal, targets.relevant, k)))
+        f"{prefix}/{name}_at_{k}": float(np.mean(metric(ranks.ordinal[places], relevant, k)))
         for name, metric in USER_METRICS.items()
         for k in ks
     }

@@ -33,7 +33,7 @@ class Lists:
         return cls(offsets.astype(np.int64), rows[order].astype(np.int32))
 
     @classmethod
-    def from_sequences(cls, lists: Sequence[Sequence[int]]) -> Lists:
+    def from_sequences(cls, lists: Sequence[Sequence[int] | Int[np.ndarray, "_"]]) -> Lists:
         """Builds the lists from Python sequences.
 
         >>> Lists.from_sequences([[4, 2], [], [7]]).lengths
@@ -70,6 +70,16 @@ class Lists:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         starts = np.repeat(self.offsets[:-1][queries] - offsets[:-1], lengths)
         return Lists(offsets, self.rows[starts + np.arange(offsets[-1])])
+
+    def distinct(self) -> tuple[Lists, Int64[np.ndarray, "m"]]:
+        """Returns the lists without repeats, and where in `rows` what is left stands; the first of each stays.
+
+        >>> Lists.from_sequences([[4, 2, 4], [4]]).distinct()[1]
+        array([0, 1, 3])
+        """
+        pairs = self.owners * (self.rows.max(initial=0) + np.int64(1)) + self.rows
+        kept = np.sort(np.unique(pairs, return_index=True)[1])
+        return Lists.from_pairs(self.owners[kept], self.rows[kept], len(self)), kept
 
     def join(self, other: Lists) -> Lists:
         """Returns the lists with those of `other` appended, each to its own.

@@ -22,7 +22,8 @@ class Ranks(NamedTuple):
     The rank (0 is best) under each policy for equal scores follows:
 
     Attributes:
-      higher: candidates with a strictly higher score. An excluded relevant candidate has all of them.
+      higher: candidates with a strictly higher score, or NaN. A relevant candidate that is excluded, or whose
+        score is NaN, has all of them.
       equal_before: other candidates with an equal score and a lower row.
       equal: other candidates with an equal score.
     """
@@ -96,11 +97,10 @@ def _rank_block(queries, candidates, relevant, excluded):
         owner, row = pair
         own = scores[owner, row]
         equal = scores[owner] == own
-        left_out = own == -jnp.inf
-        higher = jnp.where(left_out, len(candidates), jnp.sum(scores[owner] > own))
+        left_out = ~(own > -jnp.inf)
+        higher = jnp.where(left_out, len(candidates), jnp.sum(~(scores[owner] <= own)))
         ties = jnp.array([jnp.sum(equal & (columns < row)), jnp.sum(equal) - 1])
         return jnp.concatenate([higher[None], jnp.where(left_out, 0, ties)])
 
-    return jax.lax.map(count, relevant, batch_size=max(1, SCORES_PER_COUNT // len(candidates))).T.astype(
-        jnp.int32
-    )
+    at_a_time = max(1, SCORES_PER_COUNT // max(1, len(candidates)))
+    return jax.lax.map(count, relevant, batch_size=at_a_time).T.astype(jnp.int32)

@@ -61,7 +61,7 @@ class Recommender:
         k: int,
         *,
         exclude_seen: bool = True,
-        exclude: Sequence[Sequence] | None = None,
+        exclude: Sequence[Sequence | Ids] | None = None,
     ) -> Recommendations:
         """Returns the k best candidates of each query.
 

@@ -100,5 +100,7 @@ def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, in
 
 @functools.partial(jax.jit, static_argnames="k")
 def _top_k_block(queries, candidates, excluded_owners, excluded_rows, k):
-    scores, rows = jax.lax.top_k(masked_scores(queries, candidates, excluded_owners, excluded_rows), k)
+    scores = masked_scores(queries, candidates, excluded_owners, excluded_rows)
+    scores = jnp.where(scores == 0, 0.0, scores)  # the sort puts -0.0 after 0.0, though they are equal
+    scores, rows = jax.lax.top_k(scores, k)
     return scores, jnp.where(scores == -jnp.inf, PADDING_ROW, rows)

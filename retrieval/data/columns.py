@@ -228,7 +228,7 @@ def _cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.Ch
         return pc.cast(column.values, options=options)
     except pa.ArrowInvalid:
         good, bad = 0, len(column.values)
-    while bad - good > 1:  # the first `good` values have one, the first `bad` do not
+    while bad - good > 1:  # the first `good` values fit, the first `bad` do not
         middle = (good + bad) // 2
         try:
             pc.cast(column.values.slice(good, middle - good), options=options)

@@ -106,7 +106,8 @@ def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, C
             names = [*names, *(name for name in found if others and name not in names)]
             convert.require_names(str(path), names, found)
             table = file.read(names)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)  # pyarrow reads text without looking whether it is UTF-8
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}; write it again") from error
     if not len(table):
         raise DataError(f"{path} has no rows; add rows or leave the file out")

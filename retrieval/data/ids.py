@@ -14,12 +14,14 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
     """Returns raw ids as a one-dimensional int64 or str array.
 
     Raises:
-      ValueError: `values` are not one-dimensional, or neither integers nor strings.
+      ValueError: `values` are not one-dimensional, neither integers nor strings, or integers beyond int64.
     """
     ids = np.asarray(values)
     if ids.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
     if ids.dtype.kind in "iu":
+        if ids.max(initial=0) > np.iinfo(np.int64).max:
+            raise ValueError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
     if ids.dtype.kind == "U":
         return ids

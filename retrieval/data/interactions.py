@@ -55,6 +55,8 @@ class Interactions:
         """Returns the SHA-256 of all columns, hexadecimal: equal data, equal fingerprint."""
         digest = hashlib.sha256()
         for name, column in self.columns().items():
+            if column.dtype.kind == "U":  # the width of an array may exceed that of its longest string
+                column = column.astype(f"U{np.strings.str_len(column).max(initial=1)}")
             digest.update(f"{name}:{column.dtype.str}:{len(column)};".encode())
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()

@@ -118,7 +118,7 @@ def load(
     """Loads a release of MovieLens from a local copy, or the cache, or GroupLens.
 
     Where GroupLens cannot be reached, 100K comes from the copy inside RecBole 1.2.1: the same ratings, users
-    and movies, but for release dates, which are years. A copy of either kind in the cache is used from then on.
+    and movies, but for release dates, which are years. Either copy is used from then on, once in the cache.
 
     Args:
       name: one of `RELEASES`. Of latest-small, which GroupLens replaces from time to time, the edition of

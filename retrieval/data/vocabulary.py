@@ -83,9 +83,9 @@ class Vocabulary:
             listed = content["ids"]
             if not all(type(value).__name__ == content["type"] for value in listed):
                 raise ValueError(f"an id is not of type {content['type']}")
-        except (KeyError, TypeError, ValueError) as error:
+            ids = np.asarray(listed, dtype)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a vocabulary: {error!r} in {text[:60]!r}") from None
-        ids = np.asarray(listed, dtype)
         vocabulary = cls(ids)
         if not np.array_equal(vocabulary.ids, ids):
             raise ValueError("not a vocabulary: its ids are not sorted and unique")

@@ -1,0 +1,75 @@
+"""Who may import what: the direction of imports, and the only places of heavy packages."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+ONLY_IN = {  # package -> the only files that may import it
+    "absl": ("experiments/",),
+    "ml_collections": ("experiments/",),
+    "rich": ("experiments/",),
+    "orbax": ("retrieval/checkpoint.py",),
+    "hnswlib": ("retrieval/index.py",),
+    "tensorflow": ("retrieval/savedmodel.py",),
+    "pyarrow": ("retrieval/data/",),
+    "experiments": ("experiments/",),
+    "pickle": (),
+}
+LAYERS = (  # each may import those before it and, within retrieval, its own
+    ("retrieval.suggestions", "retrieval.config", "retrieval.lists"),
+    ("retrieval.data",),
+    ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.topk"),
+    ("retrieval.ranks", "retrieval.metrics", "retrieval.objective", "retrieval.train", "retrieval.baselines"),
+    ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
+    ("retrieval.recommend", "retrieval.phases"),
+    ("retrieval.bundle",),
+    ("retrieval.savedmodel",),
+)
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources():
+    return [path for folder in ("retrieval", "experiments", "configs") for path in (ROOT / folder).rglob("*.py")]
+
+
+def layer(module):
+    ranks = [i for i, names in enumerate(LAYERS) for name in names if (module + ".").startswith(name + ".")]
+    return ranks[0] if ranks else None
+
+
+def test_heavy_packages_have_one_home():
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        for module in imports(path):
+            allowed = ONLY_IN.get(module.split(".")[0])
+            assert allowed is None or name.startswith(tuple(allowed)), f"{name} imports {module}"
+
+
+def test_imports_in_the_library_go_one_way():
+    for path in (ROOT / "retrieval").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if module == "retrieval":
+            continue
+        own = layer(module)
+        assert own is not None, f"{module} has no layer"
+        for imported in imports(path):
+            other = layer(imported)
+            assert other is None or other <= own, f"{module} imports {imported}"
+
+
+def test_importing_the_library_has_no_effect():
+    code = "import jax, sys, retrieval; import retrieval.bundle; assert 'absl.flags' not in dir(retrieval)\n"
+    code += "assert 'orbax.checkpoint' not in sys.modules and 'tensorflow' not in sys.modules"
+    code += "; assert not jax.config.jax_enable_x64"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
