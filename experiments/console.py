@@ -88,6 +88,17 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
     CONSOLE.print(table)
 
 
+def print_summary(summary: Mapping[str, Mapping[str, float]], seeds: int) -> None:
+    """Prints mean and standard deviation over seeds of the test figures."""
+    table = rich.table.Table(title=f"{seeds} seeds")
+    for name, justify in (("figure", "left"), ("mean", "right"), ("sd", "right")):
+        table.add_column(name, justify=justify)
+    for name, values in summary.items():
+        if name.startswith(("test/", "popularity/")):
+            table.add_row(name, _figure(values["mean"]), _figure(values["sd"]))
+    CONSOLE.print(table)
+
+
 def print_recommendations(user: str, watched: Sequence[str], recommended: Sequence[str]) -> None:
     """Prints what a query has in train beside what is recommended to it."""
     table = rich.table.Table(title=f"Query {user}")

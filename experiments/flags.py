@@ -76,4 +76,10 @@ def _parse(argv: list[str]) -> list[str]:
                 check_field(match[1])
             except ValueError as error:
                 sys.exit(f"error: {argument}: {error}")
-    return app.parse_flags_with_usage(argv)
+    for name in {"config", "workdir"} & set(flags.FLAGS):
+        flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        lines = str(error).strip().splitlines()
+        sys.exit(f"error: {lines[0]}" + (f" {lines[-1]}" if len(lines) > 1 else "") + "\nsee --help")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -36,14 +37,9 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
         self._folder, self._fingerprint = folder, fingerprint
-        keep = [
-            checkpoint_managers.LatestN(1),
-            checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1),
-        ]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
-            best_fn=lambda metrics: metrics["score"],
-        )
+        best = checkpoint_managers.BestN(get_metric_fn=_first_best, n=1)
+        keep = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(1), best])
+        options = ocp.CheckpointManagerOptions(preservation_policy=keep, best_fn=_first_best)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> Checkpoints:
@@ -56,7 +52,7 @@ class Checkpoints:
         """Writes the state after `epoch` epochs; `score` ranks it among the others, the highest is the best."""
         record = {"fingerprint": self._fingerprint, "history": history}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
-        self._manager.save(epoch, args=items, metrics={"score": score}, force=True)
+        self._manager.save(epoch, args=items, metrics={"score": score, "epoch": epoch}, force=True)
 
     def last(self, template: TrainState) -> Checkpoint | None:
         """Restores the last state, with the structure and shapes of `template`; None where there is none."""
@@ -84,3 +80,7 @@ class Checkpoints:
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
         return Checkpoint(epoch, self._manager.restore(epoch, args=items).state, record["history"])
+
+
+def _first_best(metrics: Mapping[str, Any]) -> tuple[float, int]:
+    return metrics["score"], -int(metrics["epoch"])

@@ -121,8 +121,9 @@ def folded_softmax(
         removed = known_positives[query_places, candidate_places]
     totals = _log_sum(columns)[query_places]  # [B]
     if remove_accidental_hits:
-        share = jnp.minimum((copies - 1) * jnp.exp(positives - totals), 1 - jnp.finfo(totals.dtype).eps)
-        totals = jnp.where(removed | (copies <= 1), totals, totals + jnp.log1p(-share))
+        held = jnp.where(removed, jnp.inf, totals)  # of a removed positive no copy is left to subtract
+        share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - held)
+        totals += jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
     totals = jnp.where(removed, jnp.logaddexp(totals, positives), totals)
     return reduce(totals - positives, weights, reduction)
 

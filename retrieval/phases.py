@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -87,8 +88,9 @@ class _Phase:
             raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
         self.recipe = prepare(config, self.interactions, dataset.corpus, known)
         self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
-        trained_with = config_lib.to_json(dataclasses.replace(config, name="", evaluate=None, index=None))
-        self.fingerprint = hashlib.sha256((trained_with + dataset.fingerprint()).encode()).hexdigest()
+        trained_with = [config.model, config.loss, config.optimizer, config.train]
+        facts = [dataset.fingerprint(), config.data.vocabulary, *map(dataclasses.asdict, trained_with)]
+        self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def checkpoints(self, folder: pathlib.Path) -> Checkpoints:
         return Checkpoints(folder / self.name, self.fingerprint)

@@ -72,6 +72,8 @@ def rank(
       excluded: rows of the candidates left out for each query.
     """
     num_queries, num_candidates = check_embeddings(queries, candidates, relevant, excluded)
+    if not len(relevant.rows):
+        return Ranks(*np.zeros((3, 0), np.int32))
     excluded = Lists.empty(num_queries) if excluded is None else excluded
     size = block_size(num_queries, num_candidates)
     relevant_capacity, excluded_capacity = relevant.capacity(size), excluded.capacity(size)
@@ -85,7 +87,7 @@ def rank(
             excluded.block(start, size, excluded_capacity),
         )
         blocks.append(counts[:, :count])
-    return Ranks(*np.concatenate([np.zeros((3, 0), np.int32), *blocks], axis=1))
+    return Ranks(*np.concatenate(blocks, axis=1))
 
 
 @jax.jit
@@ -102,5 +104,5 @@ def _rank_block(queries, candidates, relevant, excluded):
         ties = jnp.array([jnp.sum(equal & (columns < row)), jnp.sum(equal) - 1])
         return jnp.concatenate([higher[None], jnp.where(left_out, 0, ties)])
 
-    at_a_time = max(1, SCORES_PER_COUNT // max(1, len(candidates)))
+    at_a_time = max(1, SCORES_PER_COUNT // len(candidates))
     return jax.lax.map(count, relevant, batch_size=at_a_time).T.astype(jnp.int32)

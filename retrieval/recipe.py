@@ -110,6 +110,8 @@ def create_loss(
     loss: config_lib.Loss, counts: Float[np.ndarray, "N"], examples: Examples, num_query_rows: int
 ) -> InBatchSoftmax:
     """Creates the objective, with the probabilities and known positives that it asks for counted from train."""
+    if loss.reduction not in ("sum", "mean"):
+        raise ValueError(f"loss.reduction must be 'sum' or 'mean', got {loss.reduction!r}")
     probabilities = jnp.asarray(sampling.in_batch_probabilities(counts)) if loss.log_q else None
     known = jnp.asarray(known_positives(examples, num_query_rows)) if loss.remove_known_positives else None
     return InBatchSoftmax(

@@ -99,13 +99,16 @@ def fit(
         state, sums = jax.lax.scan(step, state, epoch_batches)
         return state, jax.tree.map(jnp.sum, sums)
 
-    state = create_state(model, optimizer) if state is None else state
-    capacity = (0, 0)
-    for epoch in range(_epochs_done(state, num_examples, batch_size), epochs):
+    def batches_of(epoch, capacity=(0, 0)):
         order = epoch_order(num_examples, seed=seed, epoch=epoch)
-        epoch_batches = batches(examples, order, batch_size, capacity)
-        capacity = (epoch_batches.queries.rows.shape[1], epoch_batches.candidates.rows.shape[1])
-        state, sums = run_epoch(state, loss, epoch_batches)
+        return batches(examples, order, batch_size, capacity)
+
+    state = create_state(model, optimizer) if state is None else state
+    first = batches_of(0)
+    # Padding can change the rounding of sums: where a run starts must not change the shapes of its batches.
+    capacity = (first.queries.rows.shape[1], first.candidates.rows.shape[1])
+    for epoch in range(_epochs_done(state, num_examples, batch_size), epochs):
+        state, sums = run_epoch(state, loss, batches_of(epoch, capacity) if epoch else first)
         yield state, _means(sums, epoch)
 
 
@@ -120,7 +123,7 @@ def best_epoch(history: Sequence[float]) -> int:
 
 def should_stop(history: Sequence[float], patience: int) -> bool:
     """Tells whether the last `patience` values did not raise the best one before them; patience 0: never."""
-    return patience > 0 and len(history) - 1 - best_epoch(history) >= patience
+    return 0 < patience < len(history) and len(history) - 1 - best_epoch(history) >= patience
 
 
 def _epochs_done(state: TrainState, num_examples: int, batch_size: int) -> int:

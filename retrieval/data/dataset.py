@@ -34,13 +34,11 @@ class Dataset:
     num_duplicates: int
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the parts and the corpus's ids, hexadecimal."""
-        parts = [self.parts.train, self.parts.validation, self.parts.test, Interactions(self.corpus.ids, self.corpus.ids)]
-        return hashlib.sha256("".join(p.fingerprint() for p in parts if p is not None).encode()).hexdigest()
-
-    def titles(self) -> np.ndarray:
-        """Returns a title for each candidate of the corpus: its id where there are no titles."""
-        return np.asarray(self.corpus.columns.get("title", self.corpus.ids)).astype(str)
+        """Returns the SHA-256 of the parts and of the corpus's ids, hexadecimal."""
+        corpus = Interactions(self.corpus.ids, self.corpus.ids)
+        parts = (self.parts.train, self.parts.validation, self.parts.test, corpus)
+        digests = [part.fingerprint() if part is not None else "" for part in parts]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def load(data: Data, progress: Progress | None = None) -> Dataset:
@@ -53,87 +51,107 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
     Raises:
       ValueError: the config names no source or several, or the data are not usable; the message says where.
     """
-    sources = [name for name in ("dataset", "interactions", "train") if getattr(data, name)]
-    if len(sources) != 1:
-        raise ValueError(
-            "set one of data.dataset, data.interactions, or data.train with data.test; "
-            f"got {' and '.join(f'data.{name}' for name in sources) or 'none of them'}"
+    interactions, corpus, queries = _published(data, progress) if data.dataset else _own_files(data)
+    kept = {name: drop_duplicates(part) if data.drop_duplicates else part for name, part in interactions.items()}
+    if "train" in kept:
+        parts = Parts(kept["train"], kept.get("validation"), kept["test"])
+    else:
+        (whole,) = kept.values()
+        cut = data.split
+        parts = split(
+            whole,
+            cut.strategy,
+            test_fraction=cut.test_fraction,
+            validation_fraction=cut.validation_fraction,
+            seed=cut.seed,
         )
-    if data.train:
-        return _from_parts(data)
-    interactions, corpus, queries = _whole(data, progress)
-    kept = drop_duplicates(interactions) if data.drop_duplicates else interactions
-    parts = split(
-        kept,
-        data.split.strategy,
-        test_fraction=data.split.test_fraction,
-        validation_fraction=data.split.validation_fraction,
-        seed=data.split.seed,
-    )
-    corpus = _corpus_of(kept) if corpus is None else corpus
-    _check_candidates(corpus, {data.interactions or data.dataset: kept}, data.candidates)
-    return Dataset(parts, corpus, queries, len(interactions) - len(kept))
+    if corpus is None:
+        corpus = Table(np.unique(parts.all().candidate_ids))
+    _check_candidates(corpus, interactions, data)
+    num_duplicates = sum(map(len, interactions.values())) - sum(map(len, kept.values()))
+    return Dataset(parts, corpus, queries, num_duplicates)
 
 
-def _whole(data: Data, progress: Progress | None) -> tuple[Interactions, Table | None, Table | None]:
+Sources = tuple[dict[str, Interactions], Table | None, Table | None]  # by field of `Data`, corpus, queries
+
+
+def _published(data: Data, progress: Progress | None) -> Sources:
+    _refuse(data, "dataset", ("interactions", "train", "validation", "test", "candidates", "queries"))
     if data.dataset == "synthetic":
         interactions, corpus = synthetic.load()
-        return interactions, corpus, None
-    if data.dataset:
-        movies = movielens.load(data.dataset, data.path, data.cache, progress)
-        return movies.ratings, movies.movies, movies.users
-    return _interactions(data, data.interactions), *_tables(data)
+        return {"dataset": interactions}, corpus, None
+    release = movielens.load(data.dataset, data.path, data.cache, progress)
+    return {"dataset": release.ratings}, release.movies, release.users
 
 
-def _from_parts(data: Data) -> Dataset:
-    names = [name for name in ("train", "validation", "test") if getattr(data, name)]
-    if "test" not in names:
-        raise ValueError("data.train needs data.test beside it; or set data.interactions to have one file split")
-    read = files.unify_ids(*(_interactions(data, getattr(data, name)) for name in names))
-    parts = {name: drop_duplicates(part) if data.drop_duplicates else part for name, part in zip(names, read, strict=True)}
-    corpus, queries = _tables(data)
-    dataset_parts = Parts(parts["train"], parts.get("validation"), parts["test"])
-    corpus = _corpus_of(dataset_parts.all()) if corpus is None else corpus
-    _check_candidates(corpus, {getattr(data, name): part for name, part in parts.items()}, data.candidates)
-    num_duplicates = sum(map(len, read)) - len(dataset_parts.all())
-    return Dataset(dataset_parts, corpus, queries, num_duplicates)
-
-
-def _interactions(data: Data, path: str) -> Interactions:
+def _own_files(data: Data) -> Sources:
+    if data.interactions:
+        _refuse(data, "interactions", ("train", "validation", "test"))
+        names = ["interactions"]
+    elif data.train and data.test:
+        names = [name for name in ("train", "validation", "test") if getattr(data, name)]
+    else:
+        raise ValueError("set data.dataset, or data.interactions, or both data.train and data.test")
     columns = data.columns
-    return files.read_interactions(
-        path,
-        query_id=columns.query_id,
-        candidate_id=columns.candidate_id,
-        rating=columns.rating,
-        timestamp=columns.timestamp,
-    )
-
-
-def _tables(data: Data) -> tuple[Table | None, Table | None]:
-    columns = data.columns
-    corpus = files.read_table(data.candidates, columns.candidate_id) if data.candidates else None
+    parts = [
+        files.read_interactions(
+            getattr(data, name),
+            query_id=columns.query_id,
+            candidate_id=columns.candidate_id,
+            rating=columns.rating,
+            timestamp=columns.timestamp,
+        )
+        for name in names
+    ]
+    corpus = _read_corpus(data) if data.candidates else None
     queries = files.read_table(data.queries, columns.query_id) if data.queries else None
-    if columns.title and corpus is not None:
-        if columns.title not in corpus.columns:
-            raise ValueError(
-                f"{data.candidates} has no column {columns.title!r} (data.columns.title), only "
-                f"{', '.join(corpus.columns)}{did_you_mean(columns.title, corpus.columns)}"
-            )
-        corpus = Table(corpus.ids, {**corpus.columns, "title": corpus.columns[columns.title]})
-    return corpus, queries
+    parts, corpus, queries = _with_ids_of_one_type(parts, corpus, queries)
+    return dict(zip(names, parts, strict=True)), corpus, queries
 
 
-def _corpus_of(interactions: Interactions) -> Table:
-    return Table(np.unique(interactions.candidate_ids))
+def _refuse(data: Data, source: str, others: tuple[str, ...]) -> None:
+    """Raises ValueError if fields are set that `source` leaves without a use."""
+    for other in others:
+        if getattr(data, other):
+            raise ValueError(f"data.{source} and data.{other} are both set, and only one can be used")
 
 
-def _check_candidates(corpus: Table, parts: dict[str, Interactions], source: str) -> None:
+def _read_corpus(data: Data) -> Table:
+    corpus, title = files.read_table(data.candidates, data.columns.candidate_id), data.columns.title
+    if not title:
+        return corpus
+    if title not in corpus.columns:
+        raise ValueError(
+            f"{data.candidates} has no column {title!r} (data.columns.title), only "
+            f"{', '.join(corpus.columns)}{did_you_mean(title, corpus.columns)}"
+        )
+    return Table(corpus.ids, {**corpus.columns, "title": corpus.columns[title]})
+
+
+def _with_ids_of_one_type(
+    parts: list[Interactions], corpus: Table | None, queries: Table | None
+) -> tuple[list[Interactions], Table | None, Table | None]:
+    """Returns all with text ids where some file has text ids, so that "7" and 7 are one id."""
+    query_ids = [p.query_ids for p in parts] + ([] if queries is None else [queries.ids])
+    candidate_ids = [p.candidate_ids for p in parts] + ([] if corpus is None else [corpus.ids])
+    query_ids, candidate_ids = files.same_type(*query_ids), files.same_type(*candidate_ids)
+    parts = [
+        dataclasses.replace(part, query_ids=query_ids[i], candidate_ids=candidate_ids[i])
+        for i, part in enumerate(parts)
+    ]
+    corpus = None if corpus is None else Table(candidate_ids[-1], corpus.columns)
+    queries = None if queries is None else Table(query_ids[-1], queries.columns)
+    return parts, corpus, queries
+
+
+def _check_candidates(corpus: Table, parts: dict[str, Interactions], data: Data) -> None:
     """Raises ValueError if an interaction's candidate is not in the corpus."""
-    for path, part in parts.items():
+    for name, part in parts.items():
         missing = np.flatnonzero(corpus.positions(part.candidate_ids) < 0)
         if len(missing):
+            first = missing[0]
             raise ValueError(
-                f"{len(missing)} interactions of {path} have a candidate id that {source or 'the corpus'} lacks, the first "
-                f"{part.candidate_ids[missing[0]]!r}; add it to the table, or drop the interactions"
+                f"{len(missing)} interactions of {getattr(data, name)} have a candidate id that {data.candidates} "
+                f"lacks, the first in row {first + 1}: {part.candidate_ids[first].item()!r}; add it to the table, "
+                "or drop the interactions"
             )

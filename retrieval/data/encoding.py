@@ -90,7 +90,8 @@ class Encoding:
         """
         positions = self.corpus.positions(candidate_ids)
         if len(positions) and positions.min() < 0:
-            raise ValueError(f"candidate id {candidate_ids[np.argmin(positions)]!r} is not in the corpus")
+            missing = candidate_ids[np.argmin(positions)].item()
+            raise ValueError(f"candidate id {missing!r} is not in the corpus")
         return positions
 
     def targets(self, held_out: Interactions, seen: Interactions | None) -> Targets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,16 +63,6 @@ def read_table(path: str | Path, id_column: str) -> Table:
     convert.require_unique(columns[id_column], ids)
     attributes = {n: convert.to_attribute(column) for n, column in columns.items() if n != id_column}
     return Table(ids, attributes)
-
-
-def unify_ids(*parts: Interactions) -> tuple[Interactions, ...]:
-    """Returns the parts with ids of one type: text in all of them where some part has text."""
-    queries = same_type(*(part.query_ids for part in parts))
-    candidates = same_type(*(part.candidate_ids for part in parts))
-    return tuple(
-        dataclasses.replace(part, query_ids=query_ids, candidate_ids=candidate_ids)
-        for part, query_ids, candidate_ids in zip(parts, queries, candidates, strict=True)
-    )
 
 
 def same_type(*ids: Ids) -> tuple[Ids, ...]:

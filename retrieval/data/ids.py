@@ -27,7 +27,7 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
         return ids
     if ids.size == 0:
         return ids.astype(np.int64)
-    raise ValueError(f"{name} must be integers or strings, got dtype {ids.dtype} (first value {ids[0]!r})")
+    raise ValueError(f"{name} must be integers or strings, got {ids.tolist()[0]!r} (dtype {ids.dtype})")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
@@ -40,6 +40,6 @@ def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
     if not len(known) or not len(ids):
         return np.full(len(ids), -1, np.int32)
     if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
-        raise ValueError(f"ids are {ids.dtype} (first {ids[0]!r}), but the known ids are {known.dtype}")
+        raise ValueError(f"ids are {ids.dtype}, the first {ids[0].item()!r}, but the known ids are {known.dtype}")
     position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int32)
     return np.where(known[position] == ids, position, np.int32(-1))

@@ -95,7 +95,7 @@ class Table:
         object.__setattr__(self, "ids", as_ids(self.ids, "ids"))
         unique, counts = np.unique(self.ids, return_counts=True)
         if len(unique) < len(self.ids):
-            raise ValueError(f"ids must be unique, got {unique[counts > 1][0]!r} {counts.max()} times")
+            raise ValueError(f"ids must be unique, got {unique[counts > 1][0].item()!r} more than once")
         for name, column in self.columns.items():
             if column.shape != self.ids.shape:
                 raise ValueError(f"column {name!r} has shape {column.shape}, but ids has {self.ids.shape}")

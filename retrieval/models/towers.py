@@ -25,8 +25,8 @@ class MLP(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "B In"]) -> Float[Array, "B Out"]:
-        for i, layer in enumerate(self.layers.values()):
-            x = layer(x if i == 0 else jax.nn.relu(x))
+        for i in range(len(self.layers)):  # not .values(): `bind` sorts them by name, layer_10 before layer_2
+            x = self.layers[f"layer_{i}"](x if i == 0 else jax.nn.relu(x))
         return x
 
 

@@ -73,7 +73,7 @@ def bind(model: nnx.Module, params: Params) -> nnx.Module:
     """
     graph, own, rest = nnx.split(model, nnx.Param, ...)
     expected, received = _shapes(nnx.to_pure_dict(own)), _shapes(params)
-    for path in expected.keys() | received.keys():
+    for path in sorted(expected.keys() | received.keys()):
         if expected.get(path) != received.get(path):
             raise ValueError(
                 f"parameter {path}: the model has {expected.get(path, 'none of that name')}, "
@@ -88,5 +88,5 @@ def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
 
 
-def _append(outputs: Embeddings, column: Float[Array, "B"]) -> Embeddings:
+def _append(outputs: Embeddings, column: Float[Array, "B"]) -> Float[Array, "B D+1"]:
     return jnp.concatenate([outputs, column[:, None].astype(outputs.dtype)], axis=1)

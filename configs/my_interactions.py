@@ -1,0 +1,24 @@
+"""Your own interactions: one file to split, or ready-made parts. Ids only; nothing needs tuning to begin.
+
+One file (CSV, TSV or Parquet) with a query id and a candidate id in each row, here with its own column names:
+
+    python -m experiments.run --config=configs/my_interactions.py --workdir=runs/mine \
+        --config.data.interactions=events.csv \
+        --config.data.columns.query_id=customer --config.data.columns.candidate_id=product
+
+or parts that are split already:
+
+    python -m experiments.run --config=configs/my_interactions.py --workdir=runs/mine \
+        --config.data.train=train.parquet --config.data.validation=val.parquet --config.data.test=test.parquet
+
+Optional besides: `data.candidates`, a table of all candidates with their ids and, in `data.columns.title`, titles;
+`data.queries`, a table of queries; `data.columns.timestamp`, for `data.split.strategy=temporal` or
+`leave_last_out`; `data.columns.rating`. Copy this file and set the fields in it once they no longer change.
+"""
+
+from retrieval.config import Config
+
+
+def get_config() -> Config:
+    """Returns the defaults: name your files by flags, or here."""
+    return Config(name="my-interactions")

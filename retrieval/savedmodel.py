@@ -1,0 +1,189 @@
+"""A bundle as a TensorFlow SavedModel, for TensorFlow Serving. Needs the `tensorflow` extra.
+
+The folder needs no jax and none of this library to be served; mount it as `/models/<name>/<version>`. Two signatures,
+both of raw query ids `query_id`, int64 [b] or string [b] as in the vocabulary:
+
+- `serving_default` returns `embedding` float32 [b, d] and `known` bool [b];
+- `recommend` returns `ids`, `titles` and `scores` [b, k] and `known` [b], as `Recommender.recommend` does with exact
+  search and without what the query has in train. k is set at export and at most the size of the corpus: a server that
+  batches requests takes no input without a batch dimension. The k' < k best are the first k'.
+
+TensorFlow compiles a tower anew for each size of batch, which takes 0.1 s for a thousand queries and 2 s for a million.
+So batches are padded to powers of two, and a server should be warmed up with the sizes that it will get.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
+
+from retrieval import bundle
+from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
+from retrieval.recommend import Recommender
+
+SAVED_MODEL = "saved_model.pb"
+BATCH_SIZES = 2 ** np.arange(31, dtype=np.int32)
+
+Tower = Callable[[Int[Array, "B"]], Float[Array, "B D"]]
+TensorFunction = Callable[..., Any]
+
+
+def import_tensorflow() -> ModuleType:
+    """Returns the module `tensorflow`.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    try:
+        import tensorflow
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError(
+            "a SavedModel needs TensorFlow, which is not installed: pip install -e '.[tensorflow]'"
+        ) from None
+    return tensorflow
+
+
+def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *, k: int) -> None:
+    """Writes the SavedModel of a bundle, see `save`; needs no model code.
+
+    Raises:
+      ValueError: the bundle is damaged, see `bundle.load`, or as `save`.
+      ImportError: TensorFlow is not installed.
+    """
+    source = pathlib.Path(bundle_folder)
+    save(
+        folder,
+        bundle.load(source),
+        tower=bundle.load_tower(source / bundle.QUERY_TOWER),
+        embeddings=np.load(source / bundle.EMBEDDINGS, allow_pickle=False),
+        k=k,
+    )
+
+
+def save(
+    folder: pathlib.Path | str,
+    recommender: Recommender,
+    *,
+    tower: Tower,
+    embeddings: Float32[np.ndarray, "N D"],
+    k: int,
+) -> None:
+    """Writes a SavedModel, replacing one that is there; a crash leaves the old one or the new one.
+
+    Args:
+      folder: where; its parent exists.
+      recommender: has the vocabulary, the corpus and what to leave out; its encoder and search are not used.
+      tower: query rows -> embeddings, a function that jax can trace, e.g. `model.query`.
+      embeddings: those of the corpus, in its order.
+      k: how many candidates the signature `recommend` returns, at least 1.
+
+    Raises:
+      ValueError: k is below 1, `embeddings` are not those of the corpus, or `folder` holds something else.
+      ImportError: TensorFlow is not installed.
+    """
+    folder = pathlib.Path(folder)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if len(embeddings) != len(recommender.corpus):
+        raise ValueError(f"{len(recommender.corpus)} embeddings needed, got shape {embeddings.shape}")
+    if folder.exists() and not (folder / SAVED_MODEL).is_file():
+        raise ValueError(f"{folder} is there and holds no SavedModel; move it or choose another folder")
+    tf = import_tensorflow()
+    module = _module(tf, recommender, tower, embeddings, min(k, len(embeddings)))
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = pathlib.Path(scratch) / "new"
+        signatures = {"serving_default": module.embed, "recommend": module.recommend}
+        tf.saved_model.save(module, str(new), signatures=signatures)
+        if folder.exists():
+            folder.rename(pathlib.Path(scratch) / "old")
+        new.rename(folder)
+
+
+def _module(
+    tf: ModuleType, recommender: Recommender, tower: Tower, embeddings: Float32[np.ndarray, "N D"], k: int
+) -> Any:
+    """Returns a `tf.Module` with the functions `embed` and `recommend`, and all that they read."""
+    module = tf.Module()
+    module.table = _table(tf, recommender.queries)
+    module.corpus = _corpus(tf, recommender, embeddings)
+    encode, best = _encode(tf, tower), _best(tf, module.corpus, k)
+    query_id = tf.TensorSpec([None], module.table.key_dtype, "query_id")
+
+    @tf.function(input_signature=[query_id], autograph=False)
+    def embed(query_id):
+        rows = module.table.lookup(query_id)
+        return {"embedding": encode(rows), "known": rows != UNKNOWN_ROW}
+
+    @tf.function(input_signature=[query_id], autograph=False)
+    def recommend(query_id):
+        rows = module.table.lookup(query_id)
+        return best(encode(rows), rows) | {"known": rows != UNKNOWN_ROW}
+
+    module.embed, module.recommend = embed, recommend
+    return module
+
+
+def _table(tf: ModuleType, vocabulary: Vocabulary) -> Any:
+    """Returns the `tf.lookup.StaticHashTable` of raw ids to rows; strings are UTF-8."""
+    ids = tf.constant(vocabulary.ids, tf.string if vocabulary.ids.dtype.kind == "U" else tf.int64)
+    initializer = tf.lookup.KeyValueTensorInitializer(ids, vocabulary.rows(vocabulary.ids))
+    return tf.lookup.StaticHashTable(initializer, UNKNOWN_ROW)
+
+
+def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.ndarray, "N D"]) -> Any:
+    """Returns a `tf.Module` of variables, which do not count towards the 2 GiB of a graph as constants do."""
+    corpus = tf.Module()
+    corpus.embeddings = tf.Variable(embeddings, trainable=False)
+    corpus.ids = tf.Variable(recommender.corpus.ids, trainable=False)
+    corpus.titles = tf.Variable(recommender.titles, trainable=False)
+    corpus.seen_offsets = tf.Variable(recommender.seen.offsets, trainable=False)
+    corpus.seen_rows = tf.Variable(recommender.seen.rows, trainable=False)
+    return corpus
+
+
+def _encode(tf: ModuleType, tower: Tower) -> TensorFunction:
+    """Returns the function rows -> embeddings; a tf.function, so that its callers share one StableHLO program."""
+    from jax.experimental import jax2tf  # imports tensorflow
+
+    convert = jax2tf.convert(
+        tower,
+        polymorphic_shapes=["(b,)"],
+        with_gradient=False,
+        native_serialization_platforms=bundle.PLATFORMS,
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
+    def encode(rows):
+        size = tf.shape(rows)[0]
+        padded = tf.gather(BATCH_SIZES, tf.searchsorted(BATCH_SIZES, [size]))[0]
+        return convert(tf.pad(rows, [[0, padded - size]], constant_values=UNKNOWN_ROW))[:size]
+
+    return encode
+
+
+def _best(tf: ModuleType, corpus: Any, k: int) -> TensorFunction:
+    """Returns the function (embeddings, rows) -> the k best candidates that each row has not in `seen`."""
+
+    def best(queries, rows):
+        seen = tf.RaggedTensor.from_row_splits(corpus.seen_rows, corpus.seen_offsets, validate=False)
+        seen = tf.gather(seen, rows)  # [b, any]
+        pairs = tf.stack([seen.value_rowids(), tf.cast(seen.values, tf.int64)], axis=1)
+        scores = tf.matmul(queries, corpus.embeddings, transpose_b=True)  # [b, N]
+        scores = tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], -np.inf))
+        scores, positions = tf.math.top_k(scores, k)
+
+        def look_up(values):
+            found = tf.gather(values, positions)
+            return tf.where(scores > -np.inf, found, tf.zeros_like(found))
+
+        return {"ids": look_up(corpus.ids), "titles": look_up(corpus.titles), "scores": scores}
+
+    return best

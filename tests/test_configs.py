@@ -1,0 +1,88 @@
+"""The shipped configs: they load, say what they measured, and reach it."""
+
+import dataclasses
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments.evaluate import evaluate
+from experiments.seeds import with_seed
+from retrieval import phases
+from retrieval.config import Config, from_json, to_json
+from retrieval.data.dataset import load
+from retrieval.recipe import prepare
+from retrieval.train import fit
+
+CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+GOLDEN = {  # mean and standard deviation over 8 splits and initialisations of the published recipe
+    "test/excluding_seen/precision_at_10": (0.0640, 0.0027),
+    "test/excluding_seen/recall_at_10": (0.0528, 0.0025),
+    "test/factorized_top_k/top_10_categorical_accuracy": (0.0071, 0.0006),
+    "test/factorized_top_k/top_50_categorical_accuracy": (0.0759, 0.0017),
+    "test/factorized_top_k/top_100_categorical_accuracy": (0.1704, 0.0025),
+    "popularity/excluding_seen/precision_at_10": (0.1907, 0.0027),
+    "popularity/excluding_seen/recall_at_10": (0.1165, 0.0032),
+}
+
+
+def get_config(name, *variant):
+    return importlib.import_module(f"configs.{name}").get_config(*variant)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_gives_its_command_and_survives_json(name):
+    module = importlib.import_module(f"configs.{name}")
+    assert f"--config=configs/{name}.py" in module.__doc__
+    config = get_config(name)
+    assert isinstance(config, Config) and from_json(to_json(config)) == config
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="variant must be"):
+        get_config("movielens_100k", "temporel")
+
+
+def train_and_evaluate(config, dataset):
+    """Trains on all but the test part for the epochs of the config, and evaluates."""
+    train = dataset.parts.train_and_validation()
+    known = dataset.parts.all() if config.data.vocabulary == "all" else train
+    recipe = prepare(config, train, dataset.corpus, known)
+    *_, (state, _) = fit(
+        recipe.model,
+        recipe.examples,
+        recipe.loss,
+        recipe.optimizer,
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        seed=config.train.seed,
+    )
+    return evaluate(config, dataset, phases.Trained(recipe, state.params, train))
+
+
+def test_the_tutorial_reproduces_the_published_figures():
+    runs = []
+    for seed in (42, 43, 44):
+        config = with_seed(get_config("tutorial"), seed)
+        config.data.split.seed = seed
+        runs.append(train_and_evaluate(config, load(config.data)))
+    for name, (mean, deviation) in GOLDEN.items():
+        values = [figures[name] for figures in runs]
+        assert np.all(np.abs(np.array(values) - mean) <= 3 * deviation), f"{name}: {values}"
+
+
+def test_the_default_recipe_reaches_its_measured_quality():
+    config = get_config("movielens_100k")
+    config.train = dataclasses.replace(config.train, epochs=20)  # what its search finds
+    figures = train_and_evaluate(config, load(config.data))
+    assert figures["test/excluding_seen/precision_at_10"] >= 0.360
+    assert figures["test/excluding_seen/recall_at_10"] >= 0.230
+    assert figures["popularity/excluding_seen/precision_at_10"] == pytest.approx(0.1908, abs=1e-4)
+
+
+def test_the_temporal_variant_splits_by_time():
+    parts = load(get_config("movielens_100k", "temporal").data).parts
+    assert parts.train.timestamps.max() <= parts.validation.timestamps.min()
+    assert parts.validation.timestamps.max() <= parts.test.timestamps.min()
+    assert len(parts.test) == 20_000

@@ -1,0 +1,175 @@
+"""The programs, run as a user runs them."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SYNTHETIC = "--config=configs/synthetic.py"
+
+
+def program(name, *arguments, fails=False):
+    command = [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert (result.returncode != 0) == fails, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stderr if fails else result.stdout
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "synthetic"
+    return workdir, program("run", SYNTHETIC, f"--workdir={workdir}")
+
+
+def test_a_run_leaves_everything_behind_and_says_where(finished):
+    workdir, output = finished
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    expected = [f"test/factorized_top_k/top_{k}_categorical_accuracy" for k in (1, 5, 10, 50, 100)]
+    for name in ("precision_at_10", "recall_at_10"):
+        expected += [f"test/excluding_seen/{name}", f"test/including_seen/{name}"]
+        expected += [f"train/including_seen/{name}", f"popularity/excluding_seen/{name}"]
+    expected += ["test/loss", "index/recall_at_10"]
+    expected += [f"seconds/{stage}" for stage in ("data", "train", "evaluate", "export", "index", "total")]
+    assert set(expected) <= metrics.keys()
+    for path in ("config.json", "metrics.jsonl", "manifest.json", "checkpoints", "bundle", "metrics.json"):
+        assert (workdir / path).exists()
+        assert str(workdir / path) in output
+    assert output.count("recommended") == 3  # the tables of three users
+
+
+def test_the_model_beats_the_most_popular(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    ours, popular = (metrics[f"{who}/excluding_seen/precision_at_10"] for who in ("test", "popularity"))
+    assert ours > 2 * popular
+
+
+def test_every_epoch_is_one_line_of_the_log(finished):
+    records = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records if r["phase"] == "search"][:3] == [0, 1, 2]
+    assert all("loss" in r for r in records if r["epoch"] > 0)
+
+
+def test_the_manifest_tells_how_the_run_came_about(finished):
+    manifest = json.loads((finished[0] / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and len(manifest["data"]["fingerprint"]) == 64
+    assert {"versions", "git_commit", "device"} <= manifest.keys()
+    assert manifest["versions"]["jax"]
+
+
+def test_a_finished_run_is_left_alone(finished):
+    before = contents(finished[0])
+    assert "finished; nothing to do" in program("run", SYNTHETIC, f"--workdir={finished[0]}")
+    assert contents(finished[0]) == before
+
+
+def test_a_workdir_of_another_config_is_refused(finished):
+    before = contents(finished[0])
+    error = program("run", SYNTHETIC, f"--workdir={finished[0]}", "--config.train.seed=5", fails=True)
+    assert "train.seed: 0, 5" in error
+    assert contents(finished[0]) == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not lose me")
+    assert "holds no run" in program("run", SYNTHETIC, f"--workdir={tmp_path}", fails=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
+    program("train", SYNTHETIC, f"--workdir={tmp_path / 'steps'}")
+    program("evaluate", f"--workdir={tmp_path / 'steps'}")
+    program("export", f"--workdir={tmp_path / 'steps'}")
+    steps, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
+    assert steps == {name: value for name, value in run.items() if not name.startswith("seconds/")}
+    for name in ("index.hnsw", "candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
+        assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
+
+
+def test_recommendations_are_titles(finished):
+    output = program("recommend", f"--bundle={finished[0] / 'bundle'}", "--user_id=10", "--k=3")
+    assert len(output.splitlines()) == 3 and all("Group" in line for line in output.splitlines())
+
+
+def test_an_unknown_user_is_told(finished):
+    output = program("recommend", f"--bundle={finished[0] / 'bundle'}", "--user_id=12345", "--k=3")
+    assert "12345 is not in the vocabulary" in output
+
+
+def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-m", "experiments.run", SYNTHETIC, f"--workdir={workdir}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (workdir / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "metrics.json").exists()
+    program("run", SYNTHETIC, f"--workdir={workdir}")
+    ours, whole = (json.loads((w / "metrics.json").read_text()) for w in (workdir, finished[0]))
+    assert {k: v for k, v in ours.items() if "seconds" not in k} == {
+        k: v for k, v in whole.items() if "seconds" not in k
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.train.epoch=3"], "no field 'train.epoch'; did you mean 'train.epochs'?"),
+        (["--config.epochs=3"], "did you mean 'train.epochs'?"),
+        (["--config.train.epochs=three"], "invalid literal for int"),
+        (["--config=configs/nowhere.py"], "No such file or directory: 'configs/nowhere.py'"),
+        (["--config=configs/movielens_100k.py:no"], "variant must be"),
+        (["--config.data.split.test_fraction=1.5"], "test_fraction must be in (0, 1), got 1.5"),
+        (["--config.optimizer.name=adagard"], "no optimizer 'adagard'; did you mean 'adagrad'?"),
+        (["--config.train.batch_size=100000"], "batch_size must be in [1, 7680]"),
+        (["--config.evaluate.ks=500"], "k must be in [1, 400], the size of the corpus, got [500]"),
+        (["--config.loss.reduction=median"], "reduction must be 'sum' or 'mean', got 'median'"),
+        (["epochs=3"], "flags begin with --"),
+    ],
+)
+def test_a_mistake_is_explained_in_one_message(tmp_path, arguments, message):
+    error = program("run", SYNTHETIC, f"--workdir={tmp_path / 'run'}", *arguments, fails=True)
+    assert message in error
+
+
+def test_help_shows_the_command_and_the_flags():
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "python -m experiments.run --config=configs/movielens_100k.py" in result.stdout
+    assert "--workdir: Folder of the run" in result.stdout and "--config: " in result.stdout
+
+
+def test_own_interactions_run_from_files(tmp_path):
+    events = tmp_path / "events.tsv"
+    with events.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["who", "what"])
+        writer.writerows((f"user{u}", f"item{(u + 5 * i) % 40}") for u in range(60) for i in range(8))
+    program(
+        "run",
+        "--config=configs/my_interactions.py",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.interactions={events}",
+        "--config.data.columns.query_id=who",
+        "--config.data.columns.candidate_id=what",
+        "--config.train.batch_size=64",
+        "--config.train.epochs=3",
+        "--config.evaluate.top_k_accuracies=1,10",
+    )
+    output = program("recommend", f"--bundle={tmp_path / 'run/bundle'}", "--user_id=user7", "--k=2")
+    assert output.count("item") == 2
