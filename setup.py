@@ -29,6 +29,9 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "tensorflow": ["tensorflow-cpu>=2.18; platform_machine == 'x86_64'", "tensorflow>=2.18; platform_machine != 'x86_64'"],
+        "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later
+            "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",
+            "tensorflow>=2.20; platform_machine != 'x86_64'",
+        ],
     },
 )

@@ -2,8 +2,8 @@
 
     python -m experiments.run --config=configs/movielens_1m.py --workdir=runs/movielens_1m
 
-The recipe is that of MovieLens 100K with a larger batch. It is ready to run and not tuned; no result is claimed here. Where GroupLens is
-out of reach, name a local copy: --config.data.path=ml-1m.zip.
+The recipe is that of MovieLens 100K with a larger batch. It is ready to run and not tuned; no result is claimed
+here. Where GroupLens is out of reach, name a local copy: --config.data.path=ml-1m.zip.
 """
 
 from retrieval.config import Config

@@ -1,4 +1,13 @@
-"""The retrieval tutorial of TensorFlow Recommenders, as published."""
+"""The retrieval tutorial of TensorFlow Recommenders, as published: the in-batch softmax without corrections.
+
+    python -m experiments.run --config=configs/tutorial.py --workdir=runs/tutorial
+
+Random split with seed 42, train excluded, mean and standard deviation over training seeds 0, 1, 2: precision@10
+0.0679 +- 0.0025, recall@10 0.0566 +- 0.0026, top-100 accuracy 0.1719 +- 0.0031. The published run has 0.0667, 0.0545
+and 0.1666. As published, the vocabulary holds the ids of the test part too.
+
+    python -m experiments.seeds --config=configs/tutorial.py --workdir=runs/tutorial_seeds --seeds=3
+"""
 
 from retrieval.config import Config
 

@@ -1,6 +1,6 @@
 """Evaluates the trained model of a run on its test part, beside the most-popular baseline.
 
-    python -m experiments.evaluate --workdir=runs/movielens_100k
+python -m experiments.evaluate --workdir=runs/movielens_100k
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained) -> dict[
     )
 
     def figures(name, queries, candidates, targets, accuracies=()):
-        results = evaluate_embeddings(
-            queries, candidates, targets, ks=settings.ks, top_k_accuracies=accuracies
-        )
+        results = evaluate_embeddings(queries, candidates, targets, ks=settings.ks, top_k_accuracies=accuracies)
         return {f"{name}/{metric}": value for metric, value in results.items()}
 
     test_queries = recipe.query_embeddings(trained.params, test.query_rows)

@@ -1,6 +1,6 @@
 """Builds the index over the trained model of a run and exports both as a bundle.
 
-    python -m experiments.export --workdir=runs/movielens_100k
+python -m experiments.export --workdir=runs/movielens_100k
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import console, flags
 from experiments.workdir import Workdir, load_data
-from retrieval import bundle, phases
+from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
@@ -19,6 +19,7 @@ from retrieval.models.two_tower import bind
 from retrieval.topk import top_k
 
 RECALL_AT = 10
+NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 
 
 def build_index(config: Config, trained: phases.Trained) -> index_lib.HnswIndex:
@@ -54,6 +55,8 @@ def export(
 
 
 def main() -> None:
+    if flags.tensorflow():
+        savedmodel.import_tensorflow()  # fails before the work, not after it
     workdir = Workdir(flags.workdir())
     config = workdir.read_config()
     dataset = load_data(config, workdir)
@@ -62,8 +65,12 @@ def main() -> None:
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
     console.say(f"bundle: {workdir.bundle}")
+    if flags.tensorflow():
+        savedmodel.from_bundle(workdir.bundle, workdir.saved_model, k=NUM_RECOMMENDED)
+        console.say(f"SavedModel: {workdir.saved_model}")
 
 
 if __name__ == "__main__":
     flags.define_workdir()
+    flags.define_tensorflow()
     flags.run(main)

@@ -11,7 +11,14 @@ from ml_collections import config_flags
 
 from retrieval.config import Config, check_field
 
-MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, FloatingPointError)
+MISTAKES = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    FloatingPointError,
+    ImportError,
+)
 
 
 def define_config() -> None:
@@ -30,6 +37,11 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "Folder of the run; all that it writes lies there.", required=True)
 
 
+def define_tensorflow() -> None:
+    """Defines --tensorflow."""
+    flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
+
+
 def config() -> Config:
     """Returns the experiment that --config names.
 
@@ -39,11 +51,9 @@ def config() -> Config:
     experiment = flags.FLAGS.config
     if not isinstance(experiment, Config):
         try:
-            experiment.seed  # where the file could not be loaded, any attribute raises the reason
+            getattr(experiment, "name", None)  # where the file could not be loaded, any attribute raises why
         except OSError as error:
             raise ValueError(f"--config: {error}") from None
-        except AttributeError:
-            pass
         raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
     return experiment
 
@@ -51,6 +61,11 @@ def config() -> Config:
 def workdir() -> str:
     """Returns the value of --workdir."""
     return flags.FLAGS.workdir
+
+
+def tensorflow() -> bool:
+    """Returns the value of --tensorflow."""
+    return flags.FLAGS.tensorflow
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """Prints the best candidates for a query, out of an exported bundle.
 
-    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
+python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
 """
 
 from __future__ import annotations

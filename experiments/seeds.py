@@ -31,9 +31,7 @@ def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, dic
         run(with_seed(config, seed), workdir)
         metrics.append(workdir.read_metrics())
     columns = {name: np.array([figures[name] for figures in metrics]) for name in metrics[0]}
-    return {
-        name: {"mean": float(values.mean()), "sd": float(values.std(ddof=1))} for name, values in columns.items()
-    }
+    return {name: {"mean": float(values.mean()), "sd": float(values.std(ddof=1))} for name, values in columns.items()}
 
 
 def with_seed(config: Config, seed: int) -> Config:

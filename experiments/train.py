@@ -1,6 +1,6 @@
 """Trains the model of an experiment; resumes where it was interrupted.
 
-    python -m experiments.train --config=configs/movielens_100k.py --workdir=runs/movielens_100k
+python -m experiments.train --config=configs/movielens_100k.py --workdir=runs/movielens_100k
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.choice_file = self.checkpoints / "choice.json"
         self.bundle = self.path / "bundle"
+        self.saved_model = self.path / "saved_model"
 
     def open(self, config: config_lib.Config) -> None:
         """Creates the folder for an experiment, or enters the one of the same experiment.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +57,7 @@ def save(
     index: HnswIndex,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes a bundle, replacing one that is there; a crash leaves the old one or the new one.
+    """Writes a bundle, replacing one that is there once the new one is whole.
 
     Args:
       folder: where; its parent exists.
@@ -78,7 +77,11 @@ def save(
         (new / QUERIES).write_text(queries.to_json(), encoding="utf-8")
         (new / CANDIDATES).write_text(candidates.to_json(), encoding="utf-8")
         (new / CORPUS).write_text(_corpus_to_json(corpus), encoding="utf-8")
-        for name, array in ((EMBEDDINGS, index.embeddings), (SEEN_OFFSETS, seen.offsets), (SEEN_ROWS, seen.rows)):
+        for name, array in (
+            (EMBEDDINGS, index.embeddings),
+            (SEEN_OFFSETS, seen.offsets),
+            (SEEN_ROWS, seen.rows),
+        ):
             np.save(new / name, array, allow_pickle=False)
         index.save(new)
         files = {path.name: _sha256(path) for path in sorted(new.iterdir())}
@@ -125,9 +128,7 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); export the bundle again") from None
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has bundle format {version}, this version reads {FORMAT_VERSION}; export it again"
-        )
+        raise ValueError(f"{folder} has bundle format {version}, this version reads {FORMAT_VERSION}; export it again")
     for name, expected in files.items():
         file = folder / name
         if file.parent != folder or not file.is_file():

@@ -59,9 +59,7 @@ def evaluate(
     return results
 
 
-def mean_loss(
-    model: nnx.Module, params: Params, loss: Loss, examples: Examples, *, batch_size: int
-) -> float:
+def mean_loss(model: nnx.Module, params: Params, loss: Loss, examples: Examples, *, batch_size: int) -> float:
     """Returns the loss an example, over batches of the examples in their order.
 
     An in-batch loss grows with the number of negatives: compare figures of one batch size.

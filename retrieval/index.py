@@ -187,9 +187,7 @@ class HnswIndex:
             self.graph.save_index(str(graph))
             size, expected = graph.stat().st_size, self.graph.index_file_size()
             if size != expected:  # hnswlib does not report failed writes
-                raise OSError(
-                    f"{folder} took {size} of the {expected} bytes of {GRAPH_FILE}; is the disk full?"
-                )
+                raise OSError(f"{folder} took {size} of the {expected} bytes of {GRAPH_FILE}; is the disk full?")
             fields = {
                 "format_version": FORMAT_VERSION,
                 "space": _SPACE,
@@ -224,9 +222,7 @@ class HnswIndex:
         return cls(embeddings, Settings(**record["settings"]), record["figures"], graph)
 
 
-def recall(
-    index: HnswIndex, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None
-) -> float:
+def recall(index: HnswIndex, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None) -> float:
     """Returns the share of the exact top k that `index` finds, a mean over the queries that have one.
 
     A candidate counts if it scores at least as much as the worst of `exact_rows`: where several tie for
@@ -265,9 +261,7 @@ def _as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> F
         vectors = np.ascontiguousarray(values, dtype=np.float32)
         if vectors.ndim != 2 or dimension not in (None, vectors.shape[1]):
             columns = "d" if dimension is None else dimension
-            raise ValueError(
-                f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}"
-            )
+            raise ValueError(f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}")
         squared = np.vecdot(vectors, vectors)
     bad = np.flatnonzero(~np.isfinite(squared))
     if bad.size:
@@ -294,9 +288,7 @@ def _as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) ->
     if excluded is None:
         return [np.empty(0, np.int64)] * num_queries
     if len(excluded) != num_queries:
-        raise ValueError(
-            f"excluded must have an entry for each of {num_queries} queries, got {len(excluded)}"
-        )
+        raise ValueError(f"excluded must have an entry for each of {num_queries} queries, got {len(excluded)}")
     return [_as_rows(rows, f"excluded[{query}]", count) for query, rows in enumerate(excluded)]
 
 

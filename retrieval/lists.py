@@ -22,9 +22,7 @@ class Lists:
     rows: Int32[np.ndarray, "total"]
 
     @classmethod
-    def from_pairs(
-        cls, owners: Int[np.ndarray, "total"], rows: Int[np.ndarray, "total"], num_lists: int
-    ) -> Lists:
+    def from_pairs(cls, owners: Int[np.ndarray, "total"], rows: Int[np.ndarray, "total"], num_lists: int) -> Lists:
         """Gathers (owner, row) pairs into one list per owner in [0, num_lists); the order in a list is kept."""
         if len(owners) and not (0 <= owners.min() and owners.max() < num_lists):
             raise ValueError(f"owners must be in [0, {num_lists}), got {owners.min()} to {owners.max()}")

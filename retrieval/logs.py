@@ -8,7 +8,6 @@ import os
 import pathlib
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,11 +18,12 @@ PACKAGES = ("retrieval", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file so that a reader, or a crash, sees the old one or the new one whole."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with scratch.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(file.name, path)
+    os.replace(scratch, path)
 
 
 def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:

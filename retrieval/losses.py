@@ -53,9 +53,7 @@ def sampled_softmax(
     True
     """
     if len(candidates) < len(queries):
-        raise ValueError(
-            f"every query needs its positive: {len(queries)} queries, {len(candidates)} candidates"
-        )
+        raise ValueError(f"every query needs its positive: {len(queries)} queries, {len(candidates)} candidates")
     logits = queries @ candidates.T / temperature  # [B, M]
     if sampling_probabilities is not None:
         logits = correct_log_q(logits, sampling_probabilities, temperature if scale_log_q else 1.0)
@@ -146,9 +144,7 @@ def correct_log_q(
     return logits - jnp.log(jnp.clip(probabilities, MIN_SAMPLING_PROBABILITY, 1.0))[None, :] / temperature
 
 
-def remove_accidental_hits(
-    logits: Float[Array, "B M"], candidate_rows: Int[Array, "M"]
-) -> Float[Array, "B M"]:
+def remove_accidental_hits(logits: Float[Array, "B M"], candidate_rows: Int[Array, "M"]) -> Float[Array, "B M"]:
     """Removes the negatives that are the row's own positive under another index."""
     return remove_negatives(logits, candidate_rows[: len(logits), None] == candidate_rows[None, :])
 

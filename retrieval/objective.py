@@ -41,9 +41,7 @@ class InBatchSoftmax:
     embedding_l2: float = dataclasses.field(default=0.0, metadata={"static": True})
     reduction: str = dataclasses.field(default="sum", metadata={"static": True})
 
-    def __call__(
-        self, model: TwoTower, batch: Batch
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of softmax losses and weights over the batch."""
         queries, candidates = model.query(batch.queries.rows), model.candidate(batch.candidates.rows)
         softmax = self.softmax(queries, candidates, batch)
@@ -52,9 +50,7 @@ class InBatchSoftmax:
         value = losses.reduce(softmax + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * softmax), "examples": jnp.sum(batch.weights)}
 
-    def softmax(
-        self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
-    ) -> Float[Array, "B"]:
+    def softmax(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the unweighted loss of each example, from the embeddings of the batch's distinct rows.
 
         Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B^2 D).

@@ -1,8 +1,8 @@
 """A whole training: a search for the number of epochs, and the fit that is kept.
 
 The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
-both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase alone. Each
-phase resumes from its last checkpoint.
+both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase
+alone. Each phase resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ class _Phase:
             if restored := checkpoints.last(state):
                 state, history = restored.state, restored.history
                 on_epoch(history)
-            for record, state in self._epochs(state, history):
+            for record, reached in self._epochs(state, history):
                 history.append(record)
                 if self._is_evaluated(record["epoch"]):
-                    record |= self._validate(state)
-                    checkpoints.save(record["epoch"], state, history, self._score(record))
+                    record |= self._validate(reached)
+                    checkpoints.save(record["epoch"], reached, history, self._score(record))
                 on_epoch(history)
                 if self._is_over(history):
                     break
@@ -175,7 +175,5 @@ def _metric(record: Record, metric: str) -> float:
     name = f"validation/{metric}"
     if name not in record:
         names = [key.removeprefix("validation/") for key in record if key.startswith("validation/")]
-        raise ValueError(
-            f"train.metric must be one of {', '.join(names)}, got {metric!r}{did_you_mean(metric, names)}"
-        )
+        raise ValueError(f"train.metric must be one of {', '.join(names)}, got {metric!r}{did_you_mean(metric, names)}")
     return record[name]

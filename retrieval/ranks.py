@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Float32, Float64, Int32
 from retrieval.lists import Lists
 from retrieval.topk import block_size, check_embeddings, masked_scores, pad_rows
 
-
 SCORES_PER_COUNT = 2**18  # scores compared at a time while counting: they stay in the cache
 
 

@@ -55,9 +55,7 @@ class Recipe:
         )
 
 
-def prepare(
-    config: config_lib.Config, train: Interactions, corpus: Table, known: Interactions | None = None
-) -> Recipe:
+def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known: Interactions | None = None) -> Recipe:
     """Builds vocabularies, model, loss and optimizer for a training part.
 
     Args:
@@ -69,9 +67,7 @@ def prepare(
     encoding = Encoding.fit(train if known is None else known, corpus)
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
-    optimizer = optimizers.create(
-        config.optimizer.name, config.optimizer.learning_rate, **config.optimizer.arguments
-    )
+    optimizer = optimizers.create(config.optimizer.name, config.optimizer.learning_rate, **config.optimizer.arguments)
     model = create_model(
         config.model,
         num_query_rows=encoding.queries.num_rows,
@@ -95,9 +91,7 @@ def create_model(
     rngs = nnx.Rngs(seed)
 
     def tower(num_rows, hidden_sizes):
-        return IdTower(
-            num_rows, model.embedding_dimension, hidden_sizes, initial_scale=model.initial_scale, rngs=rngs
-        )
+        return IdTower(num_rows, model.embedding_dimension, hidden_sizes, initial_scale=model.initial_scale, rngs=rngs)
 
     return TwoTower(
         tower(num_query_rows, model.query_hidden_sizes),

@@ -1,15 +1,16 @@
 """A bundle as a TensorFlow SavedModel, for TensorFlow Serving. Needs the `tensorflow` extra.
 
-The folder needs no jax and none of this library to be served; mount it as `/models/<name>/<version>`. Two signatures,
-both of raw query ids `query_id`, int64 [b] or string [b] as in the vocabulary:
+Serving it takes TensorFlow 2.20 or later, no jax and none of this library; mount the folder as
+`/models/<name>/<version>`. Two signatures, both of raw query ids `query_id`, int64 [b] or string [b] as the
+vocabulary has them:
 
 - `serving_default` returns `embedding` float32 [b, d] and `known` bool [b];
-- `recommend` returns `ids`, `titles` and `scores` [b, k] and `known` [b], as `Recommender.recommend` does with exact
-  search and without what the query has in train. k is set at export and at most the size of the corpus: a server that
-  batches requests takes no input without a batch dimension. The k' < k best are the first k'.
+- `recommend` returns `ids`, `titles`, `scores` [b, k] and `known` [b]: what `Recommender.recommend` returns
+  with exact search, without what the query has in train. k is fixed, since a server that batches requests
+  takes no input without a batch dimension; the best j < k are the first j.
 
-TensorFlow compiles a tower anew for each size of batch, which takes 0.1 s for a thousand queries and 2 s for a million.
-So batches are padded to powers of two, and a server should be warmed up with the sizes that it will get.
+TensorFlow compiles the tower anew for each size of batch, which takes 0.1 s with a thousand queries and 2 s
+with a million. So batches are padded to powers of two; warm a server up with those that it will get.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ def save(
     embeddings: Float32[np.ndarray, "N D"],
     k: int,
 ) -> None:
-    """Writes a SavedModel, replacing one that is there; a crash leaves the old one or the new one.
+    """Writes a SavedModel; one that is there is replaced once all of the new one is written.
 
     Args:
       folder: where; its parent exists.
       recommender: has the vocabulary, the corpus and what to leave out; its encoder and search are not used.
       tower: query rows -> embeddings, a function that jax can trace, e.g. `model.query`.
       embeddings: those of the corpus, in its order.
-      k: how many candidates the signature `recommend` returns, at least 1.
+      k: how many candidates the signature `recommend` returns, at least 1; fewer if the corpus is smaller.
 
     Raises:
       ValueError: k is below 1, `embeddings` are not those of the corpus, or `folder` holds something else.
@@ -150,7 +151,7 @@ def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.nda
 
 
 def _encode(tf: ModuleType, tower: Tower) -> TensorFunction:
-    """Returns the function rows -> embeddings; a tf.function, so that its callers share one StableHLO program."""
+    """Returns the function rows -> embeddings, a tf.function so that its callers share one program."""
     from jax.experimental import jax2tf  # imports tensorflow
 
     convert = jax2tf.convert(

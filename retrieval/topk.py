@@ -83,18 +83,14 @@ def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, in
       ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.
     """
     if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise ValueError(
-            f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}"
-        )
+        raise ValueError(f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}")
     for rows in lists:
         if rows is None:
             continue
         if len(rows) != len(queries):
             raise ValueError(f"one list per query needed, got {len(rows)} lists for {len(queries)} queries")
         if len(rows.rows) and not (0 <= rows.rows.min() and rows.rows.max() < len(candidates)):
-            raise ValueError(
-                f"rows must be in [0, {len(candidates)}), got {rows.rows.min()} to {rows.rows.max()}"
-            )
+            raise ValueError(f"rows must be in [0, {len(candidates)}), got {rows.rows.min()} to {rows.rows.max()}")
     return len(queries), len(candidates)
 
 

@@ -16,7 +16,6 @@ from retrieval.data.batches import Batch, batches, epoch_order, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
 
-
 # What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
 # that the arrays in it are arguments of the compiled step.
 Loss = Callable[[nnx.Module, Batch], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]

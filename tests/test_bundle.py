@@ -44,9 +44,7 @@ def folder(tmp_path):
 def test_a_loaded_bundle_ranks_as_the_model_does(folder):
     answer = bundle.load(folder).recommend(["ann", "bob", "eve"], k=4, exclude_seen=False)
     rows = RECIPE.encoding.queries.rows(["ann", "bob", "eve"])
-    scores, positions = top_k(
-        RECIPE.query_embeddings(PARAMS, rows), RECIPE.candidate_embeddings(PARAMS), k=4
-    )
+    scores, positions = top_k(RECIPE.query_embeddings(PARAMS, rows), RECIPE.candidate_embeddings(PARAMS), k=4)
     assert np.array_equal(answer.positions, positions)
     assert np.allclose(answer.scores, scores, atol=1e-5)
 

@@ -145,9 +145,9 @@ def test_bytes_of_another_encoding_matter_only_in_a_column_that_is_read():
 
 
 def test_without_quoting_a_quote_is_a_character():
-    assert read(source('5" disc|2\n', "|", ("title", "n"), quoted=False), ["title"])[
-        "title"
-    ].values.to_pylist() == ['5" disc']
+    assert read(source('5" disc|2\n', "|", ("title", "n"), quoted=False), ["title"])["title"].values.to_pylist() == [
+        '5" disc'
+    ]
 
 
 def test_a_quote_within_an_unquoted_field_is_a_character():
@@ -220,9 +220,7 @@ def test_a_wrong_value_is_named_with_line_column_and_remedy(row, message):
 
 
 def test_ids_written_as_fractions_are_refused_with_what_to_do():
-    with pytest.raises(
-        DataError, match=r"line 2, column 'user': ids written as fractions, got '1.0'; .*astype"
-    ):
+    with pytest.raises(DataError, match=r"line 2, column 'user': ids written as fractions, got '1.0'; .*astype"):
         convert.to_ids(columns("1.0,2,3,4", "2.0,2,3,4")["user"])
 
 

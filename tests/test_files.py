@@ -20,9 +20,7 @@ from retrieval.data.interactions import Interactions
 
 ROLES = {"query_id": "user", "candidate_id": "item", "rating": "rating", "timestamp": "time"}
 IDS = {"query_id": "user", "candidate_id": "item"}
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(
-    str.strip
-)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(str.strip)
 EVENT = st.tuples(
     st.integers(0, 2**63 - 1),
     TEXT.map(lambda text: f"x{text}"),  # never a number
@@ -44,9 +42,7 @@ def write_parquet(path, **columns):
     return path
 
 
-@pytest.mark.parametrize(
-    "name", ["events.csv", "events.tsv", "events.csv.gz", "events.tsv.gz", "events.parquet"]
-)
+@pytest.mark.parametrize("name", ["events.csv", "events.tsv", "events.csv.gz", "events.tsv.gz", "events.parquet"])
 @settings(deadline=None, max_examples=40)
 @given(events=st.lists(EVENT, min_size=1))
 def test_events_are_read_back_from_every_format(tmp_path_factory, name, events):
@@ -118,9 +114,7 @@ def test_text_that_reads_as_integers_gives_integer_ids_in_every_format(tmp_path)
 
 
 def test_parquet_types_that_mean_the_same_are_read_the_same(tmp_path):
-    plain = write_parquet(
-        tmp_path / "plain.parquet", user=["a", "b"], item=[1, 2], rating=[1.5, 2.25], time=[1, 2]
-    )
+    plain = write_parquet(tmp_path / "plain.parquet", user=["a", "b"], item=[1, 2], rating=[1.5, 2.25], time=[1, 2])
     other = write_parquet(
         tmp_path / "other.parquet",
         user=pa.array(["a", "b"]).dictionary_encode(),
@@ -276,12 +270,3 @@ def test_a_table_needs_its_id_column(tmp_path):
     path = write_delimited(tmp_path / "items.csv", ["item", "title"], [[1, "a"]])
     with pytest.raises(DataError, match="no column 'item_id', got 'item', 'title'; did you mean 'item'"):
         files.read_table(path, "item_id")
-
-
-def test_ids_become_text_in_all_parts_where_one_part_has_text():
-    train, test = files.unify_ids(
-        Interactions(np.array([1, 2]), np.array([10, 11])),
-        Interactions(np.array([2, 3]), np.array(["10", "x"])),
-    )
-    assert (train.query_ids.tolist(), test.query_ids.tolist()) == ([1, 2], [2, 3])
-    assert (train.candidate_ids.tolist(), test.candidate_ids.tolist()) == (["10", "11"], ["10", "x"])

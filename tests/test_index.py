@@ -41,9 +41,7 @@ def assert_exact(answer, expected):
 @pytest.fixture(scope="module")
 def corpus():
     rng = np.random.default_rng(0)
-    return rng.standard_normal((3000, 16)).astype(np.float32), rng.standard_normal((40, 16)).astype(
-        np.float32
-    )
+    return rng.standard_normal((3000, 16)).astype(np.float32), rng.standard_normal((40, 16)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +112,7 @@ def test_exclusions_of_any_length_leave_the_best_of_the_rest(corpus, index):
     lengths = [0, 1, 9, 200, 2991, 2999, 3000]
     queries = queries[: len(lengths)]
     best = reference(embeddings, queries, 3000)[1]
-    excluded = [
-        best[query, :length] for query, length in enumerate(lengths)
-    ]  # the hardest: the best are taken
+    excluded = [best[query, :length] for query, length in enumerate(lengths)]  # the hardest: the best are taken
     scores, rows = index.search(queries, 10, excluded)
     for query, length in enumerate(lengths):
         assert not np.isin(rows[query], excluded[query]).any()
@@ -139,9 +135,7 @@ def test_an_answer_depends_on_its_query_alone(corpus, index):
     excluded = [np.arange(50 * query) for query in range(len(queries))]
     together = index.search(queries, 7, excluded)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        alone = list(
-            pool.map(lambda i: index.search(queries[i : i + 1], 7, [excluded[i]]), range(len(queries)))
-        )
+        alone = list(pool.map(lambda i: index.search(queries[i : i + 1], 7, [excluded[i]]), range(len(queries))))
     for part in range(2):
         np.testing.assert_array_equal(together[part], np.concatenate([answer[part] for answer in alone]))
 
@@ -211,9 +205,7 @@ def test_norms_of_many_magnitudes():
     assert recall(index, queries, reference(embeddings, queries, 10)[1]) > 0.9
     exact = np.einsum("qd,qkd->qk", queries.astype(np.float64), embeddings[rows].astype(np.float64))
     np.testing.assert_allclose(scores, exact, rtol=1e-3)
-    np.testing.assert_array_equal(
-        index.with_ef(400).search(queries, 1)[1], reference(embeddings, queries, 1)[1]
-    )
+    np.testing.assert_array_equal(index.with_ef(400).search(queries, 1)[1], reference(embeddings, queries, 1)[1])
 
 
 def test_no_queries_no_answers(index):
@@ -291,9 +283,7 @@ def test_recall_by_hand():
     assert recall(index, [[1.0]] * 3, [[0], [0], [-1]], [[0], [], []]) == 1 / 2  # the third does not count
 
 
-@pytest.mark.parametrize(
-    "exact_rows", [[0, 1], [[0], [1]], [[5]], [[-2]], [[-1]], [[0.5]], np.empty((1, 0), int)]
-)
+@pytest.mark.parametrize("exact_rows", [[0, 1], [[0], [1]], [[5]], [[-2]], [[-1]], [[0.5]], np.empty((1, 0), int)])
 def test_recall_refuses_rows_that_are_no_answer(exact_rows):
     with pytest.raises(ValueError, match="exact_rows"):
         recall(build(np.ones((5, 1))), [[1.0]], exact_rows)

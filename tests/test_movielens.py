@@ -29,15 +29,13 @@ def item(number: int, title: str, date: str, *genres: str) -> str:
 HUNDRED_K = {
     "u.data": b"2\t1\t5\t881250949\n1\t267\t1\t891717742\n",
     "u.item": (
-        item(1, "Mis\xe9rables, Les (1995) ", "01-Jan-1995", "Drama", "Musical")
-        + item(267, "unknown", "", "unknown")
+        item(1, "Mis\xe9rables, Les (1995) ", "01-Jan-1995", "Drama", "Musical") + item(267, "unknown", "", "unknown")
     ).encode("latin-1"),
     "u.user": b"1|24|M|technician|85711\n2|53|F|other|T8H1N\n",
 }
 ONE_M = {
     "ratings.dat": b"1::661::3::978302109\n2::1::5::978301968\n",
-    "movies.dat": b"1::Mis\xe9rables, Les (1995)::Drama|Musical\n"
-    + b'661::5" Disc: The Movie (1996)::Drama\n',
+    "movies.dat": b"1::Mis\xe9rables, Les (1995)::Drama|Musical\n" + b'661::5" Disc: The Movie (1996)::Drama\n',
     "users.dat": b"1::F::1::10::48067\n2::M::56::0::00501\n",
 }
 TEN_M = {
@@ -162,9 +160,7 @@ def test_comma_separated_releases_have_quoted_titles(tmp_path):
 
 
 def test_an_unknown_release_is_named_with_its_neighbour():
-    with pytest.raises(
-        DataError, match="no MovieLens release 'movielens-100', .*; did you mean 'movielens-100k'"
-    ):
+    with pytest.raises(DataError, match="no MovieLens release 'movielens-100', .*; did you mean 'movielens-100k'"):
         movielens.load("movielens-100")
 
 
@@ -336,9 +332,7 @@ def test_a_download_is_checked_reported_and_kept(tmp_path, grouplens, pinned):
     grouplens["/ml-20m.zip"] = content, len(content)
     calls = []
     cache = tmp_path / "new" / "cache"
-    found = movielens.load(
-        "movielens-20m", cache=str(cache), progress=lambda done, total: calls.append((done, total))
-    )
+    found = movielens.load("movielens-20m", cache=str(cache), progress=lambda done, total: calls.append((done, total)))
     assert len(found.ratings) == 2
     assert calls[-1] == (len(content), len(content))
     assert [path.name for path in cache.iterdir()] == ["ml-20m.zip"]
@@ -353,9 +347,7 @@ def test_a_wrong_download_is_named_and_leaves_nothing(tmp_path, grouplens, pinne
     sent = {"truncated": content[:100], "tampered": b"X" + content[1:], "longer": content + b"X"}[change]
     grouplens["/ml-100k.zip"] = sent, max(len(sent), len(content))
     expected, received = movielens.RELEASES["movielens-100k"].sha256, hashlib.sha256(sent).hexdigest()
-    with pytest.raises(
-        DataError, match=f"sent {len(sent)} bytes with SHA-256 {received}, expected .* with {expected}"
-    ):
+    with pytest.raises(DataError, match=f"sent {len(sent)} bytes with SHA-256 {received}, expected .* with {expected}"):
         movielens.load("movielens-100k", cache=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -371,9 +363,7 @@ def test_a_file_in_the_cache_that_was_tampered_with_is_named(tmp_path, pinned):
 
 
 def test_where_grouplens_has_no_answer_the_error_says_what_to_do(tmp_path, grouplens):
-    message = (
-        r"/ml-20m.zip cannot be reached \(HTTP Error 404: Not Found\); set data.path to a local copy of ml"
-    )
+    message = r"/ml-20m.zip cannot be reached \(HTTP Error 404: Not Found\); set data.path to a local copy of ml"
     with pytest.raises(DataError, match=message):
         movielens.load("movielens-20m", cache=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -407,9 +397,7 @@ def test_another_wheel_is_named_and_leaves_nothing(tmp_path, grouplens, pip):
 
 def test_a_wheel_in_the_cache_that_was_tampered_with_is_named(tmp_path):
     (tmp_path / movielens.WHEEL).write_bytes(b"another wheel")
-    with pytest.raises(
-        DataError, match=f"{movielens.WHEEL} is damaged: expected SHA-256 {movielens.WHEEL_SHA256}"
-    ):
+    with pytest.raises(DataError, match=f"{movielens.WHEEL} is damaged: expected SHA-256 {movielens.WHEEL_SHA256}"):
         movielens.load("movielens-100k", cache=str(tmp_path))
 
 

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int, Int32
 
 from retrieval.data.encoding import Examples
 
-
 SLACK = 20  # room beyond the fullest batch of an epoch, as a divisor: later epochs have slightly fuller ones
 
 

@@ -61,9 +61,7 @@ class Source:
                         yield line, fields
                     line = rows.line_num + 1
             except csv.Error as error:
-                raise DataError(
-                    f"{self.name}, line {line}: {error}; close the quote or shorten it"
-                ) from error
+                raise DataError(f"{self.name}, line {line}: {error}; close the quote or shorten it") from error
 
 
 def require_file(path: Path) -> None:
@@ -129,9 +127,7 @@ def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
         problem = f"one column when divided by {DELIMITERS[delimiter]}, {counts[best]} by {DELIMITERS[best]}"
         raise DataError(f"{where}: {problem}, got {header[0][:80]!r}; {remedy}")
     if all(field.replace(".", "", 1).isdigit() for field in header):
-        raise DataError(
-            f"{where}: values where names are expected, got {header[:8]}; begin with column names"
-        )
+        raise DataError(f"{where}: values where names are expected, got {header[:8]}; begin with column names")
 
 
 def _parse(source: Source, header: Sequence[str], columns: Sequence[str]) -> pa.Table:

@@ -37,9 +37,7 @@ def read_interactions(
     """
     used = [name for name in (query_id, candidate_id, rating, timestamp) if name]
     if len(set(used)) < len(used):
-        raise DataError(
-            f"{path}: query id, candidate id, rating and timestamp need a column each, got {used}"
-        )
+        raise DataError(f"{path}: query id, candidate id, rating and timestamp need a column each, got {used}")
     columns = _read_columns(Path(path).expanduser(), used)
     return Interactions(
         convert.to_ids(columns[query_id]),

@@ -65,9 +65,7 @@ class Interactions:
 def concatenate(first: Interactions, second: Interactions) -> Interactions:
     """Returns the events of both, `first` before `second`; a column that one of them lacks is dropped."""
     ours, theirs = first.columns(), second.columns()
-    return Interactions(
-        **{name: np.concatenate([ours[name], theirs[name]]) for name in ours if name in theirs}
-    )
+    return Interactions(**{name: np.concatenate([ours[name], theirs[name]]) for name in ours if name in theirs})
 
 
 def drop_duplicates(interactions: Interactions) -> Interactions:

@@ -112,9 +112,7 @@ WHEEL_FOLDER = "recbole/dataset_example/ml-100k"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 
 
-def load(
-    name: str, path: str = "", cache: str = Data.cache, progress: fetch.Progress | None = None
-) -> MovieLens:
+def load(name: str, path: str = "", cache: str = Data.cache, progress: fetch.Progress | None = None) -> MovieLens:
     """Loads a release of MovieLens from a local copy, or the cache, or GroupLens.
 
     Where GroupLens cannot be reached, 100K comes from the copy inside RecBole 1.2.1: the same ratings, users

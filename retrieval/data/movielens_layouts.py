@@ -94,9 +94,7 @@ class MovieLens:
 def hundred_k(files: Files) -> MovieLens:
     """Reads 100K: u.data, u.item and u.user."""
     names = ("movie_id", "title", "release_date", "video_release_date", "imdb_url", *GENRES)
-    ids, title, release_date, _, _, *flags = read(
-        _source(files, "u.item", "|", names, "latin-1"), names
-    ).values()
+    ids, title, release_date, _, _, *flags = read(_source(files, "u.item", "|", names, "latin-1"), names).values()
     movies = _movies(ids, to_text(title), _flagged(flags), to_text(release_date))
     names = ("user_id", "age", "gender", "occupation", "zip_code")
     ids, age, gender, occupation, zip_code = read(_source(files, "u.user", "|", names), names).values()
@@ -111,9 +109,7 @@ def one_m(files: Files) -> MovieLens:
     codes = to_integer_ids(occupation)
     occupation.require(codes < len(OCCUPATIONS), "unknown occupation", RESTORE)
     users = _users(ids, age, gender, np.array(OCCUPATIONS)[codes], zip_code)
-    return _joined(
-        _source(files, "ratings.dat", "::", RATINGS), RATINGS, _dat_movies(files, "latin-1"), users
-    )
+    return _joined(_source(files, "ratings.dat", "::", RATINGS), RATINGS, _dat_movies(files, "latin-1"), users)
 
 
 def ten_m(files: Files) -> MovieLens:

@@ -1,0 +1,178 @@
+"""Ranks by counting are those of a full comparison, under every policy for equal scores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from retrieval import ranks, topk
+from retrieval.lists import Lists
+from retrieval.ranks import rank
+from retrieval.topk import top_k
+
+SMALL_INTEGERS = st.integers(-2, 2).map(float)  # dot products are exact, and often tie
+QUERIES, CANDIDATES = 4, 7
+
+
+def embeddings(*shape):
+    return hnp.arrays(np.float32, shape, elements=SMALL_INTEGERS)
+
+
+@st.composite
+def lists(draw, count):
+    """Spreads `count` rows over the queries: some get none, some get a row twice."""
+    owners = draw(hnp.arrays(np.int32, count, elements=st.integers(0, QUERIES - 1)))
+    rows = draw(hnp.arrays(np.int32, count, elements=st.integers(0, CANDIDATES - 1)))
+    return Lists.from_pairs(owners, rows, QUERIES)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def everything(num_queries, num_candidates):
+    return Lists.from_sequences([range(num_candidates)] * num_queries)
+
+
+def with_scores(*scores):
+    """Returns embeddings of one query whose dot products are `scores`."""
+    return np.ones((1, 1), np.float32), np.array(scores, np.float32)[:, None]
+
+
+def compare_all(queries, candidates, relevant, excluded):
+    """Compares each relevant candidate with every other, one by one."""
+    scores = np.asarray(queries, np.float64) @ np.asarray(candidates, np.float64).T
+    counts = []
+    for query in range(len(scores)):
+        for row in relevant[query]:
+            if row in excluded[query]:
+                counts.append((len(candidates), 0, 0))
+                continue
+            higher = equal_before = equal = 0
+            for other in range(len(candidates)):
+                if other != row and other not in excluded[query]:
+                    higher += scores[query, other] > scores[query, row]
+                    equal += scores[query, other] == scores[query, row]
+                    equal_before += scores[query, other] == scores[query, row] and other < row
+            counts.append((higher, equal_before, equal))
+    return np.array(counts).T
+
+
+def assert_ranked_as_compared(queries, candidates, relevant, excluded):
+    got = rank(queries, candidates, relevant, excluded)
+    excluded = Lists.empty(len(relevant)) if excluded is None else excluded
+    higher, equal_before, equal = compare_all(queries, candidates, relevant, excluded)
+    np.testing.assert_array_equal(got.optimistic, higher)
+    np.testing.assert_array_equal(got.ordinal, higher + equal_before)
+    np.testing.assert_array_equal(got.pessimistic, higher + equal)
+    np.testing.assert_array_equal(got.mean, higher + equal / 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    embeddings(QUERIES, 2),
+    embeddings(CANDIDATES, 2),
+    st.sampled_from([1, 9]).flatmap(lists),
+    st.none() | st.sampled_from([1, 6, 20]).flatmap(lists),
+)
+def test_ranks_are_those_of_a_full_comparison(queries, candidates, relevant, excluded):
+    assert_ranked_as_compared(queries, candidates, relevant, excluded)
+
+
+@pytest.mark.parametrize("queries_per_block", [1, 3])
+@settings(max_examples=25, deadline=None)
+@given(st.data(), embeddings(QUERIES, 2), embeddings(CANDIDATES, 2))
+def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates):
+    def draw(*lengths):
+        rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
+        return Lists.from_sequences(rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "SCORES_PER_BLOCK", CANDIDATES * queries_per_block + 6)
+        assert_ranked_as_compared(queries, candidates, draw(0, 5, 1, 3), draw(2, 0, 4, 1))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 4])
+def test_counting_in_parts_changes_nothing(monkeypatch, at_a_time):
+    monkeypatch.setattr(ranks, "SCORES_PER_COUNT", 11 * at_a_time)
+    ranks._rank_block.clear_cache()  # it was compiled for another number
+    queries, candidates = random(3, 2).round(), random(11, 2, seed=1).round()
+    relevant = Lists.from_sequences([[3, 0, 7], [], [1, 10]])
+    assert_ranked_as_compared(queries, candidates, relevant, Lists.from_sequences([[1], [3], [1, 2]]))
+    ranks._rank_block.clear_cache()
+
+
+def test_each_policy_breaks_ties_its_own_way():
+    got = rank(*with_scores(1, 5, 1, 1, 0), Lists.from_sequences([[2]]))
+    assert [got.optimistic[0], got.ordinal[0], got.mean[0], got.pessimistic[0]] == [1, 2, 2.0, 3]
+
+
+def test_an_excluded_relevant_candidate_is_never_a_hit():
+    got = rank(*with_scores(9, 5, 1), Lists.from_sequences([[0, 1]]), Lists.from_sequences([[0]]))
+    assert got.optimistic.tolist() == got.ordinal.tolist() == got.pessimistic.tolist() == [3, 0]
+
+
+def test_excluding_all_that_is_better_or_equal_gives_the_first_place():
+    queries, candidates = with_scores(4, 2, 7, 2, 1)
+    got = rank(queries, candidates, Lists.from_sequences([[3]]), Lists.from_sequences([[0, 1, 2]]))
+    assert got.pessimistic.tolist() == [0]
+
+
+def test_every_place_is_taken_once_where_no_scores_are_equal():
+    got = rank(random(64, 32), random(50, 32, seed=1), everything(64, 50))
+    assert not got.equal.any()  # nobody ties with another, nor loses to itself
+    np.testing.assert_array_equal(np.sort(got.higher.reshape(64, 50)), np.tile(np.arange(50), (64, 1)))
+
+
+def test_a_copy_of_a_candidate_ties_with_it_exactly():
+    once = random(101, 33)
+    got = rank(random(20, 33, seed=1), np.concatenate([once, once]), everything(20, 202))
+    assert (got.equal == 1).all()
+    places = np.sort(got.higher.reshape(20, 202))
+    np.testing.assert_array_equal(places, np.tile(np.repeat(np.arange(0, 202, 2), 2), (20, 1)))
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_the_ordinal_rank_is_the_place_in_the_top_k(scale):
+    queries, candidates = (scale * random(30, 2)).round() / scale, random(40, 2, seed=1).round()
+    excluded = Lists.from_sequences([[query, 39 - query] for query in range(30)])
+    _, rows = top_k(queries, candidates, 40, excluded)
+    relevant = Lists.from_sequences([found[found >= 0] for found in rows])
+    places = rank(queries, candidates, relevant, excluded).ordinal
+    np.testing.assert_array_equal(places.reshape(30, 38), np.tile(np.arange(38), (30, 1)))
+
+
+def test_a_score_that_is_no_number_never_helps():
+    queries, candidates = with_scores(1, np.nan, 2)
+    got = rank(queries, candidates, Lists.from_sequences([[0, 1, 2]]))
+    assert got.optimistic.tolist() == got.ordinal.tolist() == got.pessimistic.tolist() == [2, 3, 1]
+
+
+def test_memory_does_not_grow_with_the_number_of_relevant_candidates():
+    def temporaries(count):
+        pairs = (jax.ShapeDtypeStruct((count,), jnp.int32),) * 2
+        queries, candidates = (jax.ShapeDtypeStruct((size, 8), jnp.float32) for size in (200, 2000))
+        program = ranks._rank_block.lower(queries, candidates, pairs, pairs).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(20_000) < 1.5 * temporaries(1000)
+
+
+@pytest.mark.parametrize("num_candidates", [0, 5])
+@pytest.mark.parametrize("num_queries", [0, 3])
+def test_without_relevant_candidates_there_are_no_ranks(num_queries, num_candidates):
+    got = rank(random(num_queries, 2), random(num_candidates, 2), Lists.empty(num_queries))
+    assert [len(counts) for counts in got] == [0, 0, 0]
+
+
+def test_a_relevant_row_outside_the_corpus_is_named():
+    with pytest.raises(ValueError, match=r"rows must be in \[0, 3\), got 1 to 3"):
+        rank(*with_scores(1, 2, 3), Lists.from_sequences([[1, 3]]))
+
+
+def test_every_query_needs_its_own_relevant_candidates():
+    with pytest.raises(ValueError, match="got 2 lists for 1 queries"):
+        rank(*with_scores(1, 2, 3), Lists.empty(2))

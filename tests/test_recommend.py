@@ -1,0 +1,117 @@
+"""Recommendations answer raw ids with raw ids, titles and scores."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from retrieval.data.interactions import Table
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.lists import Lists
+from retrieval.recommend import Recommender
+from retrieval.topk import top_k
+
+TITLES = np.array(["Brazil", "Alien", "", "Diva"])
+CANDIDATES = np.eye(4, dtype=np.float32)  # the query's embedding is then its scores
+SCORES = np.array(
+    [
+        [1, 2, 3, 4],  # the unknown query's
+        [9, 8, 7, 6],  # ann's
+        [5, 9, 1, 7],  # bob's
+    ],
+    np.float32,
+)
+SEEN = Lists.from_sequences([[], [0], [3, 1, 2]])
+IDS = ["B", "A", "C", "D"]
+
+
+def search(queries, k, excluded):
+    return top_k(queries, CANDIDATES, k, excluded)
+
+
+def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
+    columns = {} if titles is None else {"title": titles}
+    return Recommender(
+        encode=functools.partial(np.take, SCORES, axis=0),
+        search=search,
+        queries=Vocabulary(queries),
+        corpus=Table(ids, columns),
+        seen=SEEN,
+    )
+
+
+def test_the_best_candidates_come_with_their_ids_titles_and_scores():
+    got = recommender().recommend(["bob", "ann"], 2, exclude_seen=False)
+    assert got.positions.tolist() == [[1, 3], [0, 1]]
+    assert got.ids.tolist() == [["A", "D"], ["B", "A"]]
+    assert got.titles.tolist() == [["Alien", "Diva"], ["Brazil", "Alien"]]
+    assert got.scores.tolist() == [[9, 7], [9, 8]]
+    assert got.known.tolist() == [True, True]
+
+
+def test_seen_candidates_are_left_out_unless_asked_for():
+    assert recommender().recommend(["ann"], 2).ids.tolist() == [["A", "C"]]
+    assert recommender().recommend(["ann"], 2, exclude_seen=False).ids.tolist() == [["B", "A"]]
+
+
+def test_candidates_are_excluded_by_raw_id_for_each_query():
+    exclude = [["A"], [], ["D", "A", "not in the corpus", "D"]]
+    got = recommender().recommend(["ann", "ann", "bob"], 2, exclude_seen=False, exclude=exclude)
+    assert got.ids.tolist() == [["B", "C"], ["B", "A"], ["B", "C"]]
+
+
+def test_excluded_candidates_are_left_out_beside_the_seen_ones():
+    got = recommender().recommend(["ann", "nobody"], 2, exclude=[["A", "B"], ["C"]])
+    assert got.ids.tolist() == [["C", "D"], ["D", "A"]]
+
+
+def test_exclusions_may_be_arrays():
+    got = recommender().recommend(["ann"], 1, exclude=[np.array(["A", "C"])])
+    assert got.ids.tolist() == [["D"]]
+
+
+def test_an_unknown_query_gets_the_answer_of_the_unknown_row_and_a_flag():
+    got = recommender().recommend(["ann", "nobody"], 4)
+    assert got.known.tolist() == [True, False]
+    assert got.ids[1].tolist() == ["D", "C", "A", "B"]
+
+
+def test_k_beyond_what_is_left_is_padded():
+    got = recommender().recommend(["bob"], 6)  # bob has seen all but one
+    assert got.positions.tolist() == [[0, -1, -1, -1, -1, -1]]
+    assert got.ids.tolist() == [["B", "", "", "", "", ""]]
+    assert got.titles.tolist() == [["Brazil", "", "", "", "", ""]]
+    assert got.scores.tolist() == [[5] + [-np.inf] * 5]
+
+
+def test_integer_ids_are_padded_with_zero():
+    got = recommender(ids=[11, 12, 13, 14], queries=[7, 8]).recommend([8], 2)
+    assert got.ids.tolist() == [[11, 0]]
+    assert got.titles.tolist() == [["Brazil", ""]]
+
+
+@pytest.mark.parametrize(("ids", "expected"), [(IDS, [["B", "A", "C"]]), ([11, 12, 13, 14], [["11", "12", "13"]])])
+def test_ids_stand_for_titles_where_there_are_none(ids, expected):
+    got = recommender(ids=ids, titles=None).recommend(["ann"], 3, exclude_seen=False)
+    assert got.titles.tolist() == expected
+
+
+def test_no_queries_get_no_answers():
+    got = recommender().recommend([], 3, exclude=[])
+    assert got.ids.shape == got.titles.shape == got.scores.shape == (0, 3)
+    assert got.known.tolist() == []
+
+
+def test_every_query_needs_its_own_exclusions():
+    with pytest.raises(ValueError, match="exclude needs one list per query, got 1 for 2 queries"):
+        recommender().recommend(["ann", "bob"], 1, exclude=[["A"]])
+
+
+def test_queries_of_another_type_than_the_known_ones_are_refused():
+    with pytest.raises(ValueError, match="ids are int64.*known ids are <U3"):
+        recommender().recommend([7], 1)
+
+
+def test_excluded_ids_of_another_type_than_the_corpus_are_refused():
+    with pytest.raises(ValueError, match="ids are int64.*known ids are <U1"):
+        recommender().recommend(["ann"], 1, exclude=[[11]])

@@ -1,0 +1,167 @@
+"""The exact top-k is a stable sort of all scores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from retrieval import topk
+from retrieval.lists import Lists
+from retrieval.topk import check_embeddings, top_k
+
+SMALL_INTEGERS = st.integers(-2, 2).map(float)  # dot products are exact, and often tie
+
+
+def embeddings(*shape):
+    return hnp.arrays(np.float32, shape, elements=SMALL_INTEGERS)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def sort_all(queries, candidates, k, excluded):
+    """Sorts what is not excluded, by score and then by row."""
+    scores = np.asarray(queries, np.float64) @ np.asarray(candidates, np.float64).T
+    best_scores, best_rows = np.full((len(scores), k), -np.inf), np.full((len(scores), k), -1)
+    for query, left_out in enumerate(excluded):
+        order = np.argsort(-scores[query], kind="stable")
+        rows = order[~np.isin(order, left_out)][:k]
+        best_rows[query, : len(rows)], best_scores[query, : len(rows)] = rows, scores[query, rows]
+    return best_scores, best_rows
+
+
+def assert_sorted_like_all(queries, candidates, k, excluded=None):
+    scores, rows = top_k(queries, candidates, k, excluded)
+    expected = sort_all(queries, candidates, k, [[]] * len(queries) if excluded is None else excluded)
+    np.testing.assert_array_equal(rows, expected[1])
+    np.testing.assert_array_equal(scores, expected[0])
+
+
+@pytest.mark.parametrize(("num_queries", "num_candidates", "dimension"), [(4, 7, 2), (1, 7, 1), (4, 1, 2)])
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_best_come_by_score_and_equal_scores_by_row(num_queries, num_candidates, dimension, data):
+    queries = data.draw(embeddings(num_queries, dimension))
+    candidates = data.draw(embeddings(num_candidates, dimension))
+    assert_sorted_like_all(queries, candidates, data.draw(st.sampled_from([1, 3, 7, 9])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), embeddings(4, 2), embeddings(7, 2), st.sampled_from([2, 9]), st.sampled_from([1, 6, 20]))
+def test_excluded_candidates_never_come_back(data, queries, candidates, k, count):
+    owners = data.draw(hnp.arrays(np.int32, count, elements=st.integers(0, 3)))  # some lists get none
+    rows = data.draw(hnp.arrays(np.int32, count, elements=st.integers(0, 6)))  # some rows come twice
+    assert_sorted_like_all(queries, candidates, k, Lists.from_pairs(owners, rows, 4))
+
+
+@pytest.mark.parametrize("queries_per_block", [1, 2, 3, 5])
+@settings(max_examples=25, deadline=None)
+@given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([3, 9]))
+def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates, k):
+    lengths = [3, 0, 7, 1, 4]
+    rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "SCORES_PER_BLOCK", 7 * queries_per_block + 6)
+        assert_sorted_like_all(queries, candidates, k, Lists.from_sequences(rows))
+        assert_sorted_like_all(queries, candidates, k)
+
+
+def test_nothing_is_left_when_all_are_excluded():
+    all_of_them = Lists.from_sequences([[2, 0, 1, 0], []])  # of the first query, one twice
+    scores, rows = top_k(np.eye(2, 3, dtype=np.float32), np.eye(3, dtype=np.float32), 2, all_of_them)
+    assert rows.tolist() == [[-1, -1], [1, 0]]
+    assert scores.tolist() == [[-np.inf, -np.inf], [1, 0]]
+
+
+def test_k_beyond_the_corpus_is_padded_at_the_end():
+    scores, rows = top_k(np.ones((1, 1), np.float32), np.array([[2], [5]], np.float32), 4)
+    assert rows.tolist() == [[1, 0, -1, -1]]
+    assert scores.tolist() == [[5, 2, -np.inf, -np.inf]]
+
+
+def test_an_empty_corpus_gives_padding_only():
+    scores, rows = top_k(np.ones((2, 3), np.float32), np.ones((0, 3), np.float32), 1)
+    assert rows.tolist() == [[-1], [-1]]
+    assert scores.tolist() == [[-np.inf], [-np.inf]]
+
+
+def test_no_queries_get_no_answers():
+    scores, rows = top_k(np.ones((0, 3), np.float32), np.ones((4, 3), np.float32), 2, Lists.empty(0))
+    assert scores.shape == rows.shape == (0, 2)
+
+
+def test_zeros_of_either_sign_are_equal():
+    candidates = np.array([[-1], [1], [-1], [1]], np.float32)  # 0 times -1 is -0.0
+    assert top_k(np.zeros((1, 1), np.float32), candidates, 4)[1].tolist() == [[0, 1, 2, 3]]
+
+
+def test_copies_of_a_candidate_score_alike_and_stand_side_by_side():
+    once = random(101, 33)
+    _, rows = top_k(random(20, 33, seed=1), np.concatenate([once, once]), 202)
+    np.testing.assert_array_equal(rows[:, 1::2], rows[:, ::2] + 101)
+
+
+def test_scores_are_the_dot_products_in_full_precision():
+    queries, candidates = random(9, 50), random(40, 50, seed=1)
+    scores, rows = top_k(queries, candidates, 40, Lists.from_sequences([[1, 2]] * 9))
+    exact = np.einsum("qd,qkd->qk", queries.astype(np.float64), candidates[rows].astype(np.float64))
+    np.testing.assert_allclose(scores[:, :38], exact[:, :38], rtol=0, atol=1e-5)
+
+
+def test_jax_arrays_give_what_numpy_arrays_give():
+    queries, candidates = random(3, 4), random(8, 4, seed=1)
+    expected = top_k(queries, candidates, 5)
+    for got, want in zip(top_k(jnp.asarray(queries), jnp.asarray(candidates), 5), expected, strict=True):
+        assert isinstance(got, np.ndarray)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_no_block_holds_more_scores_than_allowed(monkeypatch):
+    blocks, original = [], topk._top_k_block
+
+    def recorded(queries, candidates, *arguments):
+        blocks.append((len(queries), len(candidates)))
+        return original(queries, candidates, *arguments)
+
+    monkeypatch.setattr(topk, "_top_k_block", recorded)
+    monkeypatch.setattr(topk, "SCORES_PER_BLOCK", 100)
+    top_k(random(20, 2), random(30, 2), 1)
+    assert blocks == [(3, 30)] * 7  # one shape, hence one program
+
+
+@pytest.mark.parametrize("num_candidates", [1000, 100_000])
+def test_a_block_takes_no_more_memory_than_a_few_copies_of_its_scores(num_candidates):
+    queries = jax.ShapeDtypeStruct((topk.block_size(10**9, num_candidates), 8), jnp.float32)
+    candidates = jax.ShapeDtypeStruct((num_candidates, 8), jnp.float32)
+    excluded = jax.ShapeDtypeStruct((5,), jnp.int32)
+    program = topk._top_k_block.lower(queries, candidates, excluded, excluded, k=10).compile()
+    scores = 4 * topk.SCORES_PER_BLOCK
+    assert 0 < program.memory_analysis().temp_size_in_bytes < 3 * scores
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_must_be_positive(k):
+    with pytest.raises(ValueError, match=f"k must be at least 1, got {k}"):
+        top_k(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), k)
+
+
+@pytest.mark.parametrize(("queries", "candidates"), [((2,), (3, 2)), ((2, 2), (2,)), ((2, 3), (3, 2))])
+def test_embeddings_of_other_shapes_are_named(queries, candidates):
+    with pytest.raises(ValueError, match="queries .* and candidates .* needed") as error:
+        check_embeddings(np.ones(queries), np.ones(candidates))
+    assert f"got {queries}, {candidates}" in str(error.value)
+
+
+@pytest.mark.parametrize("row", [-1, 3])
+def test_an_excluded_row_outside_the_corpus_is_named(row):
+    with pytest.raises(ValueError, match=rf"rows must be in \[0, 3\), got .*{row}"):
+        top_k(np.ones((1, 2), np.float32), np.ones((3, 2), np.float32), 1, Lists.from_sequences([[1, row]]))
+
+
+def test_every_query_needs_its_own_exclusions():
+    with pytest.raises(ValueError, match="got 1 lists for 2 queries"):
+        top_k(np.ones((2, 2), np.float32), np.ones((3, 2), np.float32), 1, Lists.empty(1))
