@@ -95,6 +95,8 @@ def _parse(argv: list[str]) -> list[str]:
         flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
     try:
         return flags.FLAGS(argv)
+    except KeyError as error:
+        sys.exit(f"error: the config file sets no {error}, and a flag can only override what it sets")
     except flags.Error as error:
         lines = str(error).strip().splitlines()
         sys.exit(f"error: {lines[0]}" + (f" {lines[-1]}" if len(lines) > 1 else "") + "\nsee --help")
