@@ -1,0 +1,113 @@
+"""Batches hold every example once an epoch, in an order that a resumed run sees again, with repeated rows folded."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.data.batches import batches, epoch_order, num_batches
+from retrieval.data.encoding import Examples
+
+
+def make_examples(query_rows, candidate_rows, weights=None):
+    weights = np.ones(len(query_rows)) if weights is None else weights
+    return Examples(
+        np.asarray(query_rows, np.int32), np.asarray(candidate_rows, np.int32), np.asarray(weights, np.float32)
+    )
+
+
+def unfold(epoch):
+    """Returns the examples of an epoch of batches in their order, each a tuple of its two rows and its weight."""
+    query_rows = np.take_along_axis(epoch.queries.rows, epoch.queries.places, axis=1)
+    candidate_rows = np.take_along_axis(epoch.candidates.rows, epoch.candidates.places, axis=1)
+    columns = (query_rows, candidate_rows, epoch.weights)
+    return list(zip(*(column[epoch.real].tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_an_order_names_every_example_once(n):
+    assert sorted(epoch_order(n, seed=0, epoch=0).tolist()) == list(range(n))
+
+
+def test_an_order_depends_on_seed_and_epoch_alone():
+    first = epoch_order(100, seed=3, epoch=5)
+    epoch_order(100, seed=3, epoch=6)
+    assert np.array_equal(epoch_order(100, seed=3, epoch=5), first)
+
+
+def test_another_epoch_and_another_seed_have_another_order():
+    orders = [epoch_order(100, seed=seed, epoch=epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+def test_batches_follow_the_order():
+    examples = make_examples([1, 2, 3, 1], [9, 8, 9, 7], [1, 2, 3, 4])
+    epoch = batches(examples, np.array([2, 0, 3, 1]), 2)
+    assert unfold(epoch) == [(3, 9, 3.0), (1, 9, 1.0), (1, 7, 4.0), (2, 8, 2.0)]
+
+
+def test_a_batch_names_each_distinct_row_once():
+    epoch = batches(make_examples([5, 5, 2, 5], [1, 3, 3, 3]), np.arange(4), 4)
+    assert epoch.queries.rows[0, :2].tolist() == [2, 5] and epoch.queries.places[0].tolist() == [1, 1, 0, 1]
+    assert epoch.candidates.rows[0, :2].tolist() == [1, 3] and epoch.candidates.places[0].tolist() == [0, 1, 1, 1]
+
+
+def test_the_last_batch_takes_what_is_left_and_is_filled_up_without_weight():
+    epoch = batches(make_examples([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), np.arange(5), 3)
+    assert num_batches(5, 3) == 2
+    assert epoch.real.tolist() == [[True, True, True], [True, True, False]]
+    assert epoch.weights.tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_what_fills_up_the_last_batch_adds_no_distinct_row():
+    epoch = batches(make_examples([1, 2, 3, 4, 5], [4, 4, 4, 4, 7]), np.arange(5), 4)
+    assert epoch.queries.places[1].tolist() == [0, 0, 0, 0]
+    assert epoch.queries.rows[1].tolist() == [5, 0, 0, 0]
+    assert epoch.candidates.rows[1].tolist() == [7, 0]
+
+
+def test_an_example_of_weight_zero_is_a_real_one():
+    assert batches(make_examples([1, 2], [1, 2], [0, 1]), np.arange(2), 2).real.all()
+
+
+def test_one_batch_can_hold_all_examples():
+    epoch = batches(make_examples([1, 2, 3], [3, 2, 1]), np.arange(3), 3)
+    assert len(epoch.weights) == num_batches(3, 3) == 1
+    assert unfold(epoch) == [(1, 3, 1.0), (2, 2, 1.0), (3, 1, 1.0)]
+
+
+def test_distinct_rows_have_the_given_room():
+    epoch = batches(make_examples([1, 2, 1, 2], [1, 2, 3, 3]), np.arange(4), 4, capacity=(2, 4))
+    assert epoch.queries.rows.tolist() == [[1, 2]]
+    assert epoch.candidates.rows.tolist() == [[1, 2, 3, 0]]
+
+
+def test_distinct_rows_that_overflow_the_given_room_are_all_there():
+    epoch = batches(make_examples([1, 2, 3, 3], [1, 2, 3, 4]), np.arange(4), 4, capacity=(2, 9))
+    assert epoch.queries.rows[0, :3].tolist() == [1, 2, 3]
+    assert epoch.candidates.rows.shape == (1, 9)
+
+
+def test_later_epochs_of_many_examples_fit_into_the_room_of_the_first():
+    rng = np.random.default_rng(0)
+    examples = make_examples(rng.integers(1, 901, 20_000), rng.integers(1, 1201, 20_000))
+    first = batches(examples, epoch_order(20_000, seed=0, epoch=0), 2048)
+    room = first.queries.rows.shape[1], first.candidates.rows.shape[1]
+    assert room[0] < 900 and room[1] < 1200
+    for epoch in range(1, 6):
+        later = batches(examples, epoch_order(20_000, seed=0, epoch=epoch), 2048, room)
+        assert (later.queries.rows.shape[1], later.candidates.rows.shape[1]) == room
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=40),
+    batch_size=st.integers(1, 45),
+    capacity=st.tuples(st.integers(0, 8), st.integers(0, 50)),
+    seed=st.integers(0, 1000),
+)
+def test_places_lead_back_to_every_example_whatever_the_size_of_batch_and_room(pairs, batch_size, capacity, seed):
+    examples = make_examples(*zip(*pairs, strict=True), weights=np.arange(len(pairs)))  # a weight names its example
+    order = epoch_order(len(pairs), seed=seed, epoch=0)
+    found = unfold(batches(examples, order, batch_size, capacity))
+    assert found == [(*pairs[i], float(i)) for i in order]
