@@ -46,7 +46,7 @@ class Stopwatch:
 
 def run(config: Config, workdir: Workdir) -> None:
     """Runs all stages in the run's folder."""
-    workdir.open(config)
+    workdir.check(config)
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
     watch = Stopwatch()

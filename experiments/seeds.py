@@ -18,7 +18,7 @@ from experiments import console, flags
 from experiments.run import run
 from experiments.workdir import Workdir
 from retrieval.config import Config
-from retrieval.logs import write_json
+from retrieval.storage import write_json
 
 SEEDS = absl_flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=2)
 

@@ -12,7 +12,7 @@ from experiments.workdir import Workdir, load_data
 from retrieval import phases
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
-from retrieval.logs import write_json, write_jsonl
+from retrieval.storage import write_json, write_jsonl
 
 
 def train(config: Config, dataset: Dataset, workdir: Workdir) -> None:
@@ -34,7 +34,7 @@ def train(config: Config, dataset: Dataset, workdir: Workdir) -> None:
 
 def main() -> None:
     config, workdir = flags.config(), Workdir(flags.workdir())
-    workdir.open(config)
+    workdir.check(config)
     train(config, load_data(config, workdir), workdir)
 
 

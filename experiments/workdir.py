@@ -8,8 +8,10 @@ import pathlib
 from experiments import console
 from retrieval import config as config_lib
 from retrieval.data.dataset import Dataset, load
-from retrieval.logs import device, git_commit, versions, write_atomically, write_json
+from retrieval.evaluate import check_ks
+from retrieval.logs import device, git_commit, versions
 from retrieval.phases import Choice
+from retrieval.storage import write_atomically, write_json
 
 
 class Workdir:
@@ -26,24 +28,51 @@ class Workdir:
         self.bundle = self.path / "bundle"
         self.saved_model = self.path / "saved_model"
 
-    def open(self, config: config_lib.Config) -> None:
-        """Creates the folder for an experiment, or enters the one of the same experiment.
+    def check(self, config: config_lib.Config) -> None:
+        """Checks that the experiment can run in the folder; writes nothing.
 
         Raises:
-          ValueError: the folder belongs to another config, or to no run.
+          ValueError: the folder holds a run of another config, or something that is no run.
         """
-        if self.config_file.exists():
+        if self._is_begun():
             if lines := config_lib.differences(self.read_config(), config):
                 raise ValueError(
                     f"{self.path} holds a run of another config (field: there, here):\n  "
                     + "\n  ".join(lines)
                     + "\nuse another --workdir, or the same config"
                 )
-            return
-        if self.path.exists() and any(self.path.iterdir()):
+        elif not self.config_file.exists() and self.path.exists() and any(self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run; use another --workdir")
+
+    def begin(self, config: config_lib.Config, dataset: Dataset) -> None:
+        """Records the config and how the run comes about, unless it is begun already.
+
+        Raises:
+          ValueError: it was begun on other data.
+        """
+        fingerprint = dataset.fingerprint()
+        if self._is_begun():
+            before = json.loads(self.manifest_file.read_text(encoding="utf-8"))["data"]["fingerprint"]
+            if before != fingerprint:
+                raise ValueError(
+                    f"{self.path} was begun on other data (fingerprint {before[:12]}, now {fingerprint[:12]}); "
+                    "use another --workdir"
+                )
+            return
+        facts = {
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "device": device(),
+            "seed": config.train.seed,
+            "data": {"fingerprint": fingerprint, "duplicates_dropped": dataset.num_duplicates},
+        }
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, config_lib.to_json(config))
+        write_json(self.manifest_file, facts)
+
+    def _is_begun(self) -> bool:
+        """Tells whether an epoch is logged: a folder without one belongs to no config yet."""
+        return self.log_file.exists()
 
     def read_config(self) -> config_lib.Config:
         """Reads the config of the run.
@@ -54,29 +83,6 @@ class Workdir:
         if not self.config_file.exists():
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
         return config_lib.from_json(self.config_file.read_text(encoding="utf-8"))
-
-    def write_manifest(self, config: config_lib.Config, data_fingerprint: str, num_duplicates: int) -> None:
-        """Records how the run comes about.
-
-        Raises:
-          ValueError: the run was begun on other data.
-        """
-        if self.manifest_file.exists():
-            before = json.loads(self.manifest_file.read_text(encoding="utf-8"))["data"]["fingerprint"]
-            if before != data_fingerprint:
-                raise ValueError(
-                    f"{self.path} was begun on other data (fingerprint {before[:12]}, now "
-                    f"{data_fingerprint[:12]}); use another --workdir"
-                )
-            return
-        facts = {
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "device": device(),
-            "seed": config.train.seed,
-            "data": {"fingerprint": data_fingerprint, "duplicates_dropped": num_duplicates},
-        }
-        write_json(self.manifest_file, facts)
 
     def read_choice(self) -> Choice:
         """Reads which checkpoint the training ended with.
@@ -100,8 +106,13 @@ class Workdir:
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
-    """Loads the data of the run, with a progress bar while they are fetched, and records them in the manifest."""
+    """Loads the data of the run, with a progress bar while they are fetched, and begins the run on them.
+
+    Raises:
+      ValueError: the data are not usable, or too small for what the config asks.
+    """
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    workdir.write_manifest(config, dataset.fingerprint(), dataset.num_duplicates)
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies], len(dataset.corpus))
+    workdir.begin(config, dataset)
     return dataset

@@ -5,7 +5,6 @@ Loading needs jax, numpy and hnswlib, and none of the model's code: the towers a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 import tempfile
@@ -22,8 +21,9 @@ from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.index import HnswIndex
 from retrieval.lists import Lists
-from retrieval.logs import versions, write_json
+from retrieval.logs import versions
 from retrieval.recommend import Recommender
+from retrieval.storage import replace_folder, sha256, write_json
 
 FORMAT_VERSION = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -84,14 +84,12 @@ def save(
         ):
             np.save(new / name, array, allow_pickle=False)
         index.save(new)
-        files = {path.name: _sha256(path) for path in sorted(new.iterdir())}
+        files = {path.name: sha256(path) for path in sorted(new.iterdir())}
         write_json(
             new / MANIFEST,
             {"format_version": FORMAT_VERSION, "files": files, "versions": versions(), **facts},
         )
-        if folder.exists():
-            folder.rename(pathlib.Path(scratch) / "old")
-        new.rename(folder)
+        replace_folder(new, folder)
 
 
 def load(folder: pathlib.Path | str) -> Recommender:
@@ -133,7 +131,7 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
         file = folder / name
         if file.parent != folder or not file.is_file():
             raise ValueError(f"{folder} lacks {name!r}, which its {MANIFEST} lists; export the bundle again")
-        if (found := _sha256(file)) != expected:
+        if (found := sha256(file)) != expected:
             raise ValueError(
                 f"{file} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
                 "export the bundle again"
@@ -149,8 +147,3 @@ def _corpus_to_json(corpus: Table) -> str:
 def _corpus_from_json(text: str) -> Table:
     content = json.loads(text)
     return Table(np.asarray(content["ids"]), {k: np.asarray(v) for k, v in content["columns"].items()})
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

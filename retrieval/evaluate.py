@@ -46,7 +46,9 @@ def evaluate(
     Raises:
       ValueError: a k exceeds the corpus, or an embedding is not finite.
     """
-    _check(queries, candidates, [*ks, *top_k_accuracies])
+    check_ks([*ks, *top_k_accuracies], len(candidates))
+    _check_finite("query", queries)
+    _check_finite("candidate", candidates)
     including = rank(queries, candidates, targets.relevant)
     results = {
         f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(including.optimistic, k)
@@ -84,10 +86,17 @@ def _user_level(prefix: str, ranks: Ranks, targets: Targets, ks: Sequence[int]) 
     }
 
 
-def _check(queries, candidates, ks: Sequence[int]) -> None:
-    if ks and not 1 <= min(ks) <= max(ks) <= len(candidates):
-        raise ValueError(f"k must be in [1, {len(candidates)}], the size of the corpus, got {sorted(ks)}")
-    for name, embeddings in (("query", queries), ("candidate", candidates)):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(embeddings)).all(axis=1))
-        if len(bad):
-            raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first in row {bad[0]}")
+def check_ks(ks: Sequence[int], corpus_size: int) -> None:
+    """Checks the lengths of lists against the number of candidates.
+
+    Raises:
+      ValueError: a k is below 1 or exceeds the corpus.
+    """
+    if ks and not 1 <= min(ks) <= max(ks) <= corpus_size:
+        raise ValueError(f"k must be in [1, {corpus_size}], the size of the corpus, got {sorted(ks)}")
+
+
+def _check_finite(name: str, embeddings) -> None:
+    bad = np.flatnonzero(~np.isfinite(np.asarray(embeddings)).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first in row {bad[0]}")

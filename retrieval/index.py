@@ -9,7 +9,6 @@ threads. Where the graph cannot keep them, exact search does.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import struct
@@ -24,6 +23,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 from numpy.typing import ArrayLike
 
 from retrieval.lists import Lists
+from retrieval.storage import sha256
 
 FORMAT_VERSION = 1
 GRAPH_FILE = "index.hnsw"
@@ -195,7 +195,7 @@ class HnswIndex:
                 "dimension": self.embeddings.shape[1],
                 "settings": dataclasses.asdict(self.settings),
                 "figures": {k: float(v) for k, v in (self.figures if figures is None else figures).items()},
-                "sha256": _sha256(graph),
+                "sha256": sha256(graph),
             }
             record.write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             os.replace(graph, folder / GRAPH_FILE)
@@ -327,11 +327,6 @@ def _exact_top(
     return scores[rows], rows
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _verified_record(folder: Path) -> dict[str, Any]:
     """Returns the content of `index.json` if that and the graph file are sound."""
     path, graph = folder / RECORD_FILE, folder / GRAPH_FILE
@@ -350,7 +345,7 @@ def _verified_record(folder: Path) -> dict[str, Any]:
     with graph.open("rb") as file:
         header = struct.unpack("<6Q", file.read(48).ljust(48, b"\0"))
     _, _, count, _, label_offset, vector_offset = header  # of HierarchicalNSW::saveIndex in hnswlib
-    actual = [_SPACE, _sha256(graph), count, (label_offset - vector_offset) // 4]
+    actual = [_SPACE, sha256(graph), count, (label_offset - vector_offset) // 4]
     if actual != expected:
         raise ValueError(
             f"{graph} must match {path.name} in space, sha256, count and dimension, got {actual} where "

@@ -1,45 +1,15 @@
-"""What a run leaves behind beside the model: metrics, and a manifest of how they came about."""
+"""Facts of how a result came about: versions, commit, device."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import jax
 
 PACKAGES = ("retrieval", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hnswlib", "pyarrow")
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that a reader, or a crash, sees the old one or the new one whole."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
-
-
-def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, atomically."""
-    write_atomically(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_jsonl(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line, atomically."""
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def append_jsonl(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def versions() -> dict[str, str]:

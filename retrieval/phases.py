@@ -116,8 +116,6 @@ class _Phase:
         return history
 
     def _epochs(self, state: TrainState, history: list[Record]) -> Iterator[tuple[Record, TrainState]]:
-        if not history:
-            yield {"phase": self.name, "epoch": 0, "step": 0}, state
         if self._is_over(history):
             return
         recipe, settings = self.recipe, self.config.train
@@ -131,6 +129,8 @@ class _Phase:
             seed=settings.seed,
             state=state,
         )
+        if not history:
+            yield {"phase": self.name, "epoch": 0, "step": 0}, state
         started = time.perf_counter()
         for state, means in epochs:
             seconds = time.perf_counter() - started

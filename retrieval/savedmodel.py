@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Float32, Int
 from retrieval import bundle
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.recommend import Recommender
+from retrieval.storage import replace_folder
 
 SAVED_MODEL = "saved_model.pb"
 BATCH_SIZES = 2 ** np.arange(31, dtype=np.int32)
@@ -103,9 +104,7 @@ def save(
         new = pathlib.Path(scratch) / "new"
         signatures = {"serving_default": module.embed, "recommend": module.recommend}
         tf.saved_model.save(module, str(new), signatures=signatures)
-        if folder.exists():
-            folder.rename(pathlib.Path(scratch) / "old")
-        new.rename(folder)
+        replace_folder(new, folder)
 
 
 def _module(

@@ -89,6 +89,13 @@ def fit(
         raise ValueError(
             f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
         )
+    state = create_state(model, optimizer) if state is None else state
+    return _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state)
+
+
+def _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state):
+    """Yields what `fit` does; a generator of its own, so that `fit` refuses its arguments before the first epoch."""
+    num_examples = len(examples.query_rows)
 
     @jax.jit
     def run_epoch(state, loss, epoch_batches):
@@ -102,7 +109,6 @@ def fit(
         order = epoch_order(num_examples, seed=seed, epoch=epoch)
         return batches(examples, order, batch_size, capacity)
 
-    state = create_state(model, optimizer) if state is None else state
     first = batches_of(0)
     # Padding can change the rounding of sums: where a run starts must not change the shapes of its batches.
     capacity = (first.queries.rows.shape[1], first.candidates.rows.shape[1])

@@ -136,7 +136,7 @@ def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
         (["--config.data.split.test_fraction=1.5"], "test_fraction must be in (0, 1), got 1.5"),
         (["--config.optimizer.name=adagard"], "no optimizer 'adagard'; did you mean 'adagrad'?"),
         (["--config.train.batch_size=100000"], "batch_size must be in [1, 7680]"),
-        (["--config.evaluate.ks=500"], "k must be in [1, 400], the size of the corpus, got [500]"),
+        (["--config.evaluate.ks=500"], "k must be in [1, 400], the size of the corpus, got [1, 5, 10, 50, 100, 500]"),
         (["--config.loss.reduction=median"], "reduction must be 'sum' or 'mean', got 'median'"),
         (["epochs=3"], "flags begin with --"),
     ],
@@ -144,6 +144,16 @@ def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
 def test_a_mistake_is_explained_in_one_message(tmp_path, arguments, message):
     error = program("run", SYNTHETIC, f"--workdir={tmp_path / 'run'}", *arguments, fails=True)
     assert message in error
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_mistake_does_not_take_the_folder(tmp_path):
+    short = [SYNTHETIC, f"--workdir={tmp_path / 'run'}", "--config.train.epochs=1"]
+    program("run", *short, "--config.data.split.test_fraction=1.5", fails=True)
+    assert not (tmp_path / "run").exists()
+    program("run", *short, "--config.train.batch_size=100000", fails=True)
+    program("run", *short)
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["batch_size"] == 2048
 
 
 def test_help_shows_the_command_and_the_flags():

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from retrieval import storage
 from retrieval.data.errors import DataError
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -40,7 +41,7 @@ def check(path: Path, sha256: str) -> None:
     Raises:
       DataError: the file is another one.
     """
-    received = _sha256(path)
+    received = storage.sha256(path)
     if received != sha256:
         raise DataError(f"{path} is damaged: expected SHA-256 {sha256}, got {received}; delete it")
 
@@ -111,15 +112,10 @@ def download_wheel(requirement: str, path: Path, sha256: str) -> None:
         if pip.returncode or len(wheels) != 1:
             reason = (pip.stderr.strip().splitlines() or [f"{len(wheels)} wheels came"])[-1]
             raise Unreachable(f"pip cannot download {requirement} ({reason})")
-        digest = _sha256(wheels[0])
+        digest = storage.sha256(wheels[0])
         if digest != sha256:
             raise DataError(
                 f"pip gave a {requirement} with SHA-256 {digest}, expected {sha256}; "
                 f"check where your pip downloads from, or set data.path to a copy of the data"
             )
         os.replace(wheels[0], path)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
