@@ -10,6 +10,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+from experiments.benchmarks.measure import Figure
+
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
 ROWS = (
     ("precision@10", "{}/excluding_seen/precision_at_10"),
@@ -96,6 +98,18 @@ def print_summary(summary: Mapping[str, Mapping[str, float]], seeds: int) -> Non
     for name, values in summary.items():
         if name.startswith(("test/", "popularity/")):
             table.add_row(name, _figure(values["mean"]), _figure(values["sd"]))
+    CONSOLE.print(table)
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Prints measured figures beside their references."""
+    table = rich.table.Table()
+    columns = ("name", "value", "reference", "unit", "ratio", "to reach", "reference is")
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("value", "reference", "ratio") else "left")
+    for figure in figures:
+        numbers = [f"{number:.4g}" for number in (figure.value, figure.reference)]
+        table.add_row(figure.name, *numbers, figure.unit, f"{figure.ratio:.2f}", figure.reach, figure.against)
     CONSOLE.print(table)
 
 

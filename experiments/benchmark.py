@@ -1,0 +1,44 @@
+"""Measures the system against plain references in the same run, and writes the figures as JSON.
+
+    python -m experiments.benchmark --suite=engine --out=benchmark.json
+
+Each figure is a ratio to its own reference on the same machine; absolute times belong to the machine. `--only=loss`
+measures what begins with "loss" alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+
+from absl import flags as absl_flags
+
+from experiments import console, flags
+from experiments.benchmarks.measure import Figure
+from retrieval.storage import write_json
+
+SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
+    "engine": {},
+}
+SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")
+OUT = absl_flags.DEFINE_string("out", None, "JSON file of the figures; none: the table alone.")
+ONLY = absl_flags.DEFINE_string("only", "", "Measure the benchmarks whose names begin so; empty: all.")
+
+
+def main() -> None:
+    benchmarks = {name: run for name, run in SUITES[SUITE.value].items() if name.startswith(ONLY.value)}
+    if not benchmarks:
+        raise ValueError(f"--only={ONLY.value} fits none of {', '.join(SUITES[SUITE.value])}")
+    figures: list[Figure] = []
+    for run in benchmarks.values():
+        for figure in run():
+            figures.append(figure)
+            console.say(f"{figure.name}: {figure.ratio:.2f} ({figure.reach})")
+            if OUT.value:
+                write_json(pathlib.Path(OUT.value), [dataclasses.asdict(figure) for figure in figures])
+    console.print_figures(figures)
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,65 @@
+"""How a benchmark measures: a figure beside that of a plain reference, both taken in one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One measured figure beside its reference.
+
+    Attributes:
+      name: what is measured, as "loss/folded".
+      value: the figure.
+      reference: the same of the plain form.
+      ratio: `reference / value` where `reach` says how many times better it shall be (">= 40"), `value / reference`
+        where it says how much dearer it may be ("<= 1.3").
+      unit: of `value` and `reference`.
+      against: what the reference is.
+      reach: what the ratio shall reach.
+    """
+
+    name: str
+    value: float
+    reference: float
+    ratio: float
+    unit: str
+    against: str
+    reach: str
+
+
+def times_better(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
+    """Returns the figure of something that shall be `reach` times faster or smaller than its reference."""
+    return Figure(name, value, reference, reference / value, unit, against, f">= {reach:g}")
+
+
+def share(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
+    """Returns the figure of something that may cost `reach` times its reference."""
+    return Figure(name, value, reference, value / reference, unit, against, f"<= {reach:g}")
+
+
+def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]:
+    """Returns the least wall time of each function over `rounds`, after one call that compiles.
+
+    They take turns, so that a machine which slows down slows all of them; each is waited for.
+    """
+    for function in functions:
+        jax.block_until_ready(function())
+    best = [float("inf")] * len(functions)
+    for _ in range(rounds):
+        for i, function in enumerate(functions):
+            started = time.perf_counter()
+            jax.block_until_ready(function())
+            best[i] = min(best[i], time.perf_counter() - started)
+    return tuple(best)
+
+
+def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
+    """Returns the temporary memory of the compiled function, by the compiler's own analysis."""
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
