@@ -104,12 +104,12 @@ def print_summary(summary: Mapping[str, Mapping[str, float]], seeds: int) -> Non
 def print_figures(figures: Sequence[Figure]) -> None:
     """Prints measured figures beside their references."""
     table = rich.table.Table()
-    columns = ("name", "value", "reference", "unit", "ratio", "to reach", "reference is")
+    columns = ("name", "value", "reference", "unit", "ratio", "to reach")
     for name in columns:
         table.add_column(name, justify="right" if name in ("value", "reference", "ratio") else "left")
     for figure in figures:
         numbers = [f"{number:.4g}" for number in (figure.value, figure.reference)]
-        table.add_row(figure.name, *numbers, figure.unit, f"{figure.ratio:.2f}", figure.reach, figure.against)
+        table.add_row(figure.name, *numbers, figure.unit, f"{figure.ratio:.2f}", figure.reach)
     CONSOLE.print(table)
 
 

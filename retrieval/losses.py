@@ -7,9 +7,20 @@ TensorFlow Recommenders' `tasks.Retrieval`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from retrieval.log_partition import (
+    SCORES_PER_BLOCK,
+    KnownPositives,
+    is_known_positive,
+    log_partition,
+    log_sum,
+    scores_of,
+)
 
 MIN_SAMPLING_PROBABILITY = 1e-6
 
@@ -24,6 +35,7 @@ def sampled_softmax(
     accidental_hits_of: Int[Array, "M"] | None = None,
     known_positives: Bool[Array, "B M"] | None = None,
     mask: Bool[Array, "B M"] | None = None,
+    own_negatives: Float[Array, "B H"] | None = None,
     num_hard_negatives: int = 0,
     weights: Float[Array, "B"] | None = None,
     reduction: str = "sum",
@@ -42,6 +54,7 @@ def sampled_softmax(
         index are removed. None: they stay.
       known_positives: True where a candidate is another positive of the query [B, M]; those are removed.
       mask: False where a candidate is no negative of the query [B, M]; those are removed.
+      own_negatives: final logits of further negatives of each query [B, H]; -inf where there is none.
       num_hard_negatives: keeps only that many negatives with the highest logits; 0: all.
       weights: weight of each example [B]; None: 1.
       reduction: "sum", "mean" over the weights, or "none".
@@ -54,7 +67,7 @@ def sampled_softmax(
     """
     if len(candidates) < len(queries):
         raise ValueError(f"every query needs its positive: {len(queries)} queries, {len(candidates)} candidates")
-    logits = queries @ candidates.T / temperature  # [B, M]
+    logits = scores_of(queries, candidates) / temperature  # [B, M]
     if sampling_probabilities is not None:
         logits = correct_log_q(logits, sampling_probabilities, temperature if scale_log_q else 1.0)
     if accidental_hits_of is not None:
@@ -63,9 +76,23 @@ def sampled_softmax(
         logits = remove_negatives(logits, known_positives)
     if mask is not None:
         logits = remove_negatives(logits, ~mask)
+    if own_negatives is not None:
+        logits = jnp.concatenate([logits, own_negatives], axis=1)
     if num_hard_negatives > 0:
         logits = keep_hard_negatives(logits, num_hard_negatives)
     return reduce(cross_entropy(logits), weights, reduction)
+
+
+class OwnNegatives(NamedTuple):
+    """Negatives of single examples, which no other example sees.
+
+    Attributes:
+      places: where they stand among the distinct candidates [B, H].
+      log_weights: log of how often each counts [B, H]; -inf where there is none.
+    """
+
+    places: Int[Array, "B H"]
+    log_weights: Float[Array, "B H"]
 
 
 def folded_softmax(
@@ -79,17 +106,21 @@ def folded_softmax(
     sampling_probabilities: Float[Array, "V"] | None = None,
     scale_log_q: bool = False,
     remove_accidental_hits: bool = False,
-    known_positives: Bool[Array, "U V"] | None = None,
+    known_positives: KnownPositives | None = None,
+    own_negatives: OwnNegatives | None = None,
     weights: Float[Array, "B"] | None = None,
     reduction: str = "sum",
+    scores_per_block: int = SCORES_PER_BLOCK,
 ) -> Float[Array, ""] | Float[Array, "B"]:
     """Returns `sampled_softmax` of a batch with repeated rows, from its distinct rows.
 
     Where the embeddings depend on their rows alone, the columns of equal candidates are equal, and n of them add n
     times the same term to the sum: log sum_j exp(S_ij) = log sum_v n_v exp(S_uv). Loss and gradients are those of the
-    unfolded form up to rounding, in O(U V D) time and O(U V) memory instead of O(B M D) and O(B M). With accidental
-    hits removed, the n - 1 copies of the positive are subtracted from the sum, which can cost log2(n) bits
-    where the positive outweighs all else.
+    unfolded form up to rounding, in O(U V D) time instead of O(B M D). With accidental hits removed, the n - 1 copies
+    of the positive are subtracted from the sum, which can cost log2(n) bits where the positive outweighs all else.
+
+    A query side that does not fold, because its embeddings depend on the example, has U = B. Memory is O(U V) up to
+    `scores_per_block` scores; more are computed in blocks, see `log_partition`, and memory is O((B + V) D + block).
 
     A mask by example and hard negatives have no folded form: they tell equal candidates apart.
 
@@ -98,38 +129,61 @@ def folded_softmax(
       candidates: embeddings of the distinct candidates [V, D].
       query_places: where each example's query stands among them [B].
       candidate_places: where each example's positive stands among them [B].
-      counts: how many columns of the unfolded batch hold each candidate [V]; 0 for padding.
+      counts: how many columns of the unfolded batch hold each candidate [V], extra negatives included; 0 for padding.
       temperature: as in `sampled_softmax`.
       sampling_probabilities: of the distinct candidates [V].
       scale_log_q: as in `sampled_softmax`.
       remove_accidental_hits: removes the negatives that are the example's own positive.
-      known_positives: True where a candidate is a positive of the query [U, V]; removed but for the example's own.
+      known_positives: which candidates are positives of which queries; removed but for the example's own.
+      own_negatives: negatives of single examples, without a logQ correction.
       weights: weight of each example [B].
       reduction: as in `sampled_softmax`.
+      scores_per_block: how many scores are held at a time.
     """
-    logits = queries @ candidates.T / temperature  # [U, V]
+    shift = jnp.zeros_like(counts)
     if sampling_probabilities is not None:
-        logits = correct_log_q(logits, sampling_probabilities, temperature if scale_log_q else 1.0)
-    positives = logits[query_places, candidate_places]  # [B]
-    copies = counts[candidate_places]
-    columns = logits + jnp.log(counts)[None, :]
+        shift -= log_q(sampling_probabilities) / (temperature if scale_log_q else 1.0)
+    sums = _dense_sums if len(queries) * len(candidates) <= scores_per_block else _blocked_sums
+    totals, score = sums(
+        queries, candidates, query_places, jnp.log(counts) + shift, known_positives, temperature, scores_per_block
+    )
+    positives = score(candidate_places) + shift[candidate_places]
     removed = jnp.zeros(len(positives), bool)
     if known_positives is not None:
-        columns = jnp.where(known_positives, -jnp.inf, columns)
-        removed = known_positives[query_places, candidate_places]
-    totals = _log_sum(columns)[query_places]  # [B]
+        removed = is_known_positive(known_positives.lists, query_places, known_positives.rows[candidate_places])
     if remove_accidental_hits:
         held = jnp.where(removed, jnp.inf, totals)  # of a removed positive no copy is left to subtract
-        share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - held)
+        share = jnp.maximum(counts[candidate_places] - 1, 0.0) * jnp.exp(positives - held)
         totals += jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
     totals = jnp.where(removed, jnp.logaddexp(totals, positives), totals)
+    if own_negatives is not None:
+        totals = jnp.logaddexp(totals, log_sum(score(own_negatives.places) + own_negatives.log_weights))
     return reduce(totals - positives, weights, reduction)
 
 
-def _log_sum(columns: Float[Array, "U V"]) -> Float[Array, "U"]:
-    """Returns logsumexp over each row, -inf with zero gradient where the row has nothing but -inf."""
-    empty = jnp.all(columns == -jnp.inf, axis=1)
-    return jnp.where(empty, -jnp.inf, jax.nn.logsumexp(jnp.where(empty[:, None], 0.0, columns), axis=1))
+def _dense_sums(queries, candidates, query_places, bias, known, temperature, _):
+    """Returns each example's log-partition, and a function from places [B, ...] to the scores there."""
+    scores = scores_of(queries, candidates) / temperature  # [U, V]
+    columns = scores + bias[None, :]
+    if known is not None:
+        owners = jnp.arange(len(queries))[:, None]
+        columns = jnp.where(is_known_positive(known.lists, owners, known.rows[None, :]), -jnp.inf, columns)
+
+    def score(places):
+        return scores[query_places.reshape((-1,) + (1,) * (places.ndim - 1)), places]
+
+    return log_sum(columns)[query_places], score
+
+
+def _blocked_sums(queries, candidates, query_places, bias, known, temperature, scores_per_block):
+    """Does what `_dense_sums` does without holding all scores."""
+    totals = log_partition(queries, candidates, bias, known, temperature=temperature, scores_per_block=scores_per_block)
+
+    def score(places):
+        kind = {"preferred_element_type": totals.dtype}
+        return jnp.einsum("bd,b...d->b...", queries[query_places], candidates[places], **kind) / temperature
+
+    return totals[query_places], score
 
 
 def correct_log_q(
@@ -141,7 +195,12 @@ def correct_log_q(
     candidates (Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations",
     equation 3). Probabilities are clipped to [1e-6, 1] as in TensorFlow Recommenders.
     """
-    return logits - jnp.log(jnp.clip(probabilities, MIN_SAMPLING_PROBABILITY, 1.0))[None, :] / temperature
+    return logits - log_q(probabilities)[None, :] / temperature
+
+
+def log_q(probabilities: Float[Array, "M"]) -> Float[Array, "M"]:
+    """Returns the log of sampling probabilities, clipped to [1e-6, 1]."""
+    return jnp.log(jnp.clip(probabilities, MIN_SAMPLING_PROBABILITY, 1.0))
 
 
 def remove_accidental_hits(logits: Float[Array, "B M"], candidate_rows: Int[Array, "M"]) -> Float[Array, "B M"]:
@@ -187,21 +246,6 @@ def reduce(
         total = jnp.sum(weights)
         return jnp.where(total > 0, jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0), 0.0)
     raise ValueError(f"reduction must be 'sum', 'mean' or 'none', got {reduction!r}")
-
-
-def is_known_positive(known: Int[Array, "B P"], candidate_rows: Int[Array, "M"]) -> Bool[Array, "B M"]:
-    """Tells which candidates are among each query's known positives, in O(B M log P) time.
-
-    Args:
-      known: rows of the known positives of each query, ascending, padded at the end with a row above all others.
-      candidate_rows: the row of each candidate.
-    """
-
-    def contains(row):
-        position = jnp.searchsorted(row, candidate_rows)
-        return jnp.take(row, position, mode="fill", fill_value=-1) == candidate_rows
-
-    return jax.vmap(contains)(known)
 
 
 def _is_positive(logits: Float[Array, "B M"]) -> Bool[Array, "B M"]:

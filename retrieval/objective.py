@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Int32
 from retrieval import losses
 from retrieval.data.batches import Batch
 from retrieval.data.encoding import Examples
+from retrieval.log_partition import KnownPositives, is_known_positive
 from retrieval.models.two_tower import TwoTower
 
 
@@ -60,7 +61,7 @@ class InBatchSoftmax:
         if probabilities is not None:
             probabilities = probabilities[rows]
         if self.known_positives is not None:
-            known = losses.is_known_positive(self.known_positives[batch.queries.rows], rows)
+            known = KnownPositives(self.known_positives[batch.queries.rows], rows)
         common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
         q, c = batch.queries.places, batch.candidates.places
         if not self.num_hard_negatives:
@@ -80,7 +81,7 @@ class InBatchSoftmax:
             candidates[c],
             sampling_probabilities=None if probabilities is None else probabilities[c],
             accidental_hits_of=c if self.remove_accidental_hits else None,
-            known_positives=None if known is None else known[q][:, c],
+            known_positives=None if known is None else is_known_positive(known.lists, q[:, None], rows[c][None, :]),
             mask=jnp.broadcast_to(batch.real[None, :], (len(q), len(c))),
             num_hard_negatives=self.num_hard_negatives,
             **common,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from retrieval import losses
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
+from retrieval.log_partition import KnownPositives, is_known_positive
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.objective import InBatchSoftmax, known_positives
@@ -29,9 +30,9 @@ FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
 SIZE, DIMENSION = 8, 3  # examples of a batch, and rows in the tables of distinct ones, padding included
 
 COMBINATIONS = tuple(
-    {"temperature": t, "log_q": log_q, "scale_log_q": scale, "hits": hits, "known": known}
-    for (t, log_q, scale), hits, known in itertools.product(
-        [(1.0, False, False), (0.5, False, False), (0.5, True, False), (0.5, True, True)],
+    {"temperature": t, "log_q": log_q, "scale_log_q": scale, "hits": hits, "known": known, "own": own}
+    for (t, log_q, scale, own), hits, known in itertools.product(
+        [(1.0, False, False, False), (0.5, False, False, True), (0.5, True, False, False), (0.5, True, True, True)],
         [False, True],
         [False, True],
     )
@@ -50,13 +51,16 @@ class Case:
     real: np.ndarray
     probabilities: np.ndarray
     known: np.ndarray
+    known_lists: np.ndarray
+    own: np.ndarray
+    own_log_weights: np.ndarray
     weights: np.ndarray
 
 
 jax.tree_util.register_dataclass(Case)
 
 
-def folded(case, queries, candidates, combination, reduction):
+def folded(case, queries, candidates, combination, reduction, scores_per_block=SIZE * SIZE):
     counts = jnp.zeros(len(candidates), candidates.dtype)
     return losses.folded_softmax(
         queries,
@@ -68,14 +72,25 @@ def folded(case, queries, candidates, combination, reduction):
         sampling_probabilities=case.probabilities if combination["log_q"] else None,
         scale_log_q=combination["scale_log_q"],
         remove_accidental_hits=combination["hits"],
-        known_positives=case.known if combination["known"] else None,
+        known_positives=KnownPositives(case.known_lists, jnp.arange(SIZE, dtype=jnp.int32))
+        if combination["known"]
+        else None,
+        own_negatives=losses.OwnNegatives(case.own, case.own_log_weights) if combination["own"] else None,
         weights=case.weights,
         reduction=reduction,
+        scores_per_block=scores_per_block,
     )
+
+
+def blocked(case, queries, candidates, combination, reduction):
+    """The folded form in blocks of 3 queries, the last of which is not full."""
+    return folded(case, queries, candidates, combination, reduction, scores_per_block=3 * SIZE)
 
 
 def unfolded(case, queries, candidates, combination, reduction):
     q, c = case.query_places, case.candidate_places
+    own = jnp.sum(queries[q][:, None, :] * candidates[case.own], axis=2) / combination["temperature"]
+    own += case.own_log_weights
     return losses.sampled_softmax(
         queries[q],
         candidates[c],
@@ -85,6 +100,7 @@ def unfolded(case, queries, candidates, combination, reduction):
         accidental_hits_of=c if combination["hits"] else None,
         known_positives=case.known[q][:, c] if combination["known"] else None,
         mask=jnp.broadcast_to(case.real[None, :], (len(q), len(c))),
+        own_negatives=own if combination["own"] else None,
         weights=case.weights,
         reduction=reduction,
     )
@@ -92,7 +108,7 @@ def unfolded(case, queries, candidates, combination, reduction):
 
 @functools.partial(jax.jit, static_argnames="start")
 def of_combinations(case, start):
-    """Returns {combination: the terms and the gradients of their sum, of both forms} from `start` on."""
+    """Returns {combination: the terms and the gradients of their sum, of all forms} from `start` on."""
 
     def terms_and_gradients(form, combination):
         def value(queries, candidates):
@@ -102,18 +118,19 @@ def of_combinations(case, start):
         return {"terms": terms, "gradients": pull_back(jnp.ones_like(terms))}
 
     return {
-        str(combination): [terms_and_gradients(form, combination) for form in (folded, unfolded)]
+        str(combination): [terms_and_gradients(form, combination) for form in (unfolded, folded, blocked)]
         for combination in COMBINATIONS[start:]
     }
 
 
 def assert_forms_agree(case, tolerance, start=0):
-    for combination, (ours, theirs) in of_combinations(case, start).items():
-        jax.tree.map(
-            lambda a, b, name=combination: np.testing.assert_allclose(a, b, err_msg=name, **tolerance),
-            ours,
-            theirs,
-        )
+    for combination, (plain, *others) in of_combinations(case, start).items():
+        for ours in others:
+            jax.tree.map(
+                lambda a, b, name=combination: np.testing.assert_allclose(a, b, err_msg=name, **tolerance),
+                ours,
+                plain,
+            )
 
 
 def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.0, known=None, weights=None):
@@ -128,6 +145,9 @@ def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.
         real,
         rng.choice([0.0, 0.001, 0.1, 0.5, 1.0], SIZE),
         known,
+        np.sort(np.where(known, np.arange(SIZE), 99), axis=1).astype(np.int32),
+        rng.integers(0, SIZE, (SIZE, 2)).astype(np.int32),
+        rng.choice([-np.inf, -0.7, 1.1], (SIZE, 2)),
         np.where(real, rng.uniform(0, 2, SIZE) if weights is None else weights, 0.0),
     )
 
@@ -200,17 +220,21 @@ def test_folding_does_not_change_the_reduced_loss(reduction):
 
             return jax.value_and_grad(loss, (0, 1))(case.queries, case.candidates)
 
-        return of(folded), of(unfolded)
+        return of(folded), of(blocked), of(unfolded)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), *losses_and_gradients(case))
+    *forms, plain = losses_and_gradients(case)
+    for ours in forms:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), ours, plain)
 
 
 def test_padding_rows_get_no_gradient_at_all():
     case = cast(make_case([0, 1, 1, 2, 0, 2, 1, 0], [0, 1, 2, 1, 1, 0, 0, 0], num_real=6), np.float32)
-    for ours, _ in of_combinations(case, SCALED).values():
-        d_queries, d_candidates = ours["gradients"]
-        assert np.all(d_queries[3:] == 0) and np.all(d_candidates[3:] == 0)
-        assert np.any(d_queries[:3] != 0) and np.any(d_candidates[:3] != 0)
+    case.own = np.minimum(case.own, 2)
+    for _, *others in of_combinations(case, SCALED).values():
+        for ours in others:
+            d_queries, d_candidates = ours["gradients"]
+            assert np.all(d_queries[3:] == 0) and np.all(d_candidates[3:] == 0)
+            assert np.any(d_queries[:3] != 0) and np.any(d_candidates[:3] != 0)
 
 
 def test_a_thousand_copies_of_a_negative_weigh_a_thousand_times():
@@ -339,5 +363,6 @@ def test_the_table_of_known_positives_finds_exactly_the_pairs_it_was_made_from(p
     queries, candidates = np.array(sorted(pairs, key=hash), np.int32).T
     table = known_positives(Examples(queries, candidates, np.ones(len(queries), np.float32)), 5)
     table = np.pad(table, ((0, 0), (0, 6 - table.shape[1])), constant_values=np.iinfo(np.int32).max)
-    found = jax.jit(losses.is_known_positive)(table, np.arange(7, dtype=np.int32))
+    owners, rows = np.arange(5, dtype=np.int32)[:, None], np.arange(7, dtype=np.int32)[None, :]
+    found = jax.jit(is_known_positive)(table, owners, rows)
     assert set(zip(*np.nonzero(np.asarray(found)), strict=True)) == pairs

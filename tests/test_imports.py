@@ -18,7 +18,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "pickle": (),
 }
 LAYERS = (  # each may import those before it and, within retrieval, its own
-    ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists"),
+    ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists", "retrieval.log_partition"),
     ("retrieval.data",),
     ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.topk"),
     ("retrieval.ranks", "retrieval.metrics", "retrieval.objective", "retrieval.train", "retrieval.baselines"),

@@ -1,0 +1,37 @@
+"""Benchmarks produce figures; how large they are is not a matter of tests."""
+
+import numpy as np
+import pytest
+
+import retrieval
+from experiments.benchmarks import losses
+from experiments.benchmarks.measure import seconds, share, times_better
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    rng = np.random.default_rng(0)
+    events = retrieval.Interactions(rng.integers(0, 20, 60), rng.integers(0, 10, 60))
+    return retrieval.prepare(retrieval.Config(), events, retrieval.Table(np.arange(10)))
+
+
+def check(figures, *names):
+    assert tuple(figure.name for figure in figures) == names
+    assert all(np.isfinite(figure.ratio) and figure.value > 0 and figure.reference > 0 for figure in figures)
+
+
+def test_losses(recipe):
+    check(losses.folded(recipe.examples, batch_size=32, dimension=4), "loss/folded", "loss/folded/memory")
+    check(losses.blocked(batch_size=32, dimension=4), "loss/blocked", "loss/blocked/memory")
+    check(losses.epoch(recipe, batch_size=32, rounds=1), "epoch/tutorial")
+
+
+def test_a_ratio_above_one_is_faster_or_dearer_as_the_figure_says():
+    assert times_better("a", 1.0, 8.0, "seconds", "plain", 4).ratio == 8.0
+    assert share("a", 1.0, 8.0, "seconds", "bare", 1.5).ratio == 0.125
+
+
+def test_each_function_is_called_once_to_compile_and_once_a_round():
+    calls = []
+    times = seconds(lambda: calls.append("a"), lambda: calls.append("b"), rounds=2)
+    assert calls == ["a", "b", "a", "b", "a", "b"] and len(times) == 2
