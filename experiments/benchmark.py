@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
-from experiments.benchmarks import losses
+from experiments.benchmarks import losses, optimizer
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -24,6 +24,7 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "loss/folded": losses.folded,
         "loss/blocked": losses.blocked,
         "epoch/tutorial": losses.epoch,
+        "optimizer/touched_rows": optimizer.touched_rows,
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -17,6 +17,7 @@ from retrieval.losses import folded_softmax, sampled_softmax
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objective import InBatchSoftmax
+from retrieval.optimizers import TouchedRows
 from retrieval.ranks import rank
 from retrieval.recipe import Recipe, prepare
 from retrieval.recommend import Recommendations, Recommender
@@ -39,6 +40,7 @@ __all__ = [
     "Recommender",
     "Table",
     "Targets",
+    "TouchedRows",
     "TrainState",
     "TwoTower",
     "Vocabulary",

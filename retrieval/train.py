@@ -12,9 +12,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from retrieval import touched
 from retrieval.data.batches import Batch, batches, epoch_order, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
+from retrieval.optimizers import TouchedRows
 
 # What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
 # that the arrays in it are arguments of the compiled step.
@@ -44,14 +46,28 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
 def train_step(
     state: TrainState, batch: Batch, loss: Loss, model: nnx.Module, optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Returns the state after one optimizer step on the batch, and the loss's sums before it."""
+    """Returns the state after one optimizer step on the batch, and the loss's sums before it.
+
+    With an optimizer of `TouchedRows`, only the rows that the batch looks up are read and written, where the model
+    tells which by `lookups`: time and memory then depend on the batch, not on the number of rows. Donate the state to
+    the compiled step (`jax.jit(..., donate_argnums=0)`) to have it updated in place.
+    """
+    lookups = {}
+    if isinstance(optimizer, TouchedRows) and hasattr(model, "lookups"):
+        lookups = model.lookups(batch.queries.rows, batch.candidates.rows)
+    index, state_index = touched.indices(state.params, optimizer, state.opt_state, lookups)
+    params, opt_state = touched.take(state.params, index), touched.take(state.opt_state, state_index)
 
     def objective(params):
-        return loss(bind(model, params), batch)
+        return loss(bind(model, params, lookups), batch)
 
-    gradients, sums = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+    gradients, sums = jax.grad(objective, has_aux=True)(params)
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    return TrainState(
+        state.step + 1,
+        touched.put(state.params, optax.apply_updates(params, updates), index),
+        touched.put(state.opt_state, opt_state, state_index),
+    ), sums
 
 
 def fit(

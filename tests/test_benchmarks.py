@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import retrieval
-from experiments.benchmarks import losses
+from experiments.benchmarks import losses, optimizer
 from experiments.benchmarks.measure import seconds, share, times_better
 
 
@@ -24,6 +24,10 @@ def test_losses(recipe):
     check(losses.folded(recipe.examples, batch_size=32, dimension=4), "loss/folded", "loss/folded/memory")
     check(losses.blocked(batch_size=32, dimension=4), "loss/blocked", "loss/blocked/memory")
     check(losses.epoch(recipe, batch_size=32, rounds=1), "epoch/tutorial")
+
+
+def test_optimizer():
+    check(optimizer.touched_rows(many=100, few=10, dimension=4, batch_size=8, steps=2), "optimizer/touched_rows")
 
 
 def test_a_ratio_above_one_is_faster_or_dearer_as_the_figure_says():

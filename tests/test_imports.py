@@ -21,6 +21,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
     ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists", "retrieval.log_partition"),
     ("retrieval.data",),
     ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.topk"),
+    ("retrieval.touched",),
     ("retrieval.ranks", "retrieval.metrics", "retrieval.objective", "retrieval.train", "retrieval.baselines"),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
     ("retrieval.recommend", "retrieval.phases"),

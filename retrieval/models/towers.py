@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.models.tables import Table
 
 
 class MLP(nnx.Module):
@@ -53,15 +54,18 @@ class IdTower(nnx.Module):
           initial_scale: standard deviation of the table's initial values, cut at two of them.
           rngs: random streams of the initial values.
         """
-        self.embedding = nnx.Embed(
-            num_rows, embedding_dimension, embedding_init=_zero_unknown_row(initial_scale), rngs=rngs
-        )
+        initializer = _zero_unknown_row(initial_scale)
+        self.embedding = Table(num_rows, embedding_dimension, initializer=initializer, rngs=rngs)
         sizes = (embedding_dimension, *hidden_sizes, embedding_dimension) if hidden_sizes else ()
         self.mlp = MLP(sizes, rngs=rngs) if sizes else None
 
     def __call__(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
         embeddings = self.embedding(rows)
         return embeddings if self.mlp is None else self.mlp(embeddings)
+
+    def lookups(self, rows: Int[Array, "B"]) -> dict[str, Int[Array, "B"]]:
+        """Returns which rows of which table a call with `rows` looks up, by the table's name."""
+        return {"embedding": rows}
 
 
 def _zero_unknown_row(scale: float) -> nnx.Initializer:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 Params = dict[str, Any]  # nested dict of arrays
 Rows = Int[Array, "B"]
 Embeddings = Float[Array, "B D"]
+Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that are looked up
 
 
 # The query's share of the prior's dimension. Balanced with the candidate's share, norms stay alike, which a graph
@@ -54,6 +55,20 @@ class TwoTower(nnx.Module):
         outputs = self.candidate_tower(rows)
         return outputs if self.log_prior is None else _append(outputs, self.log_prior[rows] / PRIOR_SCALE)
 
+    def lookups(self, query_rows: Int[Array, "U"], candidate_rows: Int[Array, "V"]) -> Lookups:
+        """Returns which rows of which tables the towers look up for these rows, by the tables' paths in the model.
+
+        Towers that do not tell (see `IdTower.lookups`) are left out, and so are towers that share their tables.
+        """
+        if self.query_tower is self.candidate_tower:
+            return {}
+        return {
+            f"{side}/{table}": rows
+            for side, given in (("query_tower", query_rows), ("candidate_tower", candidate_rows))
+            if hasattr(getattr(self, side), "lookups")
+            for table, rows in getattr(self, side).lookups(given).items()
+        }
+
     def squared_norms(self, embeddings: Embeddings) -> Float[Array, "B"]:
         """Returns the squared norm of the tower's output in each embedding, without the dimension of the prior."""
         outputs = embeddings if self.log_prior is None else embeddings[:, :-1]
@@ -65,14 +80,22 @@ def init(model: nnx.Module) -> Params:
     return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
-def bind(model: nnx.Module, params: Params) -> nnx.Module:
+def bind(model: nnx.Module, params: Params, held: Lookups | None = None) -> nnx.Module:
     """Returns the model with `params` in place of its own parameters; works under `jax.jit`.
+
+    Args:
+      model: gives the structure, and what is no parameter.
+      params: the parameters.
+      held: paths of tables of which `params` has only some rows, and those rows.
 
     Raises:
       ValueError: a parameter is missing, unknown, or of another shape than the model's.
     """
+    held = {} if held is None else held
     graph, own, rest = nnx.split(model, nnx.Param, ...)
     expected, received = _shapes(nnx.to_pure_dict(own)), _shapes(params)
+    for path, rows in held.items():
+        expected[f"{path}/embedding"] = (len(rows), *expected[f"{path}/embedding"][1:])
     for path in sorted(expected.keys() | received.keys()):
         if expected.get(path) != received.get(path):
             raise ValueError(
@@ -80,12 +103,21 @@ def bind(model: nnx.Module, params: Params) -> nnx.Module:
                 f"received {received.get(path, 'none of that name')}"
             )
     nnx.replace_by_pure_dict(own, params)
-    return nnx.merge(graph, own, rest)
+    bound = nnx.merge(graph, own, rest)
+    for path, module in nnx.iter_modules(bound):
+        if (rows := held.get("/".join(map(str, path)))) is not None:
+            module.hold(rows)
+    return bound
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    return {path: np.shape(leaf) for path, leaf in flatten_params(params).items()}
+
+
+def flatten_params(params: Params) -> dict[str, Any]:
+    """Returns the leaves by their paths, as "query_tower/embedding/embedding"."""
     leaves, _ = jax.tree.flatten_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _append(outputs: Embeddings, column: Float[Array, "B"]) -> Float[Array, "B D+1"]:

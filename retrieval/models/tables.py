@@ -1,0 +1,46 @@
+"""Embedding tables, of which a training step holds only the rows that its batch looks up."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+
+class Table(nnx.Module):
+    """An embedding a row."""
+
+    def __init__(self, num_rows: int, dimension: int, *, initializer: nnx.Initializer, rngs: nnx.Rngs):
+        """Creates a table of shape [num_rows, dimension].
+
+        Args:
+          num_rows: number of rows.
+          dimension: size of each embedding.
+          initializer: of the values.
+          rngs: random streams of the initial values.
+        """
+        self.embedding = nnx.Param(initializer(rngs.params(), (num_rows, dimension), jnp.float32))
+        self.held = nnx.data(None)  # the rows that `embedding` holds, see `hold`; None: all
+
+    def hold(self, rows: Int[Array, "U"]) -> None:
+        """Declares that `embedding` holds only these rows [U]: distinct, ascending, padded at the end with 0."""
+        self.held = nnx.data(rows)
+
+    def __call__(self, rows: Int[Array, "*B"]) -> Float[Array, "*B D"]:
+        """Returns the embeddings of rows; where only some are held, they must be among those."""
+        embedding = self.embedding[...]
+        if self.held is None:
+            return jnp.take(embedding, rows, axis=0)
+        if rows is self.held:
+            return embedding
+        held = without_padding(self.held, jnp.iinfo(self.held.dtype).max)
+        return jnp.take(embedding, jnp.searchsorted(held, rows), axis=0)
+
+
+def without_padding(rows: Int[Array, "U"], beyond: int | Int[Array, "U"]) -> Int[Array, "U"]:
+    """Returns distinct, ascending rows [U] with the zeros that pad them replaced by `beyond`.
+
+    >>> without_padding(jnp.array([0, 3, 7, 0, 0]), 9)
+    Array([0, 3, 7, 9, 9], dtype=int32)
+    """
+    return jnp.where((rows == 0) & (jnp.arange(len(rows)) > 0), beyond, rows)
