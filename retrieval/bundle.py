@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 def export_tower(tower) -> bytes:
     """Returns rows -> embeddings as a serialised StableHLO program for cpu, cuda and tpu, of any batch size."""
     (size,) = jax_export.symbolic_shape("batch")
-    program = jax_export.export(jax.jit(tower), platforms=PLATFORMS)
+    program = jax_export.export(jax.jit(lambda rows: tower(rows).astype(jnp.float32)), platforms=PLATFORMS)
     return bytes(program(jax.ShapeDtypeStruct((size,), jnp.int32)).serialize())
 
 

@@ -64,6 +64,7 @@ class Model:
     query_hidden_sizes: tuple[int, ...] = ()  # none: the bare embedding
     candidate_hidden_sizes: tuple[int, ...] = ()
     initial_scale: float = 0.02  # standard deviation of the initial embeddings
+    precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
 
 

@@ -20,6 +20,8 @@ from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objective import InBatchSoftmax, known_positives
 
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -50,8 +52,8 @@ class Recipe:
     @functools.cached_property
     def _encoders(self):
         return (
-            jax.jit(lambda params, rows: bind(self.model, params).query(rows)),
-            jax.jit(lambda params, rows: bind(self.model, params).candidate(rows)),
+            jax.jit(lambda params, rows: bind(self.model, params).query(rows).astype(jnp.float32)),
+            jax.jit(lambda params, rows: bind(self.model, params).candidate(rows).astype(jnp.float32)),
         )
 
 
@@ -88,10 +90,12 @@ def create_model(
     seed: int,
 ) -> TwoTower:
     """Creates the two id towers."""
-    rngs = nnx.Rngs(seed)
+    if model.precision not in PRECISIONS:
+        raise ValueError(f"model.precision must be one of {', '.join(PRECISIONS)}, got {model.precision!r}")
+    common = {"initial_scale": model.initial_scale, "dtype": PRECISIONS[model.precision], "rngs": nnx.Rngs(seed)}
 
     def tower(num_rows, hidden_sizes):
-        return IdTower(num_rows, model.embedding_dimension, hidden_sizes, initial_scale=model.initial_scale, rngs=rngs)
+        return IdTower(num_rows, model.embedding_dimension, hidden_sizes, **common)
 
     return TwoTower(
         tower(num_query_rows, model.query_hidden_sizes),

@@ -40,7 +40,7 @@ class TrainState(NamedTuple):
 def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step, with the model's own parameters."""
     params = init(model)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(_widen(params)))
 
 
 def train_step(
@@ -62,12 +62,19 @@ def train_step(
         return loss(bind(model, params, lookups), batch)
 
     gradients, sums = jax.grad(objective, has_aux=True)(params)
-    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    wide = _widen(params)
+    updates, opt_state = optimizer.update(_widen(gradients), opt_state, wide)
+    moved = jax.tree.map(lambda new, old: new.astype(old.dtype), optax.apply_updates(wide, updates), params)
     return TrainState(
         state.step + 1,
-        touched.put(state.params, optax.apply_updates(params, updates), index),
+        touched.put(state.params, moved, index),
         touched.put(state.opt_state, opt_state, state_index),
     ), sums
+
+
+def _widen(tree: Params) -> Params:
+    """Returns the leaves as float32 where they are narrower: the optimizer's sums must not lose small terms."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.promote_types(leaf.dtype, np.float32)), tree)
 
 
 def fit(

@@ -11,7 +11,8 @@ from retrieval.data.encoding import Examples
 from retrieval.models.towers import MLP, IdTower
 from retrieval.models.two_tower import Fixed, TwoTower, bind, init
 from retrieval.objective import InBatchSoftmax
-from retrieval.train import fit
+from retrieval.optimizers import create
+from retrieval.train import create_state, fit
 
 ROWS = jnp.arange(5)
 POPULARITY = np.array([0.0, 2.0, 5.0, 1.0, 3.0], np.float32)
@@ -213,3 +214,18 @@ def test_a_module_of_ones_own_with_a_fixed_matrix_trains_as_a_tower(wrap):
     scores = trained.query(ROWS) @ trained.candidate(ROWS).T
     assert np.argmax(scores[1:, [1, 2]], axis=1).tolist() == [0, 0, 1, 1]
     assert np.array_equal(trained.candidate_tower.genres[...], GENRES)
+
+
+def test_narrow_towers_have_narrow_parameters_and_outputs_and_an_optimizer_in_float32():
+    rngs = nnx.Rngs(0)
+    towers = [IdTower(9, 4, (8,), initial_scale=0.1, dtype=jnp.bfloat16, rngs=rngs) for _ in range(2)]
+    model = TwoTower(*towers, np.zeros(9, np.float32))
+    assert {leaf.dtype for leaf in leaves(init(model))} == {jnp.dtype(jnp.bfloat16)}
+    assert model.query(ROWS).dtype == jnp.bfloat16 and model.squared_norms(model.query(ROWS)).dtype == jnp.float32
+    state = create_state(model, create("adagrad", 0.1))
+    assert {leaf.dtype for leaf in leaves(state.opt_state)} == {jnp.dtype(jnp.float32)}
+    rows = np.arange(1, 9, dtype=np.int32)
+    examples = Examples(rows, rows, np.ones(8, np.float32))
+    fitted = list(fit(model, examples, InBatchSoftmax(), create("adagrad", 0.1), batch_size=4, epochs=20, seed=0))
+    assert {leaf.dtype for leaf in leaves(fitted[-1][0].params)} == {jnp.dtype(jnp.bfloat16)}
+    assert fitted[-1][1]["loss"] < 0.5 * fitted[0][1]["loss"]

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 
 class Table(nnx.Module):
     """An embedding a row."""
 
-    def __init__(self, num_rows: int, dimension: int, *, initializer: nnx.Initializer, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        num_rows: int,
+        dimension: int,
+        *,
+        initializer: nnx.Initializer,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         """Creates a table of shape [num_rows, dimension].
 
         Args:
           num_rows: number of rows.
           dimension: size of each embedding.
           initializer: of the values.
+          dtype: type of the values.
           rngs: random streams of the initial values.
         """
-        self.embedding = nnx.Param(initializer(rngs.params(), (num_rows, dimension), jnp.float32))
+        self.embedding = nnx.Param(initializer(rngs.params(), (num_rows, dimension), dtype))
         self.held = nnx.data(None)  # the rows that `embedding` holds, see `hold`; None: all
 
     def hold(self, rows: Int[Array, "U"]) -> None:

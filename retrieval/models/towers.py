@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
@@ -15,11 +17,11 @@ from retrieval.models.tables import Table
 class MLP(nnx.Module):
     """Dense layers with ReLU between them; the last layer is linear."""
 
-    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs):
-        """Creates len(sizes) - 1 layers, from sizes[0] inputs to sizes[-1] outputs."""
+    def __init__(self, sizes: Sequence[int], *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        """Creates len(sizes) - 1 layers, from sizes[0] inputs to sizes[-1] outputs, with parameters of type `dtype`."""
         self.layers = nnx.Dict(
             {
-                f"layer_{i}": nnx.Linear(inputs, outputs, rngs=rngs)
+                f"layer_{i}": nnx.Linear(inputs, outputs, dtype=dtype, param_dtype=dtype, rngs=rngs)
                 for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
             }
         )
@@ -43,6 +45,7 @@ class IdTower(nnx.Module):
         hidden_sizes: Sequence[int] = (),
         *,
         initial_scale: float,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         """Creates a table of `num_rows` rows, the unknown one included.
@@ -52,12 +55,13 @@ class IdTower(nnx.Module):
           embedding_dimension: size of the output, and of the table's rows.
           hidden_sizes: sizes of the hidden layers; an output layer follows them. Empty: the bare table.
           initial_scale: standard deviation of the table's initial values, cut at two of them.
+          dtype: type of the parameters and of the output; products of matrices are accumulated in float32.
           rngs: random streams of the initial values.
         """
         initializer = _zero_unknown_row(initial_scale)
-        self.embedding = Table(num_rows, embedding_dimension, initializer=initializer, rngs=rngs)
+        self.embedding = Table(num_rows, embedding_dimension, initializer=initializer, dtype=dtype, rngs=rngs)
         sizes = (embedding_dimension, *hidden_sizes, embedding_dimension) if hidden_sizes else ()
-        self.mlp = MLP(sizes, rngs=rngs) if sizes else None
+        self.mlp = MLP(sizes, dtype=dtype, rngs=rngs) if sizes else None
 
     def __call__(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
         embeddings = self.embedding(rows)

@@ -72,7 +72,7 @@ class TwoTower(nnx.Module):
     def squared_norms(self, embeddings: Embeddings) -> Float[Array, "B"]:
         """Returns the squared norm of the tower's output in each embedding, without the dimension of the prior."""
         outputs = embeddings if self.log_prior is None else embeddings[:, :-1]
-        return jnp.sum(outputs**2, axis=1)
+        return jnp.sum(outputs.astype(np.promote_types(outputs.dtype, np.float32)) ** 2, axis=1)
 
 
 def init(model: nnx.Module) -> Params:
