@@ -53,6 +53,7 @@ class Data:
     columns: Columns = dataclasses.field(default_factory=Columns)
     drop_duplicates: bool = True  # keep the first event of a (query, candidate) pair only
     split: Split = dataclasses.field(default_factory=Split)
+    placement: str = "auto"  # of an epoch's batches: "device", "stream", or "auto": on the device if they fit
     vocabulary: str = "train"  # ids with a row of their own: those in "train", or in "all" parts and tables
 
 

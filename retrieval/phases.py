@@ -128,6 +128,7 @@ class _Phase:
             epochs=self.epochs,
             seed=settings.seed,
             state=state,
+            placement=self.config.data.placement,
         )
         if not history:
             yield {"phase": self.name, "epoch": 0, "step": 0}, state

@@ -1,7 +1,8 @@
-"""Training: a pure step, an epoch as one compiled program, and a generator over epochs."""
+"""Training: a pure step, a block of steps as one compiled program, and a generator over epochs."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from retrieval import touched
-from retrieval.data.batches import Batch, batches, epoch_order, num_batches
+from retrieval.data.batches import Batch, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
 from retrieval.optimizers import TouchedRows
+from retrieval.stream import check_placement, device_blocks
 
 # What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
 # that the arrays in it are arguments of the compiled step.
@@ -77,6 +79,20 @@ def _widen(tree: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf.astype(np.promote_types(leaf.dtype, np.float32)), tree)
 
 
+def train_block(
+    state: TrainState, block: Batch, loss: Loss, model: nnx.Module, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, dict[str, Float[Array, "steps"]]]:
+    """Returns the state after a step on each batch of the block in turn, and the loss's sums of each step.
+
+    One batch of logits is held at a time.
+    """
+
+    def step(state, batch):
+        return train_step(state, batch, loss, model, optimizer)
+
+    return jax.lax.scan(step, state, block)
+
+
 def fit(
     model: nnx.Module,
     examples: Examples,
@@ -87,57 +103,121 @@ def fit(
     epochs: int,
     seed: int,
     state: TrainState | None = None,
+    placement: str = "auto",
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Trains for `epochs` epochs and yields the state and the mean of each logged sum after each.
 
-    An epoch is one compiled program, which holds one batch of logits at a time. Given the same arguments, a run
-    that continues from a yielded `state` yields the same as the run that went on.
+    An epoch is one compiled program, or several of one shape where it is streamed; its batches are prepared in a
+    background thread while the device computes what comes before. Given the same arguments, a run that continues
+    from a yielded `state` yields the same as the run that went on; the placement changes no bit either.
 
     Args:
       model: the model whose parameters are trained.
-      examples: the training examples, [n] a column.
+      examples: the training examples, [n] a column; streamed ones may be memory-mapped.
       loss: what is minimised.
       optimizer: any optax optimizer.
       batch_size: examples a step; the last step of an epoch takes what is left.
       epochs: number of epochs from the beginning, those in `state` included.
       seed: of the order of the examples.
       state: where to continue; None: at the model's own parameters.
+      placement: "device": the batches of an epoch lie on the device. "stream": a few blocks of them do. "auto": the
+        first if they fit, see `retrieval.stream.device_blocks`.
 
     Raises:
-      ValueError: `batch_size` exceeds the number of examples.
-      FloatingPointError: the loss is no longer finite.
+      ValueError: `batch_size` exceeds the number of examples, or the placement is unknown.
+      FloatingPointError: the loss or a parameter is no longer finite; states yielded before it are good.
     """
     num_examples = len(examples.query_rows)
     if not 1 <= batch_size <= num_examples:
         raise ValueError(
             f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
         )
+    check_placement(placement)
     state = create_state(model, optimizer) if state is None else state
-    return _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state)
+    return _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state, placement)
 
 
-def _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state):
+def _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state, placement):
     """Yields what `fit` does; a generator of its own, so that `fit` refuses its arguments before the first epoch."""
-    num_examples = len(examples.query_rows)
 
-    @jax.jit
-    def run_epoch(state, loss, epoch_batches):
-        def step(state, batch):
-            return train_step(state, batch, loss, model, optimizer)
+    def run_block(state, loss, block):
+        return train_block(state, block, loss, model, optimizer)
 
-        state, sums = jax.lax.scan(step, state, epoch_batches)
-        return state, jax.tree.map(jnp.sum, sums)
+    run_block = jax.jit(run_block, donate_argnums=0)
+    total = num_batches(len(examples.query_rows), batch_size)
+    left = range(int(state.step) // total, epochs)
+    source = device_blocks(examples, batch_size=batch_size, epochs=left, seed=seed, placement=placement)
+    with contextlib.closing(source):
+        for epoch in left:
+            state = jax.tree.map(jnp.copy, state)  # blocks take over the memory of the state, but not of the caller's
+            sums = _Sums(epoch, total)
+            while sums.steps < total:
+                block = next(source)
+                sums.collect()
+                state, of_block = run_block(state, loss, block)
+                sums.add(of_block)
+                del block
+            sums.collect()
+            sums.check_finite(state.params)
+            yield state, sums.means()
 
-    def batches_of(epoch, capacity=(0, 0)):
-        order = epoch_order(num_examples, seed=seed, epoch=epoch)
-        return batches(examples, order, batch_size, capacity)
 
-    first = batches_of(0)
-    # Padding can change the rounding of sums: where a run starts must not change the shapes of its batches.
-    capacity = (first.queries.rows.shape[1], first.candidates.rows.shape[1])
-    for epoch in range(_epochs_done(state, num_examples, batch_size), epochs):
-        state, sums = run_epoch(state, loss, batches_of(epoch, capacity) if epoch else first)
-        yield state, _means(sums, epoch)
+class _Sums:
+    """The loss's sums of each step of an epoch, collected a block behind the device."""
+
+    def __init__(self, epoch: int, total: int):
+        self.epoch, self.total = epoch, total
+        self.steps = 0  # taken, the block that is computed included
+        self.running: dict[str, Float[Array, "steps"]] = {}
+        self.blocks: list[dict[str, Float[np.ndarray, "steps"]]] = []
+
+    def add(self, sums: dict[str, Float[Array, "steps"]]) -> None:
+        """Takes the sums of a block that may still be computed."""
+        self.running = sums
+        self.steps += len(sums["examples"])
+
+    def collect(self) -> None:
+        """Waits for the block added last, so that blocks do not queue up on the device.
+
+        Raises:
+          FloatingPointError: a sum of one of its steps is not finite.
+        """
+        if not self.running:
+            return
+        values = jax.device_get(self.running)
+        self.running = {}
+        self.blocks.append(values)
+        logged = {name: value for name, value in values.items() if name != "examples"}
+        bad = np.flatnonzero(~np.logical_and.reduce([np.isfinite(value) for value in logged.values()]))
+        if len(bad):
+            batch = self.steps - len(values["examples"]) + int(bad[0])
+            received = {name: float(value[bad[0]]) for name, value in logged.items()}
+            raise self._error(f"the loss is not finite in epoch {self.epoch + 1}", batch, str(received))
+
+    def check_finite(self, params: Params) -> None:
+        """Checks the parameters after the last step of the epoch, whose effect no later loss shows.
+
+        Raises:
+          FloatingPointError: one is not finite.
+        """
+        for path, leaf in jax.tree.leaves_with_path(params):
+            if not jnp.all(jnp.isfinite(leaf)):
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                what = f"a parameter is not finite after epoch {self.epoch + 1}"
+                raise self._error(what, self.total - 1, f"in {name}")
+
+    def means(self) -> dict[str, float]:
+        """Returns the sums over the epoch, divided by that of the weights."""
+        sums = {name: float(sum(np.sum(b[name], dtype=np.float64) for b in self.blocks)) for name in self.blocks[0]}
+        count = sums.pop("examples")
+        return {name: value / count for name, value in sums.items()}
+
+    def _error(self, what: str, batch: int, received: str) -> FloatingPointError:
+        step = self.epoch * self.total + batch + 1
+        return FloatingPointError(
+            f"{what}, step {step} (batch {batch} of the epoch, from 0): {received}; lower the learning rate, or look "
+            "for extreme weights in the data"
+        )
 
 
 def best_epoch(history: Sequence[float]) -> int:
@@ -152,18 +232,3 @@ def best_epoch(history: Sequence[float]) -> int:
 def should_stop(history: Sequence[float], patience: int) -> bool:
     """Tells whether the last `patience` values did not raise the best one before them; patience 0: never."""
     return 0 < patience < len(history) and len(history) - 1 - best_epoch(history) >= patience
-
-
-def _epochs_done(state: TrainState, num_examples: int, batch_size: int) -> int:
-    return int(state.step) // num_batches(num_examples, batch_size)
-
-
-def _means(sums: dict[str, Float[Array, ""]], epoch: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in sums.items()}
-    count = values.pop("examples")
-    if not all(np.isfinite(value) for value in values.values()):
-        raise FloatingPointError(
-            f"the loss is not finite in epoch {epoch + 1}: {values}; lower the learning rate, or look for "
-            f"extreme weights in the data"
-        )
-    return {name: value / count for name, value in values.items()}

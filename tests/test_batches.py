@@ -1,11 +1,12 @@
 """Batches hold every example once an epoch, in an order that a resumed run sees again, with repeated rows folded."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.data.batches import batches, epoch_order, num_batches
+from retrieval.data.batches import Batch, Distinct, batches, blocks, bytes_of, epoch_order, num_batches, room
 from retrieval.data.encoding import Examples
 
 
@@ -14,6 +15,16 @@ def make_examples(query_rows, candidate_rows, weights=None):
     return Examples(
         np.asarray(query_rows, np.int32), np.asarray(candidate_rows, np.int32), np.asarray(weights, np.float32)
     )
+
+
+def plain_batch(examples, places, batch_size, num_queries, num_candidates):
+    """Returns one batch, folded by `np.unique`."""
+    filling = [(0, batch_size - len(places))]
+    distinct = []
+    for rows, size in ((examples.query_rows, num_queries), (examples.candidate_rows, num_candidates)):
+        found, inverse = np.unique(rows[places], return_inverse=True)
+        distinct.append(Distinct(np.pad(found, (0, size - len(found))), np.pad(inverse, filling)))
+    return Batch(*distinct, np.pad(examples.weights[places], filling), np.arange(batch_size) < len(places))
 
 
 def unfold(epoch):
@@ -40,6 +51,13 @@ def test_another_epoch_and_another_seed_have_another_order():
     assert len({order.tobytes() for order in orders}) == 4
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 1000, 70_000])
+def test_an_order_is_the_permutation_of_numpy(n):
+    order = epoch_order(n, seed=3, epoch=5)
+    assert order.dtype == np.int32
+    assert np.array_equal(order, np.random.default_rng((3, 5)).permutation(n))
+
+
 def test_batches_follow_the_order():
     examples = make_examples([1, 2, 3, 1], [9, 8, 9, 7], [1, 2, 3, 4])
     epoch = batches(examples, np.array([2, 0, 3, 1]), 2)
@@ -63,7 +81,7 @@ def test_what_fills_up_the_last_batch_adds_no_distinct_row():
     epoch = batches(make_examples([1, 2, 3, 4, 5], [4, 4, 4, 4, 7]), np.arange(5), 4)
     assert epoch.queries.places[1].tolist() == [0, 0, 0, 0]
     assert epoch.queries.rows[1].tolist() == [5, 0, 0, 0]
-    assert epoch.candidates.rows[1].tolist() == [7, 0]
+    assert epoch.candidates.rows[1].tolist() == [7, 0, 0, 0]
 
 
 def test_an_example_of_weight_zero_is_a_real_one():
@@ -111,3 +129,72 @@ def test_places_lead_back_to_every_example_whatever_the_size_of_batch_and_room(p
     order = epoch_order(len(pairs), seed=seed, epoch=0)
     found = unfold(batches(examples, order, batch_size, capacity))
     assert found == [(*pairs[i], float(i)) for i in order]
+
+
+def steps_of(stacked):
+    return [
+        Batch(*(jax.tree.map(lambda column, i=i: column[i], part) for part in stacked))
+        for i in range(len(stacked.real))
+    ]
+
+
+def assert_equal(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert np.array_equal(a, b)
+
+
+SKEWED = st.lists(st.tuples(st.integers(1, 5), st.one_of(st.just(3), st.integers(1, 60))), min_size=1, max_size=60)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    pairs=SKEWED,
+    batch_size=st.integers(1, 62),
+    capacity=st.tuples(st.integers(1, 8), st.integers(1, 62)),
+    steps=st.integers(1, 70),
+)
+def test_blocks_hold_the_batches_of_the_plain_form_in_order_whatever_their_length(pairs, batch_size, capacity, steps):
+    examples = make_examples(*zip(*pairs, strict=True), weights=np.arange(len(pairs)))
+    order = epoch_order(len(pairs), seed=0, epoch=0)
+    found = list(blocks(examples, order, batch_size, capacity, steps))
+    assert all(1 <= len(block.real) <= steps for block in found)
+    batches_ = [batch for block in found for batch in steps_of(block)]
+    assert len(batches_) == num_batches(len(pairs), batch_size)
+    for i, batch in enumerate(batches_):
+        places = order[i * batch_size : (i + 1) * batch_size]
+        numbers = [len(np.unique(rows[places])) for rows in examples[:2]]
+        sizes = [own if n <= own else batch_size for n, own in zip(numbers, capacity, strict=True)]
+        assert_equal(batch, plain_batch(examples, places, batch_size, *sizes))
+
+
+@pytest.mark.parametrize(
+    ("total", "steps", "lengths"), [(7, 3, [2, 2, 3]), (4, 3, [2, 2]), (6, 3, [3, 3]), (2, 9, [2])]
+)
+def test_blocks_are_of_equal_lengths_up_to_one(total, steps, lengths):
+    examples = make_examples(np.ones(2 * total), np.ones(2 * total))
+    found = blocks(examples, np.arange(2 * total), 2, (1, 1), steps)
+    assert [len(block.real) for block in found] == lengths
+
+
+def test_a_batch_that_overflows_is_a_block_of_its_own():
+    examples = make_examples([1, 1, 1, 1, 1, 2, 1, 1], np.ones(8))
+    found = list(blocks(examples, np.arange(8), 2, (1, 1), 4))
+    assert [block.queries.rows.tolist() for block in found] == [[[1], [1]], [[1, 2]], [[1]]]
+    assert [block.candidates.rows.shape for block in found] == [(2, 1), (1, 1), (1, 1)]
+
+
+def test_the_room_is_that_of_the_fullest_of_the_first_batches_and_more():
+    distinct = np.arange(1, 1001)
+    examples = make_examples(
+        np.tile(np.ones(1000), 70), np.concatenate([np.tile(distinct // 2, 64), np.tile(distinct, 6)])
+    )
+    assert room(examples, np.arange(70_000), 1000) == (1 + 8, 501 + 501 // 20)
+
+
+def test_the_room_never_exceeds_the_batch():
+    assert room(make_examples([1, 2, 3], [4, 4, 4]), np.arange(3), 3) == (3, 3)
+
+
+def test_the_bytes_of_a_batch_are_those_of_its_arrays():
+    block = next(blocks(make_examples(np.arange(9), np.ones(9)), np.arange(9), 5, (5, 2), 2))
+    assert sum(column.nbytes for column in jax.tree.leaves(block)) == 2 * bytes_of(5, (5, 2))

@@ -20,7 +20,14 @@ ONLY_IN = {  # package -> the only files that may import it
 LAYERS = (  # each may import those before it and, within retrieval, its own
     ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists", "retrieval.log_partition"),
     ("retrieval.data",),
-    ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.topk"),
+    (
+        "retrieval.stream",
+        "retrieval.models",
+        "retrieval.losses",
+        "retrieval.sampling",
+        "retrieval.optimizers",
+        "retrieval.topk",
+    ),
     ("retrieval.touched",),
     ("retrieval.ranks", "retrieval.metrics", "retrieval.objective", "retrieval.train", "retrieval.baselines"),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),

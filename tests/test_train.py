@@ -1,5 +1,7 @@
 """Training steps, epochs, what continues them and what stops them."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import optax
 import pytest
 from flax import nnx
 
+from retrieval import stream
+from retrieval.data import batches as batches_module
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
@@ -159,10 +163,19 @@ def test_training_leaves_the_model_it_was_given_as_it_is():
     assert same(create_state(model, OPTIMIZER).params, before)
 
 
-# Batches of later epochs hold more distinct rows than those of the first: room, and with it rounding, must not depend
-# on where a run starts.
+# Room without slack, measured on few batches, and blocks of three steps: some batches overflow, blocks are cut there.
+# Room, and with it rounding, must depend neither on where a run starts nor on the placement.
 LONG_TAILED = np.random.default_rng(4)
-FEW_AND_UNEVEN = make_examples(LONG_TAILED.zipf(1.5, 60) % 40 + 1, LONG_TAILED.zipf(1.3, 60) % 50 + 1)
+UNEVEN = make_examples(LONG_TAILED.zipf(1.5, 90) % 40 + 1, LONG_TAILED.zipf(1.3, 90) % 50 + 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tight():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "LEAST_SLACK", 0)
+        patch.setattr(batches_module, "LOOKED_AT", 3)
+        patch.setattr(stream, "BLOCK_BYTES", 1)
+        yield
 
 
 def loss_and_room(model, batch):
@@ -170,21 +183,42 @@ def loss_and_room(model, batch):
     return value, sums | {name: jnp.float32(len(getattr(batch, name).rows)) for name in ("queries", "candidates")}
 
 
-def train_few_and_uneven(state=None):
-    loss = jax.tree_util.Partial(loss_and_room)
-    return list(train(FEW_AND_UNEVEN, make_model(41, 51, 32), loss, epochs=4, seed=4, state=state))
+def train_uneven(state=None, placement="device"):
+    loss, model = jax.tree_util.Partial(loss_and_room), make_model(41, 51, 32)
+    settings = {"batch_size": 16, "epochs": 3, "seed": 4, "state": state, "placement": placement}
+    return list(train(UNEVEN, model, loss, **settings))
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return train_few_and_uneven()
+    return train_uneven()
 
 
-@pytest.mark.parametrize("done", [1, 2, 3])
-def test_a_run_that_continues_from_a_yielded_state_gives_the_same_bits_as_the_run_that_went_on(whole, done):
-    rest = train_few_and_uneven(state=whole[done - 1][0])
+def test_some_batches_of_the_uneven_examples_overflow(whole):
+    rooms = [metrics["candidates"] for _, metrics in whole]
+    assert len(set(rooms)) > 1  # the mean over the steps: of one shape it is the same in each epoch
+
+
+@pytest.mark.parametrize(("done", "placement"), [(1, "device"), (2, "stream"), (1, "auto")])
+def test_a_run_that_continues_from_a_yielded_state_gives_the_same_bits_as_the_run_that_went_on(whole, done, placement):
+    rest = train_uneven(whole[done - 1][0], placement)
     assert [metrics for _, metrics in rest] == [metrics for _, metrics in whole[done:]]
     assert same(rest[-1][0], whole[-1][0])
+
+
+@pytest.fixture(scope="module")
+def streamed():
+    return train_uneven(placement="stream")
+
+
+def test_a_streamed_run_gives_the_same_bits_as_one_with_its_epochs_on_the_device(whole, streamed):
+    assert [metrics for _, metrics in streamed] == [metrics for _, metrics in whole]
+    assert all(same(ours, theirs) for (ours, _), (theirs, _) in zip(streamed, whole, strict=True))
+
+
+def test_an_unknown_placement_is_refused_before_the_first_epoch():
+    with pytest.raises(ValueError, match="placement must be one of auto, device, stream, got 'streamed'; did you mean"):
+        train(placement="streamed")
 
 
 def test_a_finished_run_has_no_epochs_left(results):
@@ -224,16 +258,70 @@ def test_a_batch_that_is_empty_or_larger_than_the_data_is_refused(batch_size):
         list(train(batch_size=batch_size))
 
 
-def test_a_loss_that_is_no_longer_finite_stops_the_run_and_names_the_epoch():
-    def loss(model, batch):
-        reached = model.query(batch.queries.rows)[0, 0]  # 0, 1, 2: a step of gradient descent adds 1
-        return -reached, {"loss": jnp.log(1.5 - reached), "examples": jnp.ones(())}
+PLACEMENTS = pytest.mark.parametrize("placement", ["device", "stream"])
 
-    still = make_model(initial_scale=0.0)
-    epochs = train(model=still, loss=jax.tree_util.Partial(loss), optimizer=optax.sgd(1.0), batch_size=50, epochs=9)
-    next(epochs), next(epochs)
-    with pytest.raises(FloatingPointError, match="not finite in epoch 3"):
+
+@PLACEMENTS
+def test_a_loss_that_is_no_longer_finite_stops_the_run_and_names_epoch_step_and_batch(placement):
+    def loss(model, batch):
+        reached = model.query(batch.queries.rows)[0, 0]  # 0, 1, 2 ...: a step of gradient descent adds 1
+        return -reached, {"loss": jnp.log(26.5 - reached), "examples": jnp.ones(())}
+
+    always = make_examples(np.ones(50), np.ones(50))
+    settings = {"optimizer": optax.sgd(1.0), "batch_size": 5, "epochs": 9, "placement": placement}
+    epochs = train(always, make_model(initial_scale=0.0), jax.tree_util.Partial(loss), **settings)
+    good = [next(epochs)[0], next(epochs)[0]]
+    with pytest.raises(
+        FloatingPointError, match=r"not finite in epoch 3, step 28 \(batch 7 of the epoch, from 0\).*nan"
+    ):
         next(epochs)
+    assert [tables(state.params)[0][1, 0] for state in good] == [10, 20]
+    assert list(epochs) == []
+
+
+@PLACEMENTS
+def test_a_weight_that_is_not_finite_is_found_in_its_batch(placement):
+    weights = np.ones(50)
+    weights[17] = np.inf
+    order = np.random.default_rng((0, 0)).permutation(50)
+    batch = int(np.flatnonzero(order == 17)[0]) // 5
+    with pytest.raises(FloatingPointError, match=rf"in epoch 1, step {batch + 1} \(batch {batch} of"):
+        list(train(make_examples(*EXAMPLES[:2], weights), batch_size=5, placement=placement))
+
+
+@PLACEMENTS
+def test_parameters_that_the_last_step_of_an_epoch_spoils_are_never_yielded(placement):
+    def loss(model, batch):  # the loss is finite in each step
+        reached = model.query(batch.queries.rows)[0, 0]
+        return jnp.where(reached > 8.5, jnp.nan, -1.0) * reached, {"loss": reached * 0, "examples": jnp.ones(())}
+
+    always = make_examples(np.ones(50), np.ones(50))
+    settings = {"optimizer": optax.sgd(1.0), "batch_size": 5, "placement": placement}
+    epochs = train(always, make_model(initial_scale=0.0), jax.tree_util.Partial(loss), **settings)
+    with pytest.raises(FloatingPointError, match="a parameter is not finite after epoch 1, step 10 .*in query_tower/"):
+        next(epochs)
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+@PLACEMENTS
+def test_a_run_that_is_left_ends_its_thread(placement):
+    epochs = train(placement=placement)
+    next(epochs)
+    assert threads()
+    epochs.close()
+    assert not threads()
+    list(train(placement=placement))
+    assert not threads()
+
+
+def test_an_error_in_the_preparation_of_batches_is_raised_in_the_caller():
+    broken = EXAMPLES._replace(weights=EXAMPLES.weights[:20])
+    with pytest.raises(IndexError):
+        list(train(broken, placement="stream"))
+    assert not threads()
 
 
 def test_a_trained_state_binds_to_the_model_it_came_from(results):

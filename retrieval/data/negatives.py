@@ -49,9 +49,7 @@ class Negatives:
         places = np.searchsorted(self._cumulative, random.random(self.popular), side="right")
         return np.concatenate([alike, self._drawable[places]]).astype(np.int32)
 
-    def draw_disliked(
-        self, random: np.random.Generator, query_rows: Int[np.ndarray, "B"]
-    ) -> Int32[np.ndarray, "B H"]:
+    def draw_disliked(self, random: np.random.Generator, query_rows: Int[np.ndarray, "B"]) -> Int32[np.ndarray, "B H"]:
         """Returns candidate rows that the query of each example disliked, with repeats; -1 where there is none."""
         shape = len(query_rows), self.dislikes
         if self.disliked is None:
