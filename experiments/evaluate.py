@@ -29,6 +29,7 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained) -> dict[
         recipe.loss,
         encoding.examples(parts.test),
         batch_size=settings.batch_size,
+        negatives=recipe.negatives,
     )
 
     def figures(name, queries, candidates, targets, accuracies=()):

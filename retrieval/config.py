@@ -51,6 +51,7 @@ class Data:
     candidates: str = ""  # table of all candidates; none: every candidate id seen
     queries: str = ""  # table of query attributes
     columns: Columns = dataclasses.field(default_factory=Columns)
+    dislike_at_most: float = 0.0  # events with a rating up to this are no positives but dislikes; 0: none are
     drop_duplicates: bool = True  # keep the first event of a (query, candidate) pair only
     split: Split = dataclasses.field(default_factory=Split)
     placement: str = "auto"  # of an epoch's batches: "device", "stream", or "auto": on the device if they fit
@@ -81,6 +82,18 @@ class Loss:
     num_hard_negatives: int = 0  # 0: all
     embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
     reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
+
+
+@dataclasses.dataclass
+class Negatives:
+    """Negatives of a batch beside its own candidates; see `retrieval.data.negatives.Negatives`."""
+
+    uniform: int = 0  # drawn a batch, each candidate of train alike
+    popular: int = 0  # drawn a batch, in proportion to count ** power
+    power: float = 0.75
+    queue: int = 0  # candidates of that many examples before the batch
+    dislikes: int = 0  # drawn an example, from what its query disliked; see data.dislike_at_most
+    frequencies: str = "train"  # of the positives, for logQ: counted in "train", or estimated from the "stream"
 
 
 @dataclasses.dataclass
@@ -132,6 +145,7 @@ class Config:
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
     loss: Loss = dataclasses.field(default_factory=Loss)
+    negatives: Negatives = dataclasses.field(default_factory=Negatives)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     train: Train = dataclasses.field(default_factory=Train)
     evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)

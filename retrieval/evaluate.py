@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32
 from retrieval import metrics
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples, Targets
+from retrieval.data.negatives import Negatives, Sampler
 from retrieval.models.two_tower import Params, bind
 from retrieval.ranks import Ranks, rank
 from retrieval.train import Loss
@@ -61,13 +62,23 @@ def evaluate(
     return results
 
 
-def mean_loss(model: nnx.Module, params: Params, loss: Loss, examples: Examples, *, batch_size: int) -> float:
+def mean_loss(
+    model: nnx.Module,
+    params: Params,
+    loss: Loss,
+    examples: Examples,
+    *,
+    batch_size: int,
+    negatives: Negatives | None = None,
+) -> float:
     """Returns the loss an example, over batches of the examples in their order.
 
-    An in-batch loss grows with the number of negatives: compare figures of one batch size.
+    An in-batch loss grows with the number of negatives: compare figures of one batch size. `negatives` are those of
+    the training, whose frequencies the logQ correction takes; None: those of the examples themselves.
     """
     num_examples = len(examples.query_rows)
-    stacked = batches(examples, np.arange(num_examples), min(batch_size, num_examples))
+    sampler = None if negatives is None else Sampler(negatives)
+    stacked = batches(examples, np.arange(num_examples), min(batch_size, num_examples), sampler=sampler)
 
     @jax.jit
     def sums_of(params, loss, stacked):

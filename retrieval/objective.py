@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
 from retrieval import losses
-from retrieval.data.batches import Batch
+from retrieval.data.batches import Batch, Distinct
 from retrieval.data.encoding import Examples
 from retrieval.log_partition import KnownPositives, is_known_positive
 from retrieval.models.two_tower import TwoTower
@@ -22,9 +22,9 @@ class InBatchSoftmax:
     """Each query's positive against the other candidates of the batch, with a penalty on the embeddings.
 
     Attributes:
-      sampling_probabilities: how often each candidate row is drawn as a negative [num_candidate_rows]; None: no logQ.
       known_positives: candidate rows of each query row's positives in train, ascending, padded at the end
         [num_query_rows, P]; None: a query's other positives stay its negatives.
+      log_q: corrects for the probabilities of the batch's candidates.
       temperature: divides the scores.
       scale_log_q: divides the logQ correction by the temperature too.
       remove_accidental_hits: removes negatives that are the positive itself.
@@ -33,8 +33,8 @@ class InBatchSoftmax:
       reduction: "sum" or "mean" over the batch.
     """
 
-    sampling_probabilities: Float[Array, "N"] | None = None
     known_positives: Int[Array, "Q P"] | None = None
+    log_q: bool = dataclasses.field(default=False, metadata={"static": True})
     temperature: float = dataclasses.field(default=1.0, metadata={"static": True})
     scale_log_q: bool = dataclasses.field(default=False, metadata={"static": True})
     remove_accidental_hits: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -44,7 +44,10 @@ class InBatchSoftmax:
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of softmax losses and weights over the batch."""
-        queries, candidates = model.query(batch.queries.rows), model.candidate(batch.candidates.rows)
+        if model.context:
+            batch = _with_queries_unfolded(batch)
+        queries = model.query(batch.queries.rows, batch.context)
+        candidates = model.candidate(batch.candidates.rows)
         softmax = self.softmax(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.places]
         norms += model.squared_norms(candidates)[batch.candidates.places]
@@ -54,38 +57,82 @@ class InBatchSoftmax:
     def softmax(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the unweighted loss of each example, from the embeddings of the batch's distinct rows.
 
-        Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B^2 D).
+        Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B (B + M) D).
         """
-        rows = batch.candidates.rows
-        probabilities, known = self.sampling_probabilities, None
-        if probabilities is not None:
-            probabilities = probabilities[rows]
-        if self.known_positives is not None:
-            known = KnownPositives(self.known_positives[batch.queries.rows], rows)
         common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
-        q, c = batch.queries.places, batch.candidates.places
-        if not self.num_hard_negatives:
-            return losses.folded_softmax(
-                queries,
-                candidates,
-                q,
-                c,
-                jnp.zeros(len(rows)).at[c].add(batch.real.astype(jnp.float32)),
-                sampling_probabilities=probabilities,
-                remove_accidental_hits=self.remove_accidental_hits,
-                known_positives=known,
-                **common,
-            )
-        return losses.sampled_softmax(
-            queries[q],
-            candidates[c],
-            sampling_probabilities=None if probabilities is None else probabilities[c],
-            accidental_hits_of=c if self.remove_accidental_hits else None,
-            known_positives=None if known is None else is_known_positive(known.lists, q[:, None], rows[c][None, :]),
-            mask=jnp.broadcast_to(batch.real[None, :], (len(q), len(c))),
-            num_hard_negatives=self.num_hard_negatives,
+        if self.num_hard_negatives:
+            columns = self.columns(queries, candidates, batch)
+            return losses.sampled_softmax(**columns, num_hard_negatives=self.num_hard_negatives, **common)
+        known = None
+        if self.known_positives is not None:
+            known = KnownPositives(self.known_positives[batch.queries.rows], batch.candidates.rows)
+        return losses.folded_softmax(
+            queries,
+            candidates,
+            batch.queries.places,
+            batch.candidates.places,
+            self.counts(batch),
+            sampling_probabilities=batch.probabilities if self.log_q else None,
+            remove_accidental_hits=self.remove_accidental_hits,
+            known_positives=known,
+            own_negatives=self.own_negatives(batch) if batch.negatives.own.shape[1] else None,
             **common,
         )
+
+    def counts(self, batch: Batch) -> Float[Array, "V"]:
+        """Returns how many columns of the batch hold each distinct candidate; 0 for one that is nobody's or padding."""
+        size = len(batch.candidates.rows)
+        shared = batch.negatives.shared
+        counts = jnp.zeros(size).at[batch.candidates.places].add(batch.real.astype(jnp.float32))
+        return counts.at[jnp.where(shared < 0, size, shared)].add(1.0, mode="drop")
+
+    def own_negatives(self, batch: Batch) -> losses.OwnNegatives:
+        """Returns the draws from what each query disliked, which stand for all that it disliked.
+
+        With logQ, the columns of the batch stand for the sum over the whole corpus, times their number; H draws from n
+        disliked candidates stand for the sum over those when each counts n / H, times the same number.
+        """
+        own = batch.negatives.own
+        log_weights = jnp.zeros(own.shape)
+        if self.log_q:
+            columns = jnp.sum(batch.real) + jnp.sum(batch.negatives.shared >= 0)
+            number = jnp.maximum(batch.negatives.num_disliked, 1).astype(jnp.float32)
+            log_weights += jnp.log(number * columns.astype(jnp.float32) / own.shape[1])[:, None] / self._log_q_scale
+        return losses.OwnNegatives(jnp.maximum(own, 0), jnp.where(own < 0, -jnp.inf, log_weights))
+
+    @property
+    def _log_q_scale(self) -> float:
+        return self.temperature if self.scale_log_q else 1.0
+
+    def columns(
+        self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
+    ) -> dict[str, Array | None]:
+        """Returns the unfolded batch as `losses.sampled_softmax` takes it: one column for each example and negative."""
+        shared = batch.negatives.shared
+        q, c = batch.queries.places, jnp.concatenate([batch.candidates.places, jnp.maximum(shared, 0)])
+        there = jnp.concatenate([batch.real, shared >= 0])
+        rows = batch.candidates.rows[c]
+        known = own = None
+        if self.known_positives is not None:
+            known = is_known_positive(self.known_positives, batch.queries.rows[q][:, None], rows[None, :])
+        if batch.negatives.own.shape[1]:
+            places, log_weights = self.own_negatives(batch)
+            own = jnp.einsum("bd,bhd->bh", queries[q], candidates[places]) / self.temperature + log_weights
+        return {
+            "queries": queries[q],
+            "candidates": candidates[c],
+            "sampling_probabilities": batch.probabilities[c] if self.log_q else None,
+            "accidental_hits_of": rows if self.remove_accidental_hits else None,
+            "known_positives": known,
+            "mask": jnp.broadcast_to(there[None, :], (len(q), len(c))),
+            "own_negatives": own,
+        }
+
+
+def _with_queries_unfolded(batch: Batch) -> Batch:
+    """Returns the batch with one query for each example: in their contexts, queries of one row are not alike."""
+    places = batch.queries.places
+    return batch._replace(queries=Distinct(batch.queries.rows[places], jnp.arange(len(places))))
 
 
 def known_positives(examples: Examples, num_query_rows: int) -> Int32[np.ndarray, "Q P"]:

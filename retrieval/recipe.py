@@ -16,6 +16,8 @@ from retrieval import config as config_lib
 from retrieval import optimizers, sampling
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions, Table
+from retrieval.data.negatives import Negatives
+from retrieval.lists import Lists
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objective import InBatchSoftmax, known_positives
@@ -33,6 +35,7 @@ class Recipe:
       model: the towers, with initial parameters.
       loss: the objective.
       optimizer: the optax optimizer.
+      negatives: what a batch holds beside its own positives.
     """
 
     encoding: Encoding
@@ -40,6 +43,7 @@ class Recipe:
     model: TwoTower
     loss: InBatchSoftmax
     optimizer: optax.GradientTransformation
+    negatives: Negatives
 
     def query_embeddings(self, params: Params, rows: Int[np.ndarray, "Q"]) -> Float[Array, "Q D"]:
         """Returns the embeddings of query rows."""
@@ -66,7 +70,7 @@ def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known
       corpus: all candidates.
       known: whose ids have a row of their own; None: those of the training part.
     """
-    encoding = Encoding.fit(train if known is None else known, corpus)
+    encoding = Encoding.fit(train if known is None else known, corpus, config.data.dislike_at_most or None)
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
     optimizer = optimizers.create(config.optimizer.name, config.optimizer.learning_rate, **config.optimizer.arguments)
@@ -77,8 +81,9 @@ def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known
         log_prior=sampling.log_prior(counts) if config.model.popularity_prior else None,
         seed=config.train.seed,
     )
-    loss = create_loss(config.loss, counts, examples, encoding.queries.num_rows)
-    return Recipe(encoding, examples, model, loss, optimizer)
+    loss = create_loss(config.loss, examples, encoding.queries.num_rows)
+    negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
+    return Recipe(encoding, examples, model, loss, optimizer, negatives)
 
 
 def create_model(
@@ -104,17 +109,32 @@ def create_model(
     )
 
 
-def create_loss(
-    loss: config_lib.Loss, counts: Float[np.ndarray, "N"], examples: Examples, num_query_rows: int
-) -> InBatchSoftmax:
-    """Creates the objective, with the probabilities and known positives that it asks for counted from train."""
+def create_negatives(
+    negatives: config_lib.Negatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
+) -> Negatives:
+    """Creates the sampler of the batches' negatives, with frequencies from train."""
+    if negatives.frequencies not in ("train", "stream"):
+        raise ValueError(f"negatives.frequencies must be 'train' or 'stream', got {negatives.frequencies!r}")
+    return Negatives(
+        counts,
+        uniform=negatives.uniform,
+        popular=negatives.popular,
+        power=negatives.power,
+        queue=negatives.queue,
+        disliked=disliked,
+        dislikes=negatives.dislikes,
+        estimated=negatives.frequencies == "stream",
+    )
+
+
+def create_loss(loss: config_lib.Loss, examples: Examples, num_query_rows: int) -> InBatchSoftmax:
+    """Creates the objective, with the known positives of the examples if it asks for them."""
     if loss.reduction not in ("sum", "mean"):
         raise ValueError(f"loss.reduction must be 'sum' or 'mean', got {loss.reduction!r}")
-    probabilities = jnp.asarray(sampling.in_batch_probabilities(counts)) if loss.log_q else None
     known = jnp.asarray(known_positives(examples, num_query_rows)) if loss.remove_known_positives else None
     return InBatchSoftmax(
-        probabilities,
         known,
+        log_q=loss.log_q,
         temperature=loss.temperature,
         scale_log_q=loss.scale_log_q,
         remove_accidental_hits=loss.remove_accidental_hits,

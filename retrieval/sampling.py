@@ -6,15 +6,6 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 
-def in_batch_probabilities(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
-    """Returns the probability that a place in a batch holds each candidate row: its share of the examples.
-
-    >>> in_batch_probabilities(np.array([0, 3, 1]))
-    array([0.  , 0.75, 0.25], dtype=float32)
-    """
-    return (counts / counts.sum()).astype(np.float32)
-
-
 def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
     """Returns the log of each candidate row's probability, over that of a candidate never seen in train.
 

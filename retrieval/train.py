@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from retrieval import touched
 from retrieval.data.batches import Batch, num_batches
 from retrieval.data.encoding import Examples
+from retrieval.data.negatives import Negatives
 from retrieval.models.two_tower import Params, bind, init
 from retrieval.optimizers import TouchedRows
 from retrieval.stream import check_placement, device_blocks
@@ -104,6 +105,7 @@ def fit(
     seed: int,
     state: TrainState | None = None,
     placement: str = "auto",
+    negatives: Negatives | None = None,
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Trains for `epochs` epochs and yields the state and the mean of each logged sum after each.
 
@@ -122,6 +124,7 @@ def fit(
       state: where to continue; None: at the model's own parameters.
       placement: "device": the batches of an epoch lie on the device. "stream": a few blocks of them do. "auto": the
         first if they fit, see `retrieval.stream.device_blocks`.
+      negatives: what each batch holds beside its own positives, and how often; None: nothing.
 
     Raises:
       ValueError: `batch_size` exceeds the number of examples, or the placement is unknown.
@@ -134,19 +137,21 @@ def fit(
         )
     check_placement(placement)
     state = create_state(model, optimizer) if state is None else state
-    return _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state, placement)
+    total = num_batches(num_examples, batch_size)
+    left = range(int(state.step) // total, epochs)
+    source = device_blocks(
+        examples, batch_size=batch_size, epochs=left, seed=seed, placement=placement, negatives=negatives
+    )
+    return _epochs(model, loss, optimizer, state, source, left, total)
 
 
-def _epochs(model, examples, loss, optimizer, batch_size, epochs, seed, state, placement):
+def _epochs(model, loss, optimizer, state, source, left, total):
     """Yields what `fit` does; a generator of its own, so that `fit` refuses its arguments before the first epoch."""
 
     def run_block(state, loss, block):
         return train_block(state, block, loss, model, optimizer)
 
     run_block = jax.jit(run_block, donate_argnums=0)
-    total = num_batches(len(examples.query_rows), batch_size)
-    left = range(int(state.step) // total, epochs)
-    source = device_blocks(examples, batch_size=batch_size, epochs=left, seed=seed, placement=placement)
     with contextlib.closing(source):
         for epoch in left:
             state = jax.tree.map(jnp.copy, state)  # blocks take over the memory of the state, but not of the caller's

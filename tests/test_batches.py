@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.data.batches import Batch, Distinct, batches, blocks, bytes_of, epoch_order, num_batches, room
+from retrieval.data.batches import Batch, Distinct, Drawn, batches, blocks, bytes_of, epoch_order, num_batches, room
 from retrieval.data.encoding import Examples
 
 
@@ -24,7 +24,11 @@ def plain_batch(examples, places, batch_size, num_queries, num_candidates):
     for rows, size in ((examples.query_rows, num_queries), (examples.candidate_rows, num_candidates)):
         found, inverse = np.unique(rows[places], return_inverse=True)
         distinct.append(Distinct(np.pad(found, (0, size - len(found))), np.pad(inverse, filling)))
-    return Batch(*distinct, np.pad(examples.weights[places], filling), np.arange(batch_size) < len(places))
+    shares = np.bincount(examples.candidate_rows)[distinct[1].rows] / len(examples.weights)
+    probabilities = np.where(np.arange(num_candidates) < len(found), shares, 1.0).astype(np.float32)
+    nothing = Drawn(np.zeros(0), np.zeros((batch_size, 0)), np.zeros(batch_size))
+    real = np.arange(batch_size) < len(places)
+    return Batch(*distinct, np.pad(examples.weights[places], filling), real, nothing, probabilities, {})
 
 
 def unfold(epoch):

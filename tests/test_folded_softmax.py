@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from retrieval import losses
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
+from retrieval.data.negatives import Negatives, Sampler
 from retrieval.log_partition import KnownPositives, is_known_positive
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
@@ -266,7 +267,7 @@ EXAMPLES = Examples(
     np.array([4, 4, 2, 1, 4], np.int32),
     np.array([1.0, 0.5, 2.0, 1.0, 0.0], np.float32),
 )
-PROBABILITIES = np.array([0.0, 0.1, 0.3, 0.1, 0.5], np.float32)
+PROBABILITIES = np.array([0.0, 0.1, 0.3, 0.1, 0.5], np.float32)  # shares of 10 examples
 KNOWN = {1: {2, 4}, 2: {3, 4}, 3: {1}}
 KNOWN_TABLE = np.array([[99, 99], [2, 4], [3, 4], [1, 99]], np.int32)
 
@@ -291,19 +292,19 @@ def model():
 
 def make_objective(options):
     options = dict(options)
-    probabilities = jnp.asarray(PROBABILITIES) if options.pop("log_q", False) else None
     known = jnp.asarray(KNOWN_TABLE) if options.pop("known", False) else None
-    return InBatchSoftmax(probabilities, known, **options)
+    return InBatchSoftmax(known, **options)
 
 
 def one_batch(batch_size):
-    epoch = batches(EXAMPLES, np.arange(len(EXAMPLES.weights)), batch_size)
+    sampler = Sampler(Negatives(10 * PROBABILITIES))
+    epoch = batches(EXAMPLES, np.arange(len(EXAMPLES.weights)), batch_size, sampler=sampler)
     return jax.tree.map(lambda leaf: leaf[0], epoch)
 
 
 def by_hand(model, params, options):
     """Returns the objective from one column per example, and the penalty from the tables themselves."""
-    q, c, weights = EXAMPLES
+    q, c, weights, _ = EXAMPLES
     known = [[row in KNOWN[query] for row in c.tolist()] for query in q.tolist()]
     softmax = losses.sampled_softmax(
         bind(model, params).query(jnp.asarray(q)),

@@ -3,16 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.sampling import in_batch_probabilities, log_prior
-
-
-def test_a_candidate_is_drawn_as_often_as_its_share_of_the_examples():
-    assert in_batch_probabilities(np.array([0, 6, 1, 1])).tolist() == [0, 0.75, 0.125, 0.125]
-
-
-def test_candidates_are_drawn_alike_from_counts_of_any_type():
-    counts = np.array([0, 6, 1, 1])
-    assert np.array_equal(in_batch_probabilities(counts.astype(np.float32)), in_batch_probabilities(counts))
+from retrieval.sampling import log_prior
 
 
 def test_the_prior_of_an_unseen_candidate_is_zero_and_finite():

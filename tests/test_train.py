@@ -143,7 +143,7 @@ def test_training_ranks_what_each_query_takes_above_all_else():
     "loss",
     [
         InBatchSoftmax(embedding_l2=0.1, remove_accidental_hits=True),
-        InBatchSoftmax(jnp.full(9, 0.1), jnp.tile(jnp.arange(1, 4), (7, 1)), remove_accidental_hits=True),
+        InBatchSoftmax(jnp.tile(jnp.arange(1, 4), (7, 1)), log_q=True, remove_accidental_hits=True),
         InBatchSoftmax(num_hard_negatives=3, embedding_l2=0.1),
     ],
     ids=["folded", "folded, corrected", "hard negatives"],

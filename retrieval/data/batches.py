@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, Shaped
 
 from retrieval.data.encoding import Examples
 from retrieval.data.mapped import gather
+from retrieval.data.negatives import NONE, Sampler
 
 SLACK = 20  # room beyond the fullest batch that was looked at, as a divisor: others are slightly fuller
 LEAST_SLACK = 8  # in small batches the numbers vary by more than that
@@ -33,20 +34,40 @@ class Distinct(NamedTuple):
     places: Int[np.ndarray, "*steps B"]
 
 
+class Drawn(NamedTuple):
+    """Negatives beside the positives of a batch, as places among its distinct candidates; -1 where there is none.
+
+    Attributes:
+      shared: negatives of all examples [M].
+      own: negatives of single examples, from what their queries disliked [B, H].
+      num_disliked: how many candidates the query of each example disliked [B].
+    """
+
+    shared: Int[np.ndarray, "*steps M"]
+    own: Int[np.ndarray, "*steps B H"]
+    num_disliked: Int[np.ndarray, "*steps B"]
+
+
 class Batch(NamedTuple):
     """A batch of B examples, or with a leading axis a number of batches.
 
     Attributes:
       queries: distinct query rows, U of them.
-      candidates: distinct rows of the positive candidates, V of them.
+      candidates: distinct candidate rows, V of them; places are those of the positives.
       weights: weight of each example [B]; 0 for what only fills up the last batch.
       real: False for what only fills up the last batch [B].
+      negatives: the candidates that are there for no example's positive.
+      probabilities: the share of the batch's columns in which each distinct candidate is to be expected [V].
+      context: columns of the examples that query towers may read, by name [B, ...] each.
     """
 
     queries: Distinct
     candidates: Distinct
     weights: Float[np.ndarray, "*steps B"]
     real: Bool[np.ndarray, "*steps B"]
+    negatives: Drawn
+    probabilities: Float[np.ndarray, "*steps V"]
+    context: dict[str, Shaped[np.ndarray, "..."]]
 
 
 def epoch_order(num_examples: int, *, seed: int, epoch: int) -> Int32[np.ndarray, "n"]:
@@ -61,60 +82,84 @@ def epoch_order(num_examples: int, *, seed: int, epoch: int) -> Int32[np.ndarray
 
 
 def batches(
-    examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, capacity: tuple[int, int] = (0, 0)
+    examples: Examples,
+    order: Int[np.ndarray, "n"],
+    batch_size: int,
+    capacity: tuple[int, int] = (0, 0),
+    sampler: Sampler | None = None,
 ) -> Batch:
     """Returns the examples in that order as batches, with a leading axis over them; O(n log batch_size) time.
 
     Every example occurs once; the last batch is filled up with entries of weight 0. All batches have one shape:
     U and V are the `capacity` where that is enough, else the largest numbers of distinct rows in one of them and a
-    little more, so that another order of the same examples hardly ever needs another shape.
+    little more, so that another order of the same examples hardly ever needs another shape. Without a `sampler`
+    there are no negatives but the batch's own positives.
     """
-    stack = _Stack(examples, order, batch_size)
+    sampler = Sampler.of_examples(examples) if sampler is None else sampler
+    stack = _Stack(examples, order, batch_size, sampler)
+    limits = _limits(batch_size, sampler)
     sizes = [
-        own if most <= own else _with_slack(most, batch_size) for own, most in zip(capacity, stack.most(), strict=True)
+        own if most <= own else _with_slack(most, limit)
+        for own, most, limit in zip(capacity, stack.most(), limits, strict=True)
     ]
     return stack.batches(slice(None), *sizes)
 
 
 def blocks(
-    examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, capacity: tuple[int, int], steps: int
+    examples: Examples,
+    order: Int[np.ndarray, "n"],
+    batch_size: int,
+    capacity: tuple[int, int],
+    steps: int,
+    sampler: Sampler | None = None,
 ) -> Iterator[Batch]:
     """Yields the batches that `batches` returns, in the same order, as blocks of up to `steps` batches.
 
     The blocks are of equal lengths up to one, so that a scan over them has two shapes at most and, where `steps` is
     3 or more, none of a single batch beside longer ones. U and V are the `capacity`; a batch that it does not hold
-    is a block of its own with room for `batch_size` distinct rows where they lack it. So each batch has the same
+    is a block of its own with room for all rows to be distinct where they lack it. So each batch has the same
     shape, and gives the same bits, whatever `steps` is.
 
     Holds one block in memory; the columns of the examples may be memory-mapped.
     """
+    sampler = Sampler.of_examples(examples) if sampler is None else sampler
     total = num_batches(len(order), batch_size)
     number = -(-total // steps)
+    limits = _limits(batch_size, sampler)
     for i in range(number):
         first, last = total * i // number, total * (i + 1) // number
-        stack = _Stack(examples, order[first * batch_size : last * batch_size], batch_size)
+        stack = _Stack(examples, order, batch_size, sampler, first, last)
         overflows = [tuple(n > own for n, own in zip(ns, capacity, strict=True)) for ns in stack.numbers()]
         start = 0
         for stop in range(1, last - first + 1):
             if stop == last - first or any(overflows[start]) or any(overflows[stop]):
-                sizes = [batch_size if more else own for more, own in zip(overflows[start], capacity, strict=True)]
+                sizes = [
+                    limit if more else own for more, own, limit in zip(overflows[start], capacity, limits, strict=True)
+                ]
                 yield stack.batches(slice(start, stop), *sizes)
                 start = stop
 
 
-def room(examples: Examples, order: Int[np.ndarray, "n"], batch_size: int) -> tuple[int, int]:
+def room(
+    examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, sampler: Sampler | None = None
+) -> tuple[int, int]:
     """Returns the capacity for distinct queries and candidates that batches of these examples hardly ever exceed.
 
     It is that of the fullest among the first 64 batches in `order` and 5 % more. Padding can change the rounding of
     sums: measure it on the order of epoch 0, wherever a run starts.
     """
-    queries, candidates = _Stack(examples, order[: LOOKED_AT * batch_size], batch_size).most()
-    return _with_slack(queries, batch_size), _with_slack(candidates, batch_size)
+    sampler = Sampler.of_examples(examples) if sampler is None else sampler
+    last = min(LOOKED_AT, num_batches(len(order), batch_size))
+    most = _Stack(examples, order, batch_size, sampler, 0, last).most()
+    queries, candidates = map(_with_slack, most, _limits(batch_size, sampler))
+    return queries, candidates
 
 
-def bytes_of(batch_size: int, capacity: tuple[int, int]) -> int:
-    """Returns the bytes of one batch: two places, a weight and a flag an example, and the distinct rows."""
-    return batch_size * (4 + 4 + 4 + 1) + 4 * sum(capacity)
+def bytes_of(batch_size: int, capacity: tuple[int, int], sampler: Sampler | None = None) -> int:
+    """Returns the bytes of one batch."""
+    num_shared, num_own = (sampler.num_shared, sampler.num_own) if sampler else (0, 0)
+    an_example = 4 + 4 + 4 + 1 + 4 + 4 * num_own  # two places, a weight, a flag, a number, and its own negatives
+    return batch_size * an_example + 4 * num_shared + 4 * capacity[0] + 8 * capacity[1]
 
 
 def num_batches(num_examples: int, batch_size: int) -> int:
@@ -123,21 +168,45 @@ def num_batches(num_examples: int, batch_size: int) -> int:
 
 
 class _Stack:
-    """Consecutive batches, their distinct rows found but not padded yet."""
+    """Consecutive batches of an epoch, from `first` to `last`, their distinct rows found but not padded yet."""
 
-    def __init__(self, examples: Examples, order: Int[np.ndarray, "n"], batch_size: int):
-        shape = num_batches(len(order), batch_size), batch_size
-        self.real = (np.arange(shape[0] * batch_size) < len(order)).reshape(shape)
-        columns = [np.zeros(shape, column.dtype) for column in examples]
-        for filled, column in zip(columns, examples, strict=True):
-            filled.reshape(-1)[: len(order)] = gather(column, order)
-        query_rows, candidate_rows, self.weights = columns
-        self.folded = [_fold(rows, self.real) for rows in (query_rows, candidate_rows)]
+    def __init__(
+        self,
+        examples: Examples,
+        order: Int[np.ndarray, "n"],
+        batch_size: int,
+        sampler: Sampler,
+        first: int = 0,
+        last: int | None = None,
+    ):
+        last = num_batches(len(order), batch_size) if last is None else last
+        shape = last - first, batch_size
+        places = order[first * batch_size : last * batch_size]
+        self.real = (np.arange(shape[0] * batch_size) < len(places)).reshape(shape)
+        self.weights = self._column(examples.weights, places, 0)
+        self.context = {name: self._column(column, places, 0) for name, column in examples.context.items()}
+        query_rows = self._column(examples.query_rows, places, NONE)
+        queue = sampler.queue(order, first * batch_size)
+        candidate_rows = gather(examples.candidate_rows, np.concatenate([queue, places]))
+        positives = self._column(candidate_rows, np.arange(len(queue), len(candidate_rows)), NONE)
+        shared, own = sampler.draw(candidate_rows, query_rows, len(queue), first)
+        self.num_disliked = sampler.num_disliked(query_rows)
+        self.parts = [part.shape[1] for part in (positives, shared, own)]
+        self.query_rows, self.query_places = _fold(query_rows)
+        self.candidate_rows, self.candidate_places = _fold(np.concatenate([positives, shared, own], axis=1))
+        self.probabilities = [
+            sampler.probabilities(rows, positives[step], shared[step]) for step, rows in enumerate(self.candidate_rows)
+        ]
+
+    def _column(self, column, places, filling):
+        """Returns the values of the examples in shape [steps, B, ...], filled up at the end."""
+        filled = np.full(self.real.shape + column.shape[1:], filling, column.dtype)
+        filled[self.real] = gather(column, places)
+        return filled
 
     def numbers(self) -> list[tuple[int, int]]:
         """Returns the numbers of distinct queries and candidates of each batch."""
-        queries, candidates = ([len(rows) for rows in found] for found, _ in self.folded)
-        return list(zip(queries, candidates, strict=True))
+        return list(zip(map(len, self.query_rows), map(len, self.candidate_rows), strict=True))
 
     def most(self) -> tuple[int, int]:
         """Returns the largest numbers of distinct queries and candidates of a batch."""
@@ -146,35 +215,45 @@ class _Stack:
 
     def batches(self, steps: slice, num_queries: int, num_candidates: int) -> Batch:
         """Returns some of the batches, padded to so many distinct rows."""
-        queries, candidates = (
-            Distinct(_padded(found[steps], size), places[steps])
-            for (found, places), size in zip(self.folded, (num_queries, num_candidates), strict=True)
+        positives, shared, own = np.split(self.candidate_places[steps], np.cumsum(self.parts[:-1]), axis=1)
+        real = self.real[steps]
+        return Batch(
+            Distinct(_padded(self.query_rows[steps], num_queries, 0), np.maximum(self.query_places[steps], 0)),
+            Distinct(_padded(self.candidate_rows[steps], num_candidates, 0), np.maximum(positives, 0)),
+            self.weights[steps],
+            real,
+            Drawn(shared, own.reshape(*real.shape, -1), self.num_disliked[steps]),
+            _padded(self.probabilities[steps], num_candidates, 1),
+            {name: column[steps] for name, column in self.context.items()},
         )
-        return Batch(queries, candidates, self.weights[steps], self.real[steps])
 
 
-def _with_slack(most: int, batch_size: int) -> int:
-    return min(batch_size, most + max(LEAST_SLACK, most // SLACK))
+def _limits(batch_size: int, sampler: Sampler) -> tuple[int, int]:
+    """Returns how many distinct queries and candidates a batch has at most."""
+    return batch_size, batch_size * (1 + sampler.num_own) + sampler.num_shared
 
 
-def _fold(
-    rows: Int[np.ndarray, "steps B"], real: Bool[np.ndarray, "steps B"]
-) -> tuple[list[Int[np.ndarray, "_"]], Int32[np.ndarray, "steps B"]]:
-    """Returns the distinct rows of each batch, ascending, and where among them the row of each example stands."""
-    places = np.zeros(rows.shape, np.int32)
+def _with_slack(most: int, limit: int) -> int:
+    return min(limit, most + max(LEAST_SLACK, most // SLACK))
+
+
+def _fold(rows: Int32[np.ndarray, "steps W"]) -> tuple[list[Int32[np.ndarray, "_"]], Int32[np.ndarray, "steps W"]]:
+    """Returns the distinct rows of each batch, ascending, and the place of each row among them; -1 stays -1."""
+    places = np.full(rows.shape, NONE, np.int32)
     found = []
     place_of = np.empty(rows.max(initial=0) + 1, np.int32)  # a look-up is cheaper than the inverse of a sort
-    for step, count in enumerate(real.sum(axis=1)):
-        ascending = np.sort(rows[step, :count])
+    for step in range(len(rows)):
+        there = rows[step] != NONE
+        ascending = np.sort(rows[step, there])
         distinct = ascending[np.append(True, ascending[1:] != ascending[:-1])]
         place_of[distinct] = np.arange(len(distinct), dtype=np.int32)
-        places[step, :count] = place_of[rows[step, :count]]
+        places[step, there] = place_of[rows[step, there]]
         found.append(distinct)
     return found, places
 
 
-def _padded(found: list[Int[np.ndarray, "_"]], size: int) -> Int32[np.ndarray, "steps U"]:
-    padded = np.zeros((len(found), size), np.int32)
+def _padded(found: list[Shaped[np.ndarray, "_"]], size: int, filling: int) -> Shaped[np.ndarray, "steps U"]:
+    padded = np.full((len(found), size), filling, found[0].dtype)
     for step, distinct in enumerate(found):
         padded[step, : len(distinct)] = distinct
     return padded

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Shaped
 
 from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
@@ -21,11 +23,13 @@ class Examples(NamedTuple):
       query_rows: row of each query in its vocabulary [n].
       candidate_rows: row of each positive candidate in its vocabulary [n].
       weights: weight of each example in the loss [n].
+      context: columns that a query tower may read besides the row, by name [n, ...] each; see `TwoTower`.
     """
 
     query_rows: Int32[np.ndarray, "n"]
     candidate_rows: Int32[np.ndarray, "n"]
     weights: Float32[np.ndarray, "n"]
+    context: Mapping[str, Shaped[np.ndarray, "n ..."]] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,21 +61,26 @@ class Encoding:
       candidates: vocabulary of the candidate ids in the training part.
       corpus: all candidates.
       corpus_rows: row of each candidate of the corpus, int32 [N].
+      dislike_at_most: events with a rating up to this are dislikes: no examples and not relevant; None: none are.
     """
 
     queries: Vocabulary
     candidates: Vocabulary
     corpus: Table
     corpus_rows: Int32[np.ndarray, "N"]
+    dislike_at_most: float | None = None
 
     @classmethod
-    def fit(cls, known: Interactions, corpus: Table) -> Encoding:
+    def fit(cls, known: Interactions, corpus: Table, dislike_at_most: float | None = None) -> Encoding:
         """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason."""
         queries, candidates = Vocabulary(known.query_ids), Vocabulary(known.candidate_ids)
-        return cls(queries, candidates, corpus, candidates.rows(corpus.ids))
+        return cls(queries, candidates, corpus, candidates.rows(corpus.ids), dislike_at_most)
 
     def examples(self, interactions: Interactions) -> Examples:
-        """Returns the interactions as examples of weight 1."""
+        """Returns the interactions that are no dislikes as examples of weight 1."""
+        interactions = (
+            interactions.take(~self._dislikes(interactions)) if self.dislike_at_most is not None else interactions
+        )
         return Examples(
             self.queries.rows(interactions.query_ids),
             self.candidates.rows(interactions.candidate_ids),
@@ -81,6 +90,24 @@ class Encoding:
     def counts(self, examples: Examples) -> Float32[np.ndarray, "num_rows"]:
         """Returns how often each candidate row occurs in the examples."""
         return np.bincount(examples.candidate_rows, minlength=self.candidates.num_rows).astype(np.float32)
+
+    def disliked(self, interactions: Interactions) -> Lists | None:
+        """Returns the candidate rows that each query row disliked; None where there are no dislikes."""
+        if self.dislike_at_most is None:
+            return None
+        disliked = interactions.take(self._dislikes(interactions))
+        rows = self.queries.rows(disliked.query_ids), self.candidates.rows(disliked.candidate_ids)
+        return Lists.from_pairs(*rows, self.queries.num_rows)
+
+    def _without_dislikes(self, interactions: Interactions) -> Interactions:
+        return interactions if self.dislike_at_most is None else interactions.take(~self._dislikes(interactions))
+
+    def _dislikes(self, interactions: Interactions) -> Bool[np.ndarray, "n"]:
+        if interactions.ratings is None:
+            raise ValueError(
+                "data.dislike_at_most is set, and the interactions have no ratings; set data.columns.rating"
+            )
+        return interactions.ratings <= self.dislike_at_most
 
     def positions(self, candidate_ids: Ids) -> Int32[np.ndarray, "n"]:
         """Returns the position of each candidate id in the corpus.
@@ -95,7 +122,11 @@ class Encoding:
         return positions
 
     def targets(self, held_out: Interactions, seen: Interactions | None) -> Targets:
-        """Returns what an evaluation on `held_out` asks, one query per distinct query id in it."""
+        """Returns what an evaluation on `held_out` asks, one query per distinct query id in it.
+
+        Dislikes are left out of what is relevant, not of what is seen.
+        """
+        held_out = self._without_dislikes(held_out)
         query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
         relevant = Lists.from_pairs(owners, self.positions(held_out.candidate_ids), len(query_ids))
         seen_lists = None if seen is None else self.lists_of(query_ids, seen)

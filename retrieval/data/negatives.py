@@ -8,7 +8,11 @@ import functools
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32
 
+from retrieval.data.encoding import Examples
+from retrieval.data.mapped import windows
 from retrieval.lists import Lists
+
+NONE = -1  # stands where there is no row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Negatives:
         al. 2021, "Cross-Batch Negative Sampling"), but encoded anew: they are never stale.
       disliked: candidate rows that each query row disliked; None where `dislikes` is 0.
       dislikes: draws an example from what its query disliked.
+      estimated: the frequencies of the positives are estimated while batches come by, see `StreamFrequencies`,
+        instead of taken from `counts`.
     """
 
     counts: Float[np.ndarray, "num_rows"]
@@ -35,6 +41,7 @@ class Negatives:
     queue: int = 0
     disliked: Lists | None = None
     dislikes: int = 0
+    estimated: bool = False
 
     def __post_init__(self):
         for name in ("uniform", "popular", "queue", "dislikes"):
@@ -42,6 +49,16 @@ class Negatives:
                 raise ValueError(f"negatives.{name} must be 0 or more, got {getattr(self, name)}")
         if self.dislikes and self.disliked is None:
             raise ValueError("negatives.dislikes needs to know what was disliked: set data.dislike_at_most")
+
+    @classmethod
+    def in_batch(cls, examples: Examples) -> Negatives:
+        """Returns the sampler of a batch's own positives, counted in the examples in O(n) time."""
+        counts = np.zeros(0, np.int64)
+        for rows in windows(examples.candidate_rows):
+            more = np.bincount(rows, minlength=len(counts))
+            more[: len(counts)] += counts
+            counts = more
+        return cls(counts.astype(np.float32))
 
     def draw(self, random: np.random.Generator) -> Int32[np.ndarray, "M"]:
         """Returns the candidate rows of the random columns of a batch, in O(M log num_rows) time."""
@@ -53,15 +70,18 @@ class Negatives:
         """Returns candidate rows that the query of each example disliked, with repeats; -1 where there is none."""
         shape = len(query_rows), self.dislikes
         if self.disliked is None:
-            return np.full(shape, -1, np.int32)
-        lengths = self.disliked.lengths[query_rows][:, None]
-        places = self.disliked.offsets[query_rows][:, None] + np.floor(random.random(shape) * lengths).astype(np.int64)
-        rows = np.append(self.disliked.rows, np.int32(-1))  # where the last list is empty, a place is behind all rows
-        return np.where(lengths > 0, rows[places], np.int32(-1))
+            return np.full(shape, NONE, np.int32)
+        lengths = self.num_disliked(query_rows)[:, None]
+        offsets = self.disliked.offsets[np.maximum(query_rows, 0)][:, None]
+        places = offsets + np.floor(random.random(shape) * lengths).astype(np.int64)
+        rows = np.append(self.disliked.rows, np.int32(NONE))  # the place of an empty list may be behind all rows
+        return np.where(lengths > 0, rows[places], np.int32(NONE))
 
-    def num_disliked(self, query_rows: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
-        """Returns how many candidates the query of each example disliked."""
-        return np.zeros(len(query_rows), np.int64) if self.disliked is None else self.disliked.lengths[query_rows]
+    def num_disliked(self, query_rows: Int[np.ndarray, "*S"]) -> Int32[np.ndarray, "*S"]:
+        """Returns how many candidates each query disliked; 0 where there is no query (row -1)."""
+        if self.disliked is None:
+            return np.zeros(query_rows.shape, np.int32)
+        return np.where(query_rows == NONE, 0, self.disliked.lengths[np.maximum(query_rows, 0)]).astype(np.int32)
 
     def probabilities(
         self, rows: Int[np.ndarray, "V"], frequencies: Float[np.ndarray, "V"], num_positives: int
@@ -105,6 +125,89 @@ class Negatives:
     def _cumulative(self) -> Float64[np.ndarray, "_"]:
         cumulative = np.cumsum(self._by_popularity[self._drawable])
         return cumulative[:-1]  # the last candidate takes what rounding leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """The negatives of the batches of one epoch, a pure function of (seed, epoch, batch) but for what is estimated.
+
+    Attributes:
+      negatives: what is drawn.
+      seed: of the draws.
+      epoch: which epoch.
+      before: the last examples of the epoch before this one, which the queue starts with [q].
+      estimate: frequencies of the stream so far, taking in each batch that is made; None: those in train.
+    """
+
+    negatives: Negatives
+    seed: int = 0
+    epoch: int = 0
+    before: Int[np.ndarray, "q"] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    estimate: StreamFrequencies | None = None
+
+    @classmethod
+    def of_examples(cls, examples: Examples) -> Sampler:
+        """Returns the sampler of a batch's own positives."""
+        return cls(Negatives.in_batch(examples))
+
+    @property
+    def num_shared(self) -> int:
+        """How many negatives all examples of a batch share, its own positives aside."""
+        return self.negatives.queue + self.negatives.uniform + self.negatives.popular
+
+    @property
+    def num_own(self) -> int:
+        """How many negatives each example has for itself."""
+        return self.negatives.dislikes
+
+    def queue(self, order: Int[np.ndarray, "n"], start: int) -> Int[np.ndarray, "_"]:
+        """Returns the examples right before place `start` of the order, as many as the queue takes and there are."""
+        first = start - self.negatives.queue
+        earlier = self.before[max(0, len(self.before) + first) :] if first < 0 else self.before[:0]
+        return np.concatenate([earlier, order[max(first, 0) : start]])
+
+    def draw(
+        self,
+        candidate_rows: Int[np.ndarray, "_"],
+        query_rows: Int[np.ndarray, "steps B"],
+        num_queued: int,
+        first: int,
+    ) -> tuple[Int32[np.ndarray, "steps M"], Int32[np.ndarray, "steps BH"]]:
+        """Returns the shared and the own negatives of each batch; -1 where there is none.
+
+        Args:
+          candidate_rows: the queue before the first of these batches, and their positives.
+          query_rows: query of each example, -1 for what only fills up.
+          num_queued: length of the queue.
+          first: which batch of the epoch the first one is.
+        """
+        steps, batch_size = query_rows.shape
+        ends = num_queued + np.arange(steps) * batch_size
+        places = ends[:, None] - self.negatives.queue + np.arange(self.negatives.queue)
+        queued = np.where(places < 0, np.int32(NONE), candidate_rows[np.maximum(places, 0)])
+        drawn, own = [], []
+        for step in range(steps):
+            random = np.random.default_rng((self.seed, self.epoch, 1 + first + step))
+            drawn.append(self.negatives.draw(random))
+            own.append(self.negatives.draw_disliked(random, query_rows[step]).reshape(-1))
+        return np.concatenate([queued, np.stack(drawn)], axis=1).astype(np.int32), np.stack(own)
+
+    def num_disliked(self, query_rows: Int[np.ndarray, "steps B"]) -> Int32[np.ndarray, "steps B"]:
+        """Returns how many candidates the query of each example disliked."""
+        return self.negatives.num_disliked(query_rows)
+
+    def probabilities(
+        self, rows: Int[np.ndarray, "V"], positives: Int[np.ndarray, "B"], shared: Int[np.ndarray, "M"]
+    ) -> Float32[np.ndarray, "V"]:
+        """Returns what `Negatives.probabilities` does for a batch of these distinct rows; batches come in order."""
+        there = positives[positives != NONE]
+        if self.estimate is None:
+            frequencies = self.negatives.frequencies[rows]
+        else:
+            self.estimate.update(*np.unique(there, return_counts=True), len(there))
+            frequencies = self.estimate.of(rows)
+        queued = shared[: self.negatives.queue]
+        return self.negatives.probabilities(rows, frequencies, len(there) + int(np.sum(queued != NONE)))
 
 
 class StreamFrequencies:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -33,6 +34,10 @@ class TwoTower(nnx.Module):
     of the candidate's row up to a constant: the score is the dot product of the towers plus the log prior. Towers
     whose output is near 0 then rank by popularity, the best that can be said of an unknown query, and training
     learns how each query departs from it.
+
+    A query tower may read columns of the example besides the query's row: it names them in an attribute `context`, a
+    tuple, and takes them as arguments of these names. Without it, equal rows have equal embeddings, and a batch's
+    repeated queries are computed once.
     """
 
     def __init__(
@@ -45,9 +50,14 @@ class TwoTower(nnx.Module):
         self.candidate_tower = candidate_tower
         self.log_prior = None if log_prior is None else Fixed(jnp.asarray(log_prior))
 
-    def query(self, rows: Rows) -> Embeddings:
-        """Returns the embeddings of query rows."""
-        outputs = self.query_tower(rows)
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Names of the columns that the query tower reads besides the row."""
+        return getattr(self.query_tower, "context", ())
+
+    def query(self, rows: Rows, context: Mapping[str, Array] = types.MappingProxyType({})) -> Embeddings:
+        """Returns the embeddings of query rows, in the context of the columns that the tower reads [B, ...] each."""
+        outputs = self.query_tower(rows, **{name: context[name] for name in self.context})
         return outputs if self.log_prior is None else _append(outputs, jnp.full_like(outputs[:, 0], PRIOR_SCALE))
 
     def candidate(self, rows: Rows) -> Embeddings:
