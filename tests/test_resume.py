@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+SYNTHETIC = ["--config=configs/synthetic.py", "--config.train.patience=0", "--config.train.epochs=60"]
 OF_THE_MACHINE = {"seconds", "step_seconds", "examples_per_second", "peak_rss_bytes", "peak_memory_bytes"}
 
 
@@ -52,11 +54,10 @@ def kill(workdir, arguments, num_records, seconds):
 
     It is killed once the log has `num_records` records: `seconds` later, or, if None, as a checkpoint is being written.
     """
-    process = start(workdir, arguments)
+    process, left = start(workdir, arguments), set(scratch(workdir))
     while process.poll() is None and len(log(workdir)) < num_records:
         time.sleep(0.001)
     if seconds is None:
-        left = set(scratch(workdir))
         while process.poll() is None and left.issuperset(scratch(workdir)):
             pass
     else:
@@ -64,31 +65,49 @@ def kill(workdir, arguments, num_records, seconds):
     assert process.poll() is None, process.communicate()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    return seconds is None and bool(scratch(workdir))
+    return not left.issuperset(scratch(workdir))
 
 
-def check_kills(folder, arguments, kills, min_interrupted_writes):
-    """Checks against a run that is left alone; `kills` are shares of its log, and when to kill after it."""
-    finish(folder / "whole", arguments)
-    length = len(log(folder / "whole"))
-    killed = folder / "killed"
+def check_kills(whole, killed, arguments, kills, min_interrupted_writes):
+    """Checks against a run that was left alone; `kills` are shares of its log, and when to kill after it."""
+    length = len(log(whole))
     interrupted = [kill(killed, arguments, int(share * length), seconds) for share, seconds in kills]
     assert sum(interrupted) >= min_interrupted_writes
     assert "damaged" not in finish(killed, arguments)
-    assert figures(killed) == figures(folder / "whole")
-    assert result(killed) == result(folder / "whole")
+    assert figures(killed) == figures(whole)
+    assert result(killed) == result(whole)
     assert not scratch(killed)
 
 
-def test_two_kills_change_nothing(tmp_path):
-    arguments = ["--config=configs/synthetic.py", "--config.train.patience=0", "--config.train.epochs=60"]
-    check_kills(tmp_path, arguments, [(0.1, None), (0.3, 0.05)], min_interrupted_writes=0)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    finish(workdir, SYNTHETIC)
+    return workdir
+
+
+def test_two_kills_change_nothing(whole, tmp_path):
+    check_kills(whole, tmp_path, SYNTHETIC, [(0.1, None), (0.3, 0.05)], min_interrupted_writes=0)
+
+
+def test_a_damaged_checkpoint_is_named_to_the_user_and_changes_nothing(whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "checkpoints/choice.json").unlink()  # as if the run had been interrupted
+    shutil.rmtree(tmp_path / "checkpoints/final")
+    last = max((tmp_path / "checkpoints/search").iterdir())
+    last.write_bytes(last.read_bytes()[:-1])
+    errors = finish(tmp_path, SYNTHETIC)
+    assert f"{last} is damaged and not used" in errors
+    assert "goes on from the one before" in errors
+    assert figures(tmp_path) == figures(whole)
+    assert result(tmp_path) == result(whole)
 
 
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(tmp_path):
     rng = np.random.default_rng(0)
     arguments = ["--config=configs/movielens_100k.py", "--config.train.patience=0", "--config.train.epochs=30"]
-    shares = np.sort(rng.uniform(0, 0.9, 20))
-    seconds = [None if i % 2 else rng.uniform(0, 0.3) for i in range(20)]
-    check_kills(tmp_path, arguments, zip(shares.tolist(), seconds, strict=True), min_interrupted_writes=3)
+    shares = np.sort(rng.uniform(0, 0.9, 20)).tolist()
+    kills = [(share, None if i % 2 else rng.uniform(0, 0.3)) for i, share in enumerate(shares)]
+    finish(tmp_path / "whole", arguments)
+    check_kills(tmp_path / "whole", tmp_path / "killed", arguments, kills, min_interrupted_writes=3)
