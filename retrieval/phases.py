@@ -79,7 +79,9 @@ def train(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, on_
 
 
 def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, choice: Choice) -> Trained:
-    """Loads what `train` chose; where its checkpoint is lost, trains again from the one before, to the same bits.
+    """Loads what `train` chose; where its checkpoint is lost, trains to it again, to the same bits.
+
+    It goes on from the last intact checkpoint before it, or anew where there is none, and says so in the log.
 
     Raises:
       ValueError: `folder` holds checkpoints of another config or other data.
