@@ -23,7 +23,6 @@ setup(
         "ml_collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.4",
-        "orbax-checkpoint>=0.11,<1",
         "pyarrow>=16",
         "rich>=13",
     ],

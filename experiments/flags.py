@@ -42,6 +42,11 @@ def define_tensorflow() -> None:
     flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
 
 
+def define_profile() -> None:
+    """Defines --profile."""
+    flags.DEFINE_bool("profile", False, "Record a few epochs of training into WORKDIR/profile, for XProf.")
+
+
 def config() -> Config:
     """Returns the experiment that --config names.
 
@@ -66,6 +71,11 @@ def workdir() -> str:
 def tensorflow() -> bool:
     """Returns the value of --tensorflow."""
     return flags.FLAGS.tensorflow
+
+
+def profile() -> bool:
+    """Returns the value of --profile."""
+    return flags.FLAGS.profile
 
 
 def run(main: Callable[[], None]) -> None:

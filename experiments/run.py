@@ -44,8 +44,8 @@ class Stopwatch:
         return self.seconds | {"seconds/total": time.perf_counter() - self._started}
 
 
-def run(config: Config, workdir: Workdir) -> None:
-    """Runs all stages in the run's folder."""
+def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
+    """Runs all stages in the run's folder; with `profile`, records a few epochs of training."""
     workdir.check(config)
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
@@ -53,7 +53,7 @@ def run(config: Config, workdir: Workdir) -> None:
     with watch.stage("data"):
         dataset = load_data(config, workdir)
     with watch.stage("train"):
-        train(config, dataset, workdir)
+        train(config, dataset, workdir, profile)
         trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     with watch.stage("evaluate"):
         figures = evaluate(config, dataset, trained)
@@ -98,10 +98,11 @@ def say_where(workdir: Workdir) -> None:
 
 
 def main() -> None:
-    run(flags.config(), Workdir(flags.workdir()))
+    run(flags.config(), Workdir(flags.workdir()), flags.profile())
 
 
 if __name__ == "__main__":
     flags.define_config()
     flags.define_workdir()
+    flags.define_profile()
     flags.run(main)

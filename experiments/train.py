@@ -5,9 +5,11 @@ python -m experiments.train --config=configs/movielens_100k.py --workdir=runs/mo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from experiments import console, flags
+from experiments.profiler import Profiler
 from experiments.workdir import Workdir, load_data
 from retrieval import phases
 from retrieval.config import Config
@@ -15,8 +17,11 @@ from retrieval.data.dataset import Dataset
 from retrieval.storage import write_json, write_jsonl
 
 
-def train(config: Config, dataset: Dataset, workdir: Workdir) -> None:
-    """Trains, logs each epoch to `metrics.jsonl`, and records which checkpoint is the result."""
+def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = False) -> None:
+    """Trains, logs each epoch to `metrics.jsonl`, and records which checkpoint is the result.
+
+    With `profile`, the trace of a few epochs is written besides; it changes nothing else.
+    """
     if workdir.choice_file.exists():
         return console.say("the model is trained already")
     logged: dict[str, list[phases.Record]] = {}
@@ -25,8 +30,11 @@ def train(config: Config, dataset: Dataset, workdir: Workdir) -> None:
         logged[history[-1]["phase"]] = history
         write_jsonl(workdir.log_file, [record for records in logged.values() for record in records])
         show(history)
+        if profiler:
+            profiler.after_epoch(history)
 
-    with console.training(config.train.epochs, config.train.metric) as show:
+    profiling = Profiler(workdir.profile) if profile else contextlib.nullcontext()
+    with console.training(config.train.epochs, config.train.metric) as show, profiling as profiler:
         choice = phases.train(config, dataset, workdir.checkpoints, log)
     write_json(workdir.choice_file, dataclasses.asdict(choice))
     console.say(f"trained: the {choice.phase} phase after epoch {choice.epoch}")
@@ -35,10 +43,11 @@ def train(config: Config, dataset: Dataset, workdir: Workdir) -> None:
 def main() -> None:
     config, workdir = flags.config(), Workdir(flags.workdir())
     workdir.check(config)
-    train(config, load_data(config, workdir), workdir)
+    train(config, load_data(config, workdir), workdir, flags.profile())
 
 
 if __name__ == "__main__":
     flags.define_config()
     flags.define_workdir()
+    flags.define_profile()
     flags.run(main)

@@ -25,6 +25,7 @@ class Workdir:
         self.manifest_file = self.path / "manifest.json"
         self.checkpoints = self.path / "checkpoints"
         self.choice_file = self.checkpoints / "choice.json"
+        self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
         self.saved_model = self.path / "saved_model"
 

@@ -2,7 +2,7 @@
 
 The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
 both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase
-alone. Each phase resumes from its last checkpoint.
+alone. Each phase resumes from its last intact checkpoint.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from retrieval import config as config_lib
-from retrieval.checkpoint import Checkpoints
+from retrieval.checkpoint import Checkpoint, Checkpoints
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
 from retrieval.evaluate import evaluate
+from retrieval.logs import peak_memory
 from retrieval.models.two_tower import Params
 from retrieval.recipe import Recipe, prepare
 from retrieval.suggestions import did_you_mean
 from retrieval.train import TrainState, best_epoch, create_state, fit, should_stop
 
+LOG = logging.getLogger(__name__)
 SEARCH, FINAL = "search", "final"
 Record = dict[str, Any]
 OnEpoch = Callable[[list[Record]], None]  # receives the phase's history, its last record new
@@ -56,7 +62,11 @@ class Trained:
 def train(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEpoch) -> Choice:
     """Trains as `config` says, with checkpoints in `folder`, and returns which of them to use.
 
-    Called again after an interruption, it goes on from the last checkpoint and comes to the same result.
+    Called again after an interruption, it goes on from the last intact checkpoint and comes to the same result.
+
+    Raises:
+      FloatingPointError: the loss or the parameters are no longer finite; the checkpoints are those of before.
+      ValueError: `folder` holds checkpoints of another config or other data, or the config does not fit the data.
     """
     epochs = config.train.epochs
     if dataset.parts.validation is not None and config.train.evaluate_every > 0:
@@ -69,11 +79,21 @@ def train(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, on_
 
 
 def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, choice: Choice) -> Trained:
-    """Loads what `train` chose."""
+    """Loads what `train` chose; where its checkpoint is lost, trains to it again, to the same bits.
+
+    It goes on from the last intact checkpoint before it, or anew where there is none, and says so in the log.
+
+    Raises:
+      ValueError: `folder` holds checkpoints of another config or other data.
+    """
     phase = _Phase(choice.phase, config, dataset, choice.epoch)
     with phase.checkpoints(folder) as checkpoints:
-        checkpoint = checkpoints.at(choice.epoch, phase.initial_state())
-    return Trained(phase.recipe, checkpoint.state.params, phase.interactions)
+        restored = checkpoints.last(phase.initial_state(), choice.epoch)
+        epoch = restored.epoch if restored else 0
+        if restored is None or epoch < choice.epoch:
+            LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, choice.epoch, epoch)
+        _, state = phase.train(checkpoints, restored, on_epoch=lambda history: None)
+    return Trained(phase.recipe, state.params, phase.interactions)
 
 
 class _Phase:
@@ -101,22 +121,31 @@ class _Phase:
     def run(self, folder: pathlib.Path, on_epoch: OnEpoch) -> list[Record]:
         """Trains from the last checkpoint to the end; returns a record of each epoch, from 0 (untrained) on."""
         with self.checkpoints(folder) as checkpoints:
-            state, history = self.initial_state(), []
-            if restored := checkpoints.last(state):
-                state, history = restored.state, restored.history
-                on_epoch(history)
-            for record, reached in self._epochs(state, history):
-                history.append(record)
-                if self._is_evaluated(record["epoch"]):
-                    record |= self._validate(reached)
-                    checkpoints.save(record["epoch"], reached, history, self._score(record))
-                on_epoch(history)
-                if self._is_over(history):
-                    break
+            restored = checkpoints.last(self.initial_state(), self.epochs)
+            history, _ = self.train(checkpoints, restored, on_epoch)
         return history
 
+    def train(
+        self, checkpoints: Checkpoints, restored: Checkpoint | None, on_epoch: OnEpoch
+    ) -> tuple[list[Record], TrainState]:
+        """Trains from what is restored to the end; returns the records and the last state."""
+        state, history = self.initial_state(), []
+        if restored:
+            state, history = restored.state, restored.history
+            on_epoch(history)
+        for record, reached in self._epochs(state, history):
+            state = reached
+            history.append(record)
+            if self._is_evaluated(record["epoch"]):
+                record |= self._validate(state)
+                checkpoints.save(record["epoch"], state, history, self._score(record))
+            on_epoch(history)
+            if self._is_over(history):
+                break
+        return history, state
+
     def _epochs(self, state: TrainState, history: list[Record]) -> Iterator[tuple[Record, TrainState]]:
-        if self._is_over(history):
+        if self._is_over(history) or (history and history[-1]["epoch"] == self.epochs):
             return
         recipe, settings = self.recipe, self.config.train
         epochs = fit(
@@ -132,12 +161,19 @@ class _Phase:
         )
         if not history:
             yield {"phase": self.name, "epoch": 0, "step": 0}, state
-        started = time.perf_counter()
+        step, started = int(state.step), time.perf_counter()
         for state, means in epochs:
-            seconds = time.perf_counter() - started
-            rate = len(recipe.examples.weights) / seconds
-            figures = {"loss": means["loss"], "seconds": seconds, "examples_per_second": rate}
-            yield {"phase": self.name, "epoch": len(history), "step": int(state.step), **figures}, state
+            seconds, steps = time.perf_counter() - started, int(state.step) - step
+            step += steps
+            _check_finite(state.params, len(history))
+            figures = {
+                "loss": means["loss"],
+                "seconds": seconds,
+                "step_seconds": seconds / steps,
+                "examples_per_second": len(recipe.examples.weights) / seconds,
+                **peak_memory(),
+            }
+            yield {"phase": self.name, "epoch": len(history), "step": step, **figures}, state
             started = time.perf_counter()
 
     def _is_evaluated(self, epoch: int) -> bool:
@@ -160,6 +196,24 @@ class _Phase:
             return False
         scores = [_metric(record, self.config.train.metric) for record in _evaluated(history)]
         return bool(scores) and should_stop(scores, self.config.train.patience)
+
+
+def _check_finite(params: Params, epoch: int) -> None:
+    """Checks what the loss of the epoch does not tell: the last step comes after the last loss."""
+    finite = _are_finite(params)
+    names = [
+        jax.tree_util.keystr(path) for path, is_finite in jax.tree_util.tree_leaves_with_path(finite) if not is_finite
+    ]
+    if names:
+        raise FloatingPointError(
+            f"the parameters {', '.join(names)} are not finite after epoch {epoch}; lower the learning rate, or look "
+            f"for extreme weights in the data"
+        )
+
+
+@jax.jit
+def _are_finite(params: Params) -> dict[str, Any]:
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params)
 
 
 def _evaluated(history: list[Record]) -> list[Record]:

@@ -13,12 +13,27 @@ from typing import Any
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file so that a reader, or a crash, sees the old one or the new one whole."""
+    write_chunks(path, [text.encode()])
+
+
+def write_chunks(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Writes a file of bytes, one chunk after the other, as atomically."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with scratch.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Waits until the names in a folder are on disk: what is removed after it is not missed after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:

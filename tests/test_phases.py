@@ -1,12 +1,16 @@
 """A whole training: search, final fit, interruption."""
 
 import dataclasses
+import itertools
+import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from retrieval import phases
-from retrieval.config import Config, Data, Train
+from retrieval.config import Config, Data, Optimizer, Train
 from retrieval.data.dataset import load
 
 DATASET = load(Data(dataset="synthetic"))
@@ -37,6 +41,17 @@ def equal(ours, theirs):
         np.array_equal(ours[tower]["embedding"]["embedding"], theirs[tower]["embedding"]["embedding"])
         for tower in ("query_tower", "candidate_tower")
     )
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def checkpoints(folder, phase):
+    """The files of a phase, the last first."""
+    return sorted((folder / phase).iterdir(), reverse=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +127,103 @@ def test_a_training_that_learns_nothing_keeps_the_popularity_ranking(tmp_path):
     choice = phases.train(config, dataset, tmp_path, histories.append)
     scores = [record["validation/excluding_seen/ndcg_at_10"] for record in histories[-1]]
     assert scores[choice.epoch] == max(scores) >= scores[0]
+
+
+@pytest.mark.parametrize(("phase", "number"), [("search", 1), ("search", 3), ("final", 1)])
+def test_a_training_with_damaged_checkpoints_goes_on_to_the_same_bits(finished, tmp_path, caplog, phase, number):
+    folder, choice, _ = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    damaged = checkpoints(tmp_path, phase)[:number]
+    for path in damaged:
+        damage(path)
+    resumed, _ = train(CONFIG, tmp_path)
+    assert resumed == choice
+    assert equal(parameters(CONFIG, tmp_path, resumed), parameters(CONFIG, folder, choice))
+    assert [path for path in damaged if str(path) in caplog.text] == damaged
+    assert ("training starts anew" in caplog.text) == (number == len(checkpoints(folder, phase)))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_damaged_result_is_trained_again_to_the_same_bits(finished, tmp_path, caplog, number):
+    folder, choice, _ = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for path in checkpoints(tmp_path, "final")[:number]:
+        damage(path)
+    assert equal(parameters(CONFIG, tmp_path, choice), parameters(CONFIG, folder, choice))
+    assert f"lacks epoch {choice.epoch}" in caplog.text
+    caplog.clear()
+    parameters(CONFIG, tmp_path, choice)
+    assert not caplog.text  # it is whole again
+
+
+def test_a_lost_best_of_the_search_is_trained_again_to_the_same_bits(tmp_path):
+    config = changed(refit=False)
+    choice, _ = train(config, tmp_path)
+    before = parameters(config, tmp_path, choice)
+    (tmp_path / f"search/{choice.epoch:06d}.checkpoint").unlink()
+    assert equal(parameters(config, tmp_path, choice), before)
+    assert train(config, tmp_path)[0] == choice
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(finished, tmp_path, monkeypatch):
+    folder, choice, _ = finished
+    fit, good = phases.fit, []
+
+    def broken(*arguments, **options):
+        good.extend(itertools.islice(fit(*arguments, **options), 3))
+        yield from good
+        state = good[-1][0]
+        yield from fit(*arguments, **options | {"state": state._replace(params=jax.tree.map(_nan, state.params))})
+
+    monkeypatch.setattr(phases, "fit", broken)
+    with pytest.raises(FloatingPointError, match="the loss is not finite in epoch 4"):
+        train(CONFIG, tmp_path)
+    monkeypatch.undo()
+    choice_of_three = phases.Choice("search", 3)
+    last_good = parameters(CONFIG, tmp_path, choice_of_three)
+    assert equal(last_good, good[-1][0].params)
+    resumed, seen = train(CONFIG, tmp_path)
+    assert seen[:2] == [("search", 3), ("search", 4)] and resumed == choice
+    assert equal(parameters(CONFIG, tmp_path, resumed), parameters(CONFIG, folder, choice))
+
+
+def _nan(leaf):
+    return jnp.full_like(leaf, jnp.nan)
+
+
+@pytest.mark.parametrize("every", [1, 0])
+def test_parameters_that_the_last_step_broke_are_not_saved(tmp_path, monkeypatch, every):
+    fit = phases.fit
+
+    def broken(*arguments, **options):
+        for state, means in fit(*arguments, **options):
+            yield (state._replace(params=jax.tree.map(_nan, state.params)) if int(state.step) > 20 else state), means
+
+    monkeypatch.setattr(phases, "fit", broken)
+    with pytest.raises(FloatingPointError, match=r"'candidate_tower'.*are not finite after epoch 3"):
+        train(changed(evaluate_every=every, epochs=3), tmp_path)
+    monkeypatch.undo()
+    phase = "search" if every else "final"
+    assert max(int(path.stem) for path in checkpoints(tmp_path, phase)) == 2
+
+
+def test_a_learning_rate_that_breaks_training_is_told(tmp_path):
+    config = dataclasses.replace(CONFIG, optimizer=Optimizer(name="sgd", learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match="not finite.*epoch 1.*lower the learning rate"):
+        train(config, tmp_path)
+    assert [int(path.stem) for path in checkpoints(tmp_path, "search")] == [0]
+
+
+def test_each_epoch_is_logged_with_its_speed_and_memory(tmp_path):
+    histories = []
+    phases.train(changed(evaluate_every=0, epochs=3), DATASET, tmp_path, histories.append)
+    untrained, *epochs = histories[-1]
+    assert untrained == {"phase": "final", "epoch": 0, "step": 0}
+    steps = epochs[0]["step"]
+    for record in epochs:
+        assert record["step"] == steps * record["epoch"]
+        assert record["step_seconds"] * steps == pytest.approx(record["seconds"])
+        num_examples = len(DATASET.parts.train) + len(DATASET.parts.validation)
+        assert record["examples_per_second"] * record["seconds"] == pytest.approx(num_examples)
+        assert record["peak_rss_bytes"] > 50e6
+    assert epochs[0]["peak_rss_bytes"] <= epochs[-1]["peak_rss_bytes"]

@@ -125,6 +125,28 @@ def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
     }
 
 
+def test_a_profile_is_written_beside_the_same_figures(finished, tmp_path):
+    workdir = tmp_path / "profiled"
+    output = program("train", SYNTHETIC, f"--workdir={workdir}", "--profile")
+    assert f"xprof --logdir={workdir / 'profile'}" in output
+    (trace,) = (workdir / "profile").rglob("*.xplane.pb")
+    assert b"run_epoch" in trace.read_bytes()
+    of_the_machine = ("seconds", "per_second", "peak")
+    logs = [(w / "metrics.jsonl").read_text().splitlines() for w in (workdir, finished[0])]
+    ours, plain = (
+        [{k: v for k, v in json.loads(line).items() if not any(part in k for part in of_the_machine)} for line in lines]
+        for lines in logs
+    )
+    assert ours == plain
+
+
+def test_a_training_that_breaks_says_so_and_keeps_its_last_checkpoint(tmp_path):
+    broken = ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e30"]
+    error = program("run", SYNTHETIC, f"--workdir={tmp_path / 'run'}", *broken, fails=True)
+    assert error.startswith("error: the ") and "not finite" in error and "lower the learning rate" in error
+    assert [path.name for path in (tmp_path / "run/checkpoints/search").iterdir()] == ["000000.checkpoint"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

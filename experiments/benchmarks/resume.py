@@ -1,0 +1,64 @@
+"""What checkpoints cost a training."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+import time
+from unittest import mock
+
+import numpy as np
+
+from experiments.benchmarks.measure import Figure, share
+from retrieval import phases
+from retrieval.checkpoint import Checkpoints
+from retrieval.config import Config, Train
+from retrieval.data.dataset import Dataset
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.splits import split
+
+
+def overhead(
+    num_queries: int = 943,
+    num_candidates: int = 1682,
+    num_events: int = 100_000,
+    batch_size: int = 2048,
+    epochs: int = 25,
+    rounds: int = 4,
+) -> list[Figure]:
+    """Measures epochs that are evaluated and saved, the wait for the last write included, beside epochs not saved.
+
+    Both are `phases.train`, in turn. The figure is the sum over the epochs of the least time of each over `rounds`; the
+    epochs before the first that was trained are left out, since they compile.
+    """
+    dataset = _events(num_queries, num_candidates, num_events)
+    config = Config(train=Train(batch_size=batch_size, epochs=epochs, patience=0, refit=False))
+    saved, unsaved = [], []
+    for _ in range(rounds):
+        saved.append(_seconds(config, dataset))
+        with mock.patch.object(Checkpoints, "save"):
+            unsaved.append(_seconds(config, dataset))
+    value, reference = (np.min(times, axis=0).sum().item() for times in (saved, unsaved))
+    return [share("resume/overhead", value, reference, "s", "the same training without checkpoints", 1.05)]
+
+
+def _seconds(config: Config, dataset: Dataset) -> list[float]:
+    """Returns the seconds of each epoch from the second on, and those of leaving."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        phases.train(config, dataset, pathlib.Path(folder), lambda history: times.append(time.perf_counter()))
+        times.append(time.perf_counter())
+    return np.diff(times)[1:].tolist()
+
+
+def _events(num_queries: int, num_candidates: int, num_events: int) -> Dataset:
+    """Returns random events, split 64 : 16 : 20; popularity falls with the square root of the rank."""
+    rng = np.random.default_rng(0)
+
+    def ids(number):
+        weights = 1 / np.sqrt(1 + np.arange(number))
+        return rng.choice(number, num_events, p=weights / weights.sum())
+
+    events = Interactions(ids(num_queries), ids(num_candidates))
+    parts = split(events, "random", test_fraction=0.2, validation_fraction=0.2, seed=0)
+    return Dataset(parts, Table(np.arange(num_candidates)), None, 0)
