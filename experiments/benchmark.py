@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
+from experiments.benchmarks import streaming
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
 SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
-    "engine": {},
+    "engine": {
+        "stream/epoch": streaming.epoch,
+        "stream/memory": streaming.memory,
+    },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")
 OUT = absl_flags.DEFINE_string("out", None, "JSON file of the figures; none: the table alone.")

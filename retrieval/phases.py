@@ -83,9 +83,9 @@ class _Phase:
         parts = dataset.parts
         self.name, self.config, self.epochs = name, config, epochs
         self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
-        known = {"train": self.interactions, "all": parts.all()}.get(config.data.vocabulary)
-        if known is None:
+        if config.data.vocabulary not in ("train", "all"):
             raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
+        known = parts.all() if config.data.vocabulary == "all" else self.interactions
         self.recipe = prepare(config, self.interactions, dataset.corpus, known)
         self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
         trained_with = [config.model, config.loss, config.optimizer, config.train]

@@ -13,10 +13,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from retrieval.data.batches import Batch, num_batches
+from retrieval.data.batches import Batch, check_placement, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, init
-from retrieval.stream import check_placement, device_blocks
+from retrieval.stream import device_blocks
 
 # What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
 # that the arrays in it are arguments of the compiled step.
