@@ -198,9 +198,9 @@ def _read(path: pathlib.Path, names: Sequence[str]) -> Iterator[list[Column]]:
     """Yields the named columns in pieces of up to `READ_ROWS` rows."""
     start = 0
     try:
-        with pa.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+        with pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:  # buffers ahead are kept
             convert.require_names(str(path), names, file.schema_arrow.names)
-            for batch in file.iter_batches(READ_ROWS, columns=list(names)):
+            for batch in file.iter_batches(READ_ROWS, columns=list(names), use_threads=False):
                 batch.validate(full=True)
                 yield [files.parquet_column(path, name, pa.chunked_array([batch[name]]), start) for name in names]
                 start += len(batch)
