@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
-from experiments.benchmarks import losses, optimizer, resume
+from experiments.benchmarks import losses, optimizer, resume, streaming
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -26,6 +26,8 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "epoch/tutorial": losses.epoch,
         "optimizer/touched_rows": optimizer.touched_rows,
         "resume/overhead": resume.overhead,
+        "stream/epoch": streaming.epoch,
+        "stream/memory": streaming.memory,
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from retrieval import config as config_lib
 from retrieval.checkpoint import Checkpoint, Checkpoints
 from retrieval.data.dataset import Dataset
@@ -103,13 +100,14 @@ class _Phase:
         parts = dataset.parts
         self.name, self.config, self.epochs = name, config, epochs
         self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
-        known = {"train": self.interactions, "all": parts.all()}.get(config.data.vocabulary)
-        if known is None:
+        if config.data.vocabulary not in ("train", "all"):
             raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
+        known = parts.all() if config.data.vocabulary == "all" else self.interactions
         self.recipe = prepare(config, self.interactions, dataset.corpus, known)
         self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
-        trained_with = [config.model, config.loss, config.optimizer, config.train]
-        facts = [dataset.fingerprint(), config.data.vocabulary, *map(dataclasses.asdict, trained_with)]
+        trained_with = [config.model, config.loss, config.negatives, config.optimizer, config.train]
+        of_data = [dataset.fingerprint(), config.data.vocabulary, config.data.dislike_at_most]
+        facts = [*of_data, *map(dataclasses.asdict, trained_with)]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def checkpoints(self, folder: pathlib.Path) -> Checkpoints:
@@ -158,6 +156,7 @@ class _Phase:
             seed=settings.seed,
             state=state,
             placement=self.config.data.placement,
+            negatives=recipe.negatives,
         )
         if not history:
             yield {"phase": self.name, "epoch": 0, "step": 0}, state
@@ -165,7 +164,6 @@ class _Phase:
         for state, means in epochs:
             seconds, steps = time.perf_counter() - started, int(state.step) - step
             step += steps
-            _check_finite(state.params, len(history))
             figures = {
                 "loss": means["loss"],
                 "seconds": seconds,
@@ -196,24 +194,6 @@ class _Phase:
             return False
         scores = [_metric(record, self.config.train.metric) for record in _evaluated(history)]
         return bool(scores) and should_stop(scores, self.config.train.patience)
-
-
-def _check_finite(params: Params, epoch: int) -> None:
-    """Checks what the loss of the epoch does not tell: the last step comes after the last loss."""
-    finite = _are_finite(params)
-    names = [
-        jax.tree_util.keystr(path) for path, is_finite in jax.tree_util.tree_leaves_with_path(finite) if not is_finite
-    ]
-    if names:
-        raise FloatingPointError(
-            f"the parameters {', '.join(names)} are not finite after epoch {epoch}; lower the learning rate, or look "
-            f"for extreme weights in the data"
-        )
-
-
-@jax.jit
-def _are_finite(params: Params) -> dict[str, Any]:
-    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params)
 
 
 def _evaluated(history: list[Record]) -> list[Record]:

@@ -13,23 +13,10 @@ from retrieval.data.encoding import Examples
 from retrieval.data.mapped import gather
 from retrieval.data.negatives import Negatives, Sampler, StreamFrequencies
 from retrieval.data.prefetch import ahead
-from retrieval.suggestions import did_you_mean
 
-PLACEMENTS = ("auto", "device", "stream")
 DEVICE_SHARE = 1 / 8  # of its memory, for the batches of an epoch; those of the next one are there too
 BLOCK_BYTES = 1 << 25  # of a streamed block; there are three: in use, ready, and in preparation
 LEAST_STEPS = 3  # of a streamed block, see `blocks`
-
-
-def check_placement(placement: str) -> None:
-    """Checks that `placement` is "auto", "device" or "stream".
-
-    Raises:
-      ValueError: it is none of them.
-    """
-    if placement not in PLACEMENTS:
-        remedy = did_you_mean(placement, PLACEMENTS)
-        raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}{remedy}")
 
 
 def device_blocks(

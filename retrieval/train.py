@@ -14,12 +14,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from retrieval import touched
-from retrieval.data.batches import Batch, num_batches
+from retrieval.data.batches import Batch, check_placement, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives
-from retrieval.models.two_tower import Params, bind, init
+from retrieval.models.two_tower import Params, bind, flatten_params, init
 from retrieval.optimizers import TouchedRows
-from retrieval.stream import check_placement, device_blocks
+from retrieval.stream import device_blocks
 
 # What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
 # that the arrays in it are arguments of the compiled step.
@@ -205,11 +205,10 @@ class _Sums:
         Raises:
           FloatingPointError: one is not finite.
         """
-        for path, leaf in jax.tree.leaves_with_path(params):
-            if not jnp.all(jnp.isfinite(leaf)):
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
-                what = f"a parameter is not finite after epoch {self.epoch + 1}"
-                raise self._error(what, self.total - 1, f"in {name}")
+        bad = [path for path, is_finite in flatten_params(_are_finite(params)).items() if not is_finite]
+        if bad:
+            what = f"a parameter is not finite after epoch {self.epoch + 1}"
+            raise self._error(what, self.total - 1, f"in {', '.join(bad)}")
 
     def means(self) -> dict[str, float]:
         """Returns the sums over the epoch, divided by that of the weights."""
@@ -223,6 +222,11 @@ class _Sums:
             f"{what}, step {step} (batch {batch} of the epoch, from 0): {received}; lower the learning rate, or look "
             "for extreme weights in the data"
         )
+
+
+@jax.jit
+def _are_finite(params: Params) -> Params:
+    return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), params)
 
 
 def best_epoch(history: Sequence[float]) -> int:

@@ -3,10 +3,13 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from retrieval.config import Columns, Data, Split
 from retrieval.data.dataset import load
+from retrieval.data.stored import StoredInteractions
 
 EVENTS = [("u1", "a"), ("u1", "b"), ("u2", "a"), ("u2", "c"), ("u3", "b"), ("u3", "a")]
 
@@ -93,6 +96,47 @@ def test_integers_in_one_file_and_text_in_another_are_one_kind_of_id(tmp_path):
     dataset = load(data(train=train, test=test, candidates=candidates))
     assert dataset.parts.train.candidate_ids.tolist() == ["10", "11"]
     assert dataset.parts.train.query_ids.tolist() == [1, 2]
+
+
+def write_parquet(path, rows):
+    users, items = zip(*rows, strict=True)
+    pa.parquet.write_table(pa.table({"user_id": list(users), "item_id": list(items)}), path)
+    return str(path)
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    parts = {
+        "train": write_parquet(tmp_path / "train.parquet", EVENTS),
+        "test": write(tmp_path / "t.csv", [("u2", "z")]),
+    }
+    return parts | {"cache": str(tmp_path / "cache"), "drop_duplicates": False}
+
+
+def test_a_streamed_train_part_in_parquet_is_the_same_data_out_of_core(parquet):
+    whole, streamed = load(data(**parquet)), load(data(**parquet, placement="stream"))
+    assert isinstance(streamed.parts.train, StoredInteractions)
+    assert pairs(streamed.parts.train) == EVENTS
+    assert streamed.corpus.ids.tolist() == whole.corpus.ids.tolist() == ["a", "b", "c", "z"]
+    assert streamed.fingerprint() == whole.fingerprint()
+
+
+@pytest.mark.parametrize("fields", [{"drop_duplicates": True}, {"validation": "validation.csv"}])
+def test_what_needs_the_train_part_in_memory_is_refused_out_of_core(parquet, fields):
+    (field,) = fields
+    with pytest.raises(ValueError, match=f"data.{field} needs the train part in memory.*set data.placement to 'auto'"):
+        load(data(**parquet | fields, placement="stream"))
+
+
+def test_integers_out_of_core_beside_text_are_refused(parquet, tmp_path):
+    parquet["train"] = write_parquet(tmp_path / "integers.parquet", [(1, "a"), (2, "b")])
+    with pytest.raises(ValueError, match="query ids of the train part are integers and those of another file are text"):
+        load(data(**parquet, placement="stream"))
+
+
+def test_an_unknown_placement_is_refused():
+    with pytest.raises(ValueError, match="placement must be one of auto, device, stream, got 'disk'"):
+        load(Data(dataset="synthetic", placement="disk"))
 
 
 @pytest.mark.parametrize(

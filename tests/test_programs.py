@@ -9,7 +9,12 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+
+from retrieval.config import Data, Split
+from retrieval.data.dataset import load
 
 ROOT = pathlib.Path(__file__).parent.parent
 SYNTHETIC = "--config=configs/synthetic.py"
@@ -205,3 +210,20 @@ def test_own_interactions_run_from_files(tmp_path):
     )
     output = program("recommend", f"--bundle={tmp_path / 'run/bundle'}", "--user_id=user7", "--k=2")
     assert output.count("item") == 2
+
+
+def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
+    parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
+    for name, part in (("train", parts.train), ("test", parts.test)):
+        columns = {"user_id": part.query_ids, "item_id": part.candidate_ids}
+        pa.parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    fields = {"train": tmp_path / "train.parquet", "test": tmp_path / "test.parquet", "cache": tmp_path}
+    fields |= {"dataset": "", "drop_duplicates": False}
+    figures = []
+    for placement in ("device", "stream"):
+        flags = [f"--config.data.{name}={value}" for name, value in (fields | {"placement": placement}).items()]
+        workdir = tmp_path / placement
+        program("run", SYNTHETIC, f"--workdir={workdir}", "--config.train.epochs=2", *flags)
+        metrics = json.loads((workdir / "metrics.json").read_text())
+        figures.append({name: value for name, value in metrics.items() if not name.startswith("seconds/")})
+    assert figures[0] == figures[1]

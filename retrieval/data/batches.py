@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int, Int32, Shaped
 from retrieval.data.encoding import Examples
 from retrieval.data.mapped import gather
 from retrieval.data.negatives import NONE, Sampler
+from retrieval.suggestions import did_you_mean
 
+PLACEMENTS = ("auto", "device", "stream")
 SLACK = 20  # room beyond the fullest batch that was looked at, as a divisor: others are slightly fuller
 LEAST_SLACK = 8  # in small batches the numbers vary by more than that
 LOOKED_AT = 64  # batches of epoch 0 that the room for distinct rows is measured on
@@ -165,6 +167,17 @@ def bytes_of(batch_size: int, capacity: tuple[int, int], sampler: Sampler | None
 def num_batches(num_examples: int, batch_size: int) -> int:
     """Returns the number of batches of an epoch, the smaller last one included."""
     return -(-num_examples // batch_size)
+
+
+def check_placement(placement: str) -> None:
+    """Checks that `placement` is "auto", "device" or "stream".
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    if placement not in PLACEMENTS:
+        remedy = did_you_mean(placement, PLACEMENTS)
+        raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}{remedy}")
 
 
 class _Stack:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.config import Data
-from retrieval.data import files, movielens, synthetic
+from retrieval.data import files, movielens, stored, synthetic
+from retrieval.data.batches import check_placement
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
 from retrieval.data.splits import Parts, split
 from retrieval.suggestions import did_you_mean
@@ -44,6 +46,9 @@ class Dataset:
 def load(data: Data, progress: Progress | None = None) -> Dataset:
     """Loads what the config names: a published data set, the user's files, or synthetic data.
 
+    A train part in Parquet with the placement "stream" is encoded out of core, once: see `stored.encode`. All else
+    is read into memory.
+
     Args:
       data: where interactions come from.
       progress: called while a data set is fetched.
@@ -51,6 +56,7 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
     Raises:
       ValueError: the config names no source or several, or the data are not usable; the message says where.
     """
+    check_placement(data.placement)
     interactions, corpus, queries = _published(data, progress) if data.dataset else _own_files(data)
     kept = {name: drop_duplicates(part) if data.drop_duplicates else part for name, part in interactions.items()}
     if "train" in kept:
@@ -66,7 +72,8 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
             seed=cut.seed,
         )
     if corpus is None:
-        corpus = Table(np.unique(parts.all().candidate_ids))
+        candidates = [part.distinct_ids[1] for part in (parts.train, parts.validation, parts.test) if part is not None]
+        corpus = Table(np.unique(np.concatenate(candidates)))
     _check_candidates(corpus, interactions, data)
     num_duplicates = sum(map(len, interactions.values())) - sum(map(len, kept.values()))
     return Dataset(parts, corpus, queries, num_duplicates)
@@ -93,20 +100,28 @@ def _own_files(data: Data) -> Sources:
     else:
         raise ValueError("set data.dataset, or data.interactions, or both data.train and data.test")
     columns = data.columns
-    parts = [
-        files.read_interactions(
-            getattr(data, name),
-            query_id=columns.query_id,
-            candidate_id=columns.candidate_id,
-            rating=columns.rating,
-            timestamp=columns.timestamp,
-        )
-        for name in names
-    ]
+    parts = [_read_part(data, name) for name in names]
     corpus = _read_corpus(data) if data.candidates else None
     queries = files.read_table(data.queries, columns.query_id) if data.queries else None
     parts, corpus, queries = _with_ids_of_one_type(parts, corpus, queries)
     return dict(zip(names, parts, strict=True)), corpus, queries
+
+
+def _read_part(data: Data, name: str) -> Interactions:
+    path, columns = getattr(data, name), data.columns
+    ids = {"query_id": columns.query_id, "candidate_id": columns.candidate_id}
+    if name == "train" and data.placement == "stream" and path.lower().endswith(".parquet"):
+        for field, remedy in (
+            ("drop_duplicates", "set it to False, which keeps repeats"),
+            ("validation", "leave it out"),
+        ):
+            if getattr(data, field):
+                raise ValueError(
+                    f"data.{field} needs the train part in memory, and data.placement is 'stream' with a Parquet "
+                    f"file, which is read out of core: {remedy}, or set data.placement to 'auto'"
+                )
+        return stored.encode(path, pathlib.Path(data.cache).expanduser() / "encoded", **ids)
+    return files.read_interactions(path, **ids, rating=columns.rating, timestamp=columns.timestamp)
 
 
 def _refuse(data: Data, source: str, others: tuple[str, ...]) -> None:
@@ -132,23 +147,23 @@ def _with_ids_of_one_type(
     parts: list[Interactions], corpus: Table | None, queries: Table | None
 ) -> tuple[list[Interactions], Table | None, Table | None]:
     """Returns all with text ids where some file has text ids, so that "7" and 7 are one id."""
-    query_ids = [p.query_ids for p in parts] + ([] if queries is None else [queries.ids])
-    candidate_ids = [p.candidate_ids for p in parts] + ([] if corpus is None else [corpus.ids])
-    query_ids, candidate_ids = files.same_type(*query_ids), files.same_type(*candidate_ids)
-    parts = [
-        dataclasses.replace(part, query_ids=query_ids[i], candidate_ids=candidate_ids[i])
-        for i, part in enumerate(parts)
-    ]
-    corpus = None if corpus is None else Table(candidate_ids[-1], corpus.columns)
-    queries = None if queries is None else Table(query_ids[-1], queries.columns)
+    query_dtypes, candidate_dtypes = map(list, zip(*(part.id_dtypes for part in parts), strict=True))
+    query_dtypes += [] if queries is None else [queries.ids.dtype]
+    candidate_dtypes += [] if corpus is None else [corpus.ids.dtype]
+    text = [any(dtype.kind == "U" for dtype in dtypes) for dtypes in (query_dtypes, candidate_dtypes)]
+    parts = [part.with_text_ids(*text) for part in parts]
+    if queries is not None and text[0]:
+        queries = Table(queries.ids.astype(np.str_), queries.columns)
+    if corpus is not None and text[1]:
+        corpus = Table(corpus.ids.astype(np.str_), corpus.columns)
     return parts, corpus, queries
 
 
 def _check_candidates(corpus: Table, parts: dict[str, Interactions], data: Data) -> None:
     """Raises ValueError if an interaction's candidate is not in the corpus."""
     for name, part in parts.items():
-        missing = np.flatnonzero(corpus.positions(part.candidate_ids) < 0)
-        if len(missing):
+        if (corpus.positions(part.distinct_ids[1]) < 0).any():
+            missing = np.flatnonzero(corpus.positions(part.candidate_ids) < 0)
             first = missing[0]
             raise ValueError(
                 f"{len(missing)} interactions of {getattr(data, name)} have a candidate id that {data.candidates} "

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int32, Shaped
 
 from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
+from retrieval.data.mapped import windows
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.lists import Lists
 
@@ -73,23 +74,21 @@ class Encoding:
     @classmethod
     def fit(cls, known: Interactions, corpus: Table, dislike_at_most: float | None = None) -> Encoding:
         """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason."""
-        queries, candidates = Vocabulary(known.query_ids), Vocabulary(known.candidate_ids)
+        queries, candidates = map(Vocabulary, known.distinct_ids)
         return cls(queries, candidates, corpus, candidates.rows(corpus.ids), dislike_at_most)
 
     def examples(self, interactions: Interactions) -> Examples:
-        """Returns the interactions that are no dislikes as examples of weight 1."""
-        interactions = (
-            interactions.take(~self._dislikes(interactions)) if self.dislike_at_most is not None else interactions
-        )
-        return Examples(
-            self.queries.rows(interactions.query_ids),
-            self.candidates.rows(interactions.candidate_ids),
-            np.ones(len(interactions), np.float32),
-        )
+        """Returns the interactions that are no dislikes as examples of weight 1, the weights one number in memory."""
+        interactions = self._without_dislikes(interactions)
+        rows = interactions.rows_in(self.queries, self.candidates)
+        return Examples(*rows, np.broadcast_to(np.float32(1.0), len(interactions)))
 
     def counts(self, examples: Examples) -> Float32[np.ndarray, "num_rows"]:
         """Returns how often each candidate row occurs in the examples."""
-        return np.bincount(examples.candidate_rows, minlength=self.candidates.num_rows).astype(np.float32)
+        counts = np.zeros(self.candidates.num_rows, np.int64)
+        for rows in windows(examples.candidate_rows):
+            counts += np.bincount(rows, minlength=len(counts))
+        return counts.astype(np.float32)
 
     def disliked(self, interactions: Interactions) -> Lists | None:
         """Returns the candidate rows that each query row disliked; None where there are no dislikes."""
@@ -141,7 +140,10 @@ class Encoding:
 
     def lists_of(self, query_ids: Ids, interactions: Interactions) -> Lists:
         """Returns the corpus positions of what each of the sorted, unique `query_ids` interacted with."""
-        owners = find(query_ids, interactions.query_ids)
-        ours = owners >= 0
-        positions = self.positions(interactions.candidate_ids[ours])
-        return Lists.from_pairs(owners[ours], positions, len(query_ids))
+        owners, positions = [], []
+        for piece in interactions.pieces():
+            found = find(query_ids, piece.query_ids)
+            ours = found >= 0
+            owners.append(found[ours])
+            positions.append(self.positions(piece.candidate_ids[ours]))
+        return Lists.from_pairs(np.concatenate(owners), np.concatenate(positions), len(query_ids))

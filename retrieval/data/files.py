@@ -98,14 +98,13 @@ def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, C
         raise DataError(f"{path} is not a readable Parquet file: {error}; write it again") from error
     if not len(table):
         raise DataError(f"{path} has no rows; add rows or leave the file out")
-    return {name: Column(str(path), name, _decoded(table[name]), _row) for name in names}
+    return {name: parquet_column(path, name, table[name]) for name in names}
 
 
-def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns dictionary-encoded values (categories of pandas) as the values they stand for."""
-    return values.cast(values.type.value_type) if pt.is_dictionary(values.type) else values
+def parquet_column(path: Path, name: str, values: pa.ChunkedArray, start: int = 0) -> Column:
+    """Returns the values of a column of a Parquet file from row `start` (0-based) on.
 
-
-def _row(row: int) -> str:
-    """Returns where a row (0-based) is."""
-    return f"row {row + 1}"
+    Dictionary-encoded values (categories of pandas) become the values they stand for.
+    """
+    decoded = values.cast(values.type.value_type) if pt.is_dictionary(values.type) else values
+    return Column(str(path), name, decoded, lambda row: f"row {start + row + 1}")

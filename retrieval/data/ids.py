@@ -31,7 +31,7 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
-    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there.
+    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there; O(n log n) time.
 
     Raises:
       ValueError: one side holds strings, the other integers.
@@ -41,5 +41,28 @@ def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
         return np.full(len(ids), -1, np.int32)
     if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
         raise ValueError(f"ids are {ids.dtype}, the first {ids[0].item()!r}, but the known ids are {known.dtype}")
-    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int32)
-    return np.where(known[position] == ids, position, np.int32(-1))
+    order = np.argsort(ids)  # one after the other they are found in the cache of the processor
+    ascending = ids[order]
+    position = np.minimum(np.searchsorted(known, ascending), len(known) - 1).astype(np.int32)
+    found = np.empty(len(ids), np.int32)
+    found[order] = np.where(known[position] == ascending, position, np.int32(-1))
+    return found
+
+
+def distinct(ids: Ids) -> Ids:
+    """Returns the distinct ids, sorted: `np.unique`, which looks each up in a table, by a sort, which is faster.
+
+    >>> distinct(np.array([3, 1, 3]))
+    array([1, 3])
+    """
+    ascending = np.sort(ids)
+    return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ids)]]
+
+
+def narrow(ids: Ids) -> Ids:
+    """Returns ids with text no wider than the longest: the width of an array may exceed that.
+
+    >>> narrow(np.array(["a", "bc"], "U9"))
+    array(['a', 'bc'], dtype='<U2')
+    """
+    return ids.astype(f"U{np.strings.str_len(ids).max(initial=1)}") if ids.dtype.kind == "U" else ids

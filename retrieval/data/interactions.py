@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
-from retrieval.data.ids import Ids, as_ids, find
+from retrieval.data.ids import Ids, as_ids, distinct, find, narrow
+from retrieval.data.mapped import WINDOW
+from retrieval.data.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +53,49 @@ class Interactions:
         """Returns the events at `rows` (indices, a mask or a slice), in that order."""
         return Interactions(**{name: column[rows] for name, column in self.columns().items()})
 
+    def pieces(self) -> Iterator[Interactions]:
+        """Yields the events in order, 16 million at a time; one empty piece where there are none."""
+        for start in range(0, max(len(self), 1), WINDOW):
+            yield self.take(slice(start, start + WINDOW))
+
+    @functools.cached_property
+    def distinct_ids(self) -> tuple[Ids, Ids]:
+        """The distinct query ids and candidate ids, each sorted."""
+        return distinct(self.query_ids), distinct(self.candidate_ids)
+
+    @property
+    def id_dtypes(self) -> tuple[np.dtype, np.dtype]:
+        """The types of the query ids and of the candidate ids."""
+        return self.query_ids.dtype, self.candidate_ids.dtype
+
+    def rows_in(
+        self, queries: Vocabulary, candidates: Vocabulary
+    ) -> tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
+        """Returns the row of each event's two ids in these vocabularies."""
+        return queries.rows(self.query_ids), candidates.rows(self.candidate_ids)
+
+    def with_text_ids(self, queries: bool, candidates: bool) -> Interactions:
+        """Returns the events with query ids, or candidate ids, or both, as text."""
+        return dataclasses.replace(
+            self,
+            query_ids=self.query_ids.astype(np.str_) if queries else self.query_ids,
+            candidate_ids=self.candidate_ids.astype(np.str_) if candidates else self.candidate_ids,
+        )
+
     def fingerprint(self) -> str:
         """Returns the SHA-256 of all columns, hexadecimal: equal data, equal fingerprint."""
         digest = hashlib.sha256()
         for name, column in self.columns().items():
-            if column.dtype.kind == "U":  # the width of an array may exceed that of its longest string
-                column = column.astype(f"U{np.strings.str_len(column).max(initial=1)}")
-            digest.update(f"{name}:{column.dtype.str}:{len(column)};".encode())
-            digest.update(np.ascontiguousarray(column).tobytes())
+            column = narrow(column)
+            update_digest(digest, name, column.dtype, len(column), [column])
         return digest.hexdigest()
+
+
+def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "_"]]) -> None:
+    """Adds a column, which comes in pieces, to a digest of `hashlib`."""
+    digest.update(f"{name}:{dtype.str}:{length};".encode())
+    for piece in pieces:
+        digest.update(np.ascontiguousarray(piece).tobytes())
 
 
 def concatenate(first: Interactions, second: Interactions) -> Interactions:

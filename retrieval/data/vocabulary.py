@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from retrieval.data.ids import Ids, as_ids, find
+from retrieval.data.ids import Ids, as_ids, distinct, find
 
 UNKNOWN_ROW = 0
 
@@ -27,7 +27,7 @@ class Vocabulary:
 
     def __init__(self, ids: Sequence | np.ndarray):
         """Builds the vocabulary of `ids` (int64 or str [n], repeats allowed): those of the training part."""
-        self.ids: Ids = np.unique(as_ids(ids, "ids"))
+        self.ids: Ids = distinct(as_ids(ids, "ids"))
 
     @property
     def num_rows(self) -> int:

@@ -1,0 +1,39 @@
+"""Ids are found among known ones, and the distinct ones are those of NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.data.ids import distinct, find, narrow
+
+INTEGERS = st.lists(st.integers(0, 20) | st.integers(0, 2**63 - 1), max_size=40)
+TEXTS = st.lists(st.text("ab7é", max_size=3), max_size=40)
+COLUMNS = st.tuples(INTEGERS, INTEGERS, st.just(np.int64)) | st.tuples(TEXTS, TEXTS, st.just(np.str_))
+
+
+@given(COLUMNS)
+def test_the_distinct_ids_are_those_of_numpy(columns):
+    ids = np.asarray(columns[0], columns[2])
+    expected = np.unique(ids)
+    assert np.array_equal(distinct(ids), expected) and distinct(ids).dtype == expected.dtype
+
+
+@given(COLUMNS)
+def test_each_id_is_found_where_it_stands_or_nowhere(columns):
+    known, ids = np.unique(np.asarray(columns[0], columns[2])), np.asarray(columns[1], columns[2])
+    place = {value: i for i, value in enumerate(known.tolist())}
+    found = find(known, ids)
+    assert found.dtype == np.int32
+    assert found.tolist() == [place.get(value, -1) for value in ids.tolist()]
+
+
+def test_text_and_integers_are_not_compared():
+    with pytest.raises(ValueError, match="ids are <U1, the first 'a', but the known ids are int64"):
+        find(np.array([1, 2]), np.array(["a"]))
+
+
+def test_text_is_as_wide_as_the_longest():
+    assert narrow(np.array(["a", "abc"], "U40")).dtype == np.dtype("U3")
+    assert narrow(np.array([], "U40")).dtype == np.dtype("U1")
+    assert narrow(np.array([7])).dtype == np.int64
