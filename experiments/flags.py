@@ -9,6 +9,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import compilation
 from retrieval.config import Config, check_field
 
 MISTAKES = (
@@ -86,6 +87,7 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:
             sys.exit(f"error: flags begin with --, got {argv[1]!r}")
+        compilation.keep()
         try:
             main()
         except MISTAKES as error:

@@ -8,6 +8,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.dataset import load as load_data
 from retrieval.data.encoding import Encoding, Examples, Targets
 from retrieval.data.interactions import Interactions, Table
+from retrieval.data.negatives import Negatives
 from retrieval.data.splits import Parts, split
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.evaluate import evaluate
@@ -34,6 +35,7 @@ __all__ = [
     "InBatchSoftmax",
     "Interactions",
     "Lists",
+    "Negatives",
     "Parts",
     "Recipe",
     "Recommendations",

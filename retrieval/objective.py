@@ -44,10 +44,7 @@ class InBatchSoftmax:
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of softmax losses and weights over the batch."""
-        if model.context:
-            batch = _with_queries_unfolded(batch)
-        queries = model.query(batch.queries.rows, batch.context)
-        candidates = model.candidate(batch.candidates.rows)
+        queries, candidates, batch = self._embeddings(model, batch)
         softmax = self.softmax(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.places]
         norms += model.squared_norms(candidates)[batch.candidates.places]
@@ -127,6 +124,29 @@ class InBatchSoftmax:
             "mask": jnp.broadcast_to(there[None, :], (len(q), len(c))),
             "own_negatives": own,
         }
+
+    def explain(self, model: TwoTower, batch: Batch, example: int = 0, top: int = 10) -> str:
+        """Returns a table of one example's logits and every correction of them, see `losses.explain`.
+
+        Column j < B is the positive of example j; then come the negatives that all share, then the example's own.
+
+        Args:
+          model: the model.
+          batch: one batch, without a leading axis.
+          example: which of its examples.
+          top: how many of the columns with the highest scores to show.
+        """
+        queries, candidates, batch = self._embeddings(model, jax.tree.map(jnp.asarray, batch))
+        columns = self.columns(queries, candidates, batch)
+        hardest = {"num_hard_negatives": self.num_hard_negatives, "top": top}
+        scales = {"temperature": self.temperature, "scale_log_q": self.scale_log_q}
+        return losses.explain(**columns, example=example, **scales, **hardest)
+
+    def _embeddings(self, model: TwoTower, batch: Batch) -> tuple[Array, Array, Batch]:
+        """Returns the embeddings of the batch's distinct rows, and the batch as they stand for it."""
+        if model.context:
+            batch = _with_queries_unfolded(batch)
+        return model.query(batch.queries.rows, batch.context), model.candidate(batch.candidates.rows), batch
 
 
 def _with_queries_unfolded(batch: Batch) -> Batch:

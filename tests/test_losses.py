@@ -204,6 +204,35 @@ def test_a_known_positive_is_found_whatever_the_order_of_the_candidates():
     assert found.astype(int).tolist() == [[1, 0, 1, 1, 1, 0], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0]]
 
 
+def test_an_explanation_shows_each_correction_and_adds_up_to_the_loss():
+    queries, candidates = jnp.ones((2, 1)), jnp.array([[0.0], [1.0], [2.0], [0.0], [3.0], [0.5]])
+    corrections = {
+        "sampling_probabilities": jnp.array([0.5, 0.1, 0.1, 0.5, 0.1, 0.1]),
+        "accidental_hits_of": jnp.array([7, 8, 9, 7, 10, 11]),
+        "known_positives": jnp.array([[False, False, True, False, False, False]] * 2),
+        "mask": jnp.array([[True, True, True, True, False, True]] * 2),
+        "own_negatives": jnp.array([[0.25, -jnp.inf]] * 2),
+        "num_hard_negatives": 2,
+        "temperature": 0.5,
+    }
+    lines = losses.explain(queries, candidates, 0, **corrections).splitlines()
+    loss = losses.sampled_softmax(queries, candidates, **corrections, reduction="none")[0]
+    assert lines[0].startswith(f"loss {loss:.4f} =") and lines[0].endswith("3 of 8 columns left")
+    rows = {line.split()[0]: line for line in lines[2:]}
+    assert rows["0"].endswith("positive") and rows["0"].split()[1:4] == ["0.0000", "0.6931", "0.6931"]
+    assert rows["1"].split()[1:4] == ["2.0000", "2.3026", "4.3026"]
+    assert rows["2"].endswith("-inf     0.0000  known positive") and rows["4"].endswith("masked")
+    assert rows["3"].endswith("accidental hit") and rows["6"].endswith("own negative, not among the hardest")
+    shares = [float(line.split()[4]) for line in lines[2:]]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_explanation_of_another_example_starts_with_its_positive():
+    queries, candidates = jnp.ones((3, 1)), jnp.array([[5.0], [1.0], [2.0]])
+    lines = losses.explain(queries, candidates, 2, top=1).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["2", "0"] and lines[2].endswith("positive")
+
+
 def reference(queries, candidates, case):
     """Returns the loss and its gradients in float64, one query and one candidate after the other."""
     num_queries, num_candidates = len(queries), len(candidates)
