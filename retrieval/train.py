@@ -109,7 +109,7 @@ def fit(
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Trains for `epochs` epochs and yields the state and the mean of each logged sum after each.
 
-    An epoch is one compiled program, or several of one shape where it is streamed; its batches are prepared in a
+    An epoch is one call of a compiled program, or one for each block where it is streamed; batches are prepared in a
     background thread while the device computes what comes before. Given the same arguments, a run that continues
     from a yielded `state` yields the same as the run that went on; the placement changes no bit either.
 

@@ -1,5 +1,7 @@
 """Reading a memory-mapped column gives what indexing gives, and keeps no pages."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,3 +59,25 @@ def test_changes_to_a_private_copy_of_a_file_are_not_lost(tmp_path):
     private = np.load(tmp_path / "column.npy", mmap_mode="c")
     private[5] = 7
     assert gather(private, np.array([5])) == 7 and private[5] == 7
+
+
+def resident(path):
+    """Returns the bytes of a mapped file that count as memory of this process."""
+    lines = pathlib.Path("/proc/self/smaps").read_text().splitlines()
+    starts = [i for i, line in enumerate(lines) if line.endswith(str(path))]
+    fields = [next(line for line in lines[i:] if line.startswith("Rss:")) for i in starts]
+    assert fields
+    return sum(1024 * int(field.split()[1]) for field in fields)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/smaps").exists(), reason="the system does not tell")
+def test_pages_that_were_read_are_released(tmp_path):
+    path = tmp_path / "column.npy"
+    np.save(path, np.arange(1 << 20))
+    column = np.load(path, mmap_mode="r")
+    column.sum()
+    assert resident(path) > 1 << 22
+    gather(column, np.arange(0, 1 << 20, 100))
+    assert resident(path) == 0
+    assert sum(part.sum() for part in windows(column)) == sum(range(1 << 20))
+    assert resident(path) == 0

@@ -12,6 +12,7 @@ import numpy as np
 from retrieval.config import Data
 from retrieval.data import files, movielens, stored, synthetic
 from retrieval.data.batches import check_placement
+from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
 from retrieval.data.splits import Parts, split
 from retrieval.suggestions import did_you_mean
@@ -73,7 +74,7 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
         )
     if corpus is None:
         candidates = [part.distinct_ids[1] for part in (parts.train, parts.validation, parts.test) if part is not None]
-        corpus = Table(np.unique(np.concatenate(candidates)))
+        corpus = Table(distinct(np.concatenate(candidates)))
     _check_candidates(corpus, interactions, data)
     num_duplicates = sum(map(len, interactions.values())) - sum(map(len, kept.values()))
     return Dataset(parts, corpus, queries, num_duplicates)
