@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval import ranks, topk
+from retrieval import ranks, scoring
 from retrieval.lists import Lists
 from retrieval.ranks import rank
 from retrieval.topk import top_k
@@ -82,27 +82,20 @@ def test_ranks_are_those_of_a_full_comparison(queries, candidates, relevant, exc
     assert_ranked_as_compared(queries, candidates, relevant, excluded)
 
 
-@pytest.mark.parametrize("queries_per_block", [1, 3])
+@pytest.mark.parametrize(("queries_per_block", "candidates_per_block", "relevant_per_row"), [(1, 3, 1), (2, 4, 2), (4, 7, 16)])
 @settings(max_examples=25, deadline=None)
 @given(st.data(), embeddings(QUERIES, 2), embeddings(CANDIDATES, 2))
-def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates):
+def test_blocks_change_nothing(queries_per_block, candidates_per_block, relevant_per_row, data, queries, candidates):
     def draw(*lengths):
         rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
         return Lists.from_sequences(rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SCORES_PER_BLOCK", CANDIDATES * queries_per_block + 6)
+        patch.setattr(scoring, "QUERIES_PER_BLOCK", queries_per_block)
+        patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
+        patch.setattr(scoring, "TILE", 1)
+        patch.setattr(ranks, "RELEVANT_PER_ROW", relevant_per_row)
         assert_ranked_as_compared(queries, candidates, draw(0, 5, 1, 3), draw(2, 0, 4, 1))
-
-
-@pytest.mark.parametrize("at_a_time", [1, 2, 4])
-def test_counting_in_parts_changes_nothing(monkeypatch, at_a_time):
-    monkeypatch.setattr(ranks, "SCORES_PER_COUNT", 11 * at_a_time)
-    ranks._rank_block.clear_cache()  # it was compiled for another number
-    queries, candidates = random(3, 2).round(), random(11, 2, seed=1).round()
-    relevant = Lists.from_sequences([[3, 0, 7], [], [1, 10]])
-    assert_ranked_as_compared(queries, candidates, relevant, Lists.from_sequences([[1], [3], [1, 2]]))
-    ranks._rank_block.clear_cache()
 
 
 def test_each_policy_breaks_ties_its_own_way():

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval import topk
+from retrieval import scoring, topk
 from retrieval.lists import Lists
-from retrieval.topk import check_embeddings, top_k
+from retrieval.scoring import check_embeddings
+from retrieval.topk import top_k
 
 SMALL_INTEGERS = st.integers(-2, 2).map(float)  # dot products are exact, and often tie
 
@@ -58,14 +59,18 @@ def test_excluded_candidates_never_come_back(data, queries, candidates, k, count
     assert_sorted_like_all(queries, candidates, k, Lists.from_pairs(owners, rows, 4))
 
 
-@pytest.mark.parametrize("queries_per_block", [1, 2, 3, 5])
-@settings(max_examples=25, deadline=None)
-@given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([3, 9]))
-def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates, k):
+@pytest.mark.parametrize(("queries_per_block", "candidates_per_block", "chunk"), [(1, 2, 2), (2, 3, 1), (4, 4, 3), (8, 7, 2)])
+@settings(max_examples=40, deadline=None)
+@given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([1, 3, 9]))
+def test_blocks_change_nothing(queries_per_block, candidates_per_block, chunk, data, queries, candidates, k):
     lengths = [3, 0, 7, 1, 4]
     rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SCORES_PER_BLOCK", 7 * queries_per_block + 6)
+        patch.setattr(scoring, "QUERIES_PER_BLOCK", queries_per_block)
+        patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
+        patch.setattr(scoring, "TILE", 1)
+        patch.setattr(topk, "CHUNK", chunk)
+        patch.setattr(topk, "CHUNKS_AT_A_TIME", 2)
         assert_sorted_like_all(queries, candidates, k, Lists.from_sequences(rows))
         assert_sorted_like_all(queries, candidates, k)
 
