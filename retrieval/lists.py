@@ -75,8 +75,7 @@ class Lists:
         >>> Lists.from_sequences([[4, 2, 4], [4]]).distinct()[1]
         array([0, 1, 3])
         """
-        pairs = self.owners * (self.rows.max(initial=0) + np.int64(1)) + self.rows
-        kept = np.sort(np.unique(pairs, return_index=True)[1])
+        kept = np.sort(np.unique(self._codes(self.owners, self.rows), return_index=True)[1])
         return Lists.from_pairs(self.owners[kept], self.rows[kept], len(self)), kept
 
     def join(self, other: Lists) -> Lists:

@@ -131,16 +131,19 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
     pair_places = first_row[pair_owners]
     members = Lists.from_pairs(pair_places // size, np.arange(len(pair_rows)), steps)  # the pairs of each step
     capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(int(members.lengths.max())))
-    own, counts = np.empty((steps * size, width), np.float32), np.empty((3, steps * size, width), np.int32)
-    pair_scores = np.empty(len(pair_rows), np.float32)
-    candidates = jnp.asarray(candidates)
-    for step in range(steps):
+    candidates, results, orders = jnp.asarray(candidates), [], []
+    for step in range(steps):  # none is waited for before the last is under way
         rows = slice(step * size, (step + 1) * size)
         mine = members[step]
         pairs, order = scoring.pairs_by_block(pair_places[mine] - rows.start, pair_rows[mine], blocks, block, capacity)
         padded = scoring.pad_rows(queries[queries_of[rows]], size)
-        own[rows], counts[:, rows], scores = _count_block(padded, candidates, slots[rows], pairs, block)
-        pair_scores[mine[order]] = np.asarray(scores)[: len(mine)]
+        results.append(_count_block(padded, candidates, slots[rows], pairs, block))
+        orders.append(mine[order])
+    pair_scores = np.empty(len(pair_rows), np.float32)
+    for order, (_, _, scores) in zip(orders, results, strict=True):
+        pair_scores[order] = np.asarray(scores)[: len(order)]
+    own = np.concatenate([own for own, _, _ in results])
+    counts = np.concatenate([counts for _, counts, _ in results], axis=1)
     return own.ravel()[places], counts.reshape(3, -1)[:, places], pair_scores
 
 

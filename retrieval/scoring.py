@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt32
+from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
 
 from retrieval.lists import Lists
 
@@ -68,7 +68,9 @@ def score_block(
     """
     first = jnp.minimum(block * size, len(candidates) - size)
     rows = first + jnp.arange(size, dtype=jnp.int32)
-    scores = dot(queries, jax.lax.dynamic_slice(candidates, (first, jnp.zeros_like(first)), (size, candidates.shape[1])))
+    scores = dot(
+        queries, jax.lax.dynamic_slice(candidates, (first, jnp.zeros_like(first)), (size, candidates.shape[1]))
+    )
     if len(candidates) % size:
         scores = jnp.where(rows >= block * size, scores, -jnp.inf)
     return scores, rows

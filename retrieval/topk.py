@@ -57,7 +57,9 @@ def top_k(
     lists = [lists for lists in (excluded, allowed) if isinstance(lists, Lists)]
     num_queries, num_candidates = scoring.check_embeddings(queries, candidates, *lists)
     if isinstance(allowed, np.ndarray) and allowed.shape not in ((num_candidates,), (num_queries, num_candidates)):
-        raise ValueError(f"allowed must be [{num_candidates}] or [{num_queries}, {num_candidates}], got {allowed.shape}")
+        raise ValueError(
+            f"allowed must be [{num_candidates}] or [{num_queries}, {num_candidates}], got {allowed.shape}"
+        )
     scores = np.full((num_queries, k), -np.inf, np.float32)
     rows = np.full((num_queries, k), PADDING_ROW, np.int32)
     found = min(k, num_candidates)

@@ -82,7 +82,9 @@ def test_ranks_are_those_of_a_full_comparison(queries, candidates, relevant, exc
     assert_ranked_as_compared(queries, candidates, relevant, excluded)
 
 
-@pytest.mark.parametrize(("queries_per_block", "candidates_per_block", "relevant_per_row"), [(1, 3, 1), (2, 4, 2), (4, 7, 16)])
+@pytest.mark.parametrize(
+    ("queries_per_block", "candidates_per_block", "relevant_per_row"), [(1, 3, 1), (2, 4, 2), (4, 7, 16)]
+)
 @settings(max_examples=25, deadline=None)
 @given(st.data(), embeddings(QUERIES, 2), embeddings(CANDIDATES, 2))
 def test_blocks_change_nothing(queries_per_block, candidates_per_block, relevant_per_row, data, queries, candidates):

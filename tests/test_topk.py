@@ -59,7 +59,9 @@ def test_excluded_candidates_never_come_back(data, queries, candidates, k, count
     assert_sorted_like_all(queries, candidates, k, Lists.from_pairs(owners, rows, 4))
 
 
-@pytest.mark.parametrize(("queries_per_block", "candidates_per_block", "chunk"), [(1, 2, 2), (2, 3, 1), (4, 4, 3), (8, 7, 2)])
+@pytest.mark.parametrize(
+    ("queries_per_block", "candidates_per_block", "chunk"), [(1, 2, 2), (2, 3, 1), (4, 4, 3), (8, 7, 2)]
+)
 @settings(max_examples=40, deadline=None)
 @given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([1, 3, 9]))
 def test_blocks_change_nothing(queries_per_block, candidates_per_block, chunk, data, queries, candidates, k):
