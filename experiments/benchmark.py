@@ -15,11 +15,16 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
+from experiments.benchmarks import ranking
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
 SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
-    "engine": {},
+    "engine": {
+        "evaluate/ranks": ranking.ranks,
+        "topk/exact": ranking.exact_top_k,
+        "evaluate/movielens": ranking.movielens,
+    },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")
 OUT = absl_flags.DEFINE_string("out", None, "JSON file of the figures; none: the table alone.")

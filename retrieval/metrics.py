@@ -123,7 +123,7 @@ def auc(ranks: Places, relevant: Lists, num_ranked: Int[np.ndarray, "num_queries
     num_placed = np.bincount(owners[placed], minlength=len(relevant))
     others = num_ranked - num_placed
     before = np.bincount(owners[placed], weights=ranks[placed], minlength=len(relevant))
-    before += (num_relevant - num_placed) * others - num_placed * (num_placed - 1) / 2
+    before = before - num_placed * (num_placed - 1) / 2 + (num_relevant - num_placed) * others
     with np.errstate(invalid="ignore"):
         return 1 - before / (num_relevant * others)
 

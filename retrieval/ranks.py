@@ -137,7 +137,7 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
         mine = members[step]
         pairs, order = scoring.pairs_by_block(pair_places[mine] - rows.start, pair_rows[mine], blocks, block, capacity)
         padded = scoring.pad_rows(queries[queries_of[rows]], size)
-        results.append(_count_block(padded, candidates, slots[rows], pairs, block))
+        results.append(count_block(padded, candidates, slots[rows], pairs, block))
         orders.append(mine[order])
     pair_scores = np.empty(len(pair_rows), np.float32)
     for order, (_, _, scores) in zip(orders, results, strict=True):
@@ -148,7 +148,17 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _count_block(queries, candidates, rows, pairs, size):
+def count_block(
+    queries: Float[Array, "Q D"],
+    candidates: Float[Array, "N D"],
+    rows: Int[Array, "Q m"],
+    pairs: scoring.Pairs,
+    size: int,
+) -> tuple[Float[Array, "Q m"], Int[Array, "3 Q m"], Float[Array, "E"]]:
+    """Counts the corpus against the scores of `rows`, `size` candidates at a time; the compiled program of `rank`.
+
+    Returns the scores of `rows`, how many candidates are higher, equal and before, and equal, and the pairs' scores.
+    """
     if len(candidates) == size:
         scores, columns = scoring.score_block(queries, candidates, jnp.int32(0), size)
         own = jnp.take_along_axis(scores, rows, axis=1)

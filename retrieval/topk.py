@@ -29,7 +29,7 @@ def top_k(
     candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     k: int,
     excluded: Lists | None = None,
-    allowed: Bool[np.ndarray, "N"] | Bool[np.ndarray, "Q N"] | Lists | None = None,
+    allowed: Bool[np.ndarray, "*mask"] | Lists | None = None,
 ) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
     """Returns the scores and rows of the k candidates with the highest dot product with each query.
 

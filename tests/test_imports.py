@@ -20,8 +20,15 @@ ONLY_IN = {  # package -> the only files that may import it
 LAYERS = (  # each may import those before it and, within retrieval, its own
     ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists"),
     ("retrieval.data",),
-    ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.topk"),
-    ("retrieval.ranks", "retrieval.metrics", "retrieval.objective", "retrieval.train", "retrieval.baselines"),
+    ("retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.optimizers", "retrieval.scoring"),
+    (
+        "retrieval.ranks",
+        "retrieval.topk",
+        "retrieval.metrics",
+        "retrieval.objective",
+        "retrieval.train",
+        "retrieval.baselines",
+    ),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
     ("retrieval.recommend", "retrieval.phases"),
     ("retrieval.bundle",),
