@@ -57,7 +57,7 @@ def evaluate(
     check_ks([*ks, *top_k_accuracies], len(candidates))
     _check_finite("query", queries)
     _check_finite("candidate", candidates)
-    exclusions = {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen})
+    exclusions = {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen.sets()})
     ranks = rank_each(queries, candidates, targets.relevant, list(exclusions.values()))
     results = {
         f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(ranks[0].optimistic, k)
@@ -66,7 +66,7 @@ def evaluate(
     relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit
     for (prefix, excluded), counts in zip(exclusions.items(), ranks, strict=True):
         of_relevant = Ranks(*(values[places] for values in counts))
-        num_excluded = 0 if excluded is None else excluded.sets().lengths
+        num_excluded = 0 if excluded is None else excluded.lengths
         num_ranked = np.full(len(relevant), len(candidates)) - num_excluded
         results |= {f"{prefix}/{name}": value for name, value in _user_level(of_relevant, relevant, num_ranked, ks)}
     return results

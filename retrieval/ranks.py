@@ -163,7 +163,7 @@ def count_block(
         scores, columns = scoring.score_block(queries, candidates, jnp.int32(0), size)
         own = jnp.take_along_axis(scores, rows, axis=1)
         pair_scores = _gather(scores, columns, jnp.int32(0), pairs, jnp.zeros(pairs.rows.shape, scores.dtype))
-        return own, jnp.stack(_compare(scores, columns, own, rows)), pair_scores
+        return own, _compare(scores, columns, own, rows, itself=jnp.ones_like(rows)), pair_scores
 
     def count(state):  # again, with the scores that counting saw, should one of the guessed differ from them by a bit
         seen, counts, pair_scores = _count_corpus(queries, candidates, state[1], rows, pairs, size)
@@ -180,9 +180,10 @@ def _count_corpus(queries, candidates, own, rows, pairs, size):
     def add_block(block, state):
         counts, seen, pair_scores = state
         scores, columns = scoring.score_block(queries, candidates, block, size)
-        counts += jnp.stack(_compare(scores, columns, own, rows))
+        here = rows // size == block
+        counts += _compare(scores, columns, own, rows, here.astype(jnp.int32))
         own_columns = jnp.clip(rows - columns[0], 0, size - 1)
-        seen = jnp.where(rows // size == block, jnp.take_along_axis(scores, own_columns, axis=1), seen)
+        seen = jnp.where(here, jnp.take_along_axis(scores, own_columns, axis=1), seen)
         return counts, seen, _gather(scores, columns, block, pairs, pair_scores)
 
     pair_scores = jnp.zeros(pairs.rows.shape, queries.dtype)
@@ -201,22 +202,29 @@ def _score_columns(queries, candidates, rows, size):
     return scores[places // size, owners, places % size]
 
 
-def _compare(scores, columns, own, rows):
+def _compare(scores, columns, own, rows, itself):
     """Counts, for each of `rows` [Q, m], the candidates of the block that are higher, equal and before, and equal.
 
-    One reduction of three values reads the scores once, and compiles to vector instructions where three reductions
-    do not.
+    `itself` tells which rows are in the block; those are equal to themselves. Without other equals none are before.
     """
     scores, own, rows = scores[:, None, :], own[:, :, None], rows[:, :, None]  # [Q, m, n] when compared
-    equal = scores == own
-    counted = [~(scores <= own), equal & (columns[None, None, :] < rows), equal]
-    zeros = [jnp.int32(0)] * len(counted)
-    return jax.lax.reduce(
-        [values.astype(jnp.int32) for values in counted],
-        zeros,
-        lambda totals, values: [total + value for total, value in zip(totals, values, strict=True)],
-        (2,),
+    higher, equal = _count_both(~(scores <= own), scores == own)
+    before, equal = jax.lax.cond(
+        jnp.any(equal > itself),
+        lambda: _count_both((scores == own) & (columns[None, None, :] < rows), scores == own),
+        lambda: [jnp.zeros_like(equal), equal],
     )
+    return jnp.stack([higher, before, equal])
+
+
+def _count_both(first, second):
+    """Counts two masks along the last axis at once; one reduction of two values compiles to vector instructions."""
+
+    def add(totals, values):
+        return [total + value for total, value in zip(totals, values, strict=True)]
+
+    masks = [mask.astype(jnp.int32) for mask in (first, second)]
+    return jax.lax.reduce(masks, [jnp.int32(0), jnp.int32(0)], add, (2,))
 
 
 def _gather(scores, columns, block, pairs, pair_scores):
@@ -241,7 +249,10 @@ def _subtract(counts, own, relevant, excluded, excluded_scores, left_out, num_ca
         owners = relevant.owners
         by_score = np.sort(_keys(excluded.owners, excluded_scores))
         keys = _keys(owners, own)
-        first, last = (np.searchsorted(by_score, keys, side) for side in ("left", "right"))
+        last = np.searchsorted(by_score, keys, "right")
+        first = last.copy()
+        tied = by_score[last - 1] == keys  # where last is 0, by_score[-1] is above the key
+        first[tied] = np.searchsorted(by_score, keys[tied], "left")
         higher = higher - (excluded.offsets[owners + 1] - last).astype(np.int32)
         equal = equal - (last - first).astype(np.int32)
         equal_before = equal_before - _before(first, last, by_score, relevant.rows, excluded, excluded_scores)
