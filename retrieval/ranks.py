@@ -163,7 +163,7 @@ def count_block(
         scores, columns = scoring.score_block(queries, candidates, jnp.int32(0), size)
         own = jnp.take_along_axis(scores, rows, axis=1)
         pair_scores = _gather(scores, columns, jnp.int32(0), pairs, jnp.zeros(pairs.rows.shape, scores.dtype))
-        return own, _compare(scores, columns, own, rows, itself=jnp.ones_like(rows)), pair_scores
+        return own, _compare(scores, columns, jnp.int32(0), own, rows), pair_scores
 
     def count(state):  # again, with the scores that counting saw, should one of the guessed differ from them by a bit
         seen, counts, pair_scores = _count_corpus(queries, candidates, state[1], rows, pairs, size)
@@ -181,7 +181,7 @@ def _count_corpus(queries, candidates, own, rows, pairs, size):
         counts, seen, pair_scores = state
         scores, columns = scoring.score_block(queries, candidates, block, size)
         here = rows // size == block
-        counts += _compare(scores, columns, own, rows, here.astype(jnp.int32))
+        counts += _compare(scores, columns, block, own, rows)
         own_columns = jnp.clip(rows - columns[0], 0, size - 1)
         seen = jnp.where(here, jnp.take_along_axis(scores, own_columns, axis=1), seen)
         return counts, seen, _gather(scores, columns, block, pairs, pair_scores)
@@ -202,19 +202,21 @@ def _score_columns(queries, candidates, rows, size):
     return scores[places // size, owners, places % size]
 
 
-def _compare(scores, columns, own, rows, itself):
+def _compare(scores, columns, block, own, rows):
     """Counts, for each of `rows` [Q, m], the candidates of the block that are higher, equal and before, and equal.
 
-    `itself` tells which rows are in the block; those are equal to themselves. Without other equals none are before.
+    Where nothing is equal but a row to itself, none is equal and before.
     """
-    scores, own, rows = scores[:, None, :], own[:, :, None], rows[:, :, None]  # [Q, m, n] when compared
-    higher, equal = _count_both(~(scores <= own), scores == own)
-    before, equal = jax.lax.cond(
-        jnp.any(equal > itself),
-        lambda: _count_both((scores == own) & (columns[None, None, :] < rows), scores == own),
+    start = block * len(columns)
+    others, own = scores[:, None, :], own[:, :, None]  # [Q, m, n] when compared
+    new, before = (columns >= start)[None, None, :], columns[None, None, :] < rows[:, :, None]
+    higher, equal = _count_both(new & ~(others <= own), new & (others == own))
+    equal_before, equal = jax.lax.cond(
+        jnp.any(equal > (rows // len(columns) == block).astype(jnp.int32)),
+        lambda: _count_both(new & before & (others == own), new & (others == own)),
         lambda: [jnp.zeros_like(equal), equal],
     )
-    return jnp.stack([higher, before, equal])
+    return jnp.stack([higher, equal_before, equal])
 
 
 def _count_both(first, second):

@@ -64,16 +64,12 @@ def score_block(
 ) -> tuple[Float[Array, "Q {size}"], Int[Array, "{size}"]]:
     """Returns the scores of a block of the corpus, and its candidates; for use in compiled functions.
 
-    The last block ends with the corpus; what it shares with the block before scores -inf there.
+    The last block ends with the corpus: what has a row below `block * size` was in the block before, too. To mask it
+    here would write all scores a second time.
     """
     first = jnp.minimum(block * size, len(candidates) - size)
-    rows = first + jnp.arange(size, dtype=jnp.int32)
-    scores = dot(
-        queries, jax.lax.dynamic_slice(candidates, (first, jnp.zeros_like(first)), (size, candidates.shape[1]))
-    )
-    if len(candidates) % size:
-        scores = jnp.where(rows >= block * size, scores, -jnp.inf)
-    return scores, rows
+    scores = dot(queries, jax.lax.dynamic_slice_in_dim(candidates, first, size))
+    return scores, first + jnp.arange(size, dtype=jnp.int32)
 
 
 def dot(queries: Float[Array, "Q D"], candidates: Float[Array, "n D"]) -> Float[Array, "Q n"]:

@@ -86,8 +86,8 @@ def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q
     best = np.full((len(queries), k), NOTHING)
     worst = np.full(len(queries), -np.inf, np.float32)  # what a candidate must exceed: the score of the last of them
     owners, keys, pending = [], [], 0
-    for first, chunks, maxima in _scored(queries, candidates, excluded, allowed):
-        found = _candidates_above(worst, k, first, chunks, np.asarray(maxima))
+    for first, new, chunks, maxima in _scored(queries, candidates, excluded, allowed):
+        found = _candidates_above(worst, k, first, new, chunks, np.asarray(maxima))
         owners.append(found[0])
         keys.append(found[1])
         pending += len(found[0])
@@ -100,8 +100,8 @@ def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q
     return np.sort(best, axis=1)
 
 
-def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, Array, Array]]:
-    """Yields of each block of the corpus its first row, the scores in chunks, and the maxima of the chunks.
+def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, int, Array, Array]]:
+    """Yields of each block of the corpus its first row and its first new one, scores in chunks, and their maxima.
 
     The next block is under way on the device while the host looks at this one.
     """
@@ -113,17 +113,17 @@ def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, Array
     for block in range(blocks):
         first = min(block * size, len(candidates) - size)
         mask = _mask(allowed, len(queries), first, size)
-        scored = first, *_score_block(queries, candidates, pairs, mask, np.int32(block), size, CHUNK)
+        scored = first, block * size, *_score_block(queries, candidates, pairs, mask, np.int32(block), size, CHUNK)
         if last is not None:
             yield last
         last = scored
     yield last
 
 
-def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"]:
+def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
     """Returns which of the candidates from `first` on each query may get; one row if that is the same for all."""
     if allowed is None:
-        return np.ones((1, size), bool)
+        return None
     if isinstance(allowed, Lists):
         mask = np.zeros((num_queries, size), bool)
         inside = (first <= allowed.rows) & (allowed.rows < first + size)
@@ -141,7 +141,9 @@ def _score_block(queries, candidates, pairs, allowed, block, size, chunk):
     def leave_out(scores, start, owners, excluded, real):
         return scores.at[jnp.where(real, owners, len(queries)), excluded - rows[0]].set(-jnp.inf, mode="drop")
 
-    scores = scoring.for_pairs_of(block, pairs, leave_out, jnp.where(allowed, scores, -jnp.inf))
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, -jnp.inf)
+    scores = scoring.for_pairs_of(block, pairs, leave_out, scores)
     padded = jnp.pad(scores, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
     chunks = padded.reshape(len(queries), -1, chunk)
     return chunks, jnp.max(chunks, axis=2)
@@ -153,11 +155,12 @@ def _take_chunks(chunks, owners, places):
 
 
 def _candidates_above(
-    worst: Float32[np.ndarray, "Q"], k: int, first: int, chunks, maxima: Float32[np.ndarray, "Q C"]
+    worst: Float32[np.ndarray, "Q"], k: int, first: int, new: int, chunks, maxima: Float32[np.ndarray, "Q C"]
 ) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
     """Returns owners and keys of the block's candidates above `worst` that may be among the k best of the block.
 
-    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good.
+    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good, be it one
+    with a row below `new`, which an earlier block has brought in.
     """
     enough = np.full(len(worst), -np.inf, np.float32)
     if maxima.shape[1] >= k:
@@ -170,8 +173,10 @@ def _candidates_above(
         scores = np.asarray(_take_chunks(chunks, *(np.pad(x.astype(np.int32), padding) for x in (of_piece, at))))
         scores = scores[: len(at)]
         chunk, column = np.nonzero(_above(scores, worst[of_piece, None], enough[of_piece, None]))
-        rows = (first + at[chunk] * chunks.shape[2] + column).astype(np.uint64)
-        keys = (~scoring.ordered(scores[chunk, column])).astype(np.uint64) << np.uint64(32) | rows
+        rows = first + at[chunk] * chunks.shape[2] + column
+        chunk, column, rows = (x[rows >= new] for x in (chunk, column, rows))
+        order = ~scoring.ordered(scores[chunk, column])
+        keys = order.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
         found.append((of_piece[chunk], keys))
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
