@@ -159,11 +159,11 @@ def _candidates_above(
 ) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
     """Returns owners and keys of the block's candidates above `worst` that may be among the k best of the block.
 
-    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good, be it one
-    with a row below `new`, which an earlier block has brought in.
+    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good. A block
+    with rows below `new` may hold excluded ones there and sets no such bound.
     """
     enough = np.full(len(worst), -np.inf, np.float32)
-    if maxima.shape[1] >= k:
+    if first == new and maxima.shape[1] >= k:
         enough = np.partition(maxima, -k, axis=1)[:, -k]
     owners, places = np.nonzero(_above(maxima, worst[:, None], enough[:, None]))
     found = [(owners[:0], np.zeros(0, np.uint64))]
