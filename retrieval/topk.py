@@ -109,13 +109,19 @@ def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, int, 
     blocks = scoring.num_blocks(len(candidates), size)
     capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(len(excluded.rows)))
     pairs, _ = scoring.pairs_by_block(excluded.owners, excluded.rows, blocks, size, capacity)
-    last = None
+    last, shape = None, (len(queries), -(-size // CHUNK), CHUNK)
+    buffers = [jnp.zeros(shape, jnp.float32) for _ in range(2)]  # written again: fresh pages cost as much as the scores
     for block in range(blocks):
         first = min(block * size, len(candidates) - size)
         mask = _mask(allowed, len(queries), first, size)
-        scored = first, block * size, *_score_block(queries, candidates, pairs, mask, np.int32(block), size, CHUNK)
+        scored = (
+            first,
+            block * size,
+            *_score_block(buffers.pop(), queries, candidates, pairs, mask, np.int32(block), size, CHUNK),
+        )
         if last is not None:
             yield last
+            buffers.append(last[2])
         last = scored
     yield last
 
@@ -134,8 +140,8 @@ def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
     return np.pad(allowed[:, first : first + size], ((0, num_queries - len(allowed)), (0, 0)))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "chunk"))
-def _score_block(queries, candidates, pairs, allowed, block, size, chunk):
+@functools.partial(jax.jit, static_argnames=("size", "chunk"), donate_argnums=0, keep_unused=True)
+def _score_block(buffer, queries, candidates, pairs, allowed, block, size, chunk):
     scores, rows = scoring.score_block(queries, candidates, block, size)
 
     def leave_out(scores, start, owners, excluded, real):
