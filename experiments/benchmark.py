@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
-from experiments.benchmarks import losses, optimizer, resume, streaming
+from experiments.benchmarks import losses, optimizer, ranking, resume, streaming
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -28,6 +28,9 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "resume/overhead": resume.overhead,
         "stream/epoch": streaming.epoch,
         "stream/memory": streaming.memory,
+        "evaluate/ranks": ranking.ranks,
+        "topk/exact": ranking.exact_top_k,
+        "evaluate/movielens": ranking.movielens,
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -5,6 +5,8 @@ python -m experiments.evaluate --workdir=runs/movielens_100k
 
 from __future__ import annotations
 
+import numpy as np
+
 from experiments import console, flags
 from experiments.workdir import Workdir, load_data
 from retrieval import phases
@@ -36,14 +38,14 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained) -> dict[
         results = evaluate_embeddings(queries, candidates, targets, ks=settings.ks, top_k_accuracies=accuracies)
         return {f"{name}/{metric}": value for metric, value in results.items()}
 
-    test_queries = recipe.query_embeddings(trained.params, test.query_rows)
-    train_queries = recipe.query_embeddings(trained.params, train.query_rows)
+    rows = np.arange(encoding.queries.num_rows, dtype=np.int32)  # train asks for all but the unknown
+    queries = np.asarray(recipe.query_embeddings(trained.params, rows))
     return {
-        **figures("test", test_queries, candidates, test, settings.top_k_accuracies),
+        **figures("test", queries[test.query_rows], candidates, test, settings.top_k_accuracies),
         "test/loss": loss,
         "test/num_queries": len(test.query_ids),
         "test/num_unknown_queries": int((test.query_rows == 0).sum()),
-        **figures("train", train_queries, candidates, train),
+        **figures("train", queries[train.query_rows], candidates, train),
         **figures("popularity", *popular, test, settings.top_k_accuracies),
     }
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Float64, Int
 
 from retrieval import metrics
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples, Targets
 from retrieval.data.negatives import Negatives, Sampler
+from retrieval.lists import Lists
 from retrieval.models.two_tower import Params, bind
-from retrieval.ranks import Ranks, rank
+from retrieval.ranks import Ranks, rank_each
 from retrieval.train import Loss
 
-USER_METRICS = {"precision": metrics.precision_at, "recall": metrics.recall_at, "ndcg": metrics.ndcg_at}
+USER_METRICS = {
+    "hit_rate": metrics.hit_rate_at,
+    "precision": metrics.precision_at,
+    "recall": metrics.recall_at,
+    "ndcg": metrics.ndcg_at,
+    "mrr": metrics.reciprocal_rank_at,
+    "map": metrics.average_precision_at,
+}
 
 
 def evaluate(
@@ -31,9 +38,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns the metrics of embeddings, by name.
 
-    - `including_seen/{precision,recall,ndcg}_at_{k}` and `excluding_seen/...`: means over the queries, each
-      counting once; with the candidates that the query has in train left among the others, or taken out, if
-      `targets` tells them.
+    - `including_seen/{hit_rate,precision,recall,ndcg,mrr,map}_at_{k}`, `including_seen/auc` and `excluding_seen/...`:
+      means over the queries, each counting once; with the candidates that the query has in train left among the
+      others, or taken out, if `targets` tells them. Equal scores stand in the order of their rows; for the AUC they
+      count half. A query for which a metric is not defined is left out of its mean.
     - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
       first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
 
@@ -50,15 +58,18 @@ def evaluate(
     check_ks([*ks, *top_k_accuracies], len(candidates))
     _check_finite("query", queries)
     _check_finite("candidate", candidates)
-    including = rank(queries, candidates, targets.relevant)
+    exclusions = {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen.sets()})
+    ranks = rank_each(queries, candidates, targets.relevant, list(exclusions.values()))
     results = {
-        f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(including.optimistic, k)
+        f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(ranks[0].optimistic, k)
         for k in top_k_accuracies
     }
-    results |= _user_level("including_seen", including, targets, ks)
-    if targets.seen is not None:
-        excluding = rank(queries, candidates, targets.relevant, targets.seen)
-        results |= _user_level("excluding_seen", excluding, targets, ks)
+    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit
+    for (prefix, excluded), counts in zip(exclusions.items(), ranks, strict=True):
+        of_relevant = Ranks(*(values[places] for values in counts))
+        num_excluded = 0 if excluded is None else excluded.lengths
+        num_ranked = np.full(len(relevant), len(candidates)) - num_excluded
+        results |= {f"{prefix}/{name}": value for name, value in _user_level(of_relevant, relevant, num_ranked, ks)}
     return results
 
 
@@ -85,16 +96,22 @@ def mean_loss(
         return jax.lax.map(lambda batch: loss(bind(model, params), batch)[1], stacked)
 
     sums = sums_of(params, loss, stacked)
-    return float(jnp.sum(sums["loss"]) / jnp.sum(sums["examples"]))
+    return float(np.sum(sums["loss"]) / np.sum(sums["examples"]))
 
 
-def _user_level(prefix: str, ranks: Ranks, targets: Targets, ks: Sequence[int]) -> dict[str, float]:
-    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit
-    return {
-        f"{prefix}/{name}_at_{k}": float(np.mean(metric(ranks.ordinal[places], relevant, k)))
-        for name, metric in USER_METRICS.items()
-        for k in ks
-    }
+def _user_level(
+    ranks: Ranks, relevant: Lists, num_ranked: Int[np.ndarray, "Q"], ks: Sequence[int]
+) -> Iterator[tuple[str, float]]:
+    """Yields each metric by name, a mean over the queries for which it is defined."""
+    for name, metric in USER_METRICS.items():
+        for k in ks:
+            yield f"{name}_at_{k}", _mean(metric(ranks.ordinal, relevant, k))
+    yield "auc", _mean(metrics.auc(ranks.mean, relevant, num_ranked))
+
+
+def _mean(values: Float64[np.ndarray, "Q"]) -> float:
+    defined = values[~np.isnan(values)]
+    return float(np.mean(defined)) if len(defined) else float("nan")
 
 
 def check_ks(ks: Sequence[int], corpus_size: int) -> None:

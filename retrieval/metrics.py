@@ -51,6 +51,83 @@ def recall_at(ranks: Places, relevant: Lists, k: int) -> PerQuery:
         return hits_at(ranks, relevant, k) / relevant.lengths
 
 
+def hit_rate_at(ranks: Places, relevant: Lists, k: int) -> PerQuery:
+    """Returns 1 for each query with a hit among its first k, else 0; NaN where nothing is relevant.
+
+    >>> hit_rate_at(np.array([0, 2, 9]), Lists.from_sequences([[5, 6], [7], []]), 3)
+    array([ 1.,  0., nan])
+    """
+    return np.where(relevant.lengths > 0, np.minimum(hits_at(ranks, relevant, k), 1.0), np.nan)
+
+
+def reciprocal_rank_at(ranks: Places, relevant: Lists, k: int) -> PerQuery:
+    """Returns 1 / (place of the first hit, from 1 on) of each query, 0 without a hit among the first k.
+
+    NaN where nothing is relevant. Its mean over the queries is the MRR (Voorhees 1999).
+
+    >>> reciprocal_rank_at(np.array([3, 1, 9]), Lists.from_sequences([[5, 6], [7]]), 4)
+    array([0.5, 0. ])
+    """
+    best = np.full(len(relevant), np.inf)
+    hits = np.flatnonzero(ranks < k)
+    np.minimum.at(best, relevant.owners[hits], ranks[hits])
+    return np.where(relevant.lengths > 0, 1 / (best + 1), np.nan)
+
+
+def average_precision_at(ranks: Places, relevant: Lists, k: int) -> PerQuery:
+    """Returns the average precision of each query; NaN where nothing is relevant.
+
+    AP = sum over hits of (hits up to its place) / (its place, from 1 on), divided by min(k, number of relevant
+    candidates), so that a perfect list has 1. Its mean over the queries is the MAP. Peers differ: some divide by the
+    number of hits, which rewards finding fewer.
+
+    Args:
+      ranks: places in one list, no two of a query the same.
+      relevant: which query each belongs to.
+      k: the length of the list.
+
+    >>> average_precision_at(np.array([3, 0, 9]), Lists.from_sequences([[5, 6, 7]]), 4)  # (1 / 1 + 2 / 4) / 3
+    array([0.5])
+    """
+    hits = np.flatnonzero(ranks < k)
+    owners, places = relevant.owners[hits], ranks[hits]
+    order = np.lexsort((places, owners))
+    counts = np.bincount(owners, minlength=len(relevant))
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    precisions = (np.arange(len(hits)) - first + 1) / (places[order] + 1.0)
+    sums = np.bincount(owners[order], weights=precisions, minlength=len(relevant))
+    with np.errstate(invalid="ignore"):
+        return sums / np.minimum(relevant.lengths, k)
+
+
+def auc(ranks: Places, relevant: Lists, num_ranked: Int[np.ndarray, "num_queries"]) -> PerQuery:
+    """Returns the area under the ROC curve of each query.
+
+    It is the mean, over the relevant candidates, of the share of the others that stand behind it. With mean ranks,
+    those of equal score count half. From R ranks r among M candidates it is 1 - (sum r - R (R - 1) / 2) / (R (M - R)),
+    as the relevant ones stand R (R - 1) / 2 times before each other (Hanley and McNeil 1982).
+
+    Args:
+      ranks: `Ranks.mean`; a relevant candidate that is excluded has a rank from M on, and stands behind all.
+      relevant: which query each belongs to, no candidate twice.
+      num_ranked: how many candidates of each query are not excluded, M.
+
+    Returns:
+      A value per query; NaN where nothing is relevant or nothing else is left.
+
+    >>> auc(np.array([0, 2.5]), Lists.from_sequences([[5, 6]]), np.array([5]))  # stand before 3 and 1.5 of 3
+    array([0.75])
+    """
+    owners, num_relevant = relevant.owners, relevant.lengths
+    placed = ranks < num_ranked[owners]
+    num_placed = np.bincount(owners[placed], minlength=len(relevant))
+    others = num_ranked - num_placed
+    before = np.bincount(owners[placed], weights=ranks[placed], minlength=len(relevant))
+    before = before - num_placed * (num_placed - 1) / 2 + (num_relevant - num_placed) * others
+    with np.errstate(invalid="ignore"):
+        return 1 - before / (num_relevant * others)
+
+
 def ndcg_at(ranks: Places, relevant: Lists, k: int) -> PerQuery:
     """Returns DCG / ideal DCG of each query with binary relevance; NaN where nothing is relevant.
 

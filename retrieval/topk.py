@@ -1,18 +1,27 @@
-"""Exact top-k over the full corpus, in blocks of queries."""
+"""Exact top-k over the full corpus, in blocks of queries and candidates.
+
+A block of the corpus is scored on the device and reduced to the maxima of chunks of candidates. Most chunks of most
+blocks hold nothing that comes before the k best found so far; only the others are looked at, on the host, where scores
+and rows are joined in integers whose order is that of the result.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt64
 
+from retrieval import scoring
 from retrieval.lists import Lists
 
 PADDING_ROW = -1  # stands where fewer than k candidates are left
-SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores at a time
+CHUNK = 64  # candidates of which only the best is looked at first
+CHUNKS_AT_A_TIME = 512
+NOTHING = np.uint64(2**64 - 1)  # comes after every candidate
 
 
 def top_k(
@@ -20,17 +29,24 @@ def top_k(
     candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     k: int,
     excluded: Lists | None = None,
+    allowed: Bool[np.ndarray, "*mask"] | Lists | None = None,
 ) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
     """Returns the scores and rows of the k candidates with the highest dot product with each query.
 
-    Scores descend; equal scores stand in the order of their rows. Where fewer than k candidates are left, the
-    row is -1 and the score -inf. Takes O(Q N D) time and O(max(N, block)) memory beside its inputs and outputs.
+    Scores descend; equal scores stand in the order of their rows; NaN comes before all. Where fewer than k candidates
+    are left, the row is -1 and the score -inf. Takes O(Q N D) time, and beside its inputs and outputs memory for two
+    blocks of scores, whatever Q and N.
 
     Args:
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
       k: how many to return, at least 1; may exceed N.
       excluded: rows of the candidates that each query must not get.
+      allowed: the only candidates to choose from: a mask for all queries [N] or for each [Q, N], or the rows of each
+        query; None: all.
+
+    Raises:
+      ValueError: k is below 1, the shapes do not fit, or a row in a list is no candidate's.
 
     >>> top_k(np.eye(2, dtype=np.float32), np.array([[1., 5.], [3., 5.]], np.float32), 2)[1]
     array([[1, 0],
@@ -38,65 +54,165 @@ def top_k(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    num_queries, num_candidates = check_embeddings(queries, candidates, excluded)
+    lists = [lists for lists in (excluded, allowed) if isinstance(lists, Lists)]
+    num_queries, num_candidates = scoring.check_embeddings(queries, candidates, *lists)
+    if isinstance(allowed, np.ndarray) and allowed.shape not in ((num_candidates,), (num_queries, num_candidates)):
+        raise ValueError(
+            f"allowed must be [{num_candidates}] or [{num_queries}, {num_candidates}], got {allowed.shape}"
+        )
     scores = np.full((num_queries, k), -np.inf, np.float32)
     rows = np.full((num_queries, k), PADDING_ROW, np.int32)
     found = min(k, num_candidates)
-    if found == 0 or num_queries == 0:
+    if found == 0:
         return scores, rows
     excluded = Lists.empty(num_queries) if excluded is None else excluded
-    size = block_size(num_queries, num_candidates)
-    capacity = excluded.capacity(size)
+    queries, candidates = np.asarray(queries), jnp.asarray(candidates)
+    size, _ = scoring.block_shape(num_queries, num_candidates)
     for start in range(0, num_queries, size):
-        block = pad_rows(queries[start : start + size], size)
-        best = _top_k_block(block, candidates, *excluded.block(start, size, capacity), found)
-        stop = min(start + size, num_queries)
-        scores[start:stop, :found], rows[start:stop, :found] = (x[: stop - start] for x in best)
+        block = slice(start, min(start + size, num_queries))
+        mine = np.arange(block.start, block.stop)
+        own = allowed
+        if isinstance(allowed, Lists):
+            own = allowed.take(mine)
+        elif allowed is not None and allowed.ndim == 2:
+            own = allowed[block]
+        best = _best_of(scoring.pad_rows(queries[block], size), candidates, found, excluded.take(mine), own)
+        scores[block, :found], rows[block, :found] = (x[: len(mine)] for x in _decode(best))
     return scores, rows
 
 
-def masked_scores(
-    queries: Float[Array, "Q D"],
-    candidates: Float[Array, "N D"],
-    excluded_owners: Int[Array, "E"],
-    excluded_rows: Int[Array, "E"],
-) -> Float[Array, "Q N"]:
-    """Returns all dot products, with -inf at the excluded (owner, row) pairs; owners >= Q are padding."""
-    scores = jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)
-    return scores.at[excluded_owners, excluded_rows].set(-jnp.inf, mode="drop")
+def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q k"]:
+    """Returns the keys of each query's k best candidates, the best first."""
+    best = np.full((len(queries), k), NOTHING)
+    worst = np.full(len(queries), -np.inf, np.float32)  # what a candidate must exceed: the score of the last of them
+    owners, keys, pending = [], [], 0
+    for first, new, chunks, maxima in _scored(queries, candidates, excluded, allowed):
+        found = _candidates_above(worst, k, first, new, chunks, np.asarray(maxima))
+        owners.append(found[0])
+        keys.append(found[1])
+        pending += len(found[0])
+        if pending > best.size // 2:
+            best = _merge(best, np.concatenate(owners), np.concatenate(keys))
+            worst = _decode(best.max(axis=1))[0]
+            owners, keys, pending = [], [], 0
+    if pending:
+        best = _merge(best, np.concatenate(owners), np.concatenate(keys))
+    return np.sort(best, axis=1)
 
 
-def block_size(num_queries: int, num_candidates: int) -> int:
-    """Returns how many queries are scored at a time, so that memory does not grow with their number."""
-    return max(1, min(num_queries, SCORES_PER_BLOCK // max(1, num_candidates)))
+def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, int, Array, Array]]:
+    """Yields of each block of the corpus its first row and its first new one, scores in chunks, and their maxima.
 
-
-def pad_rows(array: Float[Array, "n D"] | Float32[np.ndarray, "n D"], size: int) -> Float[Array, "size D"]:
-    """Returns `array` with rows of zeros appended up to `size`, so that the last block compiles no second program."""
-    return jnp.pad(array, ((0, size - len(array)), (0, 0)))
-
-
-def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, int]:
-    """Returns the numbers of queries and candidates.
-
-    Raises:
-      ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.
+    The next block is under way on the device while the host looks at this one.
     """
-    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise ValueError(f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}")
-    for rows in lists:
-        if rows is None:
-            continue
-        if len(rows) != len(queries):
-            raise ValueError(f"one list per query needed, got {len(rows)} lists for {len(queries)} queries")
-        if len(rows.rows) and not (0 <= rows.rows.min() and rows.rows.max() < len(candidates)):
-            raise ValueError(f"rows must be in [0, {len(candidates)}), got {rows.rows.min()} to {rows.rows.max()}")
-    return len(queries), len(candidates)
+    _, size = scoring.block_shape(len(queries), len(candidates))
+    blocks = scoring.num_blocks(len(candidates), size)
+    capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(len(excluded.rows)))
+    pairs, _ = scoring.pairs_by_block(excluded.owners, excluded.rows, blocks, size, capacity)
+    last, shape = None, (len(queries), -(-size // CHUNK), CHUNK)
+    buffers = [jnp.zeros(shape, jnp.float32) for _ in range(2)]  # written again: fresh pages cost as much as the scores
+    for block in range(blocks):
+        first = min(block * size, len(candidates) - size)
+        mask = _mask(allowed, len(queries), first, size)
+        scored = (
+            first,
+            block * size,
+            *_score_block(buffers.pop(), queries, candidates, pairs, mask, np.int32(block), size, CHUNK),
+        )
+        if last is not None:
+            yield last
+            buffers.append(last[2])
+        last = scored
+    yield last
 
 
-@functools.partial(jax.jit, static_argnames="k")
-def _top_k_block(queries, candidates, excluded_owners, excluded_rows, k):
-    scores = masked_scores(queries, candidates, excluded_owners, excluded_rows)
-    scores = jnp.where(scores == 0, 0.0, scores)  # the sort puts -0.0 after 0.0, though they are equal
-    scores, rows = jax.lax.top_k(scores, k)
-    return scores, jnp.where(scores == -jnp.inf, PADDING_ROW, rows)
+def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
+    """Returns which of the candidates from `first` on each query may get; one row if that is the same for all."""
+    if allowed is None:
+        return None
+    if isinstance(allowed, Lists):
+        mask = np.zeros((num_queries, size), bool)
+        inside = (first <= allowed.rows) & (allowed.rows < first + size)
+        mask[allowed.owners[inside], allowed.rows[inside] - first] = True
+        return mask
+    if allowed.ndim == 1:
+        return allowed[None, first : first + size]
+    return np.pad(allowed[:, first : first + size], ((0, num_queries - len(allowed)), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnames=("size", "chunk"), donate_argnums=0, keep_unused=True)
+def _score_block(buffer, queries, candidates, pairs, allowed, block, size, chunk):
+    scores, rows = scoring.score_block(queries, candidates, block, size)
+
+    def leave_out(scores, start, owners, excluded, real):
+        return scores.at[jnp.where(real, owners, len(queries)), excluded - rows[0]].set(-jnp.inf, mode="drop")
+
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, -jnp.inf)
+    scores = scoring.for_pairs_of(block, pairs, leave_out, scores)
+    padded = jnp.pad(scores, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
+    chunks = padded.reshape(len(queries), -1, chunk)
+    return chunks, jnp.max(chunks, axis=2)
+
+
+@jax.jit
+def _take_chunks(chunks, owners, places):
+    return chunks[owners, places]
+
+
+def _candidates_above(
+    worst: Float32[np.ndarray, "Q"], k: int, first: int, new: int, chunks, maxima: Float32[np.ndarray, "Q C"]
+) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
+    """Returns owners and keys of the block's candidates above `worst` that may be among the k best of the block.
+
+    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good. A block
+    with rows below `new` may hold excluded ones there and sets no such bound.
+    """
+    enough = np.full(len(worst), -np.inf, np.float32)
+    if first == new and maxima.shape[1] >= k:
+        enough = np.partition(maxima, -k, axis=1)[:, -k]
+    owners, places = _places(_above(maxima, worst[:, None], enough[:, None]))
+    found = [(owners[:0], np.zeros(0, np.uint64))]
+    for start in range(0, len(owners), CHUNKS_AT_A_TIME):
+        of_piece, at = (x[start : start + CHUNKS_AT_A_TIME] for x in (owners, places))
+        padding = (0, CHUNKS_AT_A_TIME - len(at))
+        scores = np.asarray(_take_chunks(chunks, *(np.pad(x.astype(np.int32), padding) for x in (of_piece, at))))
+        scores = scores[: len(at)]
+        chunk, column = _places(_above(scores, worst[of_piece, None], enough[of_piece, None]))
+        rows = first + at[chunk] * chunks.shape[2] + column
+        chunk, column, rows = (x[rows >= new] for x in (chunk, column, rows))
+        order = ~scoring.ordered(scores[chunk, column])
+        keys = order.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
+        found.append((of_piece[chunk], keys))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _above(scores, worst, enough) -> Bool[np.ndarray, "..."]:
+    return ~(scores <= worst) & ~(scores < enough)
+
+
+def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, "found"], Int[np.ndarray, "found"]]:
+    """Returns row and column of what is true; where little is, faster than `np.nonzero`."""
+    return np.divmod(np.flatnonzero(mask), mask.shape[1])
+
+
+def _merge(
+    best: UInt64[np.ndarray, "Q k"], owners: Int[np.ndarray, "found"], keys: UInt64[np.ndarray, "found"]
+) -> UInt64[np.ndarray, "Q k"]:
+    """Returns the k lowest keys of each query, in any order, when those found are added."""
+    order = np.argsort(owners, kind="stable")
+    counts = np.bincount(owners, minlength=len(best))
+    starts = np.cumsum(counts) - counts
+    k = best.shape[1]
+    joined = np.full((len(best), k + counts.max()), NOTHING)
+    joined[:, :k] = best
+    joined[owners[order], k + np.arange(len(owners)) - starts[owners[order]]] = keys[order]
+    return np.partition(joined, k - 1, axis=1)[:, :k]
+
+
+def _decode(keys: UInt64[np.ndarray, "*shape"]) -> tuple[Float32[np.ndarray, "*shape"], Int32[np.ndarray, "*shape"]]:
+    """Returns the scores and rows that the keys were made of."""
+    nothing = keys == NOTHING
+    scores = scoring.unordered(~(keys >> np.uint64(32)).astype(np.uint32))
+    rows = (keys & np.uint64(2**32 - 1)).astype(np.uint32).view(np.int32)
+    return np.where(nothing, np.float32(-np.inf), scores), np.where(nothing, np.int32(PADDING_ROW), rows)

@@ -32,30 +32,50 @@ def test_metrics_of_three_users_are_those_computed_by_hand():
     got = evaluate(SCORES, CANDIDATES, targets(RELEVANT, SEEN), ks=(1, 2), top_k_accuracies=(1, 2, 4))
     second = 1 / math.log2(3)  # what a hit in the second place gains
     both = 1 + second
-    assert got == pytest.approx(
-        {
-            "factorized_top_k/top_1_categorical_accuracy": 1 / 5,
-            "factorized_top_k/top_2_categorical_accuracy": 4 / 5,
-            "factorized_top_k/top_4_categorical_accuracy": 1,
-            "including_seen/precision_at_1": (0 + 0 + 1) / 3,
-            "including_seen/precision_at_2": (1 / 2 + 1 / 2 + 1) / 3,
-            "including_seen/recall_at_1": (0 + 0 + 1 / 2) / 3,
-            "including_seen/recall_at_2": (1 + 1 / 2 + 1) / 3,
-            "including_seen/ndcg_at_1": (0 + 0 + 1) / 3,
-            "including_seen/ndcg_at_2": (second + second / both + 1) / 3,
-            "excluding_seen/precision_at_1": 1,
-            "excluding_seen/precision_at_2": (1 / 2 + 1 / 2 + 1) / 3,
-            "excluding_seen/recall_at_1": (1 + 1 / 2 + 1 / 2) / 3,
-            "excluding_seen/recall_at_2": (1 + 1 / 2 + 1) / 3,
-            "excluding_seen/ndcg_at_1": 1,
-            "excluding_seen/ndcg_at_2": (1 + 1 / both + 1) / 3,
-        }
-    )
+    expected = {
+        "factorized_top_k/top_1_categorical_accuracy": 1 / 5,
+        "factorized_top_k/top_2_categorical_accuracy": 4 / 5,
+        "factorized_top_k/top_4_categorical_accuracy": 1,
+        "including_seen/precision_at_1": (0 + 0 + 1) / 3,
+        "including_seen/precision_at_2": (1 / 2 + 1 / 2 + 1) / 3,
+        "including_seen/recall_at_1": (0 + 0 + 1 / 2) / 3,
+        "including_seen/recall_at_2": (1 + 1 / 2 + 1) / 3,
+        "including_seen/ndcg_at_1": (0 + 0 + 1) / 3,
+        "including_seen/ndcg_at_2": (second + second / both + 1) / 3,
+        "excluding_seen/precision_at_1": 1,
+        "excluding_seen/precision_at_2": (1 / 2 + 1 / 2 + 1) / 3,
+        "excluding_seen/recall_at_1": (1 + 1 / 2 + 1 / 2) / 3,
+        "excluding_seen/recall_at_2": (1 + 1 / 2 + 1) / 3,
+        "excluding_seen/ndcg_at_1": 1,
+        "excluding_seen/ndcg_at_2": (1 + 1 / both + 1) / 3,
+    }
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
+
+
+def test_hit_rate_mrr_map_and_auc_of_three_users_are_those_computed_by_hand():
+    got = evaluate(SCORES, CANDIDATES, targets(RELEVANT, SEEN), ks=(2,))
+    expected = {
+        "including_seen/hit_rate_at_2": 1,
+        "including_seen/mrr_at_2": (1 / 2 + 1 / 2 + 1) / 3,
+        "including_seen/map_at_2": (1 / 2 + (1 / 2) / 2 + 1) / 3,
+        "including_seen/auc": (2 / 3 + 1 / 4 + 1) / 3,  # the second user's are before 1 and 0 of 2
+        "excluding_seen/hit_rate_at_2": 1,
+        "excluding_seen/mrr_at_2": 1,
+        "excluding_seen/map_at_2": (1 + 1 / 2 + 1) / 3,
+        "excluding_seen/auc": (1 + 1 / 2 + 1) / 3,  # of the second user one other candidate is left
+    }
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
+
+
+def test_all_scores_equal_give_an_auc_of_one_half():
+    got = evaluate(0 * SCORES, CANDIDATES, targets(RELEVANT, SEEN), ks=())
+    assert got == pytest.approx({"including_seen/auc": 1 / 2, "excluding_seen/auc": 1 / 2})
 
 
 def test_nothing_is_excluded_where_nothing_seen_is_known():
     got = evaluate(SCORES, CANDIDATES, targets(RELEVANT), ks=(1,))
-    assert set(got) == {f"including_seen/{name}_at_1" for name in ("precision", "recall", "ndcg")}
+    at_one = {f"including_seen/{name}_at_1" for name in ("hit_rate", "precision", "recall", "ndcg", "mrr", "map")}
+    assert set(got) == at_one | {"including_seen/auc"}
 
 
 def test_jax_embeddings_give_the_same_metrics():
@@ -83,7 +103,7 @@ def test_a_repeated_interaction_is_one_hit_of_its_user_but_counts_among_interact
 
 def test_seen_candidates_count_in_the_interaction_level_accuracy():
     got = evaluate(SCORES, CANDIDATES, targets([[1]] * 3, [[0, 2, 3]] * 3), ks=(), top_k_accuracies=(1,))
-    assert got == {"factorized_top_k/top_1_categorical_accuracy": pytest.approx(1 / 3)}
+    assert got["factorized_top_k/top_1_categorical_accuracy"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(("ks", "accuracies"), [((5,), ()), ((1,), (2, 5)), ((0, 1), ()), ((), (-1,))])

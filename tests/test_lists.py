@@ -75,21 +75,16 @@ def test_distinct_rows_are_the_first_of_each_list(rows):
 
 
 @settings(deadline=None)
-@given(sequences, st.integers(1, 9))
-def test_blocks_hold_every_list_once_and_padding_has_no_owner(rows, size):
-    lists = Lists.from_sequences(rows)
-    capacity = lists.capacity(size)
-    found = [[] for _ in rows]
-    for start in range(0, len(rows), size):
-        owners, block_rows = lists.block(start, size, capacity)
-        assert len(owners) == len(block_rows) == capacity
-        for owner, row in zip(owners.tolist(), block_rows.tolist(), strict=True):
-            if owner < size:
-                found[start + owner].append(row)
-    assert found == rows
+@given(sequences)
+def test_sets_are_sorted_and_without_repeats(rows):
+    assert contents(Lists.from_sequences(rows).sets()) == [sorted(set(of_one)) for of_one in rows]
 
 
-def test_the_capacity_is_the_length_of_the_fullest_block():
-    lists = Lists.from_sequences([[1], [1, 2], [], [1, 2, 3], [1, 2, 3, 4]])
-    assert [lists.capacity(size) for size in (1, 2, 3, 5, 9)] == [4, 4, 7, 10, 10]
-    assert Lists.empty(0).capacity(3) == 0
+@settings(deadline=None)
+@given(st.data(), sequences.filter(bool))
+def test_sets_contain_what_was_put_in(data, rows):
+    owner = st.integers(0, len(rows) - 1)
+    pairs = data.draw(st.lists(st.tuples(owner, st.integers(0, 9))))
+    owners, wanted = np.array(pairs, np.int64).reshape(-1, 2).T
+    got = Lists.from_sequences(rows).sets().contain(owners, wanted)
+    assert got.tolist() == [row in rows[owner] for owner, row in pairs]

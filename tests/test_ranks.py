@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval import ranks, topk
+from retrieval import ranks, scoring
 from retrieval.lists import Lists
-from retrieval.ranks import rank
+from retrieval.ranks import rank, rank_each
 from retrieval.topk import top_k
 
 SMALL_INTEGERS = st.integers(-2, 2).map(float)  # dot products are exact, and often tie
@@ -82,27 +82,58 @@ def test_ranks_are_those_of_a_full_comparison(queries, candidates, relevant, exc
     assert_ranked_as_compared(queries, candidates, relevant, excluded)
 
 
-@pytest.mark.parametrize("queries_per_block", [1, 3])
+@pytest.mark.parametrize(
+    ("queries_per_block", "candidates_per_block", "relevant_per_row"), [(1, 3, 1), (2, 4, 2), (4, 7, 16)]
+)
 @settings(max_examples=25, deadline=None)
 @given(st.data(), embeddings(QUERIES, 2), embeddings(CANDIDATES, 2))
-def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates):
+def test_blocks_change_nothing(queries_per_block, candidates_per_block, relevant_per_row, data, queries, candidates):
     def draw(*lengths):
         rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
         return Lists.from_sequences(rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SCORES_PER_BLOCK", CANDIDATES * queries_per_block + 6)
+        patch.setattr(scoring, "QUERIES_PER_BLOCK", queries_per_block)
+        patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
+        patch.setattr(scoring, "TILE", 1)
+        patch.setattr(ranks, "RELEVANT_PER_ROW", relevant_per_row)
         assert_ranked_as_compared(queries, candidates, draw(0, 5, 1, 3), draw(2, 0, 4, 1))
 
 
-@pytest.mark.parametrize("at_a_time", [1, 2, 4])
-def test_counting_in_parts_changes_nothing(monkeypatch, at_a_time):
-    monkeypatch.setattr(ranks, "SCORES_PER_COUNT", 11 * at_a_time)
-    ranks._rank_block.clear_cache()  # it was compiled for another number
-    queries, candidates = random(3, 2).round(), random(11, 2, seed=1).round()
-    relevant = Lists.from_sequences([[3, 0, 7], [], [1, 10]])
-    assert_ranked_as_compared(queries, candidates, relevant, Lists.from_sequences([[1], [3], [1, 2]]))
-    ranks._rank_block.clear_cache()
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 16)
+    monkeypatch.setattr(scoring, "QUERIES_PER_BLOCK", 8)
+    monkeypatch.setattr(scoring, "TILE", 8)
+
+
+def test_a_wrong_guess_of_the_scores_is_counted_again(small_blocks, monkeypatch):
+    guesses = []
+
+    def wrong(queries, candidates, rows, size):
+        guesses.append(len(queries))
+        return jnp.full(rows.shape, 1.5)
+
+    monkeypatch.setattr(ranks, "_score_columns", wrong)
+    ranks.count_block.clear_cache()
+    queries, candidates = random(9, 3).round(), random(45, 3, seed=1).round()
+    assert_ranked_as_compared(queries, candidates, everything(9, 45), Lists.from_sequences([[1, 44]] * 9))
+    assert guesses
+    ranks.count_block.clear_cache()
+
+
+@settings(max_examples=50, deadline=None)
+@given(embeddings(QUERIES, 2), embeddings(CANDIDATES, 2), lists(9), lists(6), lists(20))
+def test_each_exclusion_gives_what_it_gives_alone(queries, candidates, relevant, few, many):
+    exclusions = [None, few, many, few]
+    together = rank_each(queries, candidates, relevant, exclusions)
+    for got, excluded in zip(together, exclusions, strict=True):
+        np.testing.assert_array_equal(got, rank(queries, candidates, relevant, excluded))
+
+
+def test_queries_with_few_and_with_many_relevant_candidates_share_a_call():
+    relevant = Lists.from_sequences([range(40), [], [3], range(17), [5] * 33])
+    assert_ranked_as_compared(random(5, 3).round(), random(40, 3, seed=1).round(), relevant, None)
 
 
 def test_each_policy_breaks_ties_its_own_way():
@@ -121,13 +152,19 @@ def test_excluding_all_that_is_better_or_equal_gives_the_first_place():
     assert got.pessimistic.tolist() == [0]
 
 
-def test_every_place_is_taken_once_where_no_scores_are_equal():
+@pytest.mark.parametrize("num_blocks", [1, 4])
+def test_every_place_is_taken_once_where_no_scores_are_equal(monkeypatch, num_blocks):
+    monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 52 // num_blocks)
+    monkeypatch.setattr(scoring, "TILE", 1)
     got = rank(random(64, 32), random(50, 32, seed=1), everything(64, 50))
     assert not got.equal.any()  # nobody ties with another, nor loses to itself
     np.testing.assert_array_equal(np.sort(got.higher.reshape(64, 50)), np.tile(np.arange(50), (64, 1)))
 
 
-def test_a_copy_of_a_candidate_ties_with_it_exactly():
+@pytest.mark.parametrize("num_blocks", [1, 7])
+def test_a_copy_of_a_candidate_ties_with_it_exactly(monkeypatch, num_blocks):
+    monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 224 // num_blocks)
+    monkeypatch.setattr(scoring, "TILE", 8)
     once = random(101, 33)
     got = rank(random(20, 33, seed=1), np.concatenate([once, once]), everything(20, 202))
     assert (got.equal == 1).all()
@@ -136,7 +173,7 @@ def test_a_copy_of_a_candidate_ties_with_it_exactly():
 
 
 @pytest.mark.parametrize("scale", [1, 1000])
-def test_the_ordinal_rank_is_the_place_in_the_top_k(scale):
+def test_the_ordinal_rank_is_the_place_in_the_top_k(scale, small_blocks):
     queries, candidates = (scale * random(30, 2)).round() / scale, random(40, 2, seed=1).round()
     excluded = Lists.from_sequences([[query, 39 - query] for query in range(30)])
     _, rows = top_k(queries, candidates, 40, excluded)
@@ -151,14 +188,23 @@ def test_a_score_that_is_no_number_never_helps():
     assert got.optimistic.tolist() == got.ordinal.tolist() == got.pessimistic.tolist() == [2, 3, 1]
 
 
-def test_memory_does_not_grow_with_the_number_of_relevant_candidates():
-    def temporaries(count):
-        pairs = (jax.ShapeDtypeStruct((count,), jnp.int32),) * 2
-        queries, candidates = (jax.ShapeDtypeStruct((size, 8), jnp.float32) for size in (200, 2000))
-        program = ranks._rank_block.lower(queries, candidates, pairs, pairs).compile()
-        return program.memory_analysis().temp_size_in_bytes
+def temporaries(num_queries, num_candidates, num_pairs):
+    size, block = scoring.block_shape(num_queries, num_candidates)
+    ints = [jax.ShapeDtypeStruct((n,), jnp.int32) for n in (num_pairs, num_pairs, 1 + -(-num_candidates // block))]
+    queries, candidates = (jax.ShapeDtypeStruct((length, 64), jnp.float32) for length in (size, num_candidates))
+    rows = jax.ShapeDtypeStruct((size, ranks.RELEVANT_PER_ROW), jnp.int32)
+    program = ranks.count_block.lower(queries, candidates, rows, scoring.Pairs(*ints), block).compile()
+    return program.memory_analysis().temp_size_in_bytes
 
-    assert temporaries(20_000) < 1.5 * temporaries(1000)
+
+def test_excluding_a_score_that_is_no_number_takes_it_from_above():
+    got = rank(*with_scores(1, np.nan, 2), Lists.from_sequences([[0, 2]]), Lists.from_sequences([[1]]))
+    assert got.ordinal.tolist() == got.pessimistic.tolist() == [1, 0]
+
+
+def test_memory_grows_neither_with_the_corpus_nor_with_the_queries():
+    assert temporaries(10**6, 10**6, 2**14) < 1.1 * temporaries(1000, 10**5, 2**14) < 64e6
+    assert temporaries(10**6, 10**6, 2**20) - temporaries(10**6, 10**6, 2**14) < 3 * 4 * 2**20
 
 
 @pytest.mark.parametrize("num_candidates", [0, 5])

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval import topk
+from retrieval import scoring, topk
 from retrieval.lists import Lists
-from retrieval.topk import check_embeddings, top_k
+from retrieval.scoring import check_embeddings
+from retrieval.topk import top_k
 
 SMALL_INTEGERS = st.integers(-2, 2).map(float)  # dot products are exact, and often tie
 
@@ -58,14 +59,20 @@ def test_excluded_candidates_never_come_back(data, queries, candidates, k, count
     assert_sorted_like_all(queries, candidates, k, Lists.from_pairs(owners, rows, 4))
 
 
-@pytest.mark.parametrize("queries_per_block", [1, 2, 3, 5])
-@settings(max_examples=25, deadline=None)
-@given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([3, 9]))
-def test_blocks_of_queries_change_nothing(queries_per_block, data, queries, candidates, k):
+@pytest.mark.parametrize(
+    ("queries_per_block", "candidates_per_block", "chunk"), [(1, 2, 2), (2, 3, 1), (4, 4, 3), (8, 7, 2)]
+)
+@settings(max_examples=40, deadline=None)
+@given(st.data(), embeddings(5, 2), embeddings(7, 2), st.sampled_from([1, 3, 9]))
+def test_blocks_change_nothing(queries_per_block, candidates_per_block, chunk, data, queries, candidates, k):
     lengths = [3, 0, 7, 1, 4]
     rows = [data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)) for n in lengths]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SCORES_PER_BLOCK", 7 * queries_per_block + 6)
+        patch.setattr(scoring, "QUERIES_PER_BLOCK", queries_per_block)
+        patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
+        patch.setattr(scoring, "TILE", 1)
+        patch.setattr(topk, "CHUNK", chunk)
+        patch.setattr(topk, "CHUNKS_AT_A_TIME", 2)
         assert_sorted_like_all(queries, candidates, k, Lists.from_sequences(rows))
         assert_sorted_like_all(queries, candidates, k)
 
@@ -120,27 +127,90 @@ def test_jax_arrays_give_what_numpy_arrays_give():
         np.testing.assert_array_equal(got, want)
 
 
-def test_no_block_holds_more_scores_than_allowed(monkeypatch):
-    blocks, original = [], topk._top_k_block
+def test_all_blocks_have_one_shape(monkeypatch):
+    blocks, original = [], topk._score_block
 
-    def recorded(queries, candidates, *arguments):
-        blocks.append((len(queries), len(candidates)))
-        return original(queries, candidates, *arguments)
+    def recorded(buffer, queries, candidates, pairs, allowed, block, size, chunk):
+        blocks.append((len(queries), size))
+        return original(buffer, queries, candidates, pairs, allowed, block, size, chunk)
 
-    monkeypatch.setattr(topk, "_top_k_block", recorded)
-    monkeypatch.setattr(topk, "SCORES_PER_BLOCK", 100)
-    top_k(random(20, 2), random(30, 2), 1)
-    assert blocks == [(3, 30)] * 7  # one shape, hence one program
+    monkeypatch.setattr(topk, "_score_block", recorded)
+    monkeypatch.setattr(scoring, "QUERIES_PER_BLOCK", 4)
+    monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 10)
+    monkeypatch.setattr(scoring, "TILE", 5)
+    top_k(random(9, 2), random(27, 2), 1)
+    assert blocks == [(4, 10)] * 9  # one shape, hence one program
 
 
-@pytest.mark.parametrize("num_candidates", [1000, 100_000])
+@pytest.mark.parametrize("num_candidates", [1000, 1_000_000])
 def test_a_block_takes_no_more_memory_than_a_few_copies_of_its_scores(num_candidates):
-    queries = jax.ShapeDtypeStruct((topk.block_size(10**9, num_candidates), 8), jnp.float32)
-    candidates = jax.ShapeDtypeStruct((num_candidates, 8), jnp.float32)
-    excluded = jax.ShapeDtypeStruct((5,), jnp.int32)
-    program = topk._top_k_block.lower(queries, candidates, excluded, excluded, k=10).compile()
-    scores = 4 * topk.SCORES_PER_BLOCK
-    assert 0 < program.memory_analysis().temp_size_in_bytes < 3 * scores
+    size, block = scoring.block_shape(10**9, num_candidates)
+    queries, candidates = (jax.ShapeDtypeStruct((length, 8), jnp.float32) for length in (size, num_candidates))
+    ints = [jax.ShapeDtypeStruct((n,), jnp.int32) for n in (2048, 2048, 1 + scoring.num_blocks(num_candidates, block))]
+    buffer = jax.ShapeDtypeStruct((size, -(-block // topk.CHUNK), topk.CHUNK), jnp.float32)
+    arguments = buffer, queries, candidates, scoring.Pairs(*ints), None, jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = topk._score_block.lower(*arguments, block, topk.CHUNK)
+    scores = 4 * scoring.QUERIES_PER_BLOCK * scoring.CANDIDATES_PER_BLOCK
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 2 * scores
+
+
+def allow_lists(mask):
+    return Lists.from_sequences([np.flatnonzero(of_query) for of_query in mask])
+
+
+@pytest.mark.parametrize("kind", ["mask", "masks", "lists"])
+@pytest.mark.parametrize("candidates_per_block", [3, 8])
+@settings(max_examples=30, deadline=None)
+@given(st.data(), embeddings(5, 2), embeddings(7, 2))
+def test_only_allowed_candidates_are_chosen_from(kind, candidates_per_block, data, queries, candidates):
+    shape = (7,) if kind == "mask" else (5, 7)
+    mask = data.draw(hnp.arrays(bool, shape))
+    allowed = allow_lists(mask) if kind == "lists" else mask
+    excluded = Lists.from_sequences([[1], [], [6, 2], [], [0]])
+    masks = np.broadcast_to(mask, (5, 7))
+    left_out = [[*np.flatnonzero(~own), *also] for own, also in zip(masks, excluded, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "QUERIES_PER_BLOCK", 2)
+        patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
+        patch.setattr(scoring, "TILE", 1)
+        scores, rows = top_k(queries, candidates, 4, excluded, allowed)
+    expected = sort_all(queries, candidates, 4, left_out)
+    np.testing.assert_array_equal(rows, expected[1])
+    np.testing.assert_array_equal(scores, expected[0])
+
+
+def test_a_mask_of_another_shape_is_named():
+    with pytest.raises(ValueError, match=r"allowed must be \[4\] or \[2, 4\], got \(2,\)"):
+        top_k(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), 1, allowed=np.ones(2, bool))
+
+
+def test_an_allowed_row_outside_the_corpus_is_named():
+    with pytest.raises(ValueError, match=r"rows must be in \[0, 4\), got 9 to 9"):
+        top_k(np.ones((1, 3), np.float32), np.ones((4, 3), np.float32), 1, allowed=Lists.from_sequences([[9]]))
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "random"])
+@pytest.mark.parametrize("k", [1, 5, 33, 400])
+def test_any_order_of_the_corpus_gives_the_sorted_one(monkeypatch, order, k):
+    """Ascending scores make every block better than all before it; equal ones never exceed what is found."""
+    monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 64)
+    monkeypatch.setattr(scoring, "TILE", 8)
+    monkeypatch.setattr(topk, "CHUNK", 4)
+    monkeypatch.setattr(topk, "CHUNKS_AT_A_TIME", 16)
+    values = np.random.default_rng(0).integers(-50, 50, 300)
+    candidates = {"ascending": np.sort(values), "descending": np.sort(values)[::-1], "equal": 0 * values}
+    candidates = candidates.get(order, values).astype(np.float32)[:, None]
+    assert_sorted_like_all(np.array([[1], [2], [-1], [0]], np.float32), candidates, k)
+
+
+def test_a_score_that_is_no_number_comes_first():
+    candidates = np.array([[1], [np.nan], [3]], np.float32)
+    assert top_k(np.ones((1, 1), np.float32), candidates, 2)[1].tolist() == [[1, 2]]
+
+
+def test_blocks_of_full_size_give_what_a_sort_gives():
+    queries, candidates = (10 * random(3, 4)).round(), (10 * random(20_000, 4, seed=1)).round()  # exact, many ties
+    assert_sorted_like_all(queries, candidates, 150, Lists.from_sequences([[0, 19_999], [], [8000]]))
 
 
 @pytest.mark.parametrize("k", [0, -1])
