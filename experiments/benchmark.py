@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags
-from experiments.benchmarks import losses, optimizer, ranking, resume, streaming
+from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -27,6 +27,7 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "optimizer/touched_rows": optimizer.touched_rows,
         "resume/overhead": resume.overhead,
         "stream/epoch": streaming.epoch,
+        "run/movielens_100k": jobs.movielens,
         "stream/memory": streaming.memory,
         "evaluate/ranks": ranking.ranks,
         "topk/exact": ranking.exact_top_k,

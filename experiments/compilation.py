@@ -10,6 +10,27 @@ import jax
 
 from retrieval.config import Data
 
+BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"  # of XLA, cache look-ups included
+
+
+class _Watch:
+    """Adds up what JAX tells of its compilations."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self, event: str, seconds: float, **details) -> None:
+        if event == BACKEND_COMPILE:
+            self.seconds += seconds
+
+
+WATCH = _Watch()
+
+
+def seconds() -> float:
+    """Returns how long JAX has compiled since `keep` was called, or read what it compiled before."""
+    return WATCH.seconds
+
 
 def keep() -> None:
     """Has JAX keep what it compiles in the cache folder of the data, unless JAX_COMPILATION_CACHE_DIR names another."""
@@ -17,6 +38,7 @@ def keep() -> None:
         folder = pathlib.Path(Data().cache).expanduser() / "compiled" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.monitoring.register_event_duration_secs_listener(WATCH)
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments import console, flags
+from experiments import compilation, console, flags
 from experiments.evaluate import evaluate
 from experiments.export import build_index, export
 from experiments.train import train
@@ -40,8 +40,9 @@ class Stopwatch:
         self.seconds[f"seconds/{name}"] = time.perf_counter() - started
 
     def total(self) -> dict[str, float]:
-        """Returns the stages' times and the whole time since the start."""
-        return self.seconds | {"seconds/total": time.perf_counter() - self._started}
+        """Returns the stages' times, how much of them was compilation, and the whole time since the start."""
+        total = time.perf_counter() - self._started
+        return self.seconds | {"seconds/compilation": compilation.seconds(), "seconds/total": total}
 
 
 def run(config: Config, workdir: Workdir, profile: bool = False) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import retrieval
-from experiments.benchmarks import losses, optimizer
+from experiments.benchmark import SUITES
+from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming
 from experiments.benchmarks.measure import seconds, share, times_better
 
 
@@ -28,6 +29,33 @@ def test_losses(recipe):
 
 def test_optimizer():
     check(optimizer.touched_rows(many=100, few=10, dimension=4, batch_size=8, steps=2), "optimizer/touched_rows")
+
+
+def test_streaming():
+    sizes = {"num_queries": 50, "num_candidates": 20}
+    check(streaming.epoch(num_examples=2000, **sizes, dimension=4, batch_size=64, rounds=1), "stream/epoch")
+    check(streaming.memory(num_examples=5000, **sizes, steps=3), "stream/memory")
+
+
+def test_ranking():
+    check(ranking.ranks(9, 300, 4), "evaluate/ranks", "evaluate/ranks/memory")
+    check(ranking.exact_top_k(9, 300, 4, k=5), "topk/exact")
+    check(ranking.movielens(30, 40, 90, 200), "evaluate/movielens")
+
+
+def test_checkpoints():
+    sizes = {"num_queries": 20, "num_candidates": 30, "num_events": 400, "batch_size": 64, "epochs": 2, "rounds": 1}
+    check(resume.overhead(**sizes), "resume/overhead")
+
+
+def test_jobs():
+    rows = ("", "/compilation", "/memory")
+    names = [f"run/movielens_100k{first}{row}" for first in ("", "/first") for row in rows]
+    check(jobs.movielens("configs/synthetic.py", rounds=1), *names)
+
+
+def test_every_row_of_the_suite_has_its_own_function():
+    assert len(set(SUITES["engine"].values())) == len(SUITES["engine"])
 
 
 def test_a_ratio_above_one_is_faster_or_dearer_as_the_figure_says():

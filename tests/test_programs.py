@@ -135,7 +135,7 @@ def test_a_profile_is_written_beside_the_same_figures(finished, tmp_path):
     output = program("train", SYNTHETIC, f"--workdir={workdir}", "--profile")
     assert f"xprof --logdir={workdir / 'profile'}" in output
     (trace,) = (workdir / "profile").rglob("*.xplane.pb")
-    assert b"run_epoch" in trace.read_bytes()
+    assert b"run_block" in trace.read_bytes()
     of_the_machine = ("seconds", "per_second", "peak")
     logs = [(w / "metrics.jsonl").read_text().splitlines() for w in (workdir, finished[0])]
     ours, plain = (

@@ -1,0 +1,53 @@
+"""The whole main job, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from experiments.benchmarks.measure import Figure, share, times_better
+
+ROOT = pathlib.Path(__file__).parents[2]
+# TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of such a machine; 77 s with them off.
+TFRS_SECONDS, TFRS_MEBIBYTES = 176.0, 1730.0
+SECONDS, COMPILATION, MEBIBYTES = 9.0, 4.0, 600.0
+
+
+def movielens(config: str = "configs/movielens_100k.py", rounds: int = 3) -> list[Figure]:
+    """Measures a job from the start of its process to the exit: the first of a machine, and those after it.
+
+    The first compiles all programs, the others find them in the cache of compiled programs; the data lie there before.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cold, *warm = (_run(config, pathlib.Path(folder), i) for i in range(rounds + 1))
+    figures = []
+    for name, runs in (("run/movielens_100k", warm), ("run/movielens_100k/first", [cold])):
+        seconds, compilation, mebibytes = (min(column) for column in zip(*runs, strict=True))
+        against = "TensorFlow Recommenders, metrics on"
+        figures += [
+            times_better(name, seconds, TFRS_SECONDS, "seconds", against, TFRS_SECONDS / SECONDS),
+            share(f"{name}/compilation", compilation, COMPILATION, "seconds", "the bound", 1.0),
+            times_better(f"{name}/memory", mebibytes, TFRS_MEBIBYTES, "MiB", against, TFRS_MEBIBYTES / MEBIBYTES),
+        ]
+    return figures
+
+
+def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, float]:
+    """Returns the seconds of one job, those of them that JAX took to compile, and its peak memory in MiB."""
+    workdir = folder / str(number)
+    command = [sys.executable, "-m", "experiments.run", f"--config={config}", f"--workdir={workdir}"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return seconds, metrics["seconds/compilation"], usage.ru_maxrss / scale
