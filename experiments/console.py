@@ -106,7 +106,8 @@ def print_figures(figures: Sequence[Figure]) -> None:
     table = rich.table.Table()
     columns = ("name", "value", "reference", "unit", "ratio", "to reach")
     for name in columns:
-        table.add_column(name, justify="right" if name in ("value", "reference", "ratio") else "left")
+        justify = "right" if name in ("value", "reference", "ratio") else "left"
+        table.add_column(name, justify=justify, overflow="fold")
     for figure in figures:
         numbers = [f"{number:.4g}" for number in (figure.value, figure.reference)]
         table.add_row(figure.name, *numbers, figure.unit, f"{figure.ratio:.2f}", figure.reach)

@@ -249,6 +249,7 @@ def _subtract(counts, own, relevant, excluded, excluded_scores, left_out, num_ca
     higher, equal_before, equal = counts - np.array([[0], [0], [1]], np.int32)  # a candidate equals itself
     if len(excluded.rows):
         owners = relevant.owners
+        left_out = left_out | excluded.contain(owners, relevant.rows)
         by_score = np.sort(_keys(excluded.owners, excluded_scores))
         keys = _keys(owners, own)
         last = np.searchsorted(by_score, keys, "right")
@@ -257,16 +258,15 @@ def _subtract(counts, own, relevant, excluded, excluded_scores, left_out, num_ca
         first[tied] = np.searchsorted(by_score, keys[tied], "left")
         higher = higher - (excluded.offsets[owners + 1] - last).astype(np.int32)
         equal = equal - (last - first).astype(np.int32)
-        equal_before = equal_before - _before(first, last, by_score, relevant.rows, excluded, excluded_scores)
-        left_out = left_out | excluded.contain(owners, relevant.rows)
+        tied = (first < last) & ~left_out
+        equal_before = equal_before - _before(tied, first, by_score, relevant.rows, excluded, excluded_scores)
     higher = np.where(left_out, np.int32(num_candidates), higher)
     return Ranks(higher, *(np.where(left_out, np.int32(0), ties) for ties in (equal_before, equal)))
 
 
-def _before(first, last, by_score, rows, excluded, excluded_scores) -> Int32[np.ndarray, "total"]:
-    """Counts the excluded candidates in places first to last of `by_score` that have a lower row than the relevant."""
+def _before(tied, first, by_score, rows, excluded, excluded_scores) -> Int32[np.ndarray, "total"]:
+    """Counts the excluded candidates that tie from place first of `by_score` on and have a lower row, where `tied`."""
     before = np.zeros(len(rows), np.int32)
-    tied = first < last
     if tied.any():
         groups = np.searchsorted(by_score, _keys(excluded.owners, excluded_scores), "left").astype(np.uint64)
         by_row = np.sort(groups << np.uint64(32) | excluded.rows.astype(np.uint64))

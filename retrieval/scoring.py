@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
 
 from retrieval.lists import Lists
 
-QUERIES_PER_BLOCK = 256
-CANDIDATES_PER_BLOCK = 8192  # with 256 queries, 8 MiB of float32 scores: they stay in the cache of two cores
+QUERIES_PER_BLOCK = 512
+CANDIDATES_PER_BLOCK = 16384  # with 512 queries, 32 MiB of float32 scores
+SMALL_QUERIES_PER_BLOCK = 256  # where one block holds the corpus: less is filled up at the end
 TILE = 128  # blocks of a large corpus are multiples of it, so that their scores are computed in full tiles
 PAIRS_AT_A_TIME = 2048
 LEAST_PAIRS = 2**14  # room for pairs beside a block of queries: mostly enough, hence one compiled program
@@ -38,11 +39,12 @@ def block_shape(num_queries: int, num_candidates: int) -> tuple[int, int]:
     The number of queries is a power of two, so that calls with other numbers hardly compile anything anew.
 
     >>> block_shape(941, 1682), block_shape(3, 1_000_000)
-    ((256, 1682), (4, 8192))
+    ((256, 1682), (4, 16256))
     """
     blocks = max(1, -(-num_candidates // CANDIDATES_PER_BLOCK))
+    most_queries = min(QUERIES_PER_BLOCK, SMALL_QUERIES_PER_BLOCK) if blocks == 1 else QUERIES_PER_BLOCK
     even = -(-num_candidates // (blocks * TILE)) * TILE
-    return min(QUERIES_PER_BLOCK, power_of_two(num_queries)), max(1, min(even, num_candidates))
+    return min(most_queries, power_of_two(num_queries)), max(1, min(even, num_candidates))
 
 
 def power_of_two(number: int) -> int:

@@ -20,7 +20,7 @@ from retrieval.lists import Lists
 
 PADDING_ROW = -1  # stands where fewer than k candidates are left
 CHUNK = 64  # candidates of which only the best is looked at first
-CHUNKS_AT_A_TIME = 512
+LEAST_CHUNKS, MOST_CHUNKS = 2**9, 2**14  # that are looked at in one go; powers of two between, so that few compile
 NOTHING = np.uint64(2**64 - 1)  # comes after every candidate
 
 
@@ -169,13 +169,13 @@ def _candidates_above(
     with rows below `new` may hold excluded ones there and sets no such bound.
     """
     enough = np.full(len(worst), -np.inf, np.float32)
-    if first == new and maxima.shape[1] >= k:
+    if first == new and maxima.shape[1] >= k and not np.all(worst > -np.inf):
         enough = np.partition(maxima, -k, axis=1)[:, -k]
     owners, places = _places(_above(maxima, worst[:, None], enough[:, None]))
     found = [(owners[:0], np.zeros(0, np.uint64))]
-    for start in range(0, len(owners), CHUNKS_AT_A_TIME):
-        of_piece, at = (x[start : start + CHUNKS_AT_A_TIME] for x in (owners, places))
-        padding = (0, CHUNKS_AT_A_TIME - len(at))
+    for start in range(0, len(owners), MOST_CHUNKS):
+        of_piece, at = (x[start : start + MOST_CHUNKS] for x in (owners, places))
+        padding = (0, max(LEAST_CHUNKS, scoring.power_of_two(len(at))) - len(at))
         scores = np.asarray(_take_chunks(chunks, *(np.pad(x.astype(np.int32), padding) for x in (of_piece, at))))
         scores = scores[: len(at)]
         chunk, column = _places(_above(scores, worst[of_piece, None], enough[of_piece, None]))

@@ -72,7 +72,8 @@ def test_blocks_change_nothing(queries_per_block, candidates_per_block, chunk, d
         patch.setattr(scoring, "CANDIDATES_PER_BLOCK", candidates_per_block)
         patch.setattr(scoring, "TILE", 1)
         patch.setattr(topk, "CHUNK", chunk)
-        patch.setattr(topk, "CHUNKS_AT_A_TIME", 2)
+        patch.setattr(topk, "LEAST_CHUNKS", 1)
+        patch.setattr(topk, "MOST_CHUNKS", 2)
         assert_sorted_like_all(queries, candidates, k, Lists.from_sequences(rows))
         assert_sorted_like_all(queries, candidates, k)
 

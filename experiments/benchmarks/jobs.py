@@ -46,6 +46,7 @@ def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, 
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)  # waited for, though not by subprocess
     if status != 0:
         raise RuntimeError(f"{' '.join(command)} ended with status {status}")
     metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))

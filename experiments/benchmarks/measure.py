@@ -36,12 +36,12 @@ class Figure:
 
 def times_better(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
     """Returns the figure of something that shall be `reach` times faster or smaller than its reference."""
-    return Figure(name, value, reference, reference / value, unit, against, f">= {reach:g}")
+    return Figure(name, value, reference, reference / value, unit, against, f">= {reach:.3g}")
 
 
 def share(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
     """Returns the figure of something that may cost `reach` times its reference."""
-    return Figure(name, value, reference, value / reference, unit, against, f"<= {reach:g}")
+    return Figure(name, value, reference, value / reference, unit, against, f"<= {reach:.3g}")
 
 
 def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]:
