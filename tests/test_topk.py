@@ -197,7 +197,8 @@ def test_any_order_of_the_corpus_gives_the_sorted_one(monkeypatch, order, k):
     monkeypatch.setattr(scoring, "CANDIDATES_PER_BLOCK", 64)
     monkeypatch.setattr(scoring, "TILE", 8)
     monkeypatch.setattr(topk, "CHUNK", 4)
-    monkeypatch.setattr(topk, "CHUNKS_AT_A_TIME", 16)
+    monkeypatch.setattr(topk, "LEAST_CHUNKS", 1)
+    monkeypatch.setattr(topk, "MOST_CHUNKS", 16)
     values = np.random.default_rng(0).integers(-50, 50, 300)
     candidates = {"ascending": np.sort(values), "descending": np.sort(values)[::-1], "equal": 0 * values}
     candidates = candidates.get(order, values).astype(np.float32)[:, None]
