@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
-import optax
 import pyarrow as pa
 import pyarrow.parquet
 from flax import nnx
@@ -23,6 +22,7 @@ from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objective import InBatchSoftmax
+from retrieval.optimizers import create
 from retrieval.recipe import prepare
 from retrieval.stream import device_blocks
 from retrieval.train import create_state, fit, train_block
@@ -37,7 +37,7 @@ def epoch(
     num_queries: int = 100_000,
     num_candidates: int = 20_000,
     dimension: int = 32,
-    batch_size: int = 8192,
+    batch_size: int = 2048,
     rounds: int = 2,
 ) -> list[Figure]:
     """Measures a streamed epoch beside one whose batches lie on the device, the preparation of batches in both.
@@ -52,7 +52,7 @@ def epoch(
     def seconds_an_epoch(placement):
         times = []
         settings = {"batch_size": batch_size, "epochs": rounds + 1, "seed": 0, "placement": placement}
-        for _ in fit(model, examples, InBatchSoftmax(), optax.adagrad(0.1), **settings):
+        for _ in fit(model, examples, InBatchSoftmax(), create("adagrad", 0.1), **settings):
             times.append(time.perf_counter())
         return min(later - earlier for earlier, later in itertools.pairwise(times))
 
