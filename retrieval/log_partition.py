@@ -10,18 +10,68 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from retrieval.lists import Lists
+
 SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores at a time
 
 
-class KnownPositives(NamedTuple):
-    """Which candidates are positives of which queries, as lists.
+class RowSets(NamedTuple):
+    """Sets of candidate rows, one a query, in compressed sparse rows on the device.
 
     Attributes:
-      lists: rows of each query's positives, ascending, padded at the end with a row above all others [U, P].
+      rows: the sets one after the other, ascending in each, and one more entry that no set holds [n + 1].
+      starts: where each set starts [U].
+      ends: where it ends [U].
+    """
+
+    rows: Int[Array, "_"]
+    starts: Int[Array, "U"]
+    ends: Int[Array, "U"]
+
+    @classmethod
+    def of(cls, lists: Lists) -> RowSets:
+        """Returns the lists as sets.
+
+        >>> RowSets.of(Lists.from_sequences([[5, 2], [], [1]])).rows.tolist()[:3]
+        [2, 5, 1]
+        """
+        sets = lists.sets()
+        offsets = sets.offsets.astype(np.int32)
+        return cls(*map(jnp.asarray, (np.append(sets.rows, np.int32(-1)), offsets[:-1], offsets[1:])))
+
+    def take(self, queries: Int[Array, "U2"]) -> RowSets:
+        """Returns the sets of some queries."""
+        return self._replace(starts=self.starts[queries], ends=self.ends[queries])
+
+    def contain(self, queries: Int[Array, "*#S"], rows: Int[Array, "*#S"]) -> Bool[Array, "*S"]:
+        """Tells whether rows are in the sets of queries, by O(log size of the largest set) look-ups each.
+
+        >>> sets = RowSets.of(Lists.from_sequences([[5, 2], [], [1]]))
+        >>> sets.contain(jnp.array([0, 0, 1, 2]), jnp.array([5, 1, 1, 1])).tolist()
+        [True, False, False, True]
+        """
+        shape = jnp.broadcast_shapes(queries.shape, rows.shape)
+        first, ends = (jnp.broadcast_to(bounds[queries], shape) for bounds in (self.starts, self.ends))
+
+        def narrow(bounds):  # the first place whose row is not smaller lies in [low, high]
+            low, high = bounds
+            middle = (low + high) // 2
+            smaller, is_open = self.rows[middle] < rows, low < high
+            return jnp.where(is_open & smaller, middle + 1, low), jnp.where(is_open & ~smaller, middle, high)
+
+        places, _ = jax.lax.while_loop(lambda bounds: jnp.any(bounds[0] < bounds[1]), narrow, (first, ends))
+        return (places < ends) & (self.rows[places] == rows)
+
+
+class KnownPositives(NamedTuple):
+    """Which of a batch's candidates are positives of which of its queries.
+
+    Attributes:
+      positives: rows of each query's positives.
       rows: the row of each candidate [V].
     """
 
-    lists: Int[Array, "U P"]
+    positives: RowSets
     rows: Int[Array, "V"]
 
 
@@ -58,9 +108,10 @@ def log_partition(
     padding = -len(queries) % size
     blocks = jnp.pad(queries, ((0, padding), (0, 0))).reshape(-1, size, queries.shape[1])
     if known is not None:
-        last = jnp.iinfo(known.lists.dtype).max
-        lists = jnp.pad(known.lists, ((0, padding), (0, 0)), constant_values=last)
-        known = KnownPositives(lists.reshape(-1, size, lists.shape[1]), known.rows)
+        padded = jnp.pad(jnp.arange(len(queries)), (0, padding))
+        sets = known.positives.take(padded)
+        sets = sets._replace(starts=sets.starts.reshape(-1, size), ends=sets.ends.reshape(-1, size))
+        known = KnownPositives(sets, known.rows)
     return _blocked(temperature, blocks, candidates, jax.lax.stop_gradient(bias), known).reshape(-1)[: len(queries)]
 
 
@@ -70,31 +121,12 @@ def log_sum(scores: Float[Array, "U V"]) -> Float[Array, "U"]:
     return jnp.where(empty, -jnp.inf, jax.nn.logsumexp(jnp.where(empty[:, None], 0.0, scores), axis=1))
 
 
-def is_known_positive(
-    lists: Int[Array, "U P"], owners: Int[Array, "*#S"], rows: Int[Array, "*#S"]
-) -> Bool[Array, "*S"]:
-    """Tells whether `rows` are among the ascending lists of their `owners`, in O(log P) time each and no more memory.
-
-    >>> is_known_positive(jnp.array([[2, 5, 99], [1, 99, 99]]), jnp.array([0, 0, 1]), jnp.array([5, 1, 1]))
-    Array([ True, False,  True], dtype=bool)
-    """
-    shape = jnp.broadcast_shapes(owners.shape, rows.shape)
-    low = jnp.zeros(shape, jnp.int32)
-    length = lists.shape[1]
-    while length > 0:  # the first place whose row is not smaller lies in [low, low + length]
-        half = length // 2
-        smaller = lists[owners, jnp.minimum(low + half, lists.shape[1] - 1)] < rows
-        low = jnp.where(smaller, low + half + 1, low)
-        length = max(half, length - half - 1)
-    return (low < lists.shape[1]) & (lists[owners, jnp.minimum(low, lists.shape[1] - 1)] == rows)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _blocked(temperature, blocks, candidates, bias, known):
     def totals(_, block):
         return None, log_sum(_scores(temperature, *block, candidates, bias, known))
 
-    return jax.lax.scan(totals, None, (blocks, None if known is None else known.lists))[1]
+    return jax.lax.scan(totals, None, (blocks, _bounds(known)))[1]
 
 
 def _forward(temperature, blocks, candidates, bias, known):
@@ -107,16 +139,15 @@ def _backward(temperature, kept, cotangents):
     kind = _accumulator(blocks)
 
     def gradients(of_candidates, block):
-        queries, lists, totals, weights = block
+        queries, bounds, totals, weights = block
         held = jnp.where(totals == -jnp.inf, 0.0, totals)  # such a row has no score above -inf
-        scores = _scores(temperature, queries, lists, candidates, bias, known)
+        scores = _scores(temperature, queries, bounds, candidates, bias, known)
         shares = (weights / temperature)[:, None] * jnp.exp(scores - held[:, None])
         of_queries = jnp.matmul(shares, candidates.astype(kind))
         return of_candidates + jnp.matmul(shares.T, queries.astype(kind)), of_queries.astype(queries.dtype)
 
-    lists = None if known is None else known.lists
     of_candidates, of_queries = jax.lax.scan(
-        gradients, jnp.zeros(candidates.shape, kind), (blocks, lists, totals, cotangents)
+        gradients, jnp.zeros(candidates.shape, kind), (blocks, _bounds(known), totals, cotangents)
     )
     return of_queries, of_candidates.astype(candidates.dtype), None, None
 
@@ -124,12 +155,22 @@ def _backward(temperature, kept, cotangents):
 _blocked.defvjp(_forward, _backward)
 
 
-def _scores(temperature, queries, lists, candidates, bias, known):
+def _bounds(known):
+    """Returns where the sets of the queries start and end, in blocks."""
+    return None if known is None else known.positives[1:]
+
+
+def _scores(temperature, queries, bounds, candidates, bias, known):
     scores = scores_of(queries, candidates) / temperature + bias[None, :]
     if known is None:
         return scores
-    owners = jnp.arange(len(queries))[:, None]
-    return jnp.where(is_known_positive(lists, owners, known.rows[None, :]), -jnp.inf, scores)
+    return without_known(scores, KnownPositives(RowSets(known.positives.rows, *bounds), known.rows))
+
+
+def without_known(scores: Float[Array, "U V"], known: KnownPositives) -> Float[Array, "U V"]:
+    """Returns the scores with -inf at the known positives of each query."""
+    queries = jnp.arange(len(scores))[:, None]
+    return jnp.where(known.positives.contain(queries, known.rows[None, :]), -jnp.inf, scores)
 
 
 def _accumulator(array):

@@ -16,10 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 from retrieval.log_partition import (
     SCORES_PER_BLOCK,
     KnownPositives,
-    is_known_positive,
     log_partition,
     log_sum,
     scores_of,
+    without_known,
 )
 
 MIN_SAMPLING_PROBABILITY = 1e-6
@@ -150,7 +150,7 @@ def folded_softmax(
     positives = score(candidate_places) + shift[candidate_places]
     removed = jnp.zeros(len(positives), bool)
     if known_positives is not None:
-        removed = is_known_positive(known_positives.lists, query_places, known_positives.rows[candidate_places])
+        removed = known_positives.positives.contain(query_places, known_positives.rows[candidate_places])
     if remove_accidental_hits:
         held = jnp.where(removed, jnp.inf, totals)  # of a removed positive no copy is left to subtract
         share = jnp.maximum(counts[candidate_places] - 1, 0.0) * jnp.exp(positives - held)
@@ -166,8 +166,7 @@ def _dense_sums(queries, candidates, query_places, bias, known, temperature, _):
     scores = scores_of(queries, candidates) / temperature  # [U, V]
     columns = scores + bias[None, :]
     if known is not None:
-        owners = jnp.arange(len(queries))[:, None]
-        columns = jnp.where(is_known_positive(known.lists, owners, known.rows[None, :]), -jnp.inf, columns)
+        columns = without_known(columns, known)
 
     def score(places):
         return scores[query_places.reshape((-1,) + (1,) * (places.ndim - 1)), places]

@@ -6,13 +6,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.data.batches import Batch, Distinct
-from retrieval.data.encoding import Examples
-from retrieval.log_partition import KnownPositives, is_known_positive
+from retrieval.log_partition import KnownPositives, RowSets
 from retrieval.models.two_tower import TwoTower
 
 
@@ -22,8 +20,8 @@ class InBatchSoftmax:
     """Each query's positive against the other candidates of the batch, with a penalty on the embeddings.
 
     Attributes:
-      known_positives: candidate rows of each query row's positives in train, ascending, padded at the end
-        [num_query_rows, P]; None: a query's other positives stay its negatives.
+      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
+        negatives.
       log_q: corrects for the probabilities of the batch's candidates.
       temperature: divides the scores.
       scale_log_q: divides the logQ correction by the temperature too.
@@ -33,7 +31,7 @@ class InBatchSoftmax:
       reduction: "sum" or "mean" over the batch.
     """
 
-    known_positives: Int[Array, "Q P"] | None = None
+    known_positives: RowSets | None = None
     log_q: bool = dataclasses.field(default=False, metadata={"static": True})
     temperature: float = dataclasses.field(default=1.0, metadata={"static": True})
     scale_log_q: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -62,7 +60,7 @@ class InBatchSoftmax:
             return losses.sampled_softmax(**columns, num_hard_negatives=self.num_hard_negatives, **common)
         known = None
         if self.known_positives is not None:
-            known = KnownPositives(self.known_positives[batch.queries.rows], batch.candidates.rows)
+            known = KnownPositives(self.known_positives.take(batch.queries.rows), batch.candidates.rows)
         return losses.folded_softmax(
             queries,
             candidates,
@@ -111,7 +109,7 @@ class InBatchSoftmax:
         rows = batch.candidates.rows[c]
         known = own = None
         if self.known_positives is not None:
-            known = is_known_positive(self.known_positives, batch.queries.rows[q][:, None], rows[None, :])
+            known = self.known_positives.contain(batch.queries.rows[q][:, None], rows[None, :])
         if batch.negatives.own.shape[1]:
             places, log_weights = self.own_negatives(batch)
             own = jnp.einsum("bd,bhd->bh", queries[q], candidates[places]) / self.temperature + log_weights
@@ -153,13 +151,3 @@ def _with_queries_unfolded(batch: Batch) -> Batch:
     """Returns the batch with one query for each example: in their contexts, queries of one row are not alike."""
     places = batch.queries.places
     return batch._replace(queries=Distinct(batch.queries.rows[places], jnp.arange(len(places))))
-
-
-def known_positives(examples: Examples, num_query_rows: int) -> Int32[np.ndarray, "Q P"]:
-    """Returns the distinct candidate rows of each query row's examples, ascending, padded with the largest int32."""
-    pairs = np.unique(np.stack([examples.query_rows, examples.candidate_rows]), axis=1)
-    counts = np.bincount(pairs[0], minlength=num_query_rows)
-    table = np.full((num_query_rows, counts.max(initial=1)), np.iinfo(np.int32).max, np.int32)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    table[pairs[0], np.arange(pairs.shape[1]) - starts[pairs[0]]] = pairs[1]
-    return table

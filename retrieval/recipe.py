@@ -18,9 +18,10 @@ from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.negatives import Negatives
 from retrieval.lists import Lists
+from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
-from retrieval.objective import InBatchSoftmax, known_positives
+from retrieval.objective import InBatchSoftmax
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -131,7 +132,9 @@ def create_loss(loss: config_lib.Loss, examples: Examples, num_query_rows: int) 
     """Creates the objective, with the known positives of the examples if it asks for them."""
     if loss.reduction not in ("sum", "mean"):
         raise ValueError(f"loss.reduction must be 'sum' or 'mean', got {loss.reduction!r}")
-    known = jnp.asarray(known_positives(examples, num_query_rows)) if loss.remove_known_positives else None
+    known = None
+    if loss.remove_known_positives:
+        known = RowSets.of(Lists.from_pairs(examples.query_rows, examples.candidate_rows, num_query_rows))
     return InBatchSoftmax(
         known,
         log_q=loss.log_q,

@@ -16,10 +16,11 @@ from retrieval import losses
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives, Sampler
-from retrieval.log_partition import KnownPositives, is_known_positive
+from retrieval.lists import Lists
+from retrieval.log_partition import KnownPositives, RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax, known_positives
+from retrieval.objective import InBatchSoftmax
 
 # The two forms add the same terms in another order, and the folded one subtracts up to 7 copies of the positive
 # from a sum that has them. Scores here are below 32, which float32 holds to 2e-6; losses and gradients are off by
@@ -52,7 +53,7 @@ class Case:
     real: np.ndarray
     probabilities: np.ndarray
     known: np.ndarray
-    known_lists: np.ndarray
+    known_sets: RowSets
     own: np.ndarray
     own_log_weights: np.ndarray
     weights: np.ndarray
@@ -73,7 +74,7 @@ def folded(case, queries, candidates, combination, reduction, scores_per_block=S
         sampling_probabilities=case.probabilities if combination["log_q"] else None,
         scale_log_q=combination["scale_log_q"],
         remove_accidental_hits=combination["hits"],
-        known_positives=KnownPositives(case.known_lists, jnp.arange(SIZE, dtype=jnp.int32))
+        known_positives=KnownPositives(case.known_sets, jnp.arange(SIZE, dtype=jnp.int32))
         if combination["known"]
         else None,
         own_negatives=losses.OwnNegatives(case.own, case.own_log_weights) if combination["own"] else None,
@@ -146,7 +147,7 @@ def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.
         real,
         rng.choice([0.0, 0.001, 0.1, 0.5, 1.0], SIZE),
         known,
-        np.sort(np.where(known, np.arange(SIZE), 99), axis=1).astype(np.int32),
+        RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE)),
         rng.integers(0, SIZE, (SIZE, 2)).astype(np.int32),
         rng.choice([-np.inf, -0.7, 1.1], (SIZE, 2)),
         np.where(real, rng.uniform(0, 2, SIZE) if weights is None else weights, 0.0),
@@ -269,7 +270,7 @@ EXAMPLES = Examples(
 )
 PROBABILITIES = np.array([0.0, 0.1, 0.3, 0.1, 0.5], np.float32)  # shares of 10 examples
 KNOWN = {1: {2, 4}, 2: {3, 4}, 3: {1}}
-KNOWN_TABLE = np.array([[99, 99], [2, 4], [3, 4], [1, 99]], np.int32)
+KNOWN_SETS = RowSets.of(Lists.from_sequences([[], [4, 2], [3, 4], [1]]))
 
 OBJECTIVES = [
     {},
@@ -292,7 +293,7 @@ def model():
 
 def make_objective(options):
     options = dict(options)
-    known = jnp.asarray(KNOWN_TABLE) if options.pop("known", False) else None
+    known = KNOWN_SETS if options.pop("known", False) else None
     return InBatchSoftmax(known, **options)
 
 
@@ -348,22 +349,3 @@ def test_the_penalty_is_the_squared_norms_of_both_towers_for_each_example_and_no
     objective = jax.jit(lambda batch: InBatchSoftmax(embedding_l2=0.1)(bind(model, params), batch))
     value, sums = objective(one_batch(5))
     assert value - sums["loss"] == pytest.approx(0.1 * 15 * 4.5, rel=1e-5)
-
-
-def test_known_positives_are_each_querys_distinct_candidates_in_ascending_order():
-    last = np.iinfo(np.int32).max
-    examples = Examples(np.array([3, 1, 1, 1], np.int32), np.array([5, 7, 2, 7], np.int32), np.ones(4, np.float32))
-    assert known_positives(examples, 5).tolist() == [
-        [last, last], [2, 7], [last, last], [5, last], [last, last],
-    ]  # fmt: skip
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.sets(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=1))
-def test_the_table_of_known_positives_finds_exactly_the_pairs_it_was_made_from(pairs):
-    queries, candidates = np.array(sorted(pairs, key=hash), np.int32).T
-    table = known_positives(Examples(queries, candidates, np.ones(len(queries), np.float32)), 5)
-    table = np.pad(table, ((0, 0), (0, 6 - table.shape[1])), constant_values=np.iinfo(np.int32).max)
-    owners, rows = np.arange(5, dtype=np.int32)[:, None], np.arange(7, dtype=np.int32)[None, :]
-    found = jax.jit(is_known_positive)(table, owners, rows)
-    assert set(zip(*np.nonzero(np.asarray(found)), strict=True)) == pairs

@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retrieval import losses
-from retrieval.log_partition import is_known_positive
 
 QUERIES = jnp.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
 CANDIDATES = jnp.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])  # scores [[6, 3], [9, 5]]
@@ -196,12 +195,6 @@ def test_removed_negatives_do_not_count_as_hard_ones():
 def test_hard_negatives_are_chosen_after_log_q():
     odds, rarely = [[1, 5, 3, 4]], jnp.array([1.0, 1.0, 0.1, 1.0])  # 1, 5, 30, 4
     assert loss_of(odds, sampling_probabilities=rarely, num_hard_negatives=1) == near(np.log(31))
-
-
-def test_a_known_positive_is_found_whatever_the_order_of_the_candidates():
-    known = jnp.array([[2, 5, 9], [5, 99, 99], [99, 99, 99]])
-    found = is_known_positive(known, jnp.arange(3)[:, None], jnp.array([9, 1, 5, 2, 5, 10])[None, :])
-    assert found.astype(int).tolist() == [[1, 0, 1, 1, 1, 0], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0]]
 
 
 def test_an_explanation_shows_each_correction_and_adds_up_to_the_loss():

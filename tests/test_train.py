@@ -13,6 +13,8 @@ from retrieval import stream
 from retrieval.data import batches as batches_module
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
+from retrieval.lists import Lists
+from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objective import InBatchSoftmax
@@ -143,7 +145,7 @@ def test_training_ranks_what_each_query_takes_above_all_else():
     "loss",
     [
         InBatchSoftmax(embedding_l2=0.1, remove_accidental_hits=True),
-        InBatchSoftmax(jnp.tile(jnp.arange(1, 4), (7, 1)), log_q=True, remove_accidental_hits=True),
+        InBatchSoftmax(RowSets.of(Lists.from_sequences([[1, 2, 3]] * 7)), log_q=True, remove_accidental_hits=True),
         InBatchSoftmax(num_hard_negatives=3, embedding_l2=0.1),
     ],
     ids=["folded", "folded, corrected", "hard negatives"],
