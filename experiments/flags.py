@@ -14,9 +14,7 @@ from retrieval.config import Config, check_field
 
 MISTAKES = (
     ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
+    OSError,
     FloatingPointError,
     ImportError,
 )

@@ -4,6 +4,7 @@ from retrieval import losses, metrics
 from retrieval.baselines import most_popular
 from retrieval.bundle import load
 from retrieval.config import Config
+from retrieval.data.batches import batches
 from retrieval.data.dataset import Dataset
 from retrieval.data.dataset import load as load_data
 from retrieval.data.encoding import Encoding, Examples, Targets
@@ -46,6 +47,7 @@ __all__ = [
     "TrainState",
     "TwoTower",
     "Vocabulary",
+    "batches",
     "bind",
     "create_state",
     "evaluate",

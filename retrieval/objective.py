@@ -112,7 +112,8 @@ class InBatchSoftmax:
             known = self.known_positives.contain(batch.queries.rows[q][:, None], rows[None, :])
         if batch.negatives.own.shape[1]:
             places, log_weights = self.own_negatives(batch)
-            own = jnp.einsum("bd,bhd->bh", queries[q], candidates[places]) / self.temperature + log_weights
+            scores = jnp.einsum("bd,bhd->bh", queries[q], candidates[places], preferred_element_type=log_weights.dtype)
+            own = scores / self.temperature + log_weights
         return {
             "queries": queries[q],
             "candidates": candidates[c],
@@ -130,10 +131,12 @@ class InBatchSoftmax:
 
         Args:
           model: the model.
-          batch: one batch, without a leading axis.
+          batch: one batch, with or without a leading axis of length 1.
           example: which of its examples.
           top: how many of the columns with the highest scores to show.
         """
+        if batch.real.ndim == 2:
+            batch = jax.tree.map(lambda column: column[0], batch)
         queries, candidates, batch = self._embeddings(model, jax.tree.map(jnp.asarray, batch))
         columns = self.columns(queries, candidates, batch)
         hardest = {"num_hard_negatives": self.num_hard_negatives, "top": top}

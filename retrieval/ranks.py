@@ -88,7 +88,8 @@ def rank_each(
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
       relevant: rows of the relevant candidates of each query.
-      exclusions: rows of the candidates left out for each query; None: nothing.
+      exclusions: rows of the candidates left out for each query; None: nothing. A filter is the exclusion of what it
+        does not allow; one that is the same for all queries is a smaller corpus.
 
     Raises:
       ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from retrieval import optimizers
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
-from retrieval.models.tables import without_padding
+from retrieval.models.tables import Table, without_padding
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, flatten_params
 from retrieval.objective import InBatchSoftmax
@@ -185,3 +185,11 @@ def test_a_tower_may_look_up_held_rows_in_any_order_and_again():
 def test_row_zero_is_padding_only_behind_the_first_place():
     assert without_padding(jnp.array([0, 4, 0, 0]), 9).tolist() == [0, 4, 9, 9]
     assert without_padding(jnp.array([2, 0]), 9).tolist() == [2, 9]
+
+
+def test_a_row_that_is_not_held_has_no_embedding_rather_than_that_of_another():
+    table = Table(9, 2, initializer=nnx.initializers.ones, rngs=nnx.Rngs(0))
+    table.embedding[...] = jnp.arange(6.0).reshape(3, 2)
+    table.hold(jnp.array([2, 5, 0]))
+    found = table(jnp.array([5, 3, 2, 8]))
+    assert found[0].tolist() == [2, 3] and found[2].tolist() == [0, 1] and jnp.all(jnp.isnan(found[jnp.array([1, 3])]))

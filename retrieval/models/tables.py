@@ -37,14 +37,16 @@ class Table(nnx.Module):
         self.held = nnx.data(rows)
 
     def __call__(self, rows: Int[Array, "*B"]) -> Float[Array, "*B D"]:
-        """Returns the embeddings of rows; where only some are held, they must be among those."""
+        """Returns the embeddings of rows; NaN for a row that is not held, where only some are."""
         embedding = self.embedding[...]
         if self.held is None:
             return jnp.take(embedding, rows, axis=0)
         if rows is self.held:
             return embedding
         held = without_padding(self.held, jnp.iinfo(self.held.dtype).max)
-        return jnp.take(embedding, jnp.searchsorted(held, rows), axis=0)
+        places = jnp.searchsorted(held, rows)
+        is_held = jnp.take(held, places, mode="clip") == rows
+        return jnp.where(is_held[..., None], jnp.take(embedding, places, axis=0, mode="clip"), jnp.nan)
 
 
 def without_padding(rows: Int[Array, "U"], beyond: int | Int[Array, "U"]) -> Int[Array, "U"]:
