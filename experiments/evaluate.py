@@ -23,7 +23,7 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained) -> dict[
     encoding, candidates = recipe.encoding, recipe.candidate_embeddings(trained.params)
     test = encoding.targets(parts.test, parts.train_and_validation())
     train = encoding.targets(trained.train, None)
-    counts = encoding.counts(recipe.examples)[encoding.corpus_rows]
+    counts = recipe.negatives.counts[encoding.corpus_rows]
     popular = most_popular(counts, len(test.query_ids))
     loss = mean_loss(
         recipe.model,

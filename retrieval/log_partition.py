@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from retrieval.lists import Lists
 
 SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores at a time
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # GPUs cut float32 products otherwise
 
 
 class RowSets(NamedTuple):
@@ -76,8 +77,8 @@ class KnownPositives(NamedTuple):
 
 
 def scores_of(queries: Float[Array, "U D"], candidates: Float[Array, "V D"]) -> Float[Array, "U V"]:
-    """Returns all dot products, accumulated in float32 where the embeddings are narrower."""
-    return jnp.matmul(queries, candidates.T, preferred_element_type=_accumulator(queries))
+    """Returns all dot products in full precision, accumulated in float32 where the embeddings are narrower."""
+    return _product(queries, candidates.T, preferred_element_type=_accumulator(queries))
 
 
 def log_partition(
@@ -143,8 +144,8 @@ def _backward(temperature, kept, cotangents):
         held = jnp.where(totals == -jnp.inf, 0.0, totals)  # such a row has no score above -inf
         scores = _scores(temperature, queries, bounds, candidates, bias, known)
         shares = (weights / temperature)[:, None] * jnp.exp(scores - held[:, None])
-        of_queries = jnp.matmul(shares, candidates.astype(kind))
-        return of_candidates + jnp.matmul(shares.T, queries.astype(kind)), of_queries.astype(queries.dtype)
+        of_queries = _product(shares, candidates.astype(kind))
+        return of_candidates + _product(shares.T, queries.astype(kind)), of_queries.astype(queries.dtype)
 
     of_candidates, of_queries = jax.lax.scan(
         gradients, jnp.zeros(candidates.shape, kind), (blocks, _bounds(known), totals, cotangents)

@@ -151,6 +151,7 @@ def folded_softmax(
     removed = jnp.zeros(len(positives), bool)
     if known_positives is not None:
         removed = known_positives.positives.contain(query_places, known_positives.rows[candidate_places])
+    totals = jnp.where((totals == -jnp.inf) & ~removed, positives, totals)  # what fills up a batch may have no column
     if remove_accidental_hits:
         held = jnp.where(removed, jnp.inf, totals)  # of a removed positive no copy is left to subtract
         share = jnp.maximum(counts[candidate_places] - 1, 0.0) * jnp.exp(positives - held)
@@ -179,7 +180,7 @@ def _blocked_sums(queries, candidates, query_places, bias, known, temperature, s
     totals = log_partition(queries, candidates, bias, known, temperature=temperature, scores_per_block=scores_per_block)
 
     def score(places):
-        kind = {"preferred_element_type": totals.dtype}
+        kind = {"preferred_element_type": totals.dtype, "precision": jax.lax.Precision.HIGHEST}
         return jnp.einsum("bd,b...d->b...", queries[query_places], candidates[places], **kind) / temperature
 
     return totals[query_places], score

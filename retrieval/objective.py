@@ -112,7 +112,13 @@ class InBatchSoftmax:
             known = self.known_positives.contain(batch.queries.rows[q][:, None], rows[None, :])
         if batch.negatives.own.shape[1]:
             places, log_weights = self.own_negatives(batch)
-            scores = jnp.einsum("bd,bhd->bh", queries[q], candidates[places], preferred_element_type=log_weights.dtype)
+            scores = jnp.einsum(
+                "bd,bhd->bh",
+                queries[q],
+                candidates[places],
+                precision="highest",
+                preferred_element_type=log_weights.dtype,
+            )
             own = scores / self.temperature + log_weights
         return {
             "queries": queries[q],

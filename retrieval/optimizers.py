@@ -103,5 +103,6 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
         for name, function in members
         if not name.startswith(("_", "scale_by"))
         and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
+        and name != "lbfgs"  # its update needs the value of the loss
     }
     return of_optax | {"rowwise_adagrad": rowwise_adagrad, "lazy_adam": lazy_adam}

@@ -54,6 +54,8 @@ def top_k(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    if allowed is not None and not isinstance(allowed, Lists):
+        allowed = np.asarray(allowed, bool)
     lists = [lists for lists in (excluded, allowed) if isinstance(lists, Lists)]
     num_queries, num_candidates = scoring.check_embeddings(queries, candidates, *lists)
     if isinstance(allowed, np.ndarray) and allowed.shape not in ((num_candidates,), (num_queries, num_candidates)):

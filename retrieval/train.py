@@ -213,7 +213,7 @@ class _Sums:
     def means(self) -> dict[str, float]:
         """Returns the sums over the epoch, divided by that of the weights."""
         sums = {name: float(sum(np.sum(b[name], dtype=np.float64) for b in self.blocks)) for name in self.blocks[0]}
-        count = sums.pop("examples")
+        count = sums.pop("examples") or float("nan")
         return {name: value / count for name, value in sums.items()}
 
     def _error(self, what: str, batch: int, received: str) -> FloatingPointError:

@@ -83,3 +83,21 @@ def test_seen_by_row_has_a_list_for_every_row_and_none_for_the_unknown(encoding)
 def test_events_of_unknown_queries_may_name_candidates_outside_the_corpus(encoding):
     assert contents(encoding.seen_by_row(Interactions(["z", "a"], [99, 5]))) == [[], [1], [], []]
     assert contents(encoding.lists_of(np.array(["a", "c"]), Interactions(["z", "c"], [99, 5]))) == [[], [1]]
+
+
+def test_dislikes_are_no_examples_and_not_relevant_but_seen():
+    train = Interactions([7, 7, 8], [1, 2, 2], ratings=[5.0, 2.0, 1.0])
+    test = Interactions([7, 8], [3, 1], ratings=[2.0, 4.0])
+    encoding = Encoding.fit(train, Table(np.array([1, 2, 3])), dislike_at_most=2.0)
+    assert len(encoding.examples(train).weights) == 1
+    disliked = encoding.disliked(train)
+    assert [disliked[row].tolist() for row in encoding.queries.rows(np.array([7, 8])).tolist()] == [[2], [2]]
+    targets = encoding.targets(test, train)
+    assert targets.query_ids.tolist() == [8] and targets.relevant[0].tolist() == [0]
+    assert targets.seen[0].tolist() == [1]
+
+
+def test_dislikes_without_ratings_are_refused():
+    events = Interactions([7], [1])
+    with pytest.raises(ValueError, match="no ratings; set data.columns.rating"):
+        Encoding.fit(events, Table(np.array([1])), dislike_at_most=2.0).examples(events)

@@ -13,6 +13,7 @@ from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives, Sampler
 from retrieval.lists import Lists
+from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.objective import InBatchSoftmax
@@ -157,3 +158,15 @@ def test_an_explanation_of_a_batch_adds_up_to_the_loss_of_its_example():
     softmax = loss.softmax(*loss._embeddings(model, batch))
     for example in (0, 7):
         assert loss.explain(model, batch, example).startswith(f"loss {softmax[example]:.4f} = ")
+
+
+def test_what_fills_up_a_batch_stays_finite_without_any_column():
+    examples = Examples(np.array([1, 2, 1], np.int32), np.array([3, 4, 5], np.int32), np.ones(3, np.float32))
+    disliked = Lists.from_sequences([[], [1], [2], []])
+    known = RowSets.of(Lists.from_pairs(examples.query_rows, examples.candidate_rows, 4))
+    negatives = Negatives(np.array([0, 0, 0, 1, 1, 1], np.float32), disliked=disliked, dislikes=1)
+    for hits in (False, True):
+        loss = InBatchSoftmax(known, log_q=True, remove_accidental_hits=hits)
+        settings = {"batch_size": 2, "epochs": 3, "seed": 0, "negatives": negatives}
+        *_, (_, metrics) = fit(make_model(), examples, loss, create("adagrad", 0.1), **settings)
+        assert np.isfinite(metrics["loss"])

@@ -188,8 +188,17 @@ def test_row_zero_is_padding_only_behind_the_first_place():
 
 
 def test_a_row_that_is_not_held_has_no_embedding_rather_than_that_of_another():
-    table = Table(9, 2, initializer=nnx.initializers.ones, rngs=nnx.Rngs(0))
-    table.embedding[...] = jnp.arange(6.0).reshape(3, 2)
+    table = Table(3, 2, initializer=lambda *_: jnp.arange(6.0).reshape(3, 2), rngs=nnx.Rngs(0))
     table.hold(jnp.array([2, 5, 0]))
     found = table(jnp.array([5, 3, 2, 8]))
     assert found[0].tolist() == [2, 3] and found[2].tolist() == [0, 1] and jnp.all(jnp.isnan(found[jnp.array([1, 3])]))
+
+
+def test_different_towers_that_share_a_table_are_updated_densely():
+    rngs = nnx.Rngs(0)
+    towers = [IdTower(5, 3, hidden, initial_scale=1.0, rngs=rngs) for hidden in ((), (4,))]
+    towers[1].embedding = towers[0].embedding
+    model = TwoTower(*towers)
+    assert model.lookups(jnp.arange(2), jnp.arange(3)) == {}
+    optimizer = optimizers.create("adagrad", 0.1)
+    train_step(create_state(model, optimizer), one_batch([1, 2], [1, 2]), InBatchSoftmax(), model, optimizer)

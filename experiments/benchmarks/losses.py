@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -90,13 +92,18 @@ def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Figure]:
 
 
 def epoch(recipe: Recipe | None = None, batch_size: int = 8192, rounds: int = 3) -> list[Figure]:
-    """Measures an epoch of `fit`, batches included, against a plain step dispatched for each batch."""
+    """Measures an epoch of `fit`, batches included, against a plain step dispatched for each batch.
+
+    The epochs of `fit` follow each other without a pause, so that none has its batches prepared before its time.
+    """
     recipe = tutorial_recipe() if recipe is None else recipe
     ours = fit(
         recipe.model, recipe.examples, recipe.loss, recipe.optimizer, batch_size=batch_size, epochs=rounds + 1, seed=0
     )
     dense = functools.partial(_plain_epoch, recipe, _plain_step(recipe), batch_size)
-    times = seconds(lambda: next(ours)[0], dense, rounds=rounds)
+    ends = [time.perf_counter() for _ in ours]
+    value = min(later - earlier for earlier, later in itertools.pairwise(ends))
+    times = value, *seconds(dense, rounds=rounds)
     return [times_better("epoch/tutorial", *times, "seconds", "a dense step, one dispatch per batch", 50)]
 
 

@@ -93,18 +93,19 @@ def _targets(num_queries, num_candidates, num_relevant, num_seen):
 
 
 def _bare_scores(queries, candidates):
-    """Returns a function that computes all scores, in the blocks of the rest, and adds them up."""
+    """Returns a function that computes all scores, in the blocks of the rest, and keeps those of the last."""
     size, block = scoring.block_shape(len(queries), len(candidates))
 
     @jax.jit
-    def total(queries, candidates):
-        def add(i, total):
-            return total + jnp.sum(scoring.score_block(queries, candidates, i, block)[0], axis=0)
+    def last_scores(queries, candidates):
+        def score(i, _):
+            return scoring.score_block(queries, candidates, i, block)[0]
 
-        return jax.lax.fori_loop(0, scoring.num_blocks(len(candidates), block), add, jnp.zeros(block, jnp.float32))
+        start = jnp.zeros((len(queries), block), jnp.float32)
+        return jax.lax.fori_loop(0, scoring.num_blocks(len(candidates), block), score, start)[0]
 
     blocks = [scoring.pad_rows(queries[start : start + size], size) for start in range(0, len(queries), size)]
-    return lambda: [total(block, candidates) for block in blocks]
+    return lambda: [last_scores(block, candidates) for block in blocks]
 
 
 def _sort_everything(queries, candidates, targets, k, accuracies):

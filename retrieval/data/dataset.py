@@ -115,6 +115,7 @@ def _read_part(data: Data, name: str) -> Interactions:
         for field, remedy in (
             ("drop_duplicates", "set it to False, which keeps repeats"),
             ("validation", "leave it out"),
+            ("dislike_at_most", "set it to 0"),
         ):
             if getattr(data, field):
                 raise ValueError(

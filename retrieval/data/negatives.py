@@ -74,14 +74,17 @@ class Negatives:
         lengths = self.num_disliked(query_rows)[:, None]
         offsets = self.disliked.offsets[np.maximum(query_rows, 0)][:, None]
         places = offsets + np.floor(random.random(shape) * lengths).astype(np.int64)
-        rows = np.append(self.disliked.rows, np.int32(NONE))  # the place of an empty list may be behind all rows
-        return np.where(lengths > 0, rows[places], np.int32(NONE))
+        if not len(self.disliked.rows):
+            return np.full(shape, NONE, np.int32)
+        last = len(self.disliked.rows) - 1  # the place of an empty list may be behind all rows
+        return np.where(lengths > 0, self.disliked.rows[np.minimum(places, last)], np.int32(NONE))
 
     def num_disliked(self, query_rows: Int[np.ndarray, "*S"]) -> Int32[np.ndarray, "*S"]:
         """Returns how many candidates each query disliked; 0 where there is no query (row -1)."""
         if self.disliked is None:
             return np.zeros(query_rows.shape, np.int32)
-        return np.where(query_rows == NONE, 0, self.disliked.lengths[np.maximum(query_rows, 0)]).astype(np.int32)
+        offsets, rows = self.disliked.offsets, np.maximum(query_rows, 0)
+        return np.where(query_rows == NONE, 0, offsets[rows + 1] - offsets[rows]).astype(np.int32)
 
     def probabilities(
         self, rows: Int[np.ndarray, "V"], frequencies: Float[np.ndarray, "V"], num_positives: int

@@ -68,16 +68,16 @@ class TwoTower(nnx.Module):
     def lookups(self, query_rows: Int[Array, "U"], candidate_rows: Int[Array, "V"]) -> Lookups:
         """Returns which rows of which tables the towers look up for these rows, by the tables' paths in the model.
 
-        Towers that do not tell (see `IdTower.lookups`) are left out, and so are towers that share their tables.
+        Towers that do not tell (see `IdTower.lookups`) are left out; towers that share a table tell nothing.
         """
-        if self.query_tower is self.candidate_tower:
-            return {}
-        return {
-            f"{side}/{table}": rows
-            for side, given in (("query_tower", query_rows), ("candidate_tower", candidate_rows))
-            if hasattr(getattr(self, side), "lookups")
-            for table, rows in getattr(self, side).lookups(given).items()
-        }
+        found, tables = {}, []
+        for side, given in (("query_tower", query_rows), ("candidate_tower", candidate_rows)):
+            tower = getattr(self, side)
+            if hasattr(tower, "lookups"):
+                for name, rows in tower.lookups(given).items():
+                    found[f"{side}/{name}"] = rows
+                    tables.append(getattr(tower, name))
+        return found if len({id(table) for table in tables}) == len(tables) else {}
 
     def squared_norms(self, embeddings: Embeddings) -> Float[Array, "B"]:
         """Returns the squared norm of the tower's output in each embedding, without the dimension of the prior."""
