@@ -125,28 +125,23 @@ def folded_softmax(
     A mask by example and hard negatives have no folded form: they tell equal candidates apart.
 
     Args:
-      queries: embeddings of the distinct queries [U, D].
-      candidates: embeddings of the distinct candidates [V, D].
-      query_places: where each example's query stands among them [B].
-      candidate_places: where each example's positive stands among them [B].
+      queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
+      query_places, candidate_places: where each example's query and its positive stand among them [B].
       counts: how many columns of the unfolded batch hold each candidate [V], extra negatives included; 0 for padding.
-      temperature: as in `sampled_softmax`.
+      temperature, scale_log_q, reduction: as in `sampled_softmax`.
       sampling_probabilities: of the distinct candidates [V].
-      scale_log_q: as in `sampled_softmax`.
       remove_accidental_hits: removes the negatives that are the example's own positive.
       known_positives: which candidates are positives of which queries; removed but for the example's own.
       own_negatives: negatives of single examples, without a logQ correction.
       weights: weight of each example [B].
-      reduction: as in `sampled_softmax`.
       scores_per_block: how many scores are held at a time.
     """
     shift = jnp.zeros_like(counts)
     if sampling_probabilities is not None:
         shift -= log_q(sampling_probabilities) / (temperature if scale_log_q else 1.0)
     sums = _dense_sums if len(queries) * len(candidates) <= scores_per_block else _blocked_sums
-    totals, score = sums(
-        queries, candidates, query_places, jnp.log(counts) + shift, known_positives, temperature, scores_per_block
-    )
+    bias = jnp.log(counts) + shift
+    totals, score = sums(queries, candidates, query_places, bias, known_positives, temperature, scores_per_block)
     positives = score(candidate_places) + shift[candidate_places]
     removed = jnp.zeros(len(positives), bool)
     if known_positives is not None:
