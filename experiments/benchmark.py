@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
+from experiments import console, flags, tables
 from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
@@ -50,7 +50,7 @@ def main() -> None:
             console.say(f"{figure.name}: {figure.ratio:.2f} ({figure.reach})")
             if OUT.value:
                 write_json(pathlib.Path(OUT.value), [dataclasses.asdict(figure) for figure in figures])
-    console.print_figures(figures)
+    tables.print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich.console
 import rich.progress
 import rich.table
-
-from experiments.benchmarks.measure import Figure
+import rich.text
 
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
-ROWS = (
-    ("precision@10", "{}/excluding_seen/precision_at_10"),
-    ("recall@10", "{}/excluding_seen/recall_at_10"),
-    ("nDCG@10", "{}/excluding_seen/ndcg_at_10"),
-    ("precision@10, seen included", "{}/including_seen/precision_at_10"),
-    ("recall@10, seen included", "{}/including_seen/recall_at_10"),
-)
+_hidden = {"progress": False, "tables": False}
+
+
+def be_quiet() -> None:
+    """Leaves out progress, and prints tables as plain lines, from now on."""
+    _hidden.update(progress=True, tables=True)
 
 
 def say(text: str) -> None:
@@ -27,10 +25,36 @@ def say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def show_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
+) -> None:
+    """Prints a table on a terminal; elsewhere, or when quiet, a line for each row, with the names of its columns.
+
+    Args:
+      title: what the table is of.
+      header: names of the columns; the first column names the rows.
+      rows: the cells; an empty one says nothing.
+      best: (row, column) of the cells to mark.
+    """
+    marked = [[text + " *" * ((i, j) in best) for j, text in enumerate(row)] for i, row in enumerate(rows)]
+    if _hidden["tables"] or not CONSOLE.is_terminal:
+        say(title)
+        for first, *others in marked:
+            say("  ".join([first, *(f"{name} {text}" for name, text in zip(header[1:], others, strict=True) if text)]))
+        return
+    table = rich.table.Table(title=title)
+    for j, name in enumerate(header):
+        are_numbers = all(row[j][:1] in "-.0123456789" for row in rows)
+        table.add_column(name, justify="right" if are_numbers else "left")
+    for i, row in enumerate(marked):
+        table.add_row(*(rich.text.Text(text, "bold" if (i, j) in best else "") for j, text in enumerate(row)))
+    CONSOLE.print(table)
+
+
 @contextlib.contextmanager
 def fetching() -> Iterator[Callable[[int, int], None] | None]:
     """Yields a callback (bytes done, bytes in all) that moves a bar; None where there is no terminal."""
-    if not CONSOLE.is_terminal:
+    if _hidden["progress"] or not CONSOLE.is_terminal:
         yield None
         return
     columns = (
@@ -46,7 +70,10 @@ def fetching() -> Iterator[Callable[[int, int], None] | None]:
 
 @contextlib.contextmanager
 def training(epochs: int, metric: str) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """Yields a callback for the history of a phase: a bar on a terminal, a line per epoch elsewhere."""
+    """Yields a callback for the history of a phase: a bar on a terminal, a line per epoch elsewhere, or nothing."""
+    if _hidden["progress"]:
+        yield lambda history: None
+        return
     if not CONSOLE.is_terminal:
         yield lambda history: say(_line(history[-1], metric))
         return
@@ -75,54 +102,3 @@ def _line(record: Mapping[str, Any], metric: str) -> str:
     if f"validation/{metric}" in record:
         parts.append(f"validation {metric.split('/')[-1]} {record[f'validation/{metric}']:.4f}")
     return "  ".join(parts)
-
-
-def print_metrics(metrics: Mapping[str, float]) -> None:
-    """Prints the test figures of the model beside those of the most-popular baseline."""
-    table = rich.table.Table(title="Test part, full corpus")
-    for name, justify in (("metric", "left"), ("model", "right"), ("most popular", "right")):
-        table.add_column(name, justify=justify)
-    accuracies = [name for name in metrics if name.startswith("test/factorized_top_k/")]
-    rows = [(title, pattern) for title, pattern in ROWS if pattern.format("test") in metrics]
-    rows += [(name.split("/")[-1].replace("_", " "), name.replace("test/", "{}/")) for name in accuracies]
-    for title, pattern in rows:
-        table.add_row(title, *(_figure(metrics.get(pattern.format(who))) for who in ("test", "popularity")))
-    CONSOLE.print(table)
-
-
-def print_summary(summary: Mapping[str, Mapping[str, float]], seeds: int) -> None:
-    """Prints mean and standard deviation over seeds of the test figures."""
-    table = rich.table.Table(title=f"{seeds} seeds")
-    for name, justify in (("figure", "left"), ("mean", "right"), ("sd", "right")):
-        table.add_column(name, justify=justify)
-    for name, values in summary.items():
-        if name.startswith(("test/", "popularity/")):
-            table.add_row(name, _figure(values["mean"]), _figure(values["sd"]))
-    CONSOLE.print(table)
-
-
-def print_figures(figures: Sequence[Figure]) -> None:
-    """Prints measured figures beside their references."""
-    table = rich.table.Table()
-    columns = ("name", "value", "reference", "unit", "ratio", "to reach")
-    for name in columns:
-        justify = "right" if name in ("value", "reference", "ratio") else "left"
-        table.add_column(name, justify=justify, overflow="fold")
-    for figure in figures:
-        numbers = [f"{number:.4g}" for number in (figure.value, figure.reference)]
-        table.add_row(figure.name, *numbers, figure.unit, f"{figure.ratio:.2f}", figure.reach)
-    CONSOLE.print(table)
-
-
-def print_recommendations(user: str, watched: Sequence[str], recommended: Sequence[str]) -> None:
-    """Prints what a query has in train beside what is recommended to it."""
-    table = rich.table.Table(title=f"Query {user}")
-    table.add_column("in train, latest first")
-    table.add_column("recommended")
-    for i in range(max(len(watched), len(recommended))):
-        table.add_row(*(rich.text.Text(titles[i] if i < len(titles) else "") for titles in (watched, recommended)))
-    CONSOLE.print(table)
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -5,48 +5,80 @@ python -m experiments.evaluate --workdir=runs/movielens_100k
 
 from __future__ import annotations
 
-import numpy as np
-
-from experiments import console, flags
+from experiments import console, flags, tables
 from experiments.workdir import Workdir, load_data
-from retrieval import phases
+from retrieval import leakage, phases
 from retrieval.baselines import most_popular
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
 from retrieval.evaluate import evaluate as evaluate_embeddings
 from retrieval.evaluate import mean_loss
+from retrieval.evaluation import Evaluation, Result
 
 
-def evaluate(config: Config, dataset: Dataset, trained: phases.Trained) -> dict[str, float]:
-    """Returns the figures of the model on test and train, and of the baseline on test, by name."""
-    recipe, parts, settings = trained.recipe, dataset.parts, config.evaluate
-    encoding, candidates = recipe.encoding, recipe.candidate_embeddings(trained.params)
-    test = encoding.targets(parts.test, parts.train_and_validation())
-    train = encoding.targets(trained.train, None)
-    counts = recipe.negatives.counts[encoding.corpus_rows]
-    popular = most_popular(counts, len(test.query_ids))
+def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
+    """Returns what the model of an experiment and its baselines are asked: the test part."""
+    return Evaluation.of(
+        dataset.parts.train_and_validation(),
+        dataset.parts.test,
+        dataset.corpus,
+        dataset.queries,
+        ks=config.evaluate.ks,
+        top_k_accuracies=config.evaluate.top_k_accuracies,
+        dislike_at_most=config.data.dislike_at_most or None,
+    )
+
+
+def evaluate(config: Config, dataset: Dataset, trained: phases.Trained, workdir: Workdir) -> None:
+    """Evaluates the model and the most-popular baseline on test, the model on train too, into the run's folder.
+
+    Raises:
+      LeakageError: a ValueError; training has seen what the test part asks.
+    """
+    recipe, any_vocabulary = trained.recipe, config.data.vocabulary == "all"
+    leakage.check_encoding(recipe.encoding, recipe.negatives.counts, trained.train, any_vocabulary=any_vocabulary)
+    evaluation = evaluation_of(config, dataset)
+    workdir.add_result("popularity", evaluate_popularity(evaluation))
+    workdir.add_result("test", evaluate_model(evaluation, trained))
+    workdir.add_metrics(_of_model_alone(config, dataset, trained, evaluation))
+
+
+def evaluate_model(evaluation: Evaluation, trained: phases.Trained) -> Result:
+    """Returns what the evaluation says of the model."""
+    recipe = trained.recipe
+    rows = recipe.encoding.queries.rows(evaluation.targets.query_ids)
+    queries = recipe.query_embeddings(trained.params, rows)
+    return evaluation.measure(evaluation.rank(queries, recipe.candidate_embeddings(trained.params)))
+
+
+def evaluate_popularity(evaluation: Evaluation) -> Result:
+    """Returns what the evaluation says of the most-popular baseline."""
+    popular = most_popular(evaluation.catalogue.counts, len(evaluation.targets.query_ids))
+    return evaluation.measure(evaluation.rank(*popular))
+
+
+def _of_model_alone(
+    config: Config, dataset: Dataset, trained: phases.Trained, evaluation: Evaluation
+) -> dict[str, float]:
+    """Returns the loss on test, who is asked there, and how well the model knows train."""
+    recipe = trained.recipe
     loss = mean_loss(
         recipe.model,
         trained.params,
         recipe.loss,
-        encoding.examples(parts.test),
-        batch_size=settings.batch_size,
+        recipe.encoding.examples(dataset.parts.test),
+        batch_size=config.evaluate.batch_size,
         negatives=recipe.negatives,
     )
-
-    def figures(name, queries, candidates, targets, accuracies=()):
-        results = evaluate_embeddings(queries, candidates, targets, ks=settings.ks, top_k_accuracies=accuracies)
-        return {f"{name}/{metric}": value for metric, value in results.items()}
-
-    rows = np.arange(encoding.queries.num_rows, dtype=np.int32)  # train asks for all but the unknown
-    queries = np.asarray(recipe.query_embeddings(trained.params, rows))
+    train = recipe.encoding.targets(trained.train, None)
+    queries = recipe.query_embeddings(trained.params, train.query_rows)
+    candidates = recipe.candidate_embeddings(trained.params)
+    on_train = evaluate_embeddings(queries, candidates, train, ks=config.evaluate.ks)
     return {
-        **figures("test", queries[test.query_rows], candidates, test, settings.top_k_accuracies),
         "test/loss": loss,
-        "test/num_queries": len(test.query_ids),
-        "test/num_unknown_queries": int((test.query_rows == 0).sum()),
-        **figures("train", queries[train.query_rows], candidates, train),
-        **figures("popularity", *popular, test, settings.top_k_accuracies),
+        "test/num_queries": len(evaluation.targets.query_ids),
+        "test/num_unknown_queries": int((evaluation.targets.query_rows == 0).sum()),
+        **{f"train/{name}": value for name, value in on_train.items()},
     }
 
 
@@ -55,8 +87,8 @@ def main() -> None:
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    workdir.add_metrics(evaluate(config, dataset, trained))
-    console.print_metrics(workdir.read_metrics())
+    evaluate(config, dataset, trained, workdir)
+    tables.print_metrics(workdir)
     console.say(f"all figures: {workdir.metrics_file}")
 
 

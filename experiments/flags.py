@@ -9,7 +9,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import compilation
+from experiments import compilation, console
 from retrieval.config import Config, check_field
 
 MISTAKES = (
@@ -39,6 +39,11 @@ def define_workdir() -> None:
 def define_tensorflow() -> None:
     """Defines --tensorflow."""
     flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
+
+
+def define_quiet() -> None:
+    """Defines --quiet, of every program."""
+    flags.DEFINE_bool("quiet", False, "No progress, and plain lines instead of tables.")
 
 
 def define_profile() -> None:
@@ -86,11 +91,14 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: flags begin with --, got {argv[1]!r}")
         compilation.keep()
+        if flags.FLAGS.quiet:
+            console.be_quiet()
         try:
             main()
         except MISTAKES as error:
             sys.exit(f"error: {error}")
 
+    define_quiet()
     app.run(checked, flags_parser=_parse)
 
 
@@ -101,7 +109,7 @@ def _parse(argv: list[str]) -> list[str]:
                 check_field(match[1])
             except ValueError as error:
                 sys.exit(f"error: {argument}: {error}")
-    for name in {"config", "workdir"} & set(flags.FLAGS):
+    for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
         flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
     try:
         return flags.FLAGS(argv)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments import compilation, console, flags
+from experiments import compilation, console, flags, tables
 from experiments.evaluate import evaluate
 from experiments.export import build_index, export
 from experiments.train import train
@@ -57,15 +57,15 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
         train(config, dataset, workdir, profile)
         trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     with watch.stage("evaluate"):
-        figures = evaluate(config, dataset, trained)
+        evaluate(config, dataset, trained, workdir)
     with watch.stage("index"):
         index = build_index(config, trained)
-        figures |= {f"index/{name}": value for name, value in index.figures.items()}
+        figures = {f"index/{name}": value for name, value in index.figures.items()}
     with watch.stage("export"):
         export(config, dataset, trained, index, workdir)
     show_queries(dataset, trained, workdir)
     workdir.add_metrics(figures | watch.total())
-    console.print_metrics(workdir.read_metrics())
+    tables.print_metrics(workdir)
     console.say(f"recall@10 of the index against exact search: {figures['index/recall_at_10']:.4f}")
     times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
     console.say(f"seconds: {', '.join(times)}")
@@ -82,13 +82,16 @@ def show_queries(dataset: Dataset, trained: phases.Trained, workdir: Workdir) ->
         if history.timestamps is not None:
             history = history.take(np.argsort(-history.timestamps, kind="stable"))
         positions = dataset.corpus.positions(history.candidate_ids[:NUM_SHOWN_TITLES])
-        console.print_recommendations(str(query_id), recommender.titles[positions], titles)
+        tables.print_recommendations(str(query_id), recommender.titles[positions], titles)
 
 
 def say_where(workdir: Workdir) -> None:
     """Prints where everything lies."""
     for what, path in (
         ("figures", workdir.metrics_file),
+        ("their intervals", workdir.intervals_file),
+        ("slices", workdir.slices_file),
+        ("figures of each query", workdir.per_query_file("test").parent),
         ("log of epochs", workdir.log_file),
         ("config", workdir.config_file),
         ("manifest", workdir.manifest_file),

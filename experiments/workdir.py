@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+from typing import Any
+
+from retrieval.per_query import write_per_query
 
 from experiments import console
 from retrieval import config as config_lib
+from retrieval import leakage
 from retrieval.data.dataset import Dataset, load
 from retrieval.evaluate import check_ks
+from retrieval.evaluation import Result
 from retrieval.logs import device, git_commit, versions
 from retrieval.phases import Choice
 from retrieval.storage import write_atomically, write_json
@@ -22,6 +28,8 @@ class Workdir:
         self.config_file = self.path / "config.json"
         self.log_file = self.path / "metrics.jsonl"
         self.metrics_file = self.path / "metrics.json"
+        self.intervals_file = self.path / "intervals.json"
+        self.slices_file = self.path / "slices.json"
         self.manifest_file = self.path / "manifest.json"
         self.checkpoints = self.path / "checkpoints"
         self.choice_file = self.checkpoints / "choice.json"
@@ -95,25 +103,57 @@ class Workdir:
             raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
         return Choice(**json.loads(self.choice_file.read_text(encoding="utf-8")))
 
+    def per_query_file(self, system: str) -> pathlib.Path:
+        """Returns where the metrics of each query of a system lie: of "test", the model, or of a baseline."""
+        return self.path / "per_query" / f"{system}.parquet"
+
     def read_metrics(self) -> dict[str, float]:
         """Returns the figures so far; empty where there are none."""
-        if not self.metrics_file.exists():
-            return {}
-        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        return _read(self.metrics_file, {})
+
+    def read_intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns the intervals of the figures, by the same names; empty where there are none."""
+        return {name: (low, high) for name, (low, high) in _read(self.intervals_file, {}).items()}
+
+    def read_slices(self) -> list[dict[str, Any]]:
+        """Returns the figures of the slices, a record for each slice and system; empty where there are none."""
+        return _read(self.slices_file, [])
 
     def add_metrics(self, figures: dict[str, float]) -> None:
         """Adds figures to `metrics.json`, in place of those of the same names."""
         write_json(self.metrics_file, self.read_metrics() | figures)
+
+    def add_result(self, system: str, result: Result) -> None:
+        """Adds what an evaluation says of a system to the files of the run, in place of what it said before.
+
+        The figures themselves are the last to be written: where they are, the rest is.
+        """
+        path = self.per_query_file(system)
+        path.parent.mkdir(exist_ok=True)
+        write_per_query(path, result.per_query)
+        intervals = {f"{system}/{name}": interval for name, interval in result.intervals.items()}
+        write_json(self.intervals_file, self.read_intervals() | intervals)
+        others = [record for record in self.read_slices() if record["system"] != system]
+        records = [{"system": system} | dataclasses.asdict(of_slice) for of_slice in result.slices]
+        write_json(self.slices_file, others + records)
+        self.add_metrics({f"{system}/{name}": value for name, value in result.figures.items()})
+
+
+def _read(path: pathlib.Path, missing: Any) -> Any:
+    """Returns the content of a JSON file, or `missing` where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else missing
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     """Loads the data of the run, with a progress bar while they are fetched, and begins the run on them.
 
     Raises:
-      ValueError: the data are not usable, or too small for what the config asks.
+      ValueError: the data are not usable, or too small for what the config asks, or a part holds what another asks.
     """
     with console.fetching() as progress:
         dataset = load(config.data, progress)
     check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies], len(dataset.corpus))
+    temporal = config.data.split.strategy == "temporal"
+    leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
     workdir.begin(config, dataset)
     return dataset

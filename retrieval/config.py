@@ -123,7 +123,7 @@ class Evaluate:
     """Which figures to compute on the test part."""
 
     top_k_accuracies: tuple[int, ...] = (1, 5, 10, 50, 100)  # over interactions, nothing excluded
-    ks: tuple[int, ...] = (10,)  # of the user-level metrics
+    ks: tuple[int, ...] = (5, 10, 20, 50, 100)  # lengths of the lists of all other metrics
     batch_size: int = 4096  # of the test loss
 
 

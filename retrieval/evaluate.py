@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Float64, Int
+from jaxtyping import Array, Float, Float32, Float64
 
 from retrieval import metrics
 from retrieval.data.batches import batches
@@ -15,17 +16,38 @@ from retrieval.data.encoding import Examples, Targets
 from retrieval.data.negatives import Negatives, Sampler
 from retrieval.lists import Lists
 from retrieval.models.two_tower import Params, bind
-from retrieval.ranks import Ranks, rank_each
+from retrieval.per_query import PerQuery
+from retrieval.ranking import Ranking, rank_embeddings
 from retrieval.train import Loss
 
 USER_METRICS = {
     "hit_rate": metrics.hit_rate_at,
     "precision": metrics.precision_at,
     "recall": metrics.recall_at,
+    "capped_recall": metrics.capped_recall_at,
     "ndcg": metrics.ndcg_at,
     "mrr": metrics.reciprocal_rank_at,
     "map": metrics.average_precision_at,
 }
+INTERACTION_METRICS = {
+    "hit_rate": metrics.interaction_hit_rate_at,
+    "mrr": metrics.interaction_reciprocal_rank_at,
+    "ndcg": metrics.interaction_ndcg_at,
+}
+
+
+class Catalogue(NamedTuple):
+    """What train and metadata tell of the corpus, for the metrics of the lists.
+
+    Attributes:
+      counts: how many queries have each candidate in train [N].
+      num_queries: how many queries train has.
+      features: what two candidates are compared by, as genres or embeddings [N, F]; None: no diversity is measured.
+    """
+
+    counts: Float[np.ndarray, "N"]
+    num_queries: int
+    features: Float[np.ndarray, "N F"] | None = None
 
 
 def evaluate(
@@ -36,14 +58,7 @@ def evaluate(
     ks: Sequence[int],
     top_k_accuracies: Sequence[int] = (),
 ) -> dict[str, float]:
-    """Returns the metrics of embeddings, by name.
-
-    - `including_seen/{hit_rate,precision,recall,ndcg,mrr,map}_at_{k}`, `including_seen/auc` and `excluding_seen/...`:
-      means over the queries, each counting once; with the candidates that the query has in train left among the
-      others, or taken out, if `targets` tells them. Equal scores stand in the order of their rows; for the AUC they
-      count half. A query for which a metric is not defined is left out of its mean.
-    - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
-      first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
+    """Returns the metrics of embeddings, by name; those of `measure` without the ones of the lists.
 
     Args:
       queries: embedding of each query of `targets` [Q, D].
@@ -56,21 +71,84 @@ def evaluate(
       ValueError: a k exceeds the corpus, or an embedding is not finite.
     """
     check_ks([*ks, *top_k_accuracies], len(candidates))
+    rankings = rank(queries, candidates, targets, k=0)
+    return measure(rankings, targets, ks=ks, top_k_accuracies=top_k_accuracies).figures()
+
+
+def exclusions_of(targets: Targets) -> dict[str, Lists | None]:
+    """Returns what is taken out of each query's list, by the prefix that the figures have."""
+    return {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen.sets()})
+
+
+def rank(
+    queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    targets: Targets,
+    *,
+    k: int,
+) -> dict[str, Ranking]:
+    """Ranks the corpus for the queries of `targets`, with what they have in train and without.
+
+    Args:
+      queries: embedding of each query of `targets` [Q, D].
+      candidates: embedding of each candidate of the corpus [N, D].
+      targets: what is relevant, and what the query has in train.
+      k: length of the lists that are kept.
+
+    Raises:
+      ValueError: an embedding is not finite.
+    """
     _check_finite("query", queries)
     _check_finite("candidate", candidates)
-    exclusions = {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen.sets()})
-    ranks = rank_each(queries, candidates, targets.relevant, list(exclusions.values()))
-    results = {
-        f"factorized_top_k/top_{k}_categorical_accuracy": metrics.top_k_accuracy(ranks[0].optimistic, k)
-        for k in top_k_accuracies
-    }
-    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit
-    for (prefix, excluded), counts in zip(exclusions.items(), ranks, strict=True):
-        of_relevant = Ranks(*(values[places] for values in counts))
-        num_excluded = 0 if excluded is None else excluded.lengths
-        num_ranked = np.full(len(relevant), len(candidates)) - num_excluded
-        results |= {f"{prefix}/{name}": value for name, value in _user_level(of_relevant, relevant, num_ranked, ks)}
-    return results
+    exclusions = exclusions_of(targets)
+    rankings = rank_embeddings(queries, candidates, targets.relevant, list(exclusions.values()), k)
+    return dict(zip(exclusions, rankings, strict=True))
+
+
+def measure(
+    rankings: Mapping[str, Ranking],
+    targets: Targets,
+    *,
+    ks: Sequence[int],
+    top_k_accuracies: Sequence[int] = (),
+    catalogue: Catalogue | None = None,
+    test_set: str = "",
+) -> PerQuery:
+    """Returns every metric of every query.
+
+    - `including_seen/...` and `excluding_seen/...`, with the candidates that the query has in train left among the
+      others, or taken out, if `targets` tells them: `{hit_rate,precision,recall,capped_recall,ndcg,mrr,map}_at_{k}`,
+      `auc` and `mean_rank` of each query, each counting once; `interactions/{hit_rate,ndcg,mrr}_at_{k}` of each
+      interaction. Equal scores stand in the order of their rows; for the AUC they count half.
+    - `{coverage,gini,novelty,diversity,average_popularity,popularity_lift}_at_{k}` of the lists beside them, with a
+      `catalogue`.
+    - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
+      first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
+
+    Args:
+      rankings: by prefix; see `rank`.
+      targets: what they are rankings of.
+      ks: lengths of the lists that the metrics look at.
+      top_k_accuracies: likewise of the accuracies.
+      catalogue: what train tells of the corpus; None: no metrics of the lists.
+      test_set: names what is asked, see `PerQuery`.
+    """
+    num_interactions = targets.relevant.lengths.astype(np.float64)
+    values: dict[str, Float64[np.ndarray, "Q"]] = {}
+    weights: dict[str, Float64[np.ndarray, "Q"]] = {}
+    if "including_seen" in rankings and top_k_accuracies:
+        optimistic = metrics.Placed.of(rankings["including_seen"].ranks.optimistic, targets.relevant)
+        for k in top_k_accuracies:
+            name = f"factorized_top_k/top_{k}_categorical_accuracy"
+            values[name], weights[name] = metrics.interaction_hit_rate_at(optimistic, k), num_interactions
+    for prefix, ranking in rankings.items():
+        of_prefix = {f"{prefix}/{name}": of_each for name, of_each in _of_ranks(ranking, targets, ks)}
+        weights |= {name: num_interactions for name in of_prefix if name.startswith(f"{prefix}/interactions/")}
+        values |= of_prefix
+        if catalogue is not None:
+            of_lists = _of_lists(ranking.lists, catalogue, targets.seen, ks)
+            values |= {f"{prefix}/{name}": of_each for name, of_each in of_lists}
+    return PerQuery(targets.query_ids, values, weights, test_set)
 
 
 def mean_loss(
@@ -99,19 +177,17 @@ def mean_loss(
     return float(np.sum(sums["loss"]) / np.sum(sums["examples"]))
 
 
-def _user_level(
-    ranks: Ranks, relevant: Lists, num_ranked: Int[np.ndarray, "Q"], ks: Sequence[int]
-) -> Iterator[tuple[str, float]]:
-    """Yields each metric by name, a mean over the queries for which it is defined."""
-    for name, metric in USER_METRICS.items():
-        for k in ks:
-            yield f"{name}_at_{k}", _mean(metric(ranks.ordinal, relevant, k))
-    yield "auc", _mean(metrics.auc(ranks.mean, relevant, num_ranked))
-
-
-def _mean(values: Float64[np.ndarray, "Q"]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(np.mean(defined)) if len(defined) else float("nan")
+def _of_ranks(ranking: Ranking, targets: Targets, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
+    every = metrics.Placed.of(ranking.ranks.ordinal, targets.relevant)
+    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit of its query
+    once = metrics.Placed.of(ranking.ranks.ordinal[places], relevant)
+    for k in ks:
+        for name, metric in USER_METRICS.items():
+            yield f"{name}_at_{k}", metric(once, k)
+        for name, metric in INTERACTION_METRICS.items():
+            yield f"interactions/{name}_at_{k}", metric(every, k)
+    yield "auc", metrics.auc(ranking.ranks.mean[places], relevant, ranking.num_ranked)
+    yield "mean_rank", metrics.mean_rank(once, ranking.num_ranked)
 
 
 def check_ks(ks: Sequence[int], corpus_size: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -36,9 +37,9 @@ def sync_folder(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-    """Writes a mapping as JSON, atomically."""
-    write_atomically(path, json.dumps(values, indent=2) + "\n")
+def write_json(path: pathlib.Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Writes a mapping or a list as JSON, atomically; numbers that are not finite, which JSON lacks, become null."""
+    write_atomically(path, json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -69,3 +70,11 @@ def sha256(path: pathlib.Path) -> str:
     """Returns the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

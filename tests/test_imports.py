@@ -36,8 +36,9 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.train",
         "retrieval.baselines",
     ),
+    ("retrieval.ranking", "retrieval.slices", "retrieval.leakage"),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
-    ("retrieval.recommend", "retrieval.phases"),
+    ("retrieval.evaluation", "retrieval.recommend", "retrieval.phases"),
     ("retrieval.bundle",),
     ("retrieval.savedmodel",),
 )

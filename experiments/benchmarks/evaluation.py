@@ -1,0 +1,115 @@
+"""A whole evaluation, with all metrics, slices and resamples, beside a loop over the users."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import jax
+import numpy as np
+
+from experiments.benchmarks.measure import Figure, seconds, share, times_better
+from retrieval import scoring
+from retrieval.evaluation import LEVEL, SLICE_METRICS, Evaluation
+
+SECONDS = 1.0  # what the evaluation of the tutorial may take
+RESAMPLES_MEASURED = 50  # of the reference's bootstrap; all resamples take the same time
+
+
+def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000, rounds: int = 5) -> list[Figure]:
+    """Evaluates embeddings of 32 dimensions on the test part of MovieLens 100K: the tutorial's evaluation."""
+    from configs import tutorial
+    from experiments.evaluate import evaluation_of
+    from retrieval import load_data
+
+    config = tutorial.get_config()
+    config.evaluate.ks = ks
+    evaluation = evaluation_of(config, load_data(config.data))
+    rng = np.random.default_rng(0)
+    shapes = (len(evaluation.targets.query_ids), 32), (len(evaluation.catalogue.counts), 32)
+    queries, candidates = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    (ours,) = seconds(lambda: _evaluate(evaluation, queries, candidates, resamples), rounds=rounds)
+    loop = loop_seconds(evaluation, queries, candidates, resamples)
+    return [
+        share("evaluation/tutorial", ours, SECONDS, "seconds", "the bound", 1.0),
+        times_better("evaluation/loop", ours, loop, "seconds", "a loop over users and resamples", 50.0),
+    ]
+
+
+def _evaluate(evaluation, queries, candidates, resamples):
+    return evaluation.measure(evaluation.rank(queries, candidates), resamples=resamples).figures
+
+
+def loop_seconds(evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray, resamples: int) -> float:
+    """Returns the time that the loops take; that of the resamples from a part of them."""
+    started = time.perf_counter()
+    table, of_slices = user_loop(evaluation, queries, candidates)
+    of_users = time.perf_counter() - started
+    started = time.perf_counter()
+    measured = min(resamples, RESAMPLES_MEASURED)
+    bootstrap_loop(np.concatenate([*table.values(), *of_slices.values()]), measured)
+    return of_users + (time.perf_counter() - started) * resamples / measured
+
+
+def user_loop(
+    evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the rank metrics of each user, and those of each slice, [1, Q] each by name: one user after the other.
+
+    The plain form of `Evaluation.measure`, for scores without ties and lists without repeats.
+    """
+    scores = np.asarray(jax.jit(scoring.dot)(queries, candidates))
+    targets, num_queries = evaluation.targets, len(queries)
+    table: dict[str, np.ndarray] = {}
+    of_slices: dict[str, np.ndarray] = {}
+
+    def note(where, name, query, value):
+        where.setdefault(name, np.full((1, num_queries), np.nan))[0, query] = value
+
+    for query in range(num_queries):
+        relevant = set(targets.relevant[query].tolist())
+        for prefix, left_out in (("including_seen", set()), ("excluding_seen", set(targets.seen[query].tolist()))):
+            order = [c for c in np.argsort(-scores[query], kind="stable").tolist() if c not in left_out]
+            places = [place for place, candidate in enumerate(order) if candidate in relevant]
+            for k in evaluation.ks:
+                for name, value in user_metrics(places, len(relevant), k).items():
+                    note(table, f"{prefix}/{name}_at_{k}", query, value)
+        for s, slice_ in enumerate(evaluation.candidate_slices):
+            own = {c for c in relevant if slice_.members[c]}
+            places = [place for place, candidate in enumerate(order) if candidate in own]
+            for k in evaluation.ks:
+                values = user_metrics(places, len(own), k) if own else {}
+                for name in SLICE_METRICS:
+                    note(of_slices, f"candidates {s} {name}_at_{k}", query, values.get(name, math.nan))
+        for s, slice_ in enumerate(evaluation.query_slices):
+            for k in evaluation.ks:
+                for name in SLICE_METRICS:
+                    value = table[f"excluding_seen/{name}_at_{k}"][0, query] if slice_.members[query] else math.nan
+                    note(of_slices, f"queries {s} {name}_at_{k}", query, value)
+    return table, of_slices
+
+
+def user_metrics(places: list[int], num_relevant: int, k: int) -> dict[str, float]:
+    """Returns the metrics of one user, from the places of the hits in the user's list, ascending from 0 on."""
+    hits = [place for place in places if place < k]
+    ideal = min(k, num_relevant)
+    return {
+        "hit_rate": float(bool(hits)),
+        "precision": len(hits) / k,
+        "recall": len(hits) / num_relevant,
+        "capped_recall": len(hits) / ideal,
+        "mrr": 1 / (hits[0] + 1) if hits else 0.0,
+        "map": sum((i + 1) / (place + 1) for i, place in enumerate(hits)) / ideal,
+        "ndcg": sum(1 / math.log2(p + 2) for p in hits) / sum(1 / math.log2(i + 2) for i in range(ideal)),
+    }
+
+
+def bootstrap_loop(table: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bounds of the 95 % intervals of the rows' means: one resample of the users after the other."""
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(resamples):
+        drawn = table[:, rng.integers(0, table.shape[1], table.shape[1])]
+        defined = ~np.isnan(drawn)
+        means.append(np.where(defined, drawn, 0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1))
+    return tuple(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))

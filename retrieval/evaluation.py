@@ -1,0 +1,239 @@
+"""An evaluation of any system on held-out data: every metric with its interval, and every slice."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int
+
+from retrieval import metrics, slices
+from retrieval.data.encoding import Encoding, Targets
+from retrieval.data.ids import narrow
+from retrieval.data.interactions import Interactions, Table, update_digest
+from retrieval.evaluate import Catalogue, check_ks, measure, rank
+from retrieval.per_query import PerQuery
+from retrieval.ranking import Ranking
+from retrieval.slices import Slice
+from retrieval.uncertainty import bootstrap_intervals
+
+SLICE_METRICS = {
+    "hit_rate": metrics.hit_rate_at,
+    "precision": metrics.precision_at,
+    "recall": metrics.recall_at,
+    "ndcg": metrics.ndcg_at,
+}
+RESAMPLES, LEVEL = 2000, 0.95  # of the bootstrap over queries
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceFigures:
+    """The figures of one slice.
+
+    Attributes:
+      of: "candidates" or "queries".
+      column: what the slice is made by.
+      value: which group.
+      num_queries: queries with something relevant in it.
+      num_relevant: relevant candidates in it, over all queries.
+      figures: by name, as "excluding_seen/ndcg_at_10"; NaN where nothing is in the slice.
+      intervals: of each figure.
+    """
+
+    of: str
+    column: str
+    value: str
+    num_queries: int
+    num_relevant: int
+    figures: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an evaluation says of a system.
+
+    Attributes:
+      per_query: every metric of every query.
+      figures: their means, by name.
+      intervals: 95 % intervals of the means, of a bootstrap over the queries.
+      slices: the figures of the slices.
+    """
+
+    per_query: PerQuery
+    figures: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    slices: Sequence[SliceFigures]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What systems are asked, and how their answers are measured; the same for all of them.
+
+    Attributes:
+      targets: the queries, what is relevant to them and what they have in train.
+      catalogue: what train and metadata tell of the corpus.
+      candidate_slices: slices of the corpus.
+      query_slices: slices of the queries.
+      ks: lengths of the lists.
+      top_k_accuracies: lengths of the lists of the interaction-level accuracies.
+      test_set: SHA-256 of queries, relevant and seen candidates and corpus: only results on the same can be compared.
+    """
+
+    targets: Targets
+    catalogue: Catalogue
+    candidate_slices: Sequence[Slice]
+    query_slices: Sequence[Slice]
+    ks: Sequence[int]
+    top_k_accuracies: Sequence[int]
+    test_set: str
+
+    @classmethod
+    def of(
+        cls,
+        train: Interactions,
+        held_out: Interactions,
+        corpus: Table,
+        queries: Table | None = None,
+        *,
+        ks: Sequence[int],
+        top_k_accuracies: Sequence[int] = (),
+        dislike_at_most: float | None = None,
+    ) -> Evaluation:
+        """Prepares the evaluation on `held_out` of systems that have seen `train`.
+
+        Args:
+          train: all that was known before, validation included.
+          held_out: the interactions to predict.
+          corpus: all candidates; its first column with several values in a row, as genres, measures the diversity.
+          queries: attributes of the queries, for the slices.
+          ks: lengths of the lists that the metrics look at.
+          top_k_accuracies: likewise of the interaction-level accuracies.
+          dislike_at_most: events with a rating up to this are neither positives nor relevant.
+
+        Raises:
+          ValueError: a k exceeds the corpus, or a candidate is not in it.
+        """
+        check_ks([*ks, *top_k_accuracies], len(corpus))
+        encoding = Encoding.fit(train, corpus, dislike_at_most)
+        targets = encoding.targets(held_out, train)
+        counts = encoding.counts(encoding.examples(train))[encoding.corpus_rows]
+        counts[encoding.corpus_rows == 0] = 0  # what the unknown row counts is no one's
+        positions = np.full(len(targets.query_ids), -1) if queries is None else queries.positions(targets.query_ids)
+        return cls(
+            targets,
+            Catalogue(counts, len(train.distinct_ids[0]), _features(corpus)),
+            slices.of_candidates(counts, encoding.corpus_rows > 0, corpus),
+            slices.of_queries(targets.seen.lengths, targets.query_rows > 0, positions, queries),
+            tuple(ks),
+            tuple(top_k_accuracies),
+            _fingerprint(targets, corpus),
+        )
+
+    def rank(
+        self,
+        queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
+        candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    ) -> dict[str, Ranking]:
+        """Ranks the corpus by the embeddings of the targets' queries and of the corpus; see `evaluate.rank`."""
+        return rank(queries, candidates, self.targets, k=max(self.ks, default=0))
+
+    def measure(self, rankings: Mapping[str, Ranking], *, resamples: int = RESAMPLES) -> Result:
+        """Returns every metric of a system's rankings, with intervals, in all and in each slice.
+
+        Slices are of the last of the rankings: of that without the seen candidates, if there is one.
+
+        Args:
+          rankings: by prefix, see `rank`.
+          resamples: of the bootstrap.
+        """
+        per_query = measure(
+            rankings,
+            self.targets,
+            ks=self.ks,
+            top_k_accuracies=self.top_k_accuracies,
+            catalogue=self.catalogue,
+            test_set=self.test_set,
+        )
+        prefix = list(rankings)[-1]
+        of_slices = [*self._of_candidates(rankings[prefix]), *self._of_queries(prefix, per_query)]
+        return Result(
+            per_query,
+            per_query.figures(),
+            per_query.intervals(resamples=resamples, level=LEVEL),
+            _with_intervals(of_slices, [f"{prefix}/{name}_at_{k}" for name, k in self._names()], resamples),
+        )
+
+    def _names(self) -> list[tuple[str, int]]:
+        return [(name, k) for k in self.ks for name in SLICE_METRICS]
+
+    def _of_candidates(self, ranking: Ranking) -> Iterator[tuple[str, Slice, int, np.ndarray]]:
+        relevant, places = self.targets.relevant.distinct()
+        of_slices, kept = slices.restricted(relevant, list(self.candidate_slices))
+        placed = metrics.Placed.of(ranking.ranks.ordinal[places][kept], of_slices)
+        shape = len(self.candidate_slices), len(relevant)
+        values = np.array([SLICE_METRICS[name](placed, k) for name, k in self._names()]).reshape(-1, *shape)
+        lengths = of_slices.lengths.reshape(shape)
+        values = np.where(lengths > 0, values, np.nan)
+        for i, slice_ in enumerate(self.candidate_slices):
+            yield "candidates", slice_, int(lengths[i].sum()), values[:, i].T
+
+    def _of_queries(self, prefix: str, per_query: PerQuery) -> Iterator[tuple[str, Slice, int, np.ndarray]]:
+        every = np.array([per_query.values[f"{prefix}/{name}_at_{k}"] for name, k in self._names()]).T
+        lengths = self.targets.relevant.distinct()[0].lengths
+        for slice_ in self.query_slices:
+            values = np.where(slice_.members[:, None], every, np.nan)
+            yield "queries", slice_, int(lengths[slice_.members].sum()), values
+
+
+def _with_intervals(of_slices, names: list[str], resamples: int) -> list[SliceFigures]:
+    """Returns the slices' figures, all intervals from the same resamples."""
+    if not of_slices:
+        return []
+    values = np.concatenate([of_slice for *_, of_slice in of_slices], axis=1)
+    low, high = bootstrap_intervals(values, None, resamples=resamples, level=LEVEL, seed=0)
+    low, high = (bound.reshape(len(of_slices), len(names)).tolist() for bound in (low, high))
+    results = []
+    for i, (of, slice_, num_relevant, of_slice) in enumerate(of_slices):
+        defined = ~np.isnan(of_slice)
+        counts = defined.sum(axis=0)
+        sums = np.where(defined, of_slice, 0.0).sum(axis=0)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).tolist()
+        intervals = dict(zip(names, zip(low[i], high[i], strict=True), strict=True))
+        num_queries = int(counts.max(initial=0))
+        figures = dict(zip(names, means, strict=True))
+        results.append(SliceFigures(of, slice_.column, slice_.value, num_queries, num_relevant, figures, intervals))
+    return results
+
+
+def _features(corpus: Table) -> Float64[np.ndarray, "N F"] | None:
+    """Returns which values each candidate has in the first column that holds several in one row, as genres.
+
+    None where no column does, or only such as have too many values to be categories.
+    """
+    for name, values in corpus.columns.items():
+        if name != "title" and values.dtype.kind == "U" and (np.strings.find(values, slices.SEPARATOR) >= 0).any():
+            groups = [group.members for group in slices.of_column(name, values) if group.value != "missing"]
+            if groups:
+                return np.array(groups, np.float64).T
+    return None
+
+
+def _fingerprint(targets: Targets, corpus: Table) -> str:
+    """Returns the SHA-256 of what is asked, whatever the order of interactions; that of the corpus breaks ties."""
+    digest = hashlib.sha256()
+    relevant, seen = targets.relevant.sets(), targets.seen.sets()
+    parts: dict[str, Int[np.ndarray, "n"] | Bool[np.ndarray, "n"]] = {
+        "queries": narrow(targets.query_ids),
+        "corpus": narrow(corpus.ids),
+        "relevant": relevant.rows,
+        "relevant_offsets": relevant.offsets,
+        "seen": seen.rows,
+        "seen_offsets": seen.offsets,
+    }
+    for name, column in parts.items():
+        update_digest(digest, name, column.dtype, len(column), [column])
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""Checks that an evaluation asks for nothing that training has seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from retrieval.data.encoding import Encoding
+from retrieval.data.ids import find
+from retrieval.data.interactions import Interactions
+from retrieval.data.splits import Parts
+
+
+class LeakageError(ValueError):
+    """Training has seen what the evaluation asks for."""
+
+
+def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False) -> int:
+    """Checks that no part holds what is held out in another.
+
+    O(n log m) time for n interactions and m held-out ones.
+
+    Args:
+      parts: train, validation and test.
+      repeats: a pair may occur again, and so may its repeat in another part; they are counted, not refused.
+      temporal: nothing held out may be older than anything before it.
+
+    Returns:
+      How many interactions of train and validation have a pair that test has too.
+
+    Raises:
+      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, or the parts overlap in time.
+    """
+    sequence = [(name, getattr(parts, name)) for name in ("train", "validation", "test")]
+    sequence = [(name, part) for name, part in sequence if part is not None]
+    num_repeated = 0
+    for i, (later, held_out) in enumerate(sequence):
+        for earlier, part in sequence[:i]:
+            num_shared = _check_pairs(earlier, part, later, held_out, repeats)
+            num_repeated += num_shared if later == "test" else 0
+            if temporal:
+                _check_times(earlier, part, later, held_out)
+    return num_repeated
+
+
+def check_encoding(
+    encoding: Encoding, counts: Float[np.ndarray, "num_rows"], train: Interactions, *, any_vocabulary: bool = False
+) -> None:
+    """Checks that vocabularies and counts come from the training part.
+
+    Args:
+      encoding: the vocabularies.
+      counts: how often training counts each row of the candidates.
+      train: the interactions that were trained on.
+      any_vocabulary: other ids may have rows of their own.
+
+    Raises:
+      LeakageError: an id of the vocabulary, or a count, is not from `train`.
+    """
+    for name, vocabulary, ids in zip(
+        ("query", "candidate"), (encoding.queries, encoding.candidates), train.distinct_ids, strict=True
+    ):
+        foreign = vocabulary.ids[find(ids, vocabulary.ids) < 0]
+        if len(foreign) and not any_vocabulary:
+            raise LeakageError(
+                f"the vocabulary has {len(foreign)} {name} ids that are not in train, the first {foreign[0].item()!r}: "
+                "it has seen held-out data; build it from train alone, or say so with data.vocabulary='all'"
+            )
+    expected = encoding.counts(encoding.examples(train))
+    if not np.array_equal(counts, expected):
+        row = int(np.flatnonzero(counts != expected)[0])
+        raise LeakageError(
+            f"row {row} of the candidates is counted {counts[row]:g} times, but occurs {expected[row]:g} times in "
+            "train: the counts have seen other data; count train alone"
+        )
+
+
+def _check_pairs(earlier: str, part: Interactions, later: str, held_out: Interactions, repeats: bool) -> int:
+    known = held_out.distinct_ids
+    pairs = np.unique(_codes(held_out, known))
+    num_shared, example = 0, None
+    for piece in part.pieces():
+        codes = _codes(piece, known)
+        places = np.minimum(np.searchsorted(pairs, codes), len(pairs) - 1)
+        shared = np.flatnonzero(pairs[places] == codes) if len(pairs) else np.zeros(0, np.int64)
+        num_shared += len(shared)
+        if len(shared) and example is None:
+            example = piece.query_ids[shared[0]].item(), piece.candidate_ids[shared[0]].item()
+    if num_shared and not repeats:
+        raise LeakageError(
+            f"{num_shared} interactions of {earlier} are in {later} too, the first of query {example[0]!r} with "
+            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or set "
+            "data.drop_duplicates=False, which says that repeats are meant"
+        )
+    return num_shared
+
+
+def _codes(interactions: Interactions, known) -> Int64[np.ndarray, "n"]:
+    """Returns an integer for each (query, candidate) pair whose ids are known, -1 for others."""
+    queries = find(known[0], interactions.query_ids).astype(np.int64)
+    candidates = find(known[1], interactions.candidate_ids).astype(np.int64)
+    return np.where((queries >= 0) & (candidates >= 0), queries << 32 | candidates, -1)
+
+
+def _check_times(earlier: str, part: Interactions, later: str, held_out: Interactions) -> None:
+    if part.timestamps is None or held_out.timestamps is None or not len(part) or not len(held_out):
+        return
+    last, first = part.timestamps.max(), held_out.timestamps.min()
+    if last > first:
+        raise LeakageError(
+            f"the split is temporal, but {earlier} has an interaction at {last}, after the first of {later} at "
+            f"{first}: it has seen the future; cut all parts at one time"
+        )

@@ -1,0 +1,101 @@
+"""A whole evaluation beside a loop over the users."""
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks.evaluation import bootstrap_loop, user_loop
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.splits import split
+from retrieval.evaluation import SLICE_METRICS, Evaluation
+
+KS = (1, 5, 10)
+
+
+def world(seed, num_queries=25, num_candidates=40):
+    rng = np.random.default_rng(seed)
+    pairs = np.stack([rng.integers(0, num_queries, 300), rng.zipf(1.4, 300) % num_candidates], axis=1)
+    pairs = np.unique(pairs, axis=0)
+    parts = split(
+        Interactions(pairs[:, 0], pairs[:, 1]), "random", test_fraction=0.3, validation_fraction=0.0, seed=seed
+    )
+    genres = np.array([["War|Drama", "Drama", "Comedy|War"][i % 3] for i in range(num_candidates)])
+    corpus = Table(np.arange(num_candidates), {"title": genres, "genres": genres})
+    users = Table(np.arange(num_queries), {"gender": np.array(["F", "M"])[rng.integers(0, 2, num_queries)]})
+    evaluation = Evaluation.of(parts.train, parts.test, corpus, users, ks=KS, top_k_accuracies=(5,))
+    queries = rng.standard_normal((len(evaluation.targets.query_ids), 8)).astype(np.float32)
+    return evaluation, queries, rng.standard_normal((num_candidates, 8)).astype(np.float32), parts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(seed):
+    evaluation, queries, candidates, _ = world(seed)
+    result = evaluation.measure(evaluation.rank(queries, candidates), resamples=20)
+    table, of_slices = user_loop(evaluation, queries, candidates)
+    for name, values in table.items():
+        np.testing.assert_allclose(result.per_query.values[name], values[0], rtol=1e-12, err_msg=name)
+    found = {"candidates": iter(range(99)), "queries": iter(range(99))}
+    for of_slice in result.slices:
+        number = next(found[of_slice.of])
+        for name in SLICE_METRICS:
+            for k in KS:
+                expected = of_slices[f"{of_slice.of} {number} {name}_at_{k}"][0]
+                defined = expected[~np.isnan(expected)]
+                value = of_slice.figures[f"excluding_seen/{name}_at_{k}"]
+                np.testing.assert_allclose(value, defined.mean() if len(defined) else np.nan, rtol=1e-12)
+        assert of_slice.num_queries == len(defined)
+
+
+def test_slices_tell_how_much_is_in_them():
+    evaluation, queries, candidates, parts = world(0)
+    slices = evaluation.measure(evaluation.rank(queries, candidates), resamples=20).slices
+    by_name = {(s.of, s.column, s.value): s for s in slices}
+    train_candidates, train_queries = set(parts.train.candidate_ids.tolist()), set(parts.train.query_ids.tolist())
+    cold = [c not in train_candidates for c in parts.test.candidate_ids.tolist()]
+    assert by_name["candidates", "vocabulary", "cold"].num_relevant == sum(cold)
+    assert by_name["candidates", "vocabulary", "known"].num_relevant == len(cold) - sum(cold)
+    known = [q in train_queries for q in parts.test.query_ids.tolist()]
+    assert by_name["queries", "vocabulary", "known"].num_relevant == sum(known)
+    assert by_name["queries", "vocabulary", "cold"].num_relevant == len(known) - sum(known)
+    genders = [s.num_queries for s in slices if s.column == "gender"]
+    assert sum(genders) == len(queries)
+
+
+def test_the_intervals_are_those_of_a_loop_over_resamples_but_for_chance():
+    evaluation, queries, candidates, _ = world(1, num_queries=60)
+    result = evaluation.measure(evaluation.rank(queries, candidates), resamples=4000)
+    names = [f"excluding_seen/{name}_at_10" for name in SLICE_METRICS]
+    low, high = bootstrap_loop(np.array([result.per_query.values[name] for name in names]), 4000)
+    for i, name in enumerate(names):
+        width = high[i] - low[i]
+        np.testing.assert_allclose(result.intervals[name], (low[i], high[i]), atol=0.1 * width)
+        assert result.intervals[name][0] <= result.figures[name] <= result.intervals[name][1]
+
+
+def test_only_the_same_question_has_the_same_test_set():
+    evaluation, *_, parts = world(0)
+    corpus = Table(np.arange(40))
+    order = np.random.default_rng(0).permutation(len(parts.test))
+
+    def test_set(train=parts.train, test=parts.test, corpus=corpus):
+        return Evaluation.of(train, test, corpus, ks=KS).test_set
+
+    assert evaluation.test_set == test_set() == test_set(test=parts.test.take(order))
+    others = [test_set(train=parts.train.take(slice(9))), test_set(test=parts.test.take(slice(9)))]
+    others.append(test_set(corpus=Table(np.arange(41))))
+    assert len({test_set(), *others}) == 4
+
+
+def test_a_corpus_without_attributes_has_no_diversity():
+    evaluation, queries, candidates, parts = world(0)
+    bare = Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5,))
+    figures = bare.measure(bare.rank(queries, candidates), resamples=10).figures
+    assert "excluding_seen/diversity_at_5" not in figures
+    assert "excluding_seen/coverage_at_5" in figures
+    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).figures
+    assert 0 <= figures["excluding_seen/diversity_at_5"] <= 1
+
+
+def test_a_k_above_the_corpus_is_refused():
+    *_, parts = world(0)
+    with pytest.raises(ValueError, match=r"k must be in \[1, 40\]"):
+        Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 41))
