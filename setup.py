@@ -25,6 +25,7 @@ setup(
         "optax>=0.2.4",
         "pyarrow>=16",
         "rich>=13",
+        "scipy>=1.13",
     ],
     extras_require={
         "test": TEST,
