@@ -103,10 +103,11 @@ def _user_level(
     ranks: Ranks, relevant: Lists, num_ranked: Int[np.ndarray, "Q"], ks: Sequence[int]
 ) -> Iterator[tuple[str, float]]:
     """Yields each metric by name, a mean over the queries for which it is defined."""
+    placed = metrics.Placed(ranks.ordinal, relevant)
     for name, metric in USER_METRICS.items():
         for k in ks:
-            yield f"{name}_at_{k}", _mean(metric(ranks.ordinal, relevant, k))
-    yield "auc", _mean(metrics.auc(ranks.mean, relevant, num_ranked))
+            yield f"{name}_at_{k}", _mean(metric(placed, k))
+    yield "auc", _mean(metrics.auc(metrics.Placed(ranks.mean, relevant), num_ranked))
 
 
 def _mean(values: Float64[np.ndarray, "Q"]) -> float:
