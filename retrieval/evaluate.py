@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Float64
+from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
-from retrieval import metrics
+from retrieval import list_metrics, metrics
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples, Targets
 from retrieval.data.negatives import Negatives, Sampler
@@ -45,7 +45,7 @@ class Catalogue(NamedTuple):
       features: what two candidates are compared by, as genres or embeddings [N, F]; None: no diversity is measured.
     """
 
-    counts: Float[np.ndarray, "N"]
+    counts: Int[np.ndarray, "N"]
     num_queries: int
     features: Float[np.ndarray, "N F"] | None = None
 
@@ -137,7 +137,7 @@ def measure(
     values: dict[str, Float64[np.ndarray, "Q"]] = {}
     weights: dict[str, Float64[np.ndarray, "Q"]] = {}
     if "including_seen" in rankings and top_k_accuracies:
-        optimistic = metrics.Placed.of(rankings["including_seen"].ranks.optimistic, targets.relevant)
+        optimistic = metrics.Placed(rankings["including_seen"].ranks.optimistic, targets.relevant)
         for k in top_k_accuracies:
             name = f"factorized_top_k/top_{k}_categorical_accuracy"
             values[name], weights[name] = metrics.interaction_hit_rate_at(optimistic, k), num_interactions
@@ -178,16 +178,32 @@ def mean_loss(
 
 
 def _of_ranks(ranking: Ranking, targets: Targets, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
-    every = metrics.Placed.of(ranking.ranks.ordinal, targets.relevant)
+    every = metrics.Placed(ranking.ranks.ordinal, targets.relevant)
     relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit of its query
-    once = metrics.Placed.of(ranking.ranks.ordinal[places], relevant)
+    once = metrics.Placed(ranking.ranks.ordinal[places], relevant)
     for k in ks:
         for name, metric in USER_METRICS.items():
             yield f"{name}_at_{k}", metric(once, k)
         for name, metric in INTERACTION_METRICS.items():
             yield f"interactions/{name}_at_{k}", metric(every, k)
-    yield "auc", metrics.auc(ranking.ranks.mean[places], relevant, ranking.num_ranked)
-    yield "mean_rank", metrics.mean_rank(once, ranking.num_ranked)
+    mean = metrics.Placed(ranking.ranks.mean[places], relevant)
+    yield "auc", metrics.auc(mean, ranking.num_ranked)
+    yield "mean_rank", metrics.mean_rank(mean)
+
+
+def _of_lists(
+    lists: Int32[np.ndarray, "Q K"], catalogue: Catalogue, seen: Lists | None, ks: Sequence[int]
+) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
+    counts, num_candidates = catalogue.counts, len(catalogue.counts)
+    for k in ks:
+        yield f"coverage_at_{k}", list_metrics.coverage_at(lists, num_candidates, k)
+        yield f"gini_at_{k}", list_metrics.gini_at(lists, num_candidates, k)
+        yield f"novelty_at_{k}", list_metrics.novelty_at(lists, counts, catalogue.num_queries, k)
+        yield f"average_popularity_at_{k}", list_metrics.average_popularity_at(lists, counts, k)
+        if seen is not None:
+            yield f"popularity_lift_at_{k}", list_metrics.popularity_lift_at(lists, counts, seen, k)
+        if catalogue.features is not None and k > 1:
+            yield f"diversity_at_{k}", list_metrics.diversity_at(lists, catalogue.features, k)
 
 
 def check_ks(ks: Sequence[int], corpus_size: int) -> None:

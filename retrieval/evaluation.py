@@ -120,7 +120,7 @@ class Evaluation:
         check_ks([*ks, *top_k_accuracies], len(corpus))
         encoding = Encoding.fit(train, corpus, dislike_at_most)
         targets = encoding.targets(held_out, train)
-        counts = encoding.counts(encoding.examples(train))[encoding.corpus_rows]
+        counts = encoding.counts(encoding.examples(train)).astype(np.int64)[encoding.corpus_rows]
         counts[encoding.corpus_rows == 0] = 0  # what the unknown row counts is no one's
         positions = np.full(len(targets.query_ids), -1) if queries is None else queries.positions(targets.query_ids)
         return cls(
@@ -173,7 +173,7 @@ class Evaluation:
     def _of_candidates(self, ranking: Ranking) -> Iterator[tuple[str, Slice, int, np.ndarray]]:
         relevant, places = self.targets.relevant.distinct()
         of_slices, kept = slices.restricted(relevant, list(self.candidate_slices))
-        placed = metrics.Placed.of(ranking.ranks.ordinal[places][kept], of_slices)
+        placed = metrics.Placed(ranking.ranks.ordinal[places][kept], of_slices)
         shape = len(self.candidate_slices), len(relevant)
         values = np.array([SLICE_METRICS[name](placed, k) for name, k in self._names()]).reshape(-1, *shape)
         lengths = of_slices.lengths.reshape(shape)
