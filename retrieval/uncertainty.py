@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float64, Int
-from scipy import stats
+from scipy import special
 
 BLOCK_VALUES = 1 << 22  # counts in memory at a time: 32 MiB of each array
 
@@ -75,7 +75,8 @@ def bootstrap_intervals(
     num_resamples = np.sum(~np.isnan(ascending), axis=1)
     tail = expanded_tail(np.sum(_defined(values, weights)[1] > 0, axis=0), level)
     low, high = (_quantile(ascending, num_resamples, share) for share in (tail, 1 - tail))
-    return means + low, means + high
+    least, most = np.nanmin(values, axis=0, initial=np.inf), np.nanmax(values, axis=0, initial=-np.inf)
+    return np.maximum(means + low, least), np.minimum(means + high, most)  # rounding goes no farther than the values
 
 
 def expanded_tail(num_values: Int[np.ndarray, "M"], level: float) -> Float64[np.ndarray, "M"]:
@@ -88,8 +89,8 @@ def expanded_tail(num_values: Int[np.ndarray, "M"], level: float) -> Float64[np.
     array([   nan, 0.0086, 0.0248, 0.025 ])
     """
     num_values = np.where(num_values < 2, np.nan, num_values)
-    quantile = stats.t.ppf((1 + level) / 2, num_values - 1)
-    return stats.norm.cdf(-np.sqrt(num_values / (num_values - 1)) * quantile)
+    quantile = special.stdtrit(num_values - 1, (1 + level) / 2)
+    return special.ndtr(-np.sqrt(num_values / (num_values - 1)) * quantile)
 
 
 def bootstrap_deviations(
