@@ -58,7 +58,8 @@ class Placed:
     @functools.cached_property
     def by_place(self) -> Places:
         """The ranks of each query in ascending order."""
-        return self.ranks[np.lexsort((self.ranks, self.owners))]
+        starts = self.owners * (self.ranks.max(initial=0) + 1)  # one sort of numbers: a query's are behind the last's
+        return np.sort(starts + self.ranks) - starts
 
     @functools.cached_property
     def precisions(self) -> Float64[np.ndarray, "total"]:
@@ -68,7 +69,7 @@ class Placed:
 
     @functools.cached_property
     def gains(self) -> Float64[np.ndarray, "total"]:
-        """The discounted gain 1 / log2(place + 1), from 1 on, of each relevant candidate, in the order of `by_place`."""
+        """The gain 1 / log2(rank + 2) of each relevant candidate, in the order of `by_place`."""
         return 1 / np.log2(self.by_place + 2.0)
 
     @functools.cached_property
@@ -82,7 +83,17 @@ class Placed:
     def sums(self, values: Float64[np.ndarray, "total"], k: int) -> Values:
         """Returns the sum of `values`, in the order of `by_place`, over the hits among the first k of each query."""
         hits = np.flatnonzero(self.by_place < k)
-        return np.bincount(self.owners[hits], weights=values[hits], minlength=len(self.relevant))
+        sums = np.bincount(self.owners[hits], weights=values[hits], minlength=len(self.relevant))
+        return sums.astype(np.float64, copy=False)  # without hits NumPy returns integers
+
+
+def per(sums: Shaped[np.ndarray, "num_queries"], counts: Shaped[np.ndarray, "num_queries"]) -> Values:
+    """Returns sums / counts of each query, NaN where a count is 0.
+
+    >>> per(np.array([1, 0]), np.array([2, 0]))
+    array([0.5, nan])
+    """
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts != 0)
 
 
 def top_k_accuracy(ranks: Places, k: int) -> float:
@@ -123,7 +134,7 @@ def recall_at(placed: Placed, k: int) -> Values:
     >>> recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 3).round(3)
     array([0.667])
     """
-    return _per(hits_at(placed, k), placed.num_relevant)
+    return per(hits_at(placed, k), placed.num_relevant)
 
 
 def capped_recall_at(placed: Placed, k: int) -> Values:
@@ -135,7 +146,7 @@ def capped_recall_at(placed: Placed, k: int) -> Values:
     >>> capped_recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 2)
     array([0.5])
     """
-    return _per(hits_at(placed, k), np.minimum(placed.num_relevant, k))
+    return per(hits_at(placed, k), np.minimum(placed.num_relevant, k))
 
 
 def hit_rate_at(placed: Placed, k: int) -> Values:
@@ -173,7 +184,7 @@ def average_precision_at(placed: Placed, k: int) -> Values:
     >>> average_precision_at(placed, 4)  # (1 / 1 + 2 / 4) / 3
     array([0.5])
     """
-    return _per(placed.sums(placed.precisions, k), np.minimum(placed.num_relevant, k))
+    return per(placed.sums(placed.precisions, k), np.minimum(placed.num_relevant, k))
 
 
 def ndcg_at(placed: Placed, k: int) -> Values:
@@ -187,7 +198,7 @@ def ndcg_at(placed: Placed, k: int) -> Values:
     array([0.3869])
     """
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2.0))])
-    return _per(placed.sums(placed.gains, k), ideal[np.minimum(placed.num_relevant, k)])
+    return per(placed.sums(placed.gains, k), ideal[np.minimum(placed.num_relevant, k)])
 
 
 def mean_rank(placed: Placed) -> Values:
@@ -201,7 +212,7 @@ def mean_rank(placed: Placed) -> Values:
     array([ 3.25, 10.  ])
     """
     sums = np.bincount(placed.owners, weights=placed.ranks + 1.0, minlength=len(placed.relevant))
-    return _per(sums, placed.num_relevant)
+    return per(sums, placed.num_relevant)
 
 
 def auc(placed: Placed, num_ranked: Int[np.ndarray, "num_queries"]) -> Values:
@@ -231,7 +242,7 @@ def auc(placed: Placed, num_ranked: Int[np.ndarray, "num_queries"]) -> Values:
     others = num_ranked - num_placed
     before = np.bincount(owners[ranked], weights=ranks[ranked], minlength=len(num_relevant))
     before = before - num_placed * (num_placed - 1) / 2 + (num_relevant - num_placed) * others
-    return 1 - _per(before, num_relevant * others)
+    return 1 - per(before, num_relevant * others)
 
 
 def interaction_hit_rate_at(placed: Placed, k: int) -> Values:
@@ -244,7 +255,7 @@ def interaction_hit_rate_at(placed: Placed, k: int) -> Values:
     >>> interaction_hit_rate_at(Placed(np.array([0, 2, 2, 9]), Lists.from_sequences([[5, 6, 6, 7]])), 3)
     array([0.75])
     """
-    return _per(hits_at(placed, k), placed.num_relevant)
+    return per(hits_at(placed, k), placed.num_relevant)
 
 
 def interaction_reciprocal_rank_at(placed: Placed, k: int) -> Values:
@@ -255,7 +266,7 @@ def interaction_reciprocal_rank_at(placed: Placed, k: int) -> Values:
     >>> interaction_reciprocal_rank_at(Placed(np.array([0, 3, 9]), Lists.from_sequences([[5, 6], [7]])), 4)
     array([0.625, 0.   ])
     """
-    return _per(placed.sums(1 / (placed.by_place + 1.0), k), placed.num_relevant)
+    return per(placed.sums(1 / (placed.by_place + 1.0), k), placed.num_relevant)
 
 
 def interaction_ndcg_at(placed: Placed, k: int) -> Values:
@@ -267,9 +278,4 @@ def interaction_ndcg_at(placed: Placed, k: int) -> Values:
     >>> interaction_ndcg_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 4)  # (1 + 1 / log2 4) / 3
     array([0.5])
     """
-    return _per(placed.sums(placed.gains, k), placed.num_relevant)
-
-
-def _per(sums, counts) -> Values:
-    """Returns sums / counts, NaN where a count is 0."""
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts != 0)
+    return per(placed.sums(placed.gains, k), placed.num_relevant)

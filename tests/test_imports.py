@@ -32,6 +32,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.ranks",
         "retrieval.topk",
         "retrieval.metrics",
+        "retrieval.list_metrics",
         "retrieval.objective",
         "retrieval.train",
         "retrieval.baselines",
