@@ -52,8 +52,8 @@ def gini_at(positions: Positions, num_candidates: int, k: int) -> Values:
     owners, rows = np.nonzero(lists >= 0)[0], lists[lists >= 0]
     ascending = np.sort(counts)
     spread = np.sum((2 * np.arange(num_candidates) + 1 - num_candidates) * ascending)  # sum of |c_i - c_j|, i < j
-    # A count that falls by one comes nearer to each lower one and goes away from each other that is not lower, but for
-    # those of its own list: they fall too, which takes one off for each pair of equal counts and for itself.
+    # Without a list the counts of what it has fall by one: nearer to lower ones, away from the others. That is too much
+    # for others of the list, which fall as well: by one for each of equal count, itself too, as the rest cancels out.
     lower = np.searchsorted(ascending, counts)
     change = np.bincount(owners, weights=(num_candidates - 2 * lower)[rows], minlength=len(lists))
     change = change - _squared_repeats(owners, counts[rows], len(lists))
@@ -158,7 +158,7 @@ def _influence(theta, without) -> Values:
     return theta + (len(without) - 1) * (without.sum() / max(len(without), 1) - without)
 
 
-def _squared_repeats(owners, values, num_lists) -> Values:
+def _squared_repeats(owners, values, num_lists):
     """Returns, for each owner, the sum over its distinct values of the square of how often it has them."""
     keys = np.sort(owners * (values.max(initial=0) + 1) + values)
     first = np.flatnonzero(np.diff(keys, prepend=-1))

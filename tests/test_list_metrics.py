@@ -1,4 +1,4 @@
-"""Metrics of lists are those of a look at each list and, for what is no mean, of leaving out one query after another."""
+"""Metrics of lists are those of a look at each list and, for what is no mean, of leaving out each query in turn."""
 
 import itertools
 import math
@@ -68,7 +68,7 @@ def test_coverage_and_gini_at_their_ends(lists, expected):
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_uncertainty_of_the_coverage_is_that_of_queries_drawn_anew():
+def test_spread_of_the_influence_values_is_that_of_queries_drawn_anew():
     rng = np.random.default_rng(0)
     positions = np.argsort(rng.random((400, 50)) * rng.random(50) ** 2, axis=1)[:, :3].astype(np.int32)
     drawn = [np.mean(gini_at(positions[rng.integers(0, 400, 400)], 50, 3)) for _ in range(300)]
