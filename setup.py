@@ -8,8 +8,8 @@ TEST = [
     "hypothesis>=6.100",
     "beartype>=0.18",
     "ruff>=0.6",
-    "ir-measures>=0.4",  # trec_eval, which the ranking metrics are compared with
-    "scipy>=1.11",  # likewise the AUC and the metrics of lists
+    "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
+    "scipy>=1.13",  # likewise the AUC and the metrics of lists
 ]
 
 setup(

@@ -25,7 +25,8 @@ def coverage_at(positions: Positions, num_candidates: int, k: int) -> Values:
         v_q = theta + (Q - 1) * (mean_j theta_(-j) - theta_(-q)),    theta_(-q): the coverage without the list of q,
 
     whose mean is theta, the coverage, and whose spread is its uncertainty (Efron 1982): what is resampled and averaged
-    like other metrics gives its interval. Takes O(Q k + N) time. RecBole's itemcoverage, RecTools' CatalogCoverage.
+    like other metrics gives its interval. Takes O(Q k + N) time. So do RecBole's itemcoverage and RecTools'
+    CatalogCoverage.
 
     >>> values = coverage_at(np.array([[0, 1], [0, -1]], np.int32), 4, 2)
     >>> values, values.mean()  # without the first list 1 / 4, without the second 2 / 4
