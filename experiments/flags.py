@@ -85,16 +85,25 @@ def profile() -> bool:
 def run(main: Callable[[], None]) -> None:
     """Runs `main`; a user's mistake ends it with one message and exit status 1, without a traceback."""
 
+    def without_arguments(arguments: list[str]) -> None:
+        if arguments:
+            raise ValueError(f"flags begin with --, got {arguments[0]!r}")
+        main()
+
+    run_on(without_arguments)
+
+
+def run_on(main: Callable[[list[str]], None]) -> None:
+    """Runs `main` on the arguments that are no flags, as `run` does."""
+
     def checked(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
-        if len(argv) > 1:
-            sys.exit(f"error: flags begin with --, got {argv[1]!r}")
         compilation.keep()
         if flags.FLAGS.quiet:
             console.be_quiet()
         try:
-            main()
+            main(argv[1:])
         except MISTAKES as error:
             sys.exit(f"error: {error}")
 

@@ -1,37 +1,49 @@
-"""Runs an experiment with several seeds and prints the mean and the standard deviation of its figures.
+"""Runs an experiment with several seeds and prints mean and spread of its figures.
 
     python -m experiments.seeds --config=configs/movielens_100k.py --workdir=runs/movielens_100k_seeds --seeds=3
 
 The seed of the initial values and of the order of examples varies; the split stays. Each run lies in a folder of its
-own, and the summary beside them in `summary.json`.
+own, and the summary beside them in `summary.json`: of each figure the mean, the standard deviation over the seeds, and
+the standard error that the choice of test queries leaves. `experiments.compare` takes the folder as one system.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pathlib
+from collections.abc import Sequence
 
-import numpy as np
 from absl import flags as absl_flags
 
-from experiments import console, flags
+from experiments import comparison_tables, console, flags
 from experiments.run import run
 from experiments.workdir import Workdir
+from retrieval.comparison import SeedSummary, seed_summary, summarize_seeds
 from retrieval.config import Config
 from retrieval.storage import write_json
 
 SEEDS = absl_flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=2)
 
 
-def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, dict[str, float]]:
-    """Returns the mean and the standard deviation of each figure over runs with seeds 0, 1, ..."""
-    metrics = []
-    for seed in range(seeds):
-        workdir = Workdir(folder / f"seed_{seed}")
+def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, SeedSummary]:
+    """Returns mean and spread of each figure over runs with seeds 0, 1, ..."""
+    workdirs = [Workdir(folder / f"seed_{seed}") for seed in range(seeds)]
+    for seed, workdir in enumerate(workdirs):
         run(with_seed(config, seed), workdir)
-        metrics.append(workdir.read_metrics())
-    columns = {name: np.array([figures[name] for figures in metrics]) for name in metrics[0]}
-    return {name: {"mean": float(values.mean()), "sd": float(values.std(ddof=1))} for name, values in columns.items()}
+    return summarize(workdirs)
+
+
+def summarize(workdirs: Sequence[Workdir]) -> dict[str, SeedSummary]:
+    """Returns mean and spread of each figure that all the runs have, a null among them taken for NaN."""
+    errors = {}
+    for system in set.intersection(*(set(workdir.systems()) for workdir in workdirs)):
+        of_system = summarize_seeds({str(workdir.path): workdir.read_per_query(system) for workdir in workdirs})
+        errors |= {f"{system}/{name}": summary.query_error for name, summary in of_system.items()}
+    metrics = [workdir.read_metrics() for workdir in workdirs]
+    names = [name for name in metrics[0] if all(name in figures for figures in metrics)]
+    columns = {name: [_nan_for_null(figures[name]) for figures in metrics] for name in names}
+    return {name: seed_summary(values, errors.get(name, float("nan"))) for name, values in columns.items()}
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -41,11 +53,16 @@ def with_seed(config: Config, seed: int) -> Config:
     return config
 
 
+def _nan_for_null(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def main() -> None:
     folder = pathlib.Path(flags.workdir())
     summary = run_seeds(flags.config(), folder, SEEDS.value)
-    write_json(folder / "summary.json", {"seeds": SEEDS.value, **summary})
-    console.print_summary(summary, SEEDS.value)
+    records = {name: dataclasses.asdict(figure) for name, figure in summary.items()}
+    write_json(folder / "summary.json", {"seeds": SEEDS.value, **records})
+    comparison_tables.print_seeds(summary, SEEDS.value)
     console.say(f"all figures: {folder / 'summary.json'}")
 
 

@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from retrieval.per_query import write_per_query
+from retrieval.per_query import PerQuery, read_per_query, write_per_query
 
 from experiments import console
 from retrieval import config as config_lib
@@ -106,6 +106,25 @@ class Workdir:
     def per_query_file(self, system: str) -> pathlib.Path:
         """Returns where the metrics of each query of a system lie: of "test", the model, or of a baseline."""
         return self.path / "per_query" / f"{system}.parquet"
+
+    def systems(self) -> list[str]:
+        """Returns the names of the systems whose metrics of each query are there, "test" and baselines."""
+        return sorted(path.stem for path in self.per_query_file("test").parent.glob("*.parquet"))
+
+    def read_per_query(self, system: str) -> PerQuery:
+        """Reads the metrics of each query of a system.
+
+        Raises:
+          ValueError: they are not there, or damaged.
+        """
+        path = self.per_query_file(system)
+        if not path.exists():
+            program = "experiments.evaluate" if system == "test" else f"experiments.baselines --baselines={system}"
+            raise ValueError(
+                f"{self.path} has no values of each query of {system!r}: {program} writes them "
+                f"(there are {', '.join(self.systems()) or 'none'})"
+            )
+        return read_per_query(path)
 
     def read_metrics(self) -> dict[str, float]:
         """Returns the figures so far; empty where there are none."""

@@ -102,15 +102,15 @@ def read_per_query(path: pathlib.Path) -> PerQuery:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, of another format, or not of this kind.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; experiments.evaluate writes it")
     try:
         table = pa.parquet.read_table(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged or no Parquet file: {error}; evaluate the run again") from error
     header = (table.schema.metadata or {}).get(METADATA)
     if header is None:
-        raise ValueError(f"{path} holds no values of an evaluation; give a file that experiments.evaluate wrote")
+        raise ValueError(f"{path} holds no values of an evaluation; give a file that write_per_query wrote")
     header = json.loads(header)
     if header["format"] != FORMAT:
         raise ValueError(f"{path} has format {header['format']}, known is {FORMAT}; evaluate the run again")

@@ -71,12 +71,19 @@ def bootstrap_intervals(
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}")
     means, deviations = bootstrap_deviations(values, weights, resamples=resamples, seed=seed)
-    ascending = np.sort(deviations.T, axis=1)  # NaN last
-    num_resamples = np.sum(~np.isnan(ascending), axis=1)
-    tail = expanded_tail(np.sum(_defined(values, weights)[1] > 0, axis=0), level)
-    low, high = (_quantile(ascending, num_resamples, share) for share in (tail, 1 - tail))
+    low, high = expanded_percentiles(deviations, np.sum(_defined(values, weights)[1] > 0, axis=0), level)
     least, most = np.nanmin(values, axis=0, initial=np.inf), np.nanmax(values, axis=0, initial=-np.inf)
     return np.maximum(means + low, least), np.minimum(means + high, most)  # rounding goes no farther than the values
+
+
+def expanded_percentiles(
+    deviations: Float64[np.ndarray, "resamples M"], num_values: Int[np.ndarray, "M"], level: float
+) -> tuple[Float64[np.ndarray, "M"], Float64[np.ndarray, "M"]]:
+    """Returns the percentiles of resampled means that bound an interval, by `expanded_tail`; NaN below two values."""
+    ascending = np.sort(deviations.T, axis=1)  # NaN last
+    num_resamples = np.sum(~np.isnan(ascending), axis=1)
+    tail = expanded_tail(num_values, level)
+    return _quantile(ascending, num_resamples, tail), _quantile(ascending, num_resamples, 1 - tail)
 
 
 def expanded_tail(num_values: Int[np.ndarray, "M"], level: float) -> Float64[np.ndarray, "M"]:

@@ -41,7 +41,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
     ),
     ("retrieval.ranking", "retrieval.per_query", "retrieval.slices", "retrieval.leakage"),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
-    ("retrieval.evaluation", "retrieval.recommend", "retrieval.phases"),
+    ("retrieval.evaluation", "retrieval.comparison", "retrieval.recommend", "retrieval.phases"),
     ("retrieval.bundle",),
     ("retrieval.savedmodel",),
 )

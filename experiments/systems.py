@@ -1,0 +1,80 @@
+"""Evaluated systems, found by the names that a user gives them on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from experiments.workdir import Workdir
+from retrieval.comparison import SeedSummary, average, summarize_seeds
+from retrieval.config import differences
+from retrieval.per_query import PerQuery
+
+MODEL = "test"  # what the model's figures are called
+SEED_FIELD = "train.seed"
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """An evaluated system, trained once or with several seeds.
+
+    Attributes:
+      seeds: values of each query, by the name of the run.
+      per_query: their mean.
+    """
+
+    seeds: Mapping[str, PerQuery]
+    per_query: PerQuery
+
+    def summary(self) -> dict[str, SeedSummary]:
+        """Returns mean and spread of each metric."""
+        return summarize_seeds(self.seeds)
+
+
+def read_system(name: str) -> System:
+    """Reads the system that `name` names: RUN or RUN:SYSTEM, the model by default.
+
+    RUN is the folder of a run, or one of runs with several seeds, as `experiments.seeds` leaves it.
+
+    Raises:
+      ValueError: there is no such run, or the system is not evaluated there, or the runs are not seeds of one config.
+    """
+    folder, system = pathlib.Path(name), MODEL
+    if not folder.exists() and ":" in name:
+        path, _, system = name.rpartition(":")
+        folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"{name}: there is no folder {folder}; give the workdir of a run, or WORKDIR:BASELINE")
+    runs = seed_runs(folder)
+    seeds = {str(run.path): run.read_per_query(system) for run in runs}
+    return System(seeds, average(seeds))
+
+
+def seed_runs(folder: pathlib.Path) -> list[Workdir]:
+    """Returns the run in a folder, or the runs in its folders seed_0, seed_1, ..., by number.
+
+    Raises:
+      ValueError: there is none, or they differ in more than the seed, or not even in that.
+    """
+    if Workdir(folder).config_file.exists():
+        return [Workdir(folder)]
+    numbers = sorted(int(path.name[5:]) for path in folder.glob("seed_*") if path.name[5:].isdecimal())
+    runs = [Workdir(folder / f"seed_{number}") for number in numbers]
+    if not runs:
+        raise ValueError(
+            f"{folder} holds no run: it has no config.json, and no folders seed_0, seed_1, ...; "
+            "experiments.run makes one, experiments.seeds several"
+        )
+    configs = [run.read_config() for run in runs]
+    for run, config in zip(runs[1:], configs[1:], strict=True):
+        lines = differences(configs[0], config)
+        if others := [line for line in lines if not line.startswith(f"{SEED_FIELD}:")]:
+            raise ValueError(
+                f"{runs[0].path} and {run.path} are no seeds of one config (field: first, second):\n  "
+                + "\n  ".join(others)
+                + "\ncompare them as two runs"
+            )
+        if not lines:
+            raise ValueError(f"{runs[0].path} and {run.path} have one seed; remove one of them")
+    return runs
