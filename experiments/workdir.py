@@ -7,8 +7,6 @@ import json
 import pathlib
 from typing import Any
 
-from retrieval.per_query import PerQuery, read_per_query, write_per_query
-
 from experiments import console
 from retrieval import config as config_lib
 from retrieval import leakage
@@ -16,6 +14,7 @@ from retrieval.data.dataset import Dataset, load
 from retrieval.evaluate import check_ks
 from retrieval.evaluation import Result
 from retrieval.logs import device, git_commit, versions
+from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.phases import Choice
 from retrieval.storage import write_atomically, write_json
 
@@ -167,11 +166,11 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     """Loads the data of the run, with a progress bar while they are fetched, and begins the run on them.
 
     Raises:
-      ValueError: the data are not usable, or too small for what the config asks, or a part holds what another asks.
+      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
     """
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies], len(dataset.corpus))
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     temporal = config.data.split.strategy == "temporal"
     leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
     workdir.begin(config, dataset)
