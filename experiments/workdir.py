@@ -22,12 +22,17 @@ class Workdir:
         self.config_file = self.path / "config.json"
         self.log_file = self.path / "metrics.jsonl"
         self.metrics_file = self.path / "metrics.json"
+        self.intervals_file = self.path / "intervals.json"
+        self.slices_file = self.path / "slices.json"
         self.manifest_file = self.path / "manifest.json"
         self.checkpoints = self.path / "checkpoints"
         self.choice_file = self.checkpoints / "choice.json"
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
         self.saved_model = self.path / "saved_model"
+        self.report_file = self.path / "report.html"
+        self.report_figures = self.path / "report"
+        self.tensorboard = self.path / "tensorboard"
 
     def check(self, config: config_lib.Config) -> None:
         """Checks that the experiment can run in the folder; writes nothing.
