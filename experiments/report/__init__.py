@@ -44,6 +44,6 @@ def draw(records: Records, findings: Findings, metric: str) -> dict[str, list[Pl
         "slices": bars.slice_bars(records, metric),
         "training": [*curves.validation_curve(records, metric), *curves.loss_curve(records)],
         "popularity": [bars.calibration(findings), bars.ranks(findings)],
-        "map": [atlas.atlas(findings.atlas)],
+        "map": atlas.atlas(findings.atlas),
         "index": [curves.searches(findings)],
     }

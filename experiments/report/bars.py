@@ -32,7 +32,7 @@ def slice_bars(records: Records, metric: str) -> list[Plot]:
 
 
 def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metric: str, num_rows: int) -> Plot:
-    height, margins = ROW * len(rows) + 74, MARGINS | {"left": 132}
+    height, margins = ROW * len(rows) + 64, MARGINS | {"left": 118, "right": 54, "top": 22}
     figure, axes = new_axes(metric_label(metric), "", height=height, margins=margins)
     axes.grid(axis="x", color=colour("line"), linewidth=0.8)
     axes.grid(visible=False, axis="y")
@@ -51,18 +51,21 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     bars = axes.barh(range(len(rows)), np.nan_to_num(values), 0.62, color=colour("model"), alpha=0.55, linewidth=0)
     for i, bar in enumerate(bars):
         bar.set_gid(f"{group}-{i}")
-    labels = [f"{shorten(value, 15)}  {systems[MODEL]['num_queries']:,}" for value, systems in rows]
-    axes.set_yticks(range(len(rows)), labels, color=colour("ink"))
+    axes.set_yticks(range(len(rows)), [shorten(value, 18) for value, _ in rows], color=colour("ink"))
+    aside = {"transform": axes.get_yaxis_transform(), "ha": "right", "fontsize": 9.5, "color": colour("muted")}
+    for i, (_, systems) in enumerate(rows):
+        axes.text(1.18, i, f"{systems[MODEL]['num_queries']:,}", va="center", **aside)
+    axes.text(1.18, -0.65, "users", **aside)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
     more = f" The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
-    what = "Users" if of == "queries" else "Relevant candidates"
+    what, by = "Users" if of == "queries" else "Test items", column.replace("_", " ")
     caption = (
-        f"{what} by {column.replace('_', ' ')}, with the number of users in each. Bars: this model; lines: 95 % "
+        f"{what} by {by}, and how many users have some. Bars: this model; lines: 95 % "
         f"intervals over users; squares: most popular.{more}"
     )
     by_bar = {f"{group}-{i}": [title] for i, title in enumerate(titles)}
-    return Plot(file_name(f"slices_{of}_{column}"), f"By {column.replace('_', ' ')}", caption, figure, by_bar)
+    return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption, figure, by_bar)
 
 
 def calibration(findings: Findings) -> Plot:
@@ -104,23 +107,19 @@ def ranks(findings: Findings) -> Plot:
     bars = axes.bar(x, shares[MODEL], 0.92, color=colour("model"), alpha=0.75, linewidth=0, label="this model")
     edges, popular = np.arange(bins + 1) - 0.5, shares[POPULARITY]
     axes.stairs(popular, edges, color=colour("vermillion"), linewidth=1.6, label="most popular")
-    spans = [(2**i, min(2 ** (i + 1) - 1, findings.num_candidates)) for i in range(bins)]
+    starts = 2 ** np.arange(bins)
+    ends = np.minimum(2 * starts - 1, findings.num_candidates)
     every = -(-bins // 12)
-    axes.set_xticks(x[::every], [_span(*span) for span in spans][::every], fontsize=9)
+    axes.set_xticks(edges[:-1:every], [f"{start:,}" for start in starts[::every]], fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(as_percent))
     add_legend(axes)
     titles = {}
     for i, bar in enumerate(bars):
         bar.set_gid(f"ranks-{i}")
         said = f"{shares[MODEL][i]:.1%}, most popular {popular[i]:.1%}"
-        titles[f"ranks-{i}"] = [f"ranks {spans[i][0]:,} to {spans[i][1]:,}: {said}"]
+        titles[f"ranks-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {said}"]
     caption = (
-        f"Where the test items stand among all {findings.num_candidates:,} candidates, train excluded; each bar is "
-        f"twice as wide as the one before. Further left is better. {sampled(findings).capitalize()}."
+        f"Where the test items stand among all {findings.num_candidates:,} candidates, train excluded; "
+        f"each bar spans twice the ranks of the one before. Further left is better. {sampled(findings).capitalize()}."
     )
     return Plot("ranks", "Ranks of the test items", caption, figure, titles)
-
-
-def _span(low: int, high: int) -> str:
-    shown = [f"{n // 1024}k" if n >= 10_000 else f"{n}" for n in (low, high)]
-    return shown[0] if low == high else "–".join(shown) if high < 1000 else f"{shown[0]}+"

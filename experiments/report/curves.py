@@ -13,13 +13,13 @@ from experiments.report.palette import Plot, colour
 from experiments.report.records import MODEL, PROTOCOLS, Records, metric_label, number, system_label
 from retrieval.phases import FINAL, SEARCH
 
-LABELS_RIGHT = 112  # points, for names at the ends of curves
+LABELS_RIGHT = 108  # points, for names at the ends of curves
 
 
 def curves_over_k(records: Records) -> list[Plot]:
     """Draws recall and nDCG against the length of the list, every system with the band of its interval."""
     plots = []
-    for metric in ("recall", "ndcg"):
+    for metric, heading in (("recall", "Recall by length of the list"), ("ndcg", "nDCG by length of the list")):
         ks, protocol = records.ks(metric), records.protocols()[:1]
         if len(ks) < 2:
             continue
@@ -42,7 +42,7 @@ def curves_over_k(records: Records) -> list[Plot]:
         _label_ends(axes, ends)
         bands = "Bands are 95 % intervals over users. " if records.intervals else ""
         caption = f"Mean over the test users, full corpus, {PROTOCOLS[protocol[0]]}. {bands}k in a logarithmic scale."
-        plots.append(Plot(f"{metric}_at_k", f"{label} by length of the list", caption, figure, titles))
+        plots.append(Plot(f"{metric}_at_k", heading, caption, figure, titles))
     return plots
 
 
@@ -132,26 +132,28 @@ def searches(findings: Findings) -> Plot:
     axes.plot(times, recalls, color=colour("model"), linewidth=1.6)
     axes.scatter(times, recalls, 26, colour("model"), linewidths=0, zorder=3, gid="search")
     axes.scatter([exact.milliseconds], [exact.recall], 40, colour("vermillion"), "D", linewidths=0, gid="exact")
-    for i, search in enumerate(approximate):
-        place = (0, 9 if i % 2 else -13)  # above and below in turn: times are close
-        axes.annotate(f"{search.ef}", (search.milliseconds, search.recall), place, **small_text("center"))
-    axes.annotate("exact", (exact.milliseconds, exact.recall), (0, -16), **small_text("center"))
+    for search in approximate:
+        if search.ef in (approximate[0].ef, findings.ef):
+            place = (search.milliseconds, search.recall), (0, -15)
+            axes.annotate(f"ef {search.ef}", *place, **small_text("center"))
+    axes.annotate("exact", (exact.milliseconds, exact.recall), (0, 10), **small_text("center"))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
     axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
     low = min([*recalls, 0.98])
-    axes.set_ylim(low - 0.15 * (1 - low), 1 + 0.25 * (1 - low))
+    axes.set_ylim(low - 0.2 * (1 - low), 1 + 0.15 * (1 - low))
+    axes.set_yticks([tick for tick in MaxNLocator(5).tick_values(low, 1) if low - 0.1 * (1 - low) <= tick <= 1])
     axes.margins(x=0.15)
     caption = (
-        "Numbers are ef, the width of the search. Measured while this report was made, on this machine, in one batch of "
-        "queries without exclusions; the best of three."
+        "ef is the width of the search. Measured while this report was made, on this machine, in one batch of queries "
+        "without exclusions; the best of three."
     )
     titles = {
         "search": [f"ef {s.ef}: recall {number(s.recall)}, {s.milliseconds:.3g} ms" for s in approximate],
         "exact": [f"exact: {exact.milliseconds:.3g} ms"],
     }
-    return Plot("index", "Index: recall against time", caption, figure, titles)
+    return Plot("index", "Recall of the index against its time", caption, figure, titles)
 
 
 def _second_and_fifth(value: float, _: int) -> str:

@@ -25,8 +25,8 @@ MOST_QUERIES = 2000  # that are looked at
 MOST_POINTS = 1200  # of the map
 NUM_GROUPS = 10  # of candidates by popularity
 NUM_COLOURS = 6  # of the map
-NUM_EXAMPLES = 3
-NUM_SEARCHES, MOST_PRODUCTS = 200, 200_000_000  # timed queries, and scores times dimensions of an exact search
+NUM_EXAMPLES = 4
+NUM_SEARCHES, MOST_PRODUCTS = 100, 200_000_000  # timed queries, and scores times dimensions of an exact search
 WIDTHS = (10, 20, 40, 80, 160, 320)  # of the searches that are timed, beside the configured one
 
 
@@ -48,22 +48,35 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
+class Grouping:
+    """Candidates in a few groups.
+
+    Attributes:
+      column: what the groups are values of.
+      names: of the groups, the most common or most popular first.
+      groups: which of `names` each candidate belongs to [n].
+      is_ordered: whether the groups have an order; else the last is "other".
+    """
+
+    column: str
+    names: Sequence[str]
+    groups: Int[np.ndarray, "n"]
+    is_ordered: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Atlas:
     """Candidate embeddings in the plane.
 
     Attributes:
       points: coordinates [n, 2].
-      groups: which of `names` each point belongs to [n].
-      names: of the groups, the most common first, then "other" where they are values of a column.
-      column: what the groups are values of.
+      groupings: what to colour them by.
       titles: of the candidates [n].
       explained: share of the variance that the plane keeps.
     """
 
     points: Float[np.ndarray, "n 2"]
-    groups: Int[np.ndarray, "n"]
-    names: Sequence[str]
-    column: str
+    groupings: Sequence[Grouping]
     titles: Shaped[np.ndarray, "n"]
     explained: float
 
@@ -96,7 +109,9 @@ class Findings:
     Attributes:
       num_queries: queries of the test part.
       num_sampled: how many of them were looked at, for all but the figures.
+      num_candidates: candidates of the corpus.
       ranks: of each relevant candidate, 1 is best, by system.
+      ef: the configured width of a search.
     """
 
     num_queries: int
@@ -106,6 +121,7 @@ class Findings:
     ranks: Mapping[str, Int[np.ndarray, "n"]]
     atlas: Atlas
     searches: Sequence[Search]
+    ef: int
     examples: Sequence[Example]
 
 
@@ -133,6 +149,7 @@ def measure(dataset: Dataset, trained: Trained, index: HnswIndex) -> Findings:
         ranks={name: np.minimum(of_system, len(candidates)) for name, of_system in ranks.items()},
         atlas=lay_out(candidates, counts, dataset.corpus),
         searches=search_curve(index, queries),
+        ef=index.settings.ef,
         examples=examples(dataset, trained.train, targets, lists[MODEL]),
     )
 
@@ -184,21 +201,21 @@ def lay_out(candidates: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"]
     planes = min(2, len(scale))
     points[:, :planes] = left[:, :planes] * scale[:planes]
     explained = float((scale[:2] ** 2).sum() / max((scale**2).sum(), 1e-12))
-    column, names, groups = colour_groups(corpus, kept)
-    return Atlas(points, groups, names, column, titles(corpus)[kept], explained)
+    return Atlas(points, groupings(corpus, kept), titles(corpus)[kept], explained)
 
 
-def colour_groups(corpus: Table, kept: Int[np.ndarray, "n"]) -> tuple[str, list[str], Int[np.ndarray, "n"]]:
-    """Returns a column, its most common values, and the rarest of them that each kept candidate has.
+def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
+    """Groups candidates by the first column with several values joined by "|", if there is one, and by popularity.
 
-    The column is the first with several values joined by "|". Without one, quarters by popularity take its place:
-    `kept` are the positions of candidates, the most popular first.
+    Of the most common values a candidate has, the rarest tells the most. `kept` are positions, most popular first.
     """
+    names = ["most popular quarter", "second", "third", "least popular"]
+    quarters = np.arange(len(kept)) * len(names) // max(len(kept), 1)
+    by_popularity = Grouping(POPULARITY, names, quarters, is_ordered=True)
     for name, column in corpus.columns.items():
         if name != "title" and column.dtype.kind == "U" and np.char.find(column[kept], "|").max(initial=-1) >= 0:
-            return name, *_by_value(column[kept])
-    quarters = np.arange(len(kept)) * 4 // max(len(kept), 1)
-    return POPULARITY, ["most popular quarter", "second", "third", "least popular quarter"], quarters
+            return [Grouping(name, *_by_value(column[kept]), is_ordered=False), by_popularity]
+    return [by_popularity]
 
 
 def _by_value(column: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarray, "n"]]:
@@ -206,9 +223,8 @@ def _by_value(column: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarra
     found = [value for of_one in values for value in sorted(of_one)]
     distinct, frequencies = np.unique(np.array(found, dtype=np.str_), return_counts=True)
     common = distinct[np.argsort(-frequencies, kind="stable")[:NUM_COLOURS]].tolist()
-    rarest_first = common[::-1]
-    groups = [next((common.index(v) for v in rarest_first if v in of_one), len(common)) for of_one in values]
-    return [*common, "other"], np.array(groups, np.int64)
+    places = [[common.index(value) for value in of_one if value in common] for of_one in values]
+    return [*common, "other"], np.array([max(own, default=len(common)) for own in places], np.int64)
 
 
 def search_curve(index: HnswIndex, queries: Float[np.ndarray, "Q D"]) -> list[Search]:
@@ -218,6 +234,7 @@ def search_curve(index: HnswIndex, queries: Float[np.ndarray, "Q D"]) -> list[Se
     exact = index.with_ef(len(index))
     truth = exact.search(queries, length)[1]
     widths = sorted({ef for ef in (*WIDTHS, index.settings.ef) if length <= ef < len(index)})
+    index.search(queries, length)  # the first search pays for what the others share
     results = []
     for searched in [index.with_ef(ef) for ef in widths] + [exact]:
         seconds = []
@@ -231,7 +248,7 @@ def search_curve(index: HnswIndex, queries: Float[np.ndarray, "Q D"]) -> list[Se
 
 
 def examples(dataset: Dataset, train: Interactions, targets: Targets, lists: Int[np.ndarray, "Q k"]) -> list[Example]:
-    """Returns the known queries at the quartiles of the number of hits: typical ones, not the best."""
+    """Returns the known queries at the fifths of the number of hits: typical ones, not the best."""
     relevant, known = targets.relevant.sets(), np.flatnonzero(targets.query_rows)
     owners = np.repeat(np.arange(len(lists)), lists.shape[1])
     found = lists.ravel() != PADDING_ROW

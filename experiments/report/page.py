@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from experiments.report import tables
-from experiments.report.findings import Findings
+from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, css_variables, to_svg
 from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
 from retrieval.config import Config
@@ -43,7 +43,7 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
         "slices": _slices(plots["slices"]),
         "popularity": _figures(plots["popularity"]),
         "map": _figures(plots["map"]),
-        "index": _figures(plots["index"]),
+        "index": f'<div class="grid">{_cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
         "examples": _examples(findings),
         "training": _figures(plots["training"]),
         "run": _run(config, records),
@@ -113,8 +113,10 @@ def _tiles(records: Records, findings: Findings) -> str:
             ratio = records.figures[key] / records.figures[popular]
             notes.append(f"{ratio:.2f} × most popular")
         tiles.append((metric_label(name), number(records.figures[key]), notes))
-    best = max(findings.searches[:-1] or findings.searches, key=lambda s: (s.recall, -s.milliseconds))
-    tiles.append(("index recall@10", number(best.recall), [f"ef {best.ef}, {best.milliseconds:.2g} ms a query"]))
+    index = next((s for s in findings.searches if s.ef == findings.ef), findings.searches[-1])
+    tiles.append(
+        (f"index recall@{LENGTH}", number(index.recall), [f"ef {index.ef}, {index.milliseconds:.2g} ms a query"])
+    )
     if "seconds/total" in records.figures:
         train = records.figures["seconds/train"]
         tiles.append(("whole run", f"{records.figures['seconds/total']:.1f} s", [f"{train:.1f} s of it training"]))
@@ -161,12 +163,15 @@ def _slices(plots: Sequence[Plot]) -> str:
 
 
 def _figures(plots: Sequence[Plot]) -> str:
-    figures = "\n".join(
+    return f'<div class="grid">{_cards(plots)}</div>' if plots else ""
+
+
+def _cards(plots: Sequence[Plot]) -> str:
+    return "\n".join(
         f'<figure class="card" id="{escape(plot.name)}"><h3>{escape(plot.heading)}</h3>\n{to_svg(plot)}\n'
         f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
         for plot in plots
     )
-    return f'<div class="grid">{figures}</div>' if plots else ""
 
 
 def _examples(findings: Findings) -> str:
@@ -174,7 +179,7 @@ def _examples(findings: Findings) -> str:
         return "<p>No user of the test part is known in train.</p>"
     cards = "\n".join(map(tables.example_card, findings.examples))
     lead = (
-        "Users at the quartiles of the number of hits: typical ones, not the best. What is in train is never "
+        "Users at the fifths of the number of hits: typical ones, not the best. What is in train is never "
         "recommended; what is marked is in the user's test part."
     )
     return f'<p class="lead">{lead}</p><div class="grid">{cards}</div>'
@@ -185,6 +190,6 @@ def _run(config: Config, records: Records) -> str:
     facts = {**records.manifest, **seconds}
     others = {k: v for k, v in records.figures.items() if k.startswith(("index/", "test/loss")) and math.isfinite(v)}
     return (
-        f"<h3>What differs from the defaults</h3>{tables.config_table(config)}"
-        f"<h3>Manifest</h3>{tables.facts_table({**facts, **others})}"
+        f'<div class="grid"><div><h3>Differs from the defaults</h3>{tables.config_table(config)}</div>'
+        f"<div><h3>Manifest</h3>{tables.facts_table({**facts, **others})}</div></div>"
     )

@@ -36,6 +36,7 @@ SETTINGS = {
     "svg.fonttype": "none",  # text stays text, in the font of the page
     "text.parse_math": False,  # a title may hold a dollar sign
     "font.size": 11,
+    "text.color": COLOURS["ink"][0],
     "axes.linewidth": 0.8,
 }
 
@@ -74,7 +75,9 @@ def write_png(plot: Plot, folder: pathlib.Path) -> None:
     backend_agg.FigureCanvasAgg(plot.figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a title may be in any script
-        plot.figure.savefig(folder / f"{plot.name}.png", dpi=DOTS_PER_INCH, facecolor=colour("paper"))
+        plot.figure.savefig(
+            folder / f"{plot.name}.png", dpi=DOTS_PER_INCH, facecolor=colour("paper"), pil_kwargs={"compress_level": 2}
+        )
 
 
 def to_svg(plot: Plot) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from experiments.report.findings import Example
+from experiments.report.findings import LENGTH, Example, Search
 from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metric_label, number, system_label
 from retrieval import config as config_lib
 
@@ -96,8 +96,16 @@ def _figure(records: Records, name: str, is_best: bool) -> str:
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """Returns an interval as it stands under a figure."""
-    return " – ".join(map(number, interval))
+    """Returns an interval as it stands under a figure, with a decimal less."""
+    return " – ".join(f"{end:.3f}" if abs(end) < 10 else number(end) for end in interval)
+
+
+def searches_table(searches: Sequence[Search]) -> str:
+    """Returns the settings of the index in rows, exact search last."""
+    *approximate, exact = searches
+    rows = [[f"ef {s.ef}", number(s.recall), f"{s.milliseconds:.3g}"] for s in approximate]
+    rows.append(["exact", number(exact.recall), f"{exact.milliseconds:.3g}"])
+    return table(["", f"recall@{LENGTH}", "milliseconds a query"], rows, "figures")
 
 
 def config_table(config: config_lib.Config) -> str:
