@@ -46,6 +46,7 @@ def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
     colours = "popularity in train" if grouping.is_ordered else f"the rarest of its {by} among the most common {by}"
     caption = (
         f"The {len(laid_out.points):,} most popular candidates: directions of their embeddings on two principal "
-        f"components, which keep {laid_out.explained:.0%} of the variance. Colours: {colours}. Point at one for its title."
+        f"components, which keep {laid_out.explained:.0%} of the variance. "
+        f"Colours: {colours}. Point at one for its title."
     )
     return Plot(f"candidates_by_{file_name(grouping.column)}", f"Candidates by {by}", caption, figure, titles)

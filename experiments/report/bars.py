@@ -19,6 +19,7 @@ MOST_ROWS = 24
 
 def slice_bars(records: Records, metric: str) -> list[Plot]:
     """Draws the metric of the model by slice, a figure for each column, beside that of the most popular."""
+    metric = slice_metric(records, metric)
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for entry in records.slices:
         by_value = columns.setdefault((entry["of"], entry["column"]), {})
@@ -29,6 +30,12 @@ def slice_bars(records: Records, metric: str) -> list[Plot]:
         if rows:
             plots.append(_slice_bars(of, column, rows[:MOST_ROWS], metric, len(rows)))
     return plots
+
+
+def slice_metric(records: Records, metric: str) -> str:
+    """Returns `metric` if the slices have it, else the first that they have; "" without slices."""
+    names = [name for entry in records.slices for name in entry["figures"]]
+    return metric if metric in names else next(iter(names), "")
 
 
 def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metric: str, num_rows: int) -> Plot:
@@ -58,14 +65,13 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     axes.text(1.18, -0.65, "users", **aside)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    more = f" The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
     what, by = "Users" if of == "queries" else "Test items", column.replace("_", " ")
     caption = (
-        f"{what} by {by}, and how many users have some. Bars: this model; lines: 95 % "
-        f"intervals over users; squares: most popular.{more}"
+        "" if of == "queries" else "Relevant is only what belongs to the slice, for the users who have some of it. "
     )
+    caption += f"The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
     by_bar = {f"{group}-{i}": [title] for i, title in enumerate(titles)}
-    return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption, figure, by_bar)
+    return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption.strip(), figure, by_bar)
 
 
 def calibration(findings: Findings) -> Plot:
@@ -88,8 +94,8 @@ def calibration(findings: Findings) -> Plot:
             f"{groups.train[i]:.1%} of train, {groups.test[i]:.1%} of test"
         ]
     caption = (
-        "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model follows "
-        f"the line; one that favours what is popular is above it on the left. First {LENGTH} places, train excluded, "
+        "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model "
+        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train excluded, "
         f"{sampled(findings)}."
     )
     return Plot("popularity_calibration", "Calibration of popularity", caption, figure, titles)

@@ -143,11 +143,11 @@ def searches(findings: Findings) -> Plot:
     axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
     low = min([*recalls, 0.98])
     axes.set_ylim(low - 0.2 * (1 - low), 1 + 0.15 * (1 - low))
-    axes.set_yticks([tick for tick in MaxNLocator(5).tick_values(low, 1) if low - 0.1 * (1 - low) <= tick <= 1])
+    axes.set_yticks([1 - miss for miss in MaxNLocator(4).tick_values(0, 1 - low) if 0 <= miss <= 1.1 * (1 - low)])
     axes.margins(x=0.15)
     caption = (
         "ef is the width of the search. Measured while this report was made, on this machine, in one batch of queries "
-        "without exclusions; the best of three."
+        "without exclusions."
     )
     titles = {
         "search": [f"ef {s.ef}: recall {number(s.recall)}, {s.milliseconds:.3g} ms" for s in approximate],

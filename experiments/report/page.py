@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from experiments.report import tables
+from experiments.report import bars, tables
 from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, css_variables, to_svg
 from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
@@ -40,7 +40,7 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
     """
     contents = {
         "results": _results(records, plots["results"]),
-        "slices": _slices(plots["slices"]),
+        "slices": _slices(records, config.train.metric, plots["slices"]),
         "popularity": _figures(plots["popularity"]),
         "map": _figures(plots["map"]),
         "index": f'<div class="grid">{_cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
@@ -156,10 +156,14 @@ def _missing(what: str, command: str) -> str:
     return f'<p class="missing">{what} are not here yet: <code>python -m {escape(command)}</code> adds them.</p>'
 
 
-def _slices(plots: Sequence[Plot]) -> str:
+def _slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
     if not plots:
         return _missing("Slices", "experiments.evaluate --workdir=…")
-    return _figures(plots)
+    lead = (
+        f"{metric_label(bars.slice_metric(records, metric))} by slice. Bars: this model, with 95 % intervals over "
+        "users; squares: most popular. What train does not know has its own line."
+    )
+    return f'<p class="lead">{escape(lead)}</p>{_figures(plots)}'
 
 
 def _figures(plots: Sequence[Plot]) -> str:
@@ -169,7 +173,7 @@ def _figures(plots: Sequence[Plot]) -> str:
 def _cards(plots: Sequence[Plot]) -> str:
     return "\n".join(
         f'<figure class="card" id="{escape(plot.name)}"><h3>{escape(plot.heading)}</h3>\n{to_svg(plot)}\n'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        f"{f'<figcaption>{escape(plot.caption)}</figcaption>' if plot.caption else ''}</figure>"
         for plot in plots
     )
 
