@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6"]
+TEST += ["selenium>=4.20", "tensorboard>=2.18"]
 
 setup(
     name="retrieval",
@@ -20,6 +21,7 @@ setup(
         "hnswlib>=0.8",
         "jax>=0.8",
         "jaxtyping>=0.3",
+        "matplotlib>=3.8",
         "ml_collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.4",
@@ -28,6 +30,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later
             "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",
             "tensorflow>=2.20; platform_machine != 'x86_64'",

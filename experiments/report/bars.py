@@ -43,7 +43,6 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     figure, axes = new_axes(metric_label(metric), "", height=height, margins=margins)
     axes.grid(axis="x", color=colour("line"), linewidth=0.8)
     axes.grid(visible=False, axis="y")
-    group = f"slice-{of}-{column}".replace(" ", "-")
     titles = []
     for i, (value, systems) in enumerate(rows):
         entry = systems[MODEL]
@@ -57,7 +56,7 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     values = [systems[MODEL]["figures"][metric] for _, systems in rows]
     bars = axes.barh(range(len(rows)), np.nan_to_num(values), 0.62, color=colour("model"), alpha=0.55, linewidth=0)
     for i, bar in enumerate(bars):
-        bar.set_gid(f"{group}-{i}")
+        bar.set_gid(f"bar-{i}")
     axes.set_yticks(range(len(rows)), [shorten(value, 18) for value, _ in rows], color=colour("ink"))
     aside = {"transform": axes.get_yaxis_transform(), "ha": "right", "fontsize": 9.5, "color": colour("muted")}
     for i, (_, systems) in enumerate(rows):
@@ -70,7 +69,7 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
         "" if of == "queries" else "Relevant is only what belongs to the slice, for the users who have some of it. "
     )
     caption += f"The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
-    by_bar = {f"{group}-{i}": [title] for i, title in enumerate(titles)}
+    by_bar = {f"bar-{i}": [title] for i, title in enumerate(titles)}
     return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption.strip(), figure, by_bar)
 
 
@@ -88,8 +87,8 @@ def calibration(findings: Findings) -> Plot:
     add_legend(axes)
     titles = {}
     for i, bar in enumerate(bars):
-        bar.set_gid(f"calibration-{i}")
-        titles[f"calibration-{i}"] = [
+        bar.set_gid(f"bar-{i}")
+        titles[f"bar-{i}"] = [
             f"{groups.sizes[i]:,} candidates: {groups.lists[MODEL][i]:.1%} of the recommendations, "
             f"{groups.train[i]:.1%} of train, {groups.test[i]:.1%} of test"
         ]
@@ -121,9 +120,9 @@ def ranks(findings: Findings) -> Plot:
     add_legend(axes)
     titles = {}
     for i, bar in enumerate(bars):
-        bar.set_gid(f"ranks-{i}")
+        bar.set_gid(f"bar-{i}")
         said = f"{shares[MODEL][i]:.1%}, most popular {popular[i]:.1%}"
-        titles[f"ranks-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {said}"]
+        titles[f"bar-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {said}"]
     caption = (
         f"Where the test items stand among all {findings.num_candidates:,} candidates, train excluded; "
         f"each bar spans twice the ranks of the one before. Further left is better. {sampled(findings).capitalize()}."

@@ -27,13 +27,13 @@ def curves_over_k(records: Records) -> list[Plot]:
         margins = MARGINS | {"right": LABELS_RIGHT}
         figure, axes = new_axes("k, length of the list", f"{label}@k", margins=margins)
         titles, ends = {}, []
-        for system in reversed(records.systems):
+        for i, system in reversed(list(enumerate(records.systems))):
             names = [f"{system}/{protocol[0]}/{metric}_at_{k}" for k in ks]
             known = [(k, name) for k, name in zip(ks, names, strict=True) if name in records.figures]
             if not known:
                 continue
-            titles[f"{metric}-{system}"] = [f"{system_label(system)}: {_value(records, name, k)}" for k, name in known]
-            ends.append(_curve(axes, records, f"{metric}-{system}", system, known))
+            titles[f"curve-{i}"] = [f"{system_label(system)}: {_value(records, name, k)}" for k, name in known]
+            ends.append(_curve(axes, records, f"curve-{i}", system, known))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(ks))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from experiments.report.records import MODEL, POPULARITY
 from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
-from retrieval.data.interactions import Interactions, Table
+from retrieval.data.interactions import Interactions, Table, concatenate
 from retrieval.index import HnswIndex, recall
 from retrieval.lists import Lists
 from retrieval.phases import Trained
@@ -259,7 +260,8 @@ def examples(dataset: Dataset, train: Interactions, targets: Targets, lists: Int
     order = known[np.argsort(hits[known].sum(axis=1), kind="stable")]
     places = np.linspace(0, len(order) - 1, NUM_EXAMPLES + 2)[1:-1].astype(int) if len(order) else []
     chosen = list(dict.fromkeys(order[places].tolist()))
-    ours = train.take(np.isin(train.query_ids, targets.query_ids[chosen]))
+    pieces = (piece.take(np.isin(piece.query_ids, targets.query_ids[chosen])) for piece in train.pieces())
+    ours = functools.reduce(concatenate, pieces)
     return [_example(dataset, ours, targets, relevant, lists[query], hits[query], query) for query in chosen]
 
 

@@ -93,7 +93,7 @@ def to_svg(plot: Plot) -> str:
     svg = re.sub(r'style="[^"]*"', lambda style: _with_variables(style[0], roles), svg)
     for group, titles in plot.titles.items():
         svg = _with_titles(svg, group, titles)
-    svg = re.sub(r' id="[a-z0-9]+_[a-z0-9_]+"', "", svg)  # matplotlib numbers the groups of every figure alike
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # groups of all figures have the same names, and the page holds them all
     view = re.search(r'viewBox="[^"]*"', svg)[0]
     label = html.escape(plot.heading)
     return re.sub(r"<svg.*?>", f'<svg class="plot" role="img" aria-label="{label}" {view}>', svg, count=1, flags=re.S)
