@@ -35,6 +35,9 @@ class Workdir:
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
         self.saved_model = self.path / "saved_model"
+        self.report_file = self.path / "report.html"
+        self.report_figures = self.path / "report"
+        self.tensorboard = self.path / "tensorboard"
 
     def check(self, config: config_lib.Config) -> None:
         """Checks that the experiment can run in the folder; writes nothing.
