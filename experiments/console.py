@@ -36,6 +36,8 @@ def show_table(
       rows: the cells; an empty one says nothing.
       best: (row, column) of the cells to mark.
     """
+    if not rows:
+        return
     marked = [[text + " *" * ((i, j) in best) for j, text in enumerate(row)] for i, row in enumerate(rows)]
     if _hidden["tables"] or not CONSOLE.is_terminal:
         say(title)

@@ -18,8 +18,7 @@ PREFERRED_K = 10
 def print_metrics(workdir: Workdir) -> None:
     """Prints the test figures of the model and of all baselines so far, with their intervals, and the main slices."""
     figures, intervals = workdir.read_metrics(), workdir.read_intervals()
-    prefix = "excluding_seen" if any(name.startswith(f"{MODEL}/excluding_seen/") for name in figures) else ""
-    prefix = prefix or "including_seen"
+    prefix = "excluding_seen" if any("/excluding_seen/" in name for name in figures) else "including_seen"
     ks = sorted({int(name.rpartition("_")[2]) for name in figures if f"/{prefix}/ndcg_at_" in name})
     if not ks:
         return

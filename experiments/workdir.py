@@ -29,6 +29,7 @@ class Workdir:
         self.metrics_file = self.path / "metrics.json"
         self.intervals_file = self.path / "intervals.json"
         self.slices_file = self.path / "slices.json"
+        self.baselines_file = self.path / "baselines.json"
         self.manifest_file = self.path / "manifest.json"
         self.checkpoints = self.path / "checkpoints"
         self.choice_file = self.checkpoints / "choice.json"
@@ -82,8 +83,8 @@ class Workdir:
         write_json(self.manifest_file, facts)
 
     def _is_begun(self) -> bool:
-        """Tells whether an epoch is logged: a folder without one belongs to no config yet."""
-        return self.log_file.exists()
+        """Tells whether an epoch is logged or a baseline evaluated: a folder without belongs to no config yet."""
+        return self.log_file.exists() or self.baselines_file.exists()
 
     def read_config(self) -> config_lib.Config:
         """Reads the config of the run.
@@ -135,6 +136,14 @@ class Workdir:
     def read_intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the intervals of the figures, by the same names; empty where there are none."""
         return {name: (low, high) for name, (low, high) in _read(self.intervals_file, {}).items()}
+
+    def read_baselines(self) -> dict[str, dict[str, Any]]:
+        """Returns what was chosen for each baseline that is evaluated, by name; empty where none is."""
+        return _read(self.baselines_file, {})
+
+    def add_baseline(self, name: str, record: dict[str, Any]) -> None:
+        """Records that a baseline is evaluated, and with which settings."""
+        write_json(self.baselines_file, self.read_baselines() | {name: record})
 
     def read_slices(self) -> list[dict[str, Any]]:
         """Returns the figures of the slices, a record for each slice and system; empty where there are none."""

@@ -17,7 +17,7 @@ from retrieval.data.negatives import Negatives, Sampler
 from retrieval.lists import Lists
 from retrieval.models.two_tower import Params, bind
 from retrieval.per_query import PerQuery
-from retrieval.ranking import Ranking, rank_embeddings
+from retrieval.ranking import Ranking, Scorer, rank_embeddings, rank_scores
 from retrieval.train import Loss
 
 USER_METRICS = {
@@ -102,6 +102,26 @@ def rank(
     _check_finite("candidate", candidates)
     exclusions = exclusions_of(targets)
     rankings = rank_embeddings(queries, candidates, targets.relevant, list(exclusions.values()), k)
+    return dict(zip(exclusions, rankings, strict=True))
+
+
+def rank_by(scorer: Scorer, targets: Targets, num_candidates: int, *, k: int) -> dict[str, Ranking]:
+    """Ranks the corpus for the queries of `targets` by the scores of their histories, as `rank` does by embeddings.
+
+    Args:
+      scorer: histories of some queries -> scores of the whole corpus; see `baselines`.
+      targets: what is relevant, and what the query has in train, which is its history.
+      num_candidates: the size of the corpus.
+      k: length of the lists that are kept.
+
+    Raises:
+      ValueError: a score is not finite, or the targets do not tell what queries have in train.
+    """
+    if targets.seen is None:
+        raise ValueError("targets must tell what the queries have in train, which is what scores are made from")
+    exclusions = exclusions_of(targets)
+    wanted = targets.relevant, list(exclusions.values()), k
+    rankings = rank_scores(scorer, exclusions["excluding_seen"], num_candidates, *wanted)
     return dict(zip(exclusions, rankings, strict=True))
 
 

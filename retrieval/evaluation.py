@@ -13,9 +13,9 @@ from retrieval import metrics, slices
 from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
-from retrieval.evaluate import Catalogue, check_ks, measure, rank
+from retrieval.evaluate import Catalogue, check_ks, measure, rank, rank_by
 from retrieval.per_query import PerQuery
-from retrieval.ranking import Ranking
+from retrieval.ranking import Ranking, Scorer
 from retrieval.slices import Slice
 from retrieval.uncertainty import bootstrap_intervals
 
@@ -140,6 +140,10 @@ class Evaluation:
     ) -> dict[str, Ranking]:
         """Ranks the corpus by the embeddings of the targets' queries and of the corpus; see `evaluate.rank`."""
         return rank(queries, candidates, self.targets, k=max(self.ks, default=0))
+
+    def rank_by(self, scorer: Scorer) -> dict[str, Ranking]:
+        """Ranks the corpus by the scores of the queries' histories; see `evaluate.rank_by`."""
+        return rank_by(scorer, self.targets, len(self.catalogue.counts), k=max(self.ks, default=0))
 
     def measure(self, rankings: Mapping[str, Ranking], *, resamples: int = RESAMPLES) -> Result:
         """Returns every metric of a system's rankings, with intervals, in all and in each slice.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32
 
+from retrieval import scoring
 from retrieval.lists import Lists
 from retrieval.ranks import Ranks, rank_each
 from retrieval.topk import top_k
+
+Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
+SCORES_AT_A_TIME = 2**24  # of `rank_scores`
 
 
 class Ranking(NamedTuple):
@@ -29,7 +33,7 @@ class Ranking(NamedTuple):
 
 def rank_embeddings(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    candidates: scoring.Candidates,
     relevant: Lists,
     exclusions: Sequence[Lists | None],
     k: int,
@@ -52,6 +56,51 @@ def rank_embeddings(
         )
         for of_relevant, excluded in zip(ranks, exclusions, strict=True)
     ]
+
+
+def rank_scores(
+    scorer: Scorer,
+    histories: Lists,
+    num_candidates: int,
+    relevant: Lists,
+    exclusions: Sequence[Lists | None],
+    k: int,
+) -> list[Ranking]:
+    """Ranks the corpus by any scores, as `rank_embeddings` does by dot products.
+
+    Takes the time of the scores and O(Q N) for counting and selection, and memory for one block of scores of at most
+    64 MiB, or one query.
+
+    Args:
+      scorer: histories of some queries -> their scores of the whole corpus.
+      histories: positions of the candidates that each query has in train.
+      num_candidates: the size of the corpus.
+      relevant: positions of the relevant candidates of each query.
+      exclusions: positions of the candidates left out for each query; None: nothing.
+      k: length of the lists; 0: none are made.
+
+    Raises:
+      ValueError: a score is not finite.
+    """
+    size = max(1, min(scoring.QUERIES_PER_BLOCK, SCORES_AT_A_TIME // num_candidates))
+    blocks = []
+    for start in range(0, max(len(histories), 1), size):
+        mine = np.arange(start, min(start + size, len(histories)))
+        scores = np.asarray(scorer(histories.take(mine)))
+        if not np.isfinite(scores).all():
+            first = mine[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
+            raise ValueError(f"the scores of query {first} are not finite")
+        taken = [None if excluded is None else excluded.take(mine) for excluded in exclusions]
+        unit_vectors = scoring.UnitVectors(num_candidates)
+        blocks.append(rank_embeddings(scores, unit_vectors, relevant.take(mine), taken, k))
+    return [_joined(of_exclusion) for of_exclusion in zip(*blocks, strict=True)]
+
+
+def _joined(rankings: Sequence[Ranking]) -> Ranking:
+    """Returns the rankings of some queries as one."""
+    ranks = Ranks(*(np.concatenate(parts) for parts in zip(*(ranking.ranks for ranking in rankings), strict=True)))
+    _, lists, left = zip(*rankings, strict=True)
+    return Ranking(ranks, np.concatenate(lists), np.concatenate(left))
 
 
 def num_ranked(num_candidates: int, excluded: Lists | None, num_queries: int) -> Int[np.ndarray, "Q"]:

@@ -61,7 +61,7 @@ class Ranks(NamedTuple):
 
 def rank(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    candidates: scoring.Candidates,
     relevant: Lists,
     excluded: Lists | None = None,
 ) -> Ranks:
@@ -74,7 +74,7 @@ def rank(
 
 def rank_each(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    candidates: scoring.Candidates,
     relevant: Lists,
     exclusions: Sequence[Lists | None],
 ) -> list[Ranks]:
@@ -132,7 +132,7 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
     pair_places = first_row[pair_owners]
     members = Lists.from_pairs(pair_places // size, np.arange(len(pair_rows)), steps)  # the pairs of each step
     capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(int(members.lengths.max())))
-    candidates, results, orders = jnp.asarray(candidates), [], []
+    candidates, results, orders = scoring.on_device(candidates), [], []
     for step in range(steps):  # none is waited for before the last is under way
         rows = slice(step * size, (step + 1) * size)
         mine = members[step]
@@ -151,7 +151,7 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
 @functools.partial(jax.jit, static_argnames="size")
 def count_block(
     queries: Float[Array, "Q D"],
-    candidates: Float[Array, "N D"],
+    candidates: Float[Array, "N D"] | scoring.UnitVectors,
     rows: Int[Array, "Q m"],
     pairs: scoring.Pairs,
     size: int,
@@ -197,7 +197,7 @@ def _score_columns(queries, candidates, rows, size):
     """Returns the scores of `rows` [Q, m], of matrix products that have the shape of a block of the corpus."""
     steps = -(-rows.size // size)
     columns = jnp.pad(rows.ravel(), (0, steps * size - rows.size)).reshape(steps, size)
-    scores = jax.lax.map(lambda of_step: scoring.dot(queries, candidates[of_step]), columns)  # [steps, Q, size]
+    scores = jax.lax.map(lambda of_step: scoring.score_rows(queries, candidates, of_step), columns)  # [steps, Q, size]
     places = jnp.arange(rows.size, dtype=jnp.int32).reshape(rows.shape)
     owners = jnp.arange(len(rows), dtype=jnp.int32)[:, None]
     return scores[places // size, owners, places % size]

@@ -26,7 +26,7 @@ NOTHING = np.uint64(2**64 - 1)  # comes after every candidate
 
 def top_k(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
+    candidates: scoring.Candidates,
     k: int,
     excluded: Lists | None = None,
     allowed: Bool[np.ndarray, "*mask"] | Lists | None = None,
@@ -68,7 +68,7 @@ def top_k(
     if found == 0:
         return scores, rows
     excluded = Lists.empty(num_queries) if excluded is None else excluded
-    queries, candidates = np.asarray(queries), jnp.asarray(candidates)
+    queries, candidates = np.asarray(queries), scoring.on_device(candidates)
     size, _ = scoring.block_shape(num_queries, num_candidates)
     for start in range(0, num_queries, size):
         block = slice(start, min(start + size, num_queries))

@@ -79,7 +79,7 @@ class Encoding:
 
     def examples(self, interactions: Interactions) -> Examples:
         """Returns the interactions that are no dislikes as examples of weight 1, the weights one number in memory."""
-        interactions = self._without_dislikes(interactions)
+        interactions = self.without_dislikes(interactions)
         rows = interactions.rows_in(self.queries, self.candidates)
         return Examples(*rows, np.broadcast_to(np.float32(1.0), len(interactions)))
 
@@ -98,7 +98,8 @@ class Encoding:
         rows = self.queries.rows(disliked.query_ids), self.candidates.rows(disliked.candidate_ids)
         return Lists.from_pairs(*rows, self.queries.num_rows)
 
-    def _without_dislikes(self, interactions: Interactions) -> Interactions:
+    def without_dislikes(self, interactions: Interactions) -> Interactions:
+        """Returns the interactions that are no dislikes."""
         return interactions if self.dislike_at_most is None else interactions.take(~self._dislikes(interactions))
 
     def _dislikes(self, interactions: Interactions) -> Bool[np.ndarray, "n"]:
@@ -125,7 +126,7 @@ class Encoding:
 
         Dislikes are left out of what is relevant, not of what is seen.
         """
-        held_out = self._without_dislikes(held_out)
+        held_out = self.without_dislikes(held_out)
         query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
         relevant = Lists.from_pairs(owners, self.positions(held_out.candidate_ids), len(query_ids))
         seen_lists = None if seen is None else self.lists_of(query_ids, seen)

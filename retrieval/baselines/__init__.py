@@ -1,0 +1,60 @@
+"""Baselines: the bar that every run is shown against.
+
+All learn from the same `Training` and answer with scores of the whole corpus for the history of a query, so that each
+goes through the same evaluation as a model, and new queries need no training. A query without history gets the most
+popular candidates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from retrieval.baselines.ease import ease
+from retrieval.baselines.neighbours import bm25, cosine
+from retrieval.baselines.popularity import most_popular, popularity, random, recent_popularity
+from retrieval.baselines.training import Scorer, Training
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A baseline, and the settings that validation data choose from.
+
+    Attributes:
+      fit: (training, **settings) -> scorer.
+      axes: the values of each setting that is searched, in their order.
+      start: where the search begins; the settings to take without validation data.
+      by_time: whether it needs timestamps.
+    """
+
+    fit: Callable[..., Scorer]
+    axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    start: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    by_time: bool = False
+
+
+BASELINES: dict[str, Baseline] = {
+    "random": Baseline(random),
+    "popularity": Baseline(popularity),
+    "recent_popularity": Baseline(
+        recent_popularity, {"days": (1, 3, 7, 14, 30, 60, 120, 240)}, {"days": 30}, by_time=True
+    ),
+    "item_knn_cosine": Baseline(
+        cosine,
+        {"neighbours": (20, 50, 100, 200, 400, 800), "shrinkage": (0.0, 3.0, 10.0, 30.0, 100.0)},
+        {"neighbours": 200, "shrinkage": 10.0},
+    ),
+    "item_knn_bm25": Baseline(
+        bm25,
+        {"neighbours": (50, 100, 200, 400, 800), "k1": (0.3, 0.6, 1.2, 2.4, 4.8), "b": (0.2, 0.4, 0.6, 0.8, 1.0)},
+        {"neighbours": 400, "k1": 1.2, "b": 0.4},
+    ),
+    "ease": Baseline(
+        ease,
+        {"regularization": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2500.0)},
+        {"regularization": 500.0},
+    ),
+}
+
+__all__ = ["BASELINES", "Baseline", "Scorer", "Training", "most_popular"]

@@ -1,0 +1,61 @@
+"""What a baseline learns from, and what it answers with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float32, Int, Int32, Int64
+
+from retrieval.data.encoding import Encoding
+from retrieval.data.interactions import Interactions, Table
+from retrieval.lists import Lists
+from retrieval.ranking import Scorer
+
+
+class Training(NamedTuple):
+    """The positive interactions of the training part.
+
+    Attributes:
+      histories: positions of the candidates that each query has, as sets.
+      positions: position of the candidate of each interaction [n].
+      timestamps: of each interaction in Unix seconds [n], or None.
+      num_candidates: the size of the corpus.
+    """
+
+    histories: Lists
+    positions: Int32[np.ndarray, "n"]
+    timestamps: Int64[np.ndarray, "n"] | None
+    num_candidates: int
+
+    @classmethod
+    def of(cls, train: Interactions, corpus: Table, dislike_at_most: float | None = None) -> Training:
+        """Collects what a training part tells: all interactions but dislikes, with candidates of the corpus."""
+        encoding = Encoding.fit(train, corpus, dislike_at_most)
+        train = encoding.without_dislikes(train)
+        positions = encoding.positions(train.candidate_ids)
+        owners = encoding.queries.rows(train.query_ids) - 1
+        histories = Lists.from_pairs(owners, positions, len(encoding.queries.ids)).sets()
+        return cls(histories, positions, train.timestamps, len(corpus))
+
+    @property
+    def counts(self) -> Int[np.ndarray, "N"]:
+        """How many queries have each candidate."""
+        return np.bincount(self.histories.rows, minlength=self.num_candidates)
+
+
+def matrix(histories: Lists, num_candidates: int) -> scipy.sparse.csr_array:
+    """Returns the queries' candidates as a sparse matrix of ones [q, N]; each list a set."""
+    ones = np.ones(len(histories.rows), np.float32)
+    return scipy.sparse.csr_array((ones, histories.rows, histories.offsets), (len(histories), num_candidates))
+
+
+def or_popularity(scorer: Scorer, training: Training) -> Scorer:
+    """Returns a scorer that ranks by popularity for a query without history, which tells nothing else."""
+    counts = training.counts.astype(np.float32)
+
+    def scores(histories: Lists) -> Float32[np.ndarray, "q N"]:
+        return np.where((histories.lengths > 0)[:, None], scorer(histories.sets()), counts)
+
+    return scores
