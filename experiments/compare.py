@@ -2,9 +2,9 @@
 
     python -m experiments.compare runs/a runs/b [runs/c ...] --metrics=excluding_seen/ndcg_at_10
 
-Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it, whose
-values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are compared
-with the first. Systems that were asked different things are refused.
+Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it,
+whose values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are
+compared with the first. Systems that were asked different things are refused.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ import json
 import pathlib
 from typing import Any
 
-from retrieval.per_query import PerQuery, read_per_query, write_per_query
-
 from experiments import console
 from retrieval import config as config_lib
 from retrieval import leakage
@@ -16,6 +14,7 @@ from retrieval.data.dataset import Dataset, load
 from retrieval.evaluate import check_ks
 from retrieval.evaluation import Result
 from retrieval.logs import device, git_commit, versions
+from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.phases import Choice
 from retrieval.storage import write_atomically, write_json
 
