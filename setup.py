@@ -2,7 +2,15 @@
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "beartype>=0.18",
+    "ruff>=0.6",
+    "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
+    "scipy>=1.13",  # likewise the AUC and the metrics of lists
+]
 
 setup(
     name="retrieval",
