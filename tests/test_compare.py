@@ -161,10 +161,14 @@ def test_the_program_prints_and_writes_what_it_found(runs):
     found = json.loads((runs / "found.json").read_text())
     assert found["resamples"] == 200 and found["metrics"] == [RECALL, NDCG]
     assert found["systems"][str(runs / "a")]["figures"][NDCG]["sd"] is None  # of one seed
-    lines = [line for line in output.splitlines() if line.startswith(NDCG)]
-    assert str(runs / "seeds") in lines[1] and "seeds 3" in lines[1]
-    assert f"difference {found['comparisons'][1]['difference']:+.4f}" in lines[1]
-    assert lines[1].split("Holm ")[1].split("  ")[0].endswith(" *")
+    titles, lines = output.splitlines()[::3], output.splitlines()[5:6]
+    assert [title.split()[0] for title in titles[:2]] == [RECALL, NDCG]
+    figure, comparison = found["systems"][str(runs / "seeds")]["figures"][NDCG], found["comparisons"][1]
+    assert lines[0].startswith(
+        f"{runs / 'seeds'}  mean {figure['mean']:.4f} ± {figure['sd']:.4f}, 3 seeds  difference "
+    )
+    assert f"{comparison['difference']:+.4f} [{comparison['low']:+.4f}, {comparison['high']:+.4f}]" in lines[0]
+    assert lines[0].split("Holm ")[1].split("  ")[0].endswith(" *")
 
 
 @pytest.mark.parametrize(
