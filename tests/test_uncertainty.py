@@ -101,6 +101,13 @@ def test_a_constant_has_an_interval_of_no_width_and_no_rounding():
     assert low.tolist() == high.tolist() == constants.tolist()
 
 
+def test_an_interval_stays_within_the_values():
+    values = np.tile(np.random.default_rng(0).random(200), (8, 1))
+    values[0] /= 2  # many a resample does not draw it, and has the greatest mean there is
+    low, high = bootstrap_intervals(values, resamples=100)
+    assert (low >= values.min(axis=0)).all() and (high <= values.max(axis=0)).all()
+
+
 def test_one_query_does_not_tell_its_spread():
     values = np.array([[0.5, 0.5, NAN], [0.25, NAN, NAN]])
     low, high = bootstrap_intervals(values, resamples=50)
