@@ -9,7 +9,8 @@ TEST = [
     "beartype>=0.18",
     "ruff>=0.6",
     "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
-    "scipy>=1.13",  # likewise the AUC and the metrics of lists
+    "selenium>=4.20",  # looks at the report in a browser
+    "tensorboard>=2.18",
 ]
 
 setup(
@@ -28,6 +29,7 @@ setup(
         "hnswlib>=0.8",
         "jax>=0.8",
         "jaxtyping>=0.3",
+        "matplotlib>=3.8",
         "ml_collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.4",
@@ -37,6 +39,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later
             "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",
             "tensorflow>=2.20; platform_machine != 'x86_64'",

@@ -35,6 +35,9 @@ class Workdir:
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
         self.saved_model = self.path / "saved_model"
+        self.report_file = self.path / "report.html"
+        self.report_figures = self.path / "report"
+        self.tensorboard = self.path / "tensorboard"
 
     def check(self, config: config_lib.Config) -> None:
         """Checks that the experiment can run in the folder; writes nothing.
@@ -166,11 +169,11 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     """Loads the data of the run, with a progress bar while they are fetched, and begins the run on them.
 
     Raises:
-      ValueError: the data are not usable, or too small for what the config asks, or a part holds what another asks.
+      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
     """
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies], len(dataset.corpus))
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     temporal = config.data.split.strategy == "temporal"
     leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
     workdir.begin(config, dataset)

@@ -115,9 +115,9 @@ class Evaluation:
           dislike_at_most: events with a rating up to this are neither positives nor relevant.
 
         Raises:
-          ValueError: a k exceeds the corpus, or a candidate is not in it.
+          ValueError: a k is below 1, or a candidate is not in the corpus.
         """
-        check_ks([*ks, *top_k_accuracies], len(corpus))
+        check_ks([*ks, *top_k_accuracies])
         encoding = Encoding.fit(train, corpus, dislike_at_most)
         targets = encoding.targets(held_out, train)
         counts = encoding.counts(encoding.examples(train)).astype(np.int64)[encoding.corpus_rows]

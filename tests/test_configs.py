@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments.evaluate import evaluate
+from experiments.evaluate import evaluate_model, evaluate_popularity, evaluation_of
 from experiments.seeds import with_seed
 from retrieval import phases
 from retrieval.config import Config, from_json, to_json
@@ -58,7 +58,12 @@ def train_and_evaluate(config, dataset):
         epochs=config.train.epochs,
         seed=config.train.seed,
     )
-    return evaluate(config, dataset, phases.Trained(recipe, state.params, train))
+    evaluation = evaluation_of(config, dataset)
+    systems = {
+        "test": evaluate_model(evaluation, phases.Trained(recipe, state.params, train)),
+        "popularity": evaluate_popularity(evaluation),
+    }
+    return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}
 
 
 def test_the_tutorial_reproduces_the_published_figures():

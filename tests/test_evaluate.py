@@ -111,9 +111,9 @@ def test_seen_candidates_count_in_the_interaction_level_accuracy():
     assert got["factorized_top_k/top_1_categorical_accuracy"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize(("ks", "accuracies"), [((5,), ()), ((1,), (2, 5)), ((0, 1), ()), ((), (-1,))])
-def test_a_k_outside_the_corpus_is_refused(ks, accuracies):
-    with pytest.raises(ValueError, match=r"k must be in \[1, 4\], the size of the corpus, got \["):
+@pytest.mark.parametrize(("ks", "accuracies"), [((0, 1), ()), ((), (-1,))])
+def test_a_k_below_one_is_refused(ks, accuracies):
+    with pytest.raises(ValueError, match="k must be at least 1, got"):
         evaluate(SCORES, CANDIDATES, targets(RELEVANT), ks=ks, top_k_accuracies=accuracies)
 
 

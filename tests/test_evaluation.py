@@ -95,7 +95,16 @@ def test_a_corpus_without_attributes_has_no_diversity():
     assert 0 <= figures["excluding_seen/diversity_at_5"] <= 1
 
 
-def test_a_k_above_the_corpus_is_refused():
+def test_a_k_above_the_corpus_finds_all_that_is_relevant():
+    _, queries, candidates, parts = world(0)
+    evaluation = Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 100), top_k_accuracies=(100,))
+    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).figures
+    assert figures["excluding_seen/recall_at_100"] == figures["including_seen/coverage_at_100"] == 1
+    relevant = evaluation.targets.relevant.lengths
+    assert figures["excluding_seen/precision_at_100"] == pytest.approx(relevant.mean() / 100)
+
+
+def test_a_k_below_one_is_refused():
     *_, parts = world(0)
-    with pytest.raises(ValueError, match=r"k must be in \[1, 40\]"):
-        Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 41))
+    with pytest.raises(ValueError, match=r"k must be at least 1, got \[0, 5\]"):
+        Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 0))

@@ -11,6 +11,8 @@ ONLY_IN = {  # package -> the only files that may import it
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
     "hnswlib": ("retrieval/index.py",),
+    "matplotlib": ("experiments/report/",),
+    "tensorboard": ("experiments/export_tensorboard.py",),
     "tensorflow": ("retrieval/savedmodel.py",),
     "pyarrow": ("retrieval/data/", "retrieval/per_query.py", "experiments/benchmarks/"),
     "scipy": ("retrieval/uncertainty.py",),

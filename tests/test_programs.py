@@ -15,6 +15,7 @@ import pytest
 
 from retrieval.config import Data, Split
 from retrieval.data.dataset import load
+from retrieval.per_query import read_per_query
 
 ROOT = pathlib.Path(__file__).parent.parent
 SYNTHETIC = "--config=configs/synthetic.py"
@@ -48,10 +49,29 @@ def test_a_run_leaves_everything_behind_and_says_where(finished):
     expected += ["test/loss", "index/recall_at_10"]
     expected += [f"seconds/{stage}" for stage in ("data", "train", "evaluate", "export", "index", "total")]
     assert set(expected) <= metrics.keys()
-    for path in ("config.json", "metrics.jsonl", "manifest.json", "checkpoints", "bundle", "metrics.json"):
+    files = ["config.json", "metrics.jsonl", "manifest.json", "metrics.json", "intervals.json", "slices.json"]
+    for path in (*files, "checkpoints", "bundle", "per_query"):
         assert (workdir / path).exists()
         assert str(workdir / path) in output
-    assert output.count("recommended") == 3  # the tables of three users
+    assert output.count("\nQuery ") == 3  # the tables of three users
+
+
+def test_every_figure_of_a_system_has_an_interval_and_its_queries(finished):
+    workdir = finished[0]
+    metrics, intervals = (json.loads((workdir / f"{name}.json").read_text()) for name in ("metrics", "intervals"))
+    for system in ("test", "popularity"):
+        per_query = read_per_query(workdir / "per_query" / f"{system}.parquet")
+        for name, value in per_query.figures().items():
+            low, high = intervals[f"{system}/{name}"]
+            assert metrics[f"{system}/{name}"] == value and low - 1e-12 <= value <= high + 1e-12
+    slices = json.loads((workdir / "slices.json").read_text())
+    assert {record["system"] for record in slices} == {"test", "popularity"}
+    assert {"head", "middle", "tail", "known", "cold"} <= {record["value"] for record in slices}
+
+
+def test_quiet_programs_tell_the_results_alone(finished):
+    output = program("evaluate", f"--workdir={finished[0]}", "--quiet")
+    assert "model  precision@10 0." in output and "epoch" not in output
 
 
 def test_the_model_beats_the_most_popular(finished):
@@ -163,7 +183,7 @@ def test_a_training_that_breaks_says_so_and_keeps_its_last_checkpoint(tmp_path):
         (["--config.data.split.test_fraction=1.5"], "test_fraction must be in (0, 1), got 1.5"),
         (["--config.optimizer.name=adagard"], "no optimizer 'adagard'; did you mean 'adagrad'?"),
         (["--config.train.batch_size=100000"], "batch_size must be in [1, 7680]"),
-        (["--config.evaluate.ks=500"], "k must be in [1, 400], the size of the corpus, got [1, 5, 10, 50, 100, 500]"),
+        (["--config.evaluate.ks=0"], "k must be at least 1, got [0, 1, 5, 10, 50, 100]"),
         (["--config.loss.reduction=median"], "reduction must be 'sum' or 'mean', got 'median'"),
         (["epochs=3"], "flags begin with --"),
     ],

@@ -1,0 +1,125 @@
+"""Writes the scalars and the candidate embeddings of a run for TensorBoard. Needs the `tensorboard` extra.
+
+    python -m experiments.export_tensorboard --workdir=runs/movielens_100k
+    tensorboard --logdir=runs/movielens_100k/tensorboard
+
+Scalars have the names of `metrics.jsonl`, a curve for each phase, and of `metrics.json`, at the epoch that is kept. The
+projector has the embeddings with ids, titles and the other columns of the corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments import console, flags
+from experiments.workdir import Workdir, load_data
+from retrieval import phases
+from retrieval.data.interactions import Table
+from retrieval.storage import replace_folder
+
+FIGURES = "figures"  # the run that holds metrics.json
+TENSORS, METADATA, PROJECTOR = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
+MOST_POINTS = 100_000  # that the projector shows
+PROJECTOR_CONFIG = f"""embeddings {{
+  tensor_name: "candidates"
+  tensor_path: "{TENSORS}"
+  metadata_path: "{METADATA}"
+}}
+"""
+
+
+def import_writer() -> type:
+    """Returns TensorBoard's writer of scalars, which needs no TensorFlow.
+
+    Raises:
+      ImportError: TensorBoard is not installed.
+    """
+    try:
+        from tensorboard.summary import Writer
+    except ModuleNotFoundError as error:
+        if error.name != "tensorboard":
+            raise
+        raise ImportError(
+            "the export needs TensorBoard, which is not installed: pip install -e '.[tensorboard]'"
+        ) from None
+    return Writer
+
+
+def write_scalars(
+    folder: pathlib.Path, log: Sequence[Mapping[str, Any]], figures: Mapping[str, float], epoch: int
+) -> None:
+    """Writes the records of each phase, by epoch, and the figures, all at `epoch`, as runs of TensorBoard.
+
+    Raises:
+      ImportError: as `import_writer`.
+    """
+    writer_of_run = import_writer()
+    runs: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    for record in log:
+        runs.setdefault(record["phase"], []).append((record["epoch"], record))
+    runs[FIGURES] = [(epoch, figures)]
+    for run, records in runs.items():
+        writer = writer_of_run(str(folder / run))
+        for step, record in records:
+            for name, value in record.items():
+                if name not in ("phase", "epoch"):
+                    writer.add_scalar(name, np.float32(value), step)
+        writer.close()
+
+
+def write_projector(
+    folder: pathlib.Path, embeddings: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"], corpus: Table
+) -> None:
+    """Writes embeddings and their columns for the projector: the 100,000 most popular candidates, in that order."""
+    kept = np.argsort(-counts, kind="stable")[:MOST_POINTS]
+    columns = {"id": corpus.ids} | {"title": corpus.ids} | dict(corpus.columns) | {"interactions in train": counts}
+    texts = [[_field(value) for value in column[kept].tolist()] for column in columns.values()]
+    lines = ["\t".join(map(_field, columns)), *map("\t".join, zip(*texts, strict=True))]
+    (folder / METADATA).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    np.savetxt(folder / TENSORS, embeddings[kept], fmt="%.7g", delimiter="\t")
+    (folder / PROJECTOR).write_text(PROJECTOR_CONFIG, encoding="utf-8")
+
+
+def _field(value: object) -> str:
+    """Returns a value as a field of a tab-separated line."""
+    return " ".join(f"{value:g}".split() if isinstance(value, float) else str(value).split()) or "-"
+
+
+def export(workdir: Workdir) -> None:
+    """Writes the folder `tensorboard` of a trained run, in place of one that is there.
+
+    Raises:
+      ImportError: as `import_writer`.
+      ValueError: the run is not trained yet.
+    """
+    import_writer()  # fails before the work, not after it
+    config, choice = workdir.read_config(), workdir.read_choice()
+    dataset = load_data(config, workdir)
+    trained = phases.restore(config, dataset, workdir.checkpoints, choice)
+    log = [json.loads(line) for line in workdir.log_file.read_text(encoding="utf-8").splitlines()]
+    embeddings = np.asarray(trained.recipe.candidate_embeddings(trained.params))
+    counts = trained.recipe.negatives.counts[trained.recipe.encoding.corpus_rows]
+    with tempfile.TemporaryDirectory(dir=workdir.path, prefix=".tensorboard-") as scratch:
+        new = pathlib.Path(scratch) / "new"
+        new.mkdir()
+        write_scalars(new, log, workdir.read_metrics(), choice.epoch)
+        write_projector(new, embeddings, counts, dataset.corpus)
+        replace_folder(new, workdir.tensorboard)
+
+
+def main() -> None:
+    workdir = Workdir(flags.workdir())
+    export(workdir)
+    console.say(f"TensorBoard: tensorboard --logdir={workdir.tensorboard}")
+
+
+if __name__ == "__main__":
+    flags.define_workdir()
+    flags.run(main)

@@ -1,0 +1,28 @@
+"""Writes the report of a trained run: `report.html` in its folder, and its figures as PNGs beside.
+
+    python -m experiments.report --workdir=runs/movielens_100k
+
+It shows what is there: `experiments.evaluate` and `experiments.baselines` add to it.
+"""
+
+from __future__ import annotations
+
+from experiments import console, flags
+from experiments.export import build_index
+from experiments.report import write_report
+from experiments.workdir import Workdir, load_data
+from retrieval import phases
+
+
+def main() -> None:
+    workdir = Workdir(flags.workdir())
+    config = workdir.read_config()
+    dataset = load_data(config, workdir)
+    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    write_report(config, dataset, trained, build_index(config, trained), workdir)
+    console.say(f"report: {workdir.report_file}")
+
+
+if __name__ == "__main__":
+    flags.define_workdir()
+    flags.run(main)

@@ -1,0 +1,130 @@
+"""Bars of the report: slices, popularity of the lists, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+
+from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, sampled, shorten
+from experiments.report.findings import LENGTH, Findings
+from experiments.report.palette import Plot, colour
+from experiments.report.records import MODEL, POPULARITY, Records, metric_label, number
+
+ROW = 20  # points a row of bars takes
+MOST_ROWS = 24
+
+
+def slice_bars(records: Records, metric: str) -> list[Plot]:
+    """Draws the metric of the model by slice, a figure for each column, beside that of the most popular."""
+    metric = slice_metric(records, metric)
+    columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for entry in records.slices:
+        by_value = columns.setdefault((entry["of"], entry["column"]), {})
+        by_value.setdefault(str(entry["value"]), {})[entry["system"]] = entry
+    plots = []
+    for (of, column), by_value in columns.items():
+        rows = [row for row in by_value.items() if MODEL in row[1] and metric in row[1][MODEL]["figures"]]
+        if rows:
+            plots.append(_slice_bars(of, column, rows[:MOST_ROWS], metric, len(rows)))
+    return plots
+
+
+def slice_metric(records: Records, metric: str) -> str:
+    """Returns `metric` if the slices have it, else the first that they have; "" without slices."""
+    names = [name for entry in records.slices for name in entry["figures"]]
+    return metric if metric in names else next(iter(names), "")
+
+
+def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metric: str, num_rows: int) -> Plot:
+    height, margins = ROW * len(rows) + 64, MARGINS | {"left": 118, "right": 54, "top": 22}
+    figure, axes = new_axes(metric_label(metric), "", height=height, margins=margins)
+    axes.grid(axis="x", color=colour("line"), linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+    titles = []
+    for i, (value, systems) in enumerate(rows):
+        entry = systems[MODEL]
+        figure_, n = entry["figures"][metric], entry["num_queries"]
+        interval = entry["intervals"][metric] if metric in entry["intervals"] else (figure_, figure_)
+        titles.append(f"{value}: {number(figure_)} [{number(interval[0])}, {number(interval[1])}], {n} users")
+        axes.plot(interval, [i, i], color=colour("ink"), linewidth=1.4, solid_capstyle="butt")
+        if POPULARITY in systems and metric in systems[POPULARITY]["figures"]:
+            popular = systems[POPULARITY]["figures"][metric]
+            axes.scatter([popular], [i], 24, colour("vermillion"), "s", linewidths=0, zorder=4)
+    values = [systems[MODEL]["figures"][metric] for _, systems in rows]
+    bars = axes.barh(range(len(rows)), np.nan_to_num(values), 0.62, color=colour("model"), alpha=0.55, linewidth=0)
+    for i, bar in enumerate(bars):
+        bar.set_gid(f"bar-{i}")
+    axes.set_yticks(range(len(rows)), [shorten(value, 18) for value, _ in rows], color=colour("ink"))
+    aside = {"transform": axes.get_yaxis_transform(), "ha": "right", "fontsize": 9.5, "color": colour("muted")}
+    for i, (_, systems) in enumerate(rows):
+        axes.text(1.18, i, f"{systems[MODEL]['num_queries']:,}", va="center", **aside)
+    axes.text(1.18, -0.65, "users", **aside)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    what, by = "Users" if of == "queries" else "Test items", column.replace("_", " ")
+    caption = (
+        "" if of == "queries" else "Relevant is only what belongs to the slice, for the users who have some of it. "
+    )
+    caption += f"The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
+    by_bar = {f"bar-{i}": [title] for i, title in enumerate(titles)}
+    return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption.strip(), figure, by_bar)
+
+
+def calibration(findings: Findings) -> Plot:
+    """Draws which share of the recommendations each tenth of train gets."""
+    groups = findings.calibration
+    figure, axes = new_axes("most popular   ←   candidates in the group   →   least popular", "share")
+    x = np.arange(len(groups.sizes))
+    bars = axes.bar(x, groups.lists[MODEL], 0.7, color=colour("model"), alpha=0.75, linewidth=0, label="recommended")
+    axes.step([-0.5, *(x + 0.5)], [groups.train[0], *groups.train], color=colour("ink"), label="train", linewidth=1.4)
+    axes.scatter(x, groups.test, 26, colour("orange"), "D", linewidths=0, label="test", zorder=3)
+    axes.scatter(x, groups.lists[POPULARITY], 24, colour("vermillion"), "s", linewidths=0, label="most popular")
+    axes.set_xticks(x, [f"{size:,}" for size in groups.sizes], fontsize=9)
+    axes.yaxis.set_major_formatter(FuncFormatter(as_percent))
+    add_legend(axes)
+    titles = {}
+    for i, bar in enumerate(bars):
+        bar.set_gid(f"bar-{i}")
+        titles[f"bar-{i}"] = [
+            f"{groups.sizes[i]:,} candidates: {groups.lists[MODEL][i]:.1%} of the recommendations, "
+            f"{groups.train[i]:.1%} of train, {groups.test[i]:.1%} of test"
+        ]
+    caption = (
+        "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model "
+        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train excluded, "
+        f"{sampled(findings)}."
+    )
+    return Plot("popularity_calibration", "Calibration of popularity", caption, figure, titles)
+
+
+def ranks(findings: Findings) -> Plot:
+    """Draws at which ranks the relevant candidates stand."""
+    figure, axes = new_axes("rank, 1 is best", "share of test interactions")
+    bins = int(np.log2(findings.num_candidates)) + 1
+    shares = {}
+    for system, of_system in findings.ranks.items():
+        found = np.bincount(np.log2(of_system).astype(int), minlength=bins)
+        shares[system] = found / max(found.sum(), 1)
+    x = np.arange(bins)
+    bars = axes.bar(x, shares[MODEL], 0.92, color=colour("model"), alpha=0.75, linewidth=0, label="this model")
+    edges, popular = np.arange(bins + 1) - 0.5, shares[POPULARITY]
+    axes.stairs(popular, edges, color=colour("vermillion"), linewidth=1.6, label="most popular")
+    starts = 2 ** np.arange(bins)
+    ends = np.minimum(2 * starts - 1, findings.num_candidates)
+    every = -(-bins // 12)
+    axes.set_xticks(edges[:-1:every], [f"{start:,}" for start in starts[::every]], fontsize=9)
+    axes.yaxis.set_major_formatter(FuncFormatter(as_percent))
+    add_legend(axes)
+    titles = {}
+    for i, bar in enumerate(bars):
+        bar.set_gid(f"bar-{i}")
+        said = f"{shares[MODEL][i]:.1%}, most popular {popular[i]:.1%}"
+        titles[f"bar-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {said}"]
+    caption = (
+        f"Where the test items stand among all {findings.num_candidates:,} candidates, train excluded; "
+        f"each bar spans twice the ranks of the one before. Further left is better. {sampled(findings).capitalize()}."
+    )
+    return Plot("ranks", "Ranks of the test items", caption, figure, titles)

@@ -1,0 +1,173 @@
+"""Curves of the report: metrics by length of the list, training by epoch, the index by width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, new_axes, shorten, small_text, style
+from experiments.report.findings import LENGTH, Findings
+from experiments.report.palette import Plot, colour
+from experiments.report.records import MODEL, PROTOCOLS, Records, metric_label, number, system_label
+from retrieval.phases import FINAL, SEARCH
+
+LABELS_RIGHT = 108  # points, for names at the ends of curves
+
+
+def curves_over_k(records: Records) -> list[Plot]:
+    """Draws recall and nDCG against the length of the list, every system with the band of its interval."""
+    plots = []
+    for metric, heading in (("recall", "Recall by length of the list"), ("ndcg", "nDCG by length of the list")):
+        ks, protocol = records.ks(metric), records.protocols()[:1]
+        if len(ks) < 2:
+            continue
+        label = metric_label(metric)
+        margins = MARGINS | {"right": LABELS_RIGHT}
+        figure, axes = new_axes("k, length of the list", f"{label}@k", margins=margins)
+        titles, ends = {}, []
+        for i, system in reversed(list(enumerate(records.systems))):
+            names = [f"{system}/{protocol[0]}/{metric}_at_{k}" for k in ks]
+            known = [(k, name) for k, name in zip(ks, names, strict=True) if name in records.figures]
+            if not known:
+                continue
+            titles[f"curve-{i}"] = [f"{system_label(system)}: {_value(records, name, k)}" for k, name in known]
+            ends.append(_curve(axes, records, f"curve-{i}", system, known))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(ks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+        axes.set_ylim(bottom=0)
+        _label_ends(axes, ends)
+        bands = "Bands are 95 % intervals over users. " if records.intervals else ""
+        caption = f"Mean over the test users, full corpus, {PROTOCOLS[protocol[0]]}. {bands}k in a logarithmic scale."
+        plots.append(Plot(f"{metric}_at_k", heading, caption, figure, titles))
+    return plots
+
+
+def _curve(axes: Axes, records: Records, group: str, system: str, known: Sequence[tuple[int, str]]):
+    """Draws one system; returns height and name of its end."""
+    colour_, marker = style(system)
+    ks, values = [k for k, _ in known], [records.figures[name] for _, name in known]
+    if all(name in records.intervals for _, name in known):
+        low, high = zip(*(records.intervals[name] for _, name in known), strict=True)
+        axes.fill_between(ks, low, high, color=colour_, alpha=0.13, linewidth=0)
+    axes.plot(ks, values, color=colour_, linewidth=2.2 if system == MODEL else 1.2)
+    size = 34 if system == MODEL else 20
+    axes.scatter(ks, values, size, colour_, marker=marker, linewidths=0, zorder=3, gid=group)
+    return values[-1], system
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str]]) -> None:
+    """Writes the name of each curve behind its end, moved so that none covers another."""
+    low, high = axes.get_ylim()
+    step = (high - low) * 14 / (HEIGHT - MARGINS["top"] - MARGINS["bottom"])
+    heights: list[float] = []
+    for value, _ in sorted(ends):
+        heights.append(max(value, heights[-1] + step if heights else low))
+    for i in reversed(range(len(heights))):  # what has been pushed above the axes comes down again
+        heights[i] = min(heights[i], high if i == len(heights) - 1 else heights[i + 1] - step)
+    for height, (_, system) in zip(heights, sorted(ends), strict=True):
+        weight = "bold" if system == MODEL else "normal"
+        text = {"va": "center", "fontsize": 10, "color": colour("ink"), "fontweight": weight}
+        place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(shorten(system_label(system), 18), (1, height), (20, 0), **place, **text)
+        mark, marker = style(system)
+        x = 1 + 13 / (WIDTH - MARGINS["left"] - LABELS_RIGHT)
+        axes.scatter([x], [height], 22, mark, marker, clip_on=False, linewidths=0, transform=axes.get_yaxis_transform())
+
+
+def validation_curve(records: Records, metric: str) -> list[Plot]:
+    """Draws the metric on the validation part by epoch, and which epoch was chosen."""
+    name = f"validation/{metric}"
+    points = [(record["epoch"], record[name]) for record in records.phase(SEARCH) if name in record]
+    if not points:
+        return []
+    figure, axes = new_axes("epoch of the search", metric_label(metric))
+    epochs, values = zip(*points, strict=True)
+    axes.plot(epochs, values, color=colour("model"), linewidth=1.8)
+    axes.scatter(epochs, values, 16, colour("model"), linewidths=0, gid="validation")
+    chosen = records.choice[1]
+    if chosen in epochs:
+        _mark(axes, chosen, values[epochs.index(chosen)], f"epoch {chosen} is kept")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.15)
+    caption = (
+        f"{metric_label(metric)} on the validation part after each epoch of the search; epoch 0 is untrained. "
+        "The best epoch is kept"
+        + (", and a final fit on train and validation takes as many." if records.is_refitted() else ".")
+    )
+    titles = {"validation": [f"epoch {epoch}: {number(value)}" for epoch, value in points]}
+    return [Plot("validation", "Validation", caption, figure, titles)]
+
+
+def loss_curve(records: Records) -> list[Plot]:
+    """Draws the training loss by epoch, of each phase."""
+    phases = {name: [r for r in records.phase(name) if "loss" in r] for name in (SEARCH, FINAL)}
+    phases = {name: logged for name, logged in phases.items() if logged}
+    if not phases:
+        return []
+    figure, axes = new_axes("epoch", "loss an example", margins=MARGINS | {"right": 66})
+    titles = {}
+    for name, role, dashes in ((SEARCH, "grey", "--"), (FINAL, "model", "-")):
+        if name not in phases:
+            continue
+        epochs, losses = zip(*((r["epoch"], r["loss"]) for r in phases[name]), strict=True)
+        axes.plot(epochs, losses, dashes, color=colour(role), linewidth=1.8)
+        axes.scatter(epochs, losses, 16, colour(role), linewidths=0, gid=f"loss-{name}")
+        titles[f"loss-{name}"] = [f"{name}, epoch {e}: {number(x)}" for e, x in zip(epochs, losses, strict=True)]
+        offset = (9, 7 if name == SEARCH else -7)
+        axes.annotate(name, (epochs[-1], losses[-1]), offset, textcoords="offset points", va="center", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    caption = "Mean loss of an epoch while it trains. It grows with the batch: compare runs of one batch size."
+    return [Plot("loss", "Training loss", caption, figure, titles)]
+
+
+def searches(findings: Findings) -> Plot:
+    """Draws recall of the index against time, by width of the search, with exact search as the reference."""
+    *approximate, exact = findings.searches
+    figure, axes = new_axes("milliseconds a query, logarithmic", f"recall@{LENGTH} against exact search")
+    times, recalls = [s.milliseconds for s in approximate], [s.recall for s in approximate]
+    axes.plot(times, recalls, color=colour("model"), linewidth=1.6)
+    axes.scatter(times, recalls, 26, colour("model"), linewidths=0, zorder=3, gid="search")
+    axes.scatter([exact.milliseconds], [exact.recall], 40, colour("vermillion"), "D", linewidths=0, gid="exact")
+    for search in approximate:
+        if search.ef in (approximate[0].ef, findings.ef):
+            place = (search.milliseconds, search.recall), (0, -15)
+            axes.annotate(f"ef {search.ef}", *place, **small_text("center"))
+    axes.annotate("exact", (exact.milliseconds, exact.recall), (0, 10), **small_text("center"))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
+    axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
+    low = min([*recalls, 0.98])
+    axes.set_ylim(low - 0.2 * (1 - low), 1 + 0.15 * (1 - low))
+    axes.set_yticks([1 - miss for miss in MaxNLocator(4).tick_values(0, 1 - low) if 0 <= miss <= 1.1 * (1 - low)])
+    axes.margins(x=0.15)
+    caption = (
+        "ef is the width of the search. Measured while this report was made, on this machine, in one batch of queries "
+        "without exclusions."
+    )
+    titles = {
+        "search": [f"ef {s.ef}: recall {number(s.recall)}, {s.milliseconds:.3g} ms" for s in approximate],
+        "exact": [f"exact: {exact.milliseconds:.3g} ms"],
+    }
+    return Plot("index", "Recall of the index against its time", caption, figure, titles)
+
+
+def _second_and_fifth(value: float, _: int) -> str:
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
+
+
+def _mark(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.axvline(x, color=colour("vermillion"), linewidth=1, linestyle=(0, (3, 3)))
+    axes.scatter([x], [y], 60, "none", edgecolors=colour("vermillion"), linewidths=1.6, zorder=4)
+    low, high = axes.get_xlim()
+    right = x > (low + high) / 2
+    axes.annotate(text, (x, y), (-9 if right else 9, -26), **small_text("right" if right else "left"))
+
+
+def _value(records: Records, name: str, k: int) -> str:
+    interval = records.intervals[name] if name in records.intervals else ()
+    return f"{number(records.figures[name])} at {k}" + (f" [{', '.join(map(number, interval))}]" if interval else "")

@@ -1,0 +1,199 @@
+"""The page of the report: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from experiments.report import bars, tables
+from experiments.report.findings import LENGTH, Findings
+from experiments.report.palette import Plot, css_variables, to_svg
+from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
+from retrieval.config import Config
+
+FOLDER = pathlib.Path(__file__).parent
+SCRIPT, STYLE = FOLDER / "page.js", FOLDER / "page.css"
+SECTIONS = {
+    "results": "Results",
+    "slices": "Slices",
+    "popularity": "Popularity and ranks",
+    "map": "Candidates",
+    "index": "Index",
+    "examples": "Example users",
+    "training": "Training",
+    "run": "How it was run",
+}
+
+
+def build(config: Config, records: Records, findings: Findings, plots: Mapping[str, Sequence[Plot]]) -> str:
+    """Returns the page.
+
+    Args:
+      config: that of the run.
+      records: what its programs wrote.
+      findings: what the report measured.
+      plots: the figures of each section that has some.
+    """
+    contents = {
+        "results": _results(records, plots["results"]),
+        "slices": _slices(records, config.train.metric, plots["slices"]),
+        "popularity": _figures(plots["popularity"]),
+        "map": _figures(plots["map"]),
+        "index": f'<div class="grid">{_cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
+        "examples": _examples(findings),
+        "training": _figures(plots["training"]),
+        "run": _run(config, records),
+    }
+    links = "".join(f'<a href="#{name}">{SECTIONS[name]}</a>' for name in SECTIONS)
+    sections = "\n".join(
+        f'<section id="{name}"><h2>{SECTIONS[name]}</h2>\n{contents[name]}</section>' for name in SECTIONS
+    )
+    title = escape(config.name or "Unnamed run")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_policy()}">
+<title>{title} · retrieval</title>
+<link rel="icon" href="data:,">
+<style>
+:root {{
+{css_variables()}
+}}
+{STYLE.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<div><h1>{title}</h1>
+<p class="quiet">{escape(_subtitle(config, records, findings))}</p></div>
+<button id="theme" type="button">Light or dark</button>
+</header>
+<nav aria-label="Sections">{links}</nav>
+<main>
+{_tiles(records, findings)}
+{sections}
+</main>
+<script>{SCRIPT.read_text(encoding="utf-8")}</script>
+</body>
+</html>
+"""
+
+
+def _policy() -> str:
+    """Returns the policy that forbids the page all but its own script and style, and any network."""
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.read_bytes()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+
+
+def _subtitle(config: Config, records: Records, findings: Findings) -> str:
+    data = config.data.dataset or config.data.interactions or config.data.train
+    parts = [
+        f"{data}, {config.data.split.strategy} split" if config.data.dataset or config.data.interactions else data,
+        f"{findings.num_candidates:,} candidates",
+        f"{findings.num_queries:,} test users",
+        f"{config.model.embedding_dimension} dimensions",
+        f"seed {config.train.seed}",
+    ]
+    return " · ".join(parts)
+
+
+def _tiles(records: Records, findings: Findings) -> str:
+    """Returns the key figures."""
+    names, _ = tables.main_names(records)
+    tiles = []
+    for name in names[:3]:
+        key, popular = f"{MODEL}/{name}", f"{POPULARITY}/{name}"
+        notes = [tables.interval_text(records.intervals[key])] if key in records.intervals else []
+        if popular in records.figures and records.figures[popular] > 0:
+            ratio = records.figures[key] / records.figures[popular]
+            notes.append(f"{ratio:.2f} × most popular")
+        tiles.append((metric_label(name), number(records.figures[key]), notes))
+    index = next((s for s in findings.searches if s.ef == findings.ef), findings.searches[-1])
+    tiles.append(
+        (f"index recall@{LENGTH}", number(index.recall), [f"ef {index.ef}, {index.milliseconds:.2g} ms a query"])
+    )
+    if "seconds/total" in records.figures:
+        train = records.figures["seconds/train"]
+        tiles.append(("whole run", f"{records.figures['seconds/total']:.1f} s", [f"{train:.1f} s of it training"]))
+    return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
+
+
+def _tile(label: str, value: str, notes: Sequence[str]) -> str:
+    lines = "".join(f"<span>{escape(note)}</span>" for note in notes)
+    return f'<div class="tile"><p>{escape(label)}</p><strong>{escape(value)}</strong>{lines}</div>'
+
+
+def _results(records: Records, plots: Sequence[Plot]) -> str:
+    names, of_lists = tables.main_names(records)
+    parts = []
+    if names:
+        protocol = PROTOCOLS[records.protocols()[0]]
+        level = "Under each figure its 95 % bootstrap interval over users. " if records.intervals else ""
+        caption = f"Means over the test users, full corpus, {protocol}. {level}The best of each column is marked."
+        parts.append(f'<p class="lead">{caption}</p>{tables.systems_table(records, names, best=True)}')
+    notes = []
+    if not records.intervals:
+        notes.append(_missing("Intervals", "experiments.evaluate --workdir=…"))
+    if not set(records.systems) - {MODEL, POPULARITY}:
+        notes.append(_missing("Stronger baselines", "experiments.baselines --workdir=…"))
+    if len(records.ks("recall")) < 2:
+        notes.append(_missing("Curves over k", "a run with several --config.evaluate.ks"))
+    parts += [*notes, _figures(plots)]
+    if of_lists:
+        lead = "What the lists are like: no value is the best for everybody."
+        parts.append(f'<h3>Lists</h3><p class="lead">{lead}</p>{tables.systems_table(records, of_lists, best=False)}')
+    if names:
+        parts.append(f"<details><summary>All figures</summary>{tables.all_figures(records)}</details>")
+    return "\n".join(parts)
+
+
+def _missing(what: str, command: str) -> str:
+    return f'<p class="missing">{what} are not here yet: <code>python -m {escape(command)}</code> adds them.</p>'
+
+
+def _slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
+    if not plots:
+        return _missing("Slices", "experiments.evaluate --workdir=…")
+    lead = (
+        f"{metric_label(bars.slice_metric(records, metric))} by slice. Bars: this model, with 95 % intervals over "
+        "users; squares: most popular. What train does not know has its own line."
+    )
+    return f'<p class="lead">{escape(lead)}</p>{_figures(plots)}'
+
+
+def _figures(plots: Sequence[Plot]) -> str:
+    return f'<div class="grid">{_cards(plots)}</div>' if plots else ""
+
+
+def _cards(plots: Sequence[Plot]) -> str:
+    return "\n".join(
+        f'<figure class="card" id="{escape(plot.name)}"><h3>{escape(plot.heading)}</h3>\n{to_svg(plot)}\n'
+        f"{f'<figcaption>{escape(plot.caption)}</figcaption>' if plot.caption else ''}</figure>"
+        for plot in plots
+    )
+
+
+def _examples(findings: Findings) -> str:
+    if not findings.examples:
+        return "<p>No user of the test part is known in train.</p>"
+    cards = "\n".join(map(tables.example_card, findings.examples))
+    lead = (
+        "Users at the fifths of the number of hits: typical ones, not the best. What is in train is never "
+        "recommended; what is marked is in the user's test part."
+    )
+    return f'<p class="lead">{lead}</p><div class="grid">{cards}</div>'
+
+
+def _run(config: Config, records: Records) -> str:
+    seconds = {name: round(value, 3) for name, value in records.figures.items() if name.startswith("seconds/")}
+    facts = {**records.manifest, **seconds}
+    others = {k: v for k, v in records.figures.items() if k.startswith(("index/", "test/loss")) and math.isfinite(v)}
+    return (
+        f'<div class="grid"><div><h3>Differs from the defaults</h3>{tables.config_table(config)}</div>'
+        f"<div><h3>Manifest</h3>{tables.facts_table({**facts, **others})}</div></div>"
+    )
