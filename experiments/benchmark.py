@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags, tables
-from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming
+from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming, uncertainty
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -32,6 +32,9 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "evaluate/ranks": ranking.ranks,
         "topk/exact": ranking.exact_top_k,
         "evaluate/movielens": ranking.movielens,
+    },
+    "evaluation": {
+        "uncertainty/bootstrap": uncertainty.bootstrap,
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -2,9 +2,10 @@
 
     python -m experiments.compare runs/a runs/b [runs/c ...] --metrics=excluding_seen/ndcg_at_10
 
-Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it, whose
-values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are compared
-with the first. Systems that were asked different things are refused.
+Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it,
+whose values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are
+compared with the first. Systems that were asked different things are refused. Intervals and p-values speak of other
+queries, for these trainings as they are; what another seed would change is the spread over seeds beside the mean.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from experiments.workdir import Workdir
 from retrieval.comparison import SeedSummary, average, summarize_seeds
@@ -66,15 +66,22 @@ def seed_runs(folder: pathlib.Path) -> list[Workdir]:
             f"{folder} holds no run: it has no config.json, and no folders seed_0, seed_1, ...; "
             "experiments.run makes one, experiments.seeds several"
         )
-    configs = [run.read_config() for run in runs]
-    for run, config in zip(runs[1:], configs[1:], strict=True):
-        lines = differences(configs[0], config)
-        if others := [line for line in lines if not line.startswith(f"{SEED_FIELD}:")]:
+    _check_seeds(runs)
+    return runs
+
+
+def _check_seeds(runs: Sequence[Workdir]) -> None:
+    """Checks that runs differ by their seed, and by nothing else."""
+    first, run_of = runs[0], {}
+    for run in runs:
+        config = run.read_config()
+        lines = [line for line in differences(first.read_config(), config) if not line.startswith(f"{SEED_FIELD}:")]
+        if lines:
             raise ValueError(
-                f"{runs[0].path} and {run.path} are no seeds of one config (field: first, second):\n  "
-                + "\n  ".join(others)
+                f"{first.path} and {run.path} are no seeds of one config (field: first, second):\n  "
+                + "\n  ".join(lines)
                 + "\ncompare them as two runs"
             )
-        if not lines:
-            raise ValueError(f"{runs[0].path} and {run.path} have one seed; remove one of them")
-    return runs
+        other = run_of.setdefault(config.train.seed, run)
+        if other is not run:
+            raise ValueError(f"{other.path} and {run.path} have one seed; remove one of them")

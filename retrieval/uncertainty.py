@@ -52,7 +52,7 @@ def bootstrap_intervals(
     for normal values (Hesterberg 2015, "expanded percentile"): at 941 queries the tails are 0.0248 and not 0.025, at
     ten 0.0086. BCa corrects skewness as well, but not this, and a mean over queries is hardly skewed.
 
-    O(resamples * Q * M) time, but as matrix products; memory of `values` twice, resamples * M, and 64 MiB.
+    O(resamples * Q * M) time, but as matrix products; memory of `values` four times, of resamples * M, and 64 MiB.
 
     Args:
       values: value of each query and figure, NaN where the figure is not defined for the query.

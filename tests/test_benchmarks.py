@@ -5,7 +5,7 @@ import pytest
 
 import retrieval
 from experiments.benchmark import SUITES
-from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming
+from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming, uncertainty
 from experiments.benchmarks.measure import seconds, share, times_better
 
 
@@ -35,6 +35,11 @@ def test_streaming():
     sizes = {"num_queries": 50, "num_candidates": 20}
     check(streaming.epoch(num_examples=2000, **sizes, dimension=4, batch_size=64, rounds=1), "stream/epoch")
     check(streaming.memory(num_examples=5000, **sizes, steps=3), "stream/memory")
+
+
+def test_uncertainty():
+    names = ("uncertainty/bootstrap", "uncertainty/bootstrap/seconds")
+    check(uncertainty.bootstrap(num_queries=20, num_metrics=4, resamples=10, looped=2), *names)
 
 
 def test_ranking():
