@@ -94,8 +94,8 @@ def calibration(findings: Findings) -> Plot:
         ]
     caption = (
         "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model "
-        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train excluded, "
-        f"{sampled(findings)}."
+        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train "
+        f"excluded, {sampled(findings)}."
     )
     return Plot("popularity_calibration", "Calibration of popularity", caption, figure, titles)
 
