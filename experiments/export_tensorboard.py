@@ -44,7 +44,7 @@ def import_writer() -> type:
     try:
         from tensorboard.summary import Writer
     except ModuleNotFoundError as error:
-        if error.name != "tensorboard":
+        if error.name.split(".")[0] != "tensorboard":
             raise
         raise ImportError(
             "the export needs TensorBoard, which is not installed: pip install -e '.[tensorboard]'"

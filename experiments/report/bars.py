@@ -52,7 +52,7 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
         axes.plot(interval, [i, i], color=colour("ink"), linewidth=1.4, solid_capstyle="butt")
         if POPULARITY in systems and metric in systems[POPULARITY]["figures"]:
             popular = systems[POPULARITY]["figures"][metric]
-            axes.scatter([popular], [i], 24, colour("vermillion"), "s", linewidths=0, zorder=4)
+            axes.scatter([popular], [i], s=24, color=colour("vermillion"), marker="s", linewidths=0, zorder=4)
     values = [systems[MODEL]["figures"][metric] for _, systems in rows]
     bars = axes.barh(range(len(rows)), np.nan_to_num(values), 0.62, color=colour("model"), alpha=0.55, linewidth=0)
     for i, bar in enumerate(bars):
@@ -80,8 +80,10 @@ def calibration(findings: Findings) -> Plot:
     x = np.arange(len(groups.sizes))
     bars = axes.bar(x, groups.lists[MODEL], 0.7, color=colour("model"), alpha=0.75, linewidth=0, label="recommended")
     axes.step([-0.5, *(x + 0.5)], [groups.train[0], *groups.train], color=colour("ink"), label="train", linewidth=1.4)
-    axes.scatter(x, groups.test, 26, colour("orange"), "D", linewidths=0, label="test", zorder=3)
-    axes.scatter(x, groups.lists[POPULARITY], 24, colour("vermillion"), "s", linewidths=0, label="most popular")
+    axes.scatter(x, groups.test, s=26, color=colour("orange"), marker="D", linewidths=0, label="test", zorder=3)
+    axes.scatter(
+        x, groups.lists[POPULARITY], s=24, color=colour("vermillion"), marker="s", linewidths=0, label="most popular"
+    )
     axes.set_xticks(x, [f"{size:,}" for size in groups.sizes], fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(as_percent))
     add_legend(axes)
@@ -94,8 +96,8 @@ def calibration(findings: Findings) -> Plot:
         ]
     caption = (
         "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model "
-        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train excluded, "
-        f"{sampled(findings)}."
+        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train "
+        f"excluded, {sampled(findings)}."
     )
     return Plot("popularity_calibration", "Calibration of popularity", caption, figure, titles)
 

@@ -55,7 +55,7 @@ def _curve(axes: Axes, records: Records, group: str, system: str, known: Sequenc
         axes.fill_between(ks, low, high, color=colour_, alpha=0.13, linewidth=0)
     axes.plot(ks, values, color=colour_, linewidth=2.2 if system == MODEL else 1.2)
     size = 34 if system == MODEL else 20
-    axes.scatter(ks, values, size, colour_, marker=marker, linewidths=0, zorder=3, gid=group)
+    axes.scatter(ks, values, s=size, color=colour_, marker=marker, linewidths=0, zorder=3, gid=group)
     return values[-1], system
 
 
@@ -75,7 +75,8 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str]]) -> None:
         axes.annotate(shorten(system_label(system), 18), (1, height), (20, 0), **place, **text)
         mark, marker = style(system)
         x = 1 + 13 / (WIDTH - MARGINS["left"] - LABELS_RIGHT)
-        axes.scatter([x], [height], 22, mark, marker, clip_on=False, linewidths=0, transform=axes.get_yaxis_transform())
+        shape = {"s": 22, "color": mark, "marker": marker, "linewidths": 0, "clip_on": False}
+        axes.scatter([x], [height], transform=axes.get_yaxis_transform(), **shape)
 
 
 def validation_curve(records: Records, metric: str) -> list[Plot]:
@@ -87,7 +88,7 @@ def validation_curve(records: Records, metric: str) -> list[Plot]:
     figure, axes = new_axes("epoch of the search", metric_label(metric))
     epochs, values = zip(*points, strict=True)
     axes.plot(epochs, values, color=colour("model"), linewidth=1.8)
-    axes.scatter(epochs, values, 16, colour("model"), linewidths=0, gid="validation")
+    axes.scatter(epochs, values, s=16, color=colour("model"), linewidths=0, gid="validation")
     chosen = records.choice[1]
     if chosen in epochs:
         _mark(axes, chosen, values[epochs.index(chosen)], f"epoch {chosen} is kept")
@@ -115,7 +116,7 @@ def loss_curve(records: Records) -> list[Plot]:
             continue
         epochs, losses = zip(*((r["epoch"], r["loss"]) for r in phases[name]), strict=True)
         axes.plot(epochs, losses, dashes, color=colour(role), linewidth=1.8)
-        axes.scatter(epochs, losses, 16, colour(role), linewidths=0, gid=f"loss-{name}")
+        axes.scatter(epochs, losses, s=16, color=colour(role), linewidths=0, gid=f"loss-{name}")
         titles[f"loss-{name}"] = [f"{name}, epoch {e}: {number(x)}" for e, x in zip(epochs, losses, strict=True)]
         offset = (9, 7 if name == SEARCH else -7)
         axes.annotate(name, (epochs[-1], losses[-1]), offset, textcoords="offset points", va="center", fontsize=10)
@@ -130,8 +131,10 @@ def searches(findings: Findings) -> Plot:
     figure, axes = new_axes("milliseconds a query, logarithmic", f"recall@{LENGTH} against exact search")
     times, recalls = [s.milliseconds for s in approximate], [s.recall for s in approximate]
     axes.plot(times, recalls, color=colour("model"), linewidth=1.6)
-    axes.scatter(times, recalls, 26, colour("model"), linewidths=0, zorder=3, gid="search")
-    axes.scatter([exact.milliseconds], [exact.recall], 40, colour("vermillion"), "D", linewidths=0, gid="exact")
+    axes.scatter(times, recalls, s=26, color=colour("model"), linewidths=0, zorder=3, gid="search")
+    axes.scatter(
+        [exact.milliseconds], [exact.recall], s=40, color=colour("vermillion"), marker="D", linewidths=0, gid="exact"
+    )
     for search in approximate:
         if search.ef in (approximate[0].ef, findings.ef):
             place = (search.milliseconds, search.recall), (0, -15)
@@ -162,7 +165,7 @@ def _second_and_fifth(value: float, _: int) -> str:
 
 def _mark(axes: Axes, x: float, y: float, text: str) -> None:
     axes.axvline(x, color=colour("vermillion"), linewidth=1, linestyle=(0, (3, 3)))
-    axes.scatter([x], [y], 60, "none", edgecolors=colour("vermillion"), linewidths=1.6, zorder=4)
+    axes.scatter([x], [y], s=60, facecolors="none", edgecolors=colour("vermillion"), linewidths=1.6, zorder=4)
     low, high = axes.get_xlim()
     right = x > (low + high) / 2
     axes.annotate(text, (x, y), (-9 if right else 9, -26), **small_text("right" if right else "left"))

@@ -9,6 +9,7 @@ import pathlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends import backend_agg, backend_svg
@@ -73,11 +74,8 @@ def css_variables() -> str:
 def write_png(plot: Plot, folder: pathlib.Path) -> None:
     """Writes `{name}.png` into a folder, in the light colours."""
     backend_agg.FigureCanvasAgg(plot.figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a title may be in any script
-        plot.figure.savefig(
-            folder / f"{plot.name}.png", dpi=DOTS_PER_INCH, facecolor=colour("paper"), pil_kwargs={"compress_level": 2}
-        )
+    options = {"dpi": DOTS_PER_INCH, "facecolor": colour("paper"), "pil_kwargs": {"compress_level": 2}}
+    _save(plot, folder / f"{plot.name}.png", format="png", **options)
 
 
 def to_svg(plot: Plot) -> str:
@@ -85,7 +83,7 @@ def to_svg(plot: Plot) -> str:
     backend_svg.FigureCanvasSVG(plot.figure)
     buffer = io.StringIO()
     with mpl.rc_context(SETTINGS | {"svg.hashsalt": plot.name}):
-        plot.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        _save(plot, buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -97,6 +95,12 @@ def to_svg(plot: Plot) -> str:
     view = re.search(r'viewBox="[^"]*"', svg)[0]
     label = html.escape(plot.heading)
     return re.sub(r"<svg.*?>", f'<svg class="plot" role="img" aria-label="{label}" {view}>', svg, count=1, flags=re.S)
+
+
+def _save(plot: Plot, file: pathlib.Path | io.StringIO, **options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # texts may be in any script; the page has its fonts
+        plot.figure.savefig(file, **options)
 
 
 def _with_variables(style: str, roles: Mapping[str, str]) -> str:
