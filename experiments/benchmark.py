@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags, tables
-from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming, uncertainty
+from experiments.benchmarks import evaluation, jobs, losses, optimizer, ranking, resume, streaming, uncertainty
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -34,6 +34,7 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "evaluate/movielens": ranking.movielens,
     },
     "evaluation": {
+        "evaluation/tutorial": evaluation.movielens,
         "uncertainty/bootstrap": uncertainty.bootstrap,
     },
 }

@@ -46,7 +46,7 @@ def show_table(
         return
     table = rich.table.Table(title=title)
     for j, name in enumerate(header):
-        are_numbers = all(row[j][:1] in "-.0123456789" for row in rows)
+        are_numbers = all(row[j][:1] in "+-.0123456789" for row in rows)
         table.add_column(name, justify="right" if are_numbers else "left")
     for i, row in enumerate(marked):
         table.add_row(*(rich.text.Text(text, "bold" if (i, j) in best else "") for j, text in enumerate(row)))
