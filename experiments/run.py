@@ -16,6 +16,7 @@ import numpy as np
 from experiments import compilation, console, flags, tables
 from experiments.evaluate import evaluate
 from experiments.export import build_index, export
+from experiments.report import write_report
 from experiments.train import train
 from experiments.workdir import Workdir, load_data
 from retrieval import bundle, phases
@@ -64,7 +65,10 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     with watch.stage("export"):
         export(config, dataset, trained, index, workdir)
     show_queries(dataset, trained, workdir)
-    workdir.add_metrics(figures | watch.total())
+    workdir.add_metrics(figures)
+    with watch.stage("report"):
+        write_report(config, dataset, trained, index, workdir)
+    workdir.add_metrics(watch.total())
     tables.print_metrics(workdir)
     console.say(f"recall@10 of the index against exact search: {figures['index/recall_at_10']:.4f}")
     times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
@@ -97,6 +101,7 @@ def say_where(workdir: Workdir) -> None:
         ("manifest", workdir.manifest_file),
         ("checkpoints", workdir.checkpoints),
         ("bundle", workdir.bundle),
+        ("report", workdir.report_file),
     ):
         console.say(f"{what}: {path}")
 

@@ -89,6 +89,10 @@ def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q
     worst = np.full(len(queries), -np.inf, np.float32)  # what a candidate must exceed: the score of the last of them
     owners, keys, pending = [], [], 0
     for first, new, chunks, maxima in _scored(queries, candidates, excluded, allowed):
+        if first == new == 0 and maxima.shape[1] < k:  # no chunk can be passed over
+            best = _best_of_all(np.asarray(chunks).reshape(len(best), -1), k)
+            worst = _decode(best.max(axis=1))[0]
+            continue
         found = _candidates_above(worst, k, first, new, chunks, np.asarray(maxima))
         owners.append(found[0])
         keys.append(found[1])
@@ -196,6 +200,16 @@ def _above(scores, worst, enough) -> Bool[np.ndarray, "..."]:
 def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, "found"], Int[np.ndarray, "found"]]:
     """Returns row and column of what is true; where little is, faster than `np.nonzero`."""
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
+
+
+def _best_of_all(scores: Float32[np.ndarray, "Q n"], k: int) -> UInt64[np.ndarray, "Q k"]:
+    """Returns the keys of the k highest scores of each query, in any order; -inf is nothing."""
+    rows = np.arange(scores.shape[1], dtype=np.uint64)
+    keys = (~scoring.ordered(scores)).astype(np.uint64) << np.uint64(32) | rows
+    keys[scores == -np.inf] = NOTHING
+    missing = max(0, k - scores.shape[1])
+    keys = np.pad(keys, ((0, 0), (0, missing)), constant_values=NOTHING)
+    return np.partition(keys, k - 1, axis=1)[:, :k]
 
 
 def _merge(

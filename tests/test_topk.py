@@ -237,3 +237,14 @@ def test_an_excluded_row_outside_the_corpus_is_named(row):
 def test_every_query_needs_its_own_exclusions():
     with pytest.raises(ValueError, match="got 1 lists for 2 queries"):
         top_k(np.ones((2, 2), np.float32), np.ones((3, 2), np.float32), 1, Lists.empty(1))
+
+
+def test_k_may_exceed_a_block_of_the_corpus():
+    rng = np.random.default_rng(0)
+    queries, candidates = (rng.standard_normal((n, 2)).astype(np.float32) for n in (2, 20_000))
+    scores, rows = top_k(queries, candidates, 18_000)
+    expected = np.argsort(-np.asarray(scoring.dot(*map(jnp.asarray, (queries, candidates)))), axis=1, kind="stable")[
+        :, :18_000
+    ]
+    np.testing.assert_array_equal(rows, expected)
+    assert np.all(np.diff(scores, axis=1) <= 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.benchmarks.measure import Figure, seconds, share, times_better
 from retrieval import scoring
+from retrieval.evaluate import Catalogue
 from retrieval.evaluation import LEVEL, SLICE_METRICS, Evaluation
 
 SECONDS = 1.0  # what the evaluation of the tutorial may take
@@ -54,9 +55,10 @@ def loop_seconds(evaluation: Evaluation, queries: np.ndarray, candidates: np.nda
 def user_loop(
     evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the rank metrics of each user, and those of each slice, [1, Q] each by name: one user after the other.
+    """Returns the metrics of each user, and those of each slice, [1, Q] each by name: one user after the other.
 
-    The plain form of `Evaluation.measure`, for scores without ties and lists without repeats.
+    The plain form of `Evaluation.measure`, for scores without ties and lists without repeats; coverage and Gini, which
+    no user has, are left out.
     """
     scores = np.asarray(jax.jit(scoring.dot)(queries, candidates))
     targets, num_queries = evaluation.targets, len(queries)
@@ -71,8 +73,15 @@ def user_loop(
         for prefix, left_out in (("including_seen", set()), ("excluding_seen", set(targets.seen[query].tolist()))):
             order = [c for c in np.argsort(-scores[query], kind="stable").tolist() if c not in left_out]
             places = [place for place, candidate in enumerate(order) if candidate in relevant]
+            others = len(order) - len(places)
+            behind = sum(others - (place - i) for i, place in enumerate(places))  # of each hit, those it stands before
+            note(table, f"{prefix}/auc", query, behind / (len(relevant) * others))
+            note(table, f"{prefix}/mean_rank", query, sum(place + 1 for place in places) / len(relevant))
+            history = targets.seen[query].tolist()
             for k in evaluation.ks:
                 for name, value in user_metrics(places, len(relevant), k).items():
+                    note(table, f"{prefix}/{name}_at_{k}", query, value)
+                for name, value in list_metrics(order[:k], history, evaluation.catalogue).items():
                     note(table, f"{prefix}/{name}_at_{k}", query, value)
         for s, slice_ in enumerate(evaluation.candidate_slices):
             own = {c for c in relevant if slice_.members[c]}
@@ -93,15 +102,39 @@ def user_metrics(places: list[int], num_relevant: int, k: int) -> dict[str, floa
     """Returns the metrics of one user, from the places of the hits in the user's list, ascending from 0 on."""
     hits = [place for place in places if place < k]
     ideal = min(k, num_relevant)
+    gains = [1 / math.log2(place + 2) for place in hits]
     return {
+        "interactions/hit_rate": len(hits) / num_relevant,
+        "interactions/mrr": sum(1 / (place + 1) for place in hits) / num_relevant,
+        "interactions/ndcg": sum(gains) / num_relevant,
         "hit_rate": float(bool(hits)),
         "precision": len(hits) / k,
         "recall": len(hits) / num_relevant,
         "capped_recall": len(hits) / ideal,
         "mrr": 1 / (hits[0] + 1) if hits else 0.0,
         "map": sum((i + 1) / (place + 1) for i, place in enumerate(hits)) / ideal,
-        "ndcg": sum(1 / math.log2(p + 2) for p in hits) / sum(1 / math.log2(i + 2) for i in range(ideal)),
+        "ndcg": sum(gains) / sum(1 / math.log2(i + 2) for i in range(ideal)),
     }
+
+
+def list_metrics(items: list[int], history: list[int], catalogue: Catalogue) -> dict[str, float]:
+    """Returns the metrics of one user's list."""
+    counts = [int(catalogue.counts[item]) for item in items]
+    popularity = sum(counts) / len(items)
+    of_history = sum(int(catalogue.counts[item]) for item in history) / len(history) if history else math.nan
+    vectors = catalogue.features[items]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
+    similarities = units @ units.T
+    num_pairs = len(items) * (len(items) - 1)
+    values = {
+        "novelty": sum(math.log2(catalogue.num_queries / max(count, 1)) for count in counts) / len(items),
+        "average_popularity": popularity,
+        "popularity_lift": (popularity - of_history) / of_history,
+    }
+    if num_pairs:
+        values["diversity"] = 1 - (similarities.sum() - np.trace(similarities)) / num_pairs
+    return values
 
 
 def bootstrap_loop(table: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
