@@ -77,7 +77,7 @@ def test_neighbourhoods_have_the_perplexity():
     distances = ((vectors[:, None] - vectors) ** 2).sum(axis=2)
     shared = tsne.affinities(distances, 7.0)
     assert shared.sum() == pytest.approx(1) and not shared.diagonal().any()
-    np.testing.assert_allclose(shared, sum(plain_affinities(distances, 7.0)) / 100, atol=1e-9)
+    np.testing.assert_allclose(shared, sum(plain_affinities(distances, 7.0)) / 100, atol=1e-8)
 
 
 def plain_affinities(distances, perplexity):

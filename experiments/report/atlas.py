@@ -47,7 +47,7 @@ def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
     by = grouping.column.replace("_", " ")
     colours = "popularity in train" if grouping.is_ordered else f"the rarest of its {by} among the most common {by}"
     caption = (
-        f"Directions of the embeddings of the {len(laid_out.points):,} most popular candidates, laid out by t-SNE: what "
-        f"is near is alike, far distances say little. Colours: {colours}. Point at one for its title."
+        f"Directions of the embeddings of the {len(laid_out.points):,} most popular candidates, laid out by t-SNE: "
+        f"what is near is alike, far distances say little. Colours: {colours}. Point at one for its title."
     )
     return Plot(f"candidates_by_{file_name(grouping.column)}", f"Candidates by {by}", caption, figure, titles)

@@ -24,7 +24,7 @@ from retrieval.topk import PADDING_ROW, top_k
 
 LENGTH = 10  # of the lists that are looked at
 MOST_QUERIES = 2000  # that are looked at
-MOST_POINTS = 1000  # of the map
+MOST_POINTS = 800  # of the map
 NUM_GROUPS = 10  # of candidates by popularity
 NUM_COLOURS = 6  # of the map
 NUM_EXAMPLES = 4
@@ -194,8 +194,8 @@ def calibrate(
 def lay_out(candidates: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"], corpus: Table) -> Atlas:
     """Lays out the directions of the most popular candidates: those near each other are recommended together."""
     kept = np.argsort(-counts, kind="stable")[:MOST_POINTS]
-    vectors = candidates[kept].astype(np.float64)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    vectors = candidates[kept]
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return Atlas(tsne.embed(vectors), groupings(corpus, kept), titles(corpus)[kept])
 
 

@@ -1,4 +1,4 @@
-"""Exact t-SNE of a thousand points (van der Maaten and Hinton 2008), without chance: it starts at the principal plane."""
+"""Exact t-SNE (van der Maaten and Hinton 2008) without chance: it starts at the principal plane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEPS = 300
 EXAGGERATION, EARLY = 12.0, STEPS // 4  # attraction is that much stronger in the first steps
 MOMENTA = 0.5, 0.8  # in the first steps, and then
 SPREAD = 0.01  # standard deviation of the start
-HALVINGS = 40
+HALVINGS = 25
 
 
 def embed(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
@@ -33,7 +33,7 @@ def embed(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
 def principal_plane(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
     """Returns the coordinates on the first two principal components, 0 where there is none."""
     left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
-    plane = np.zeros((len(vectors), 2))
+    plane = np.zeros((len(vectors), 2), vectors.dtype)
     plane[:, : len(scale)] = (left * scale)[:, :2]
     return plane
 
@@ -43,17 +43,21 @@ def affinities(distances: Float[np.ndarray, "n n"], perplexity: float) -> Float[
 
     Each point has a bandwidth of its own, found by bisection, so that its neighbours have the perplexity.
     """
-    distances = distances + np.diag(np.full(len(distances), np.inf))
-    distances -= distances.min(axis=1, keepdims=True)
-    low, high = np.zeros((len(distances), 1)), np.full((len(distances), 1), np.inf)
-    precision = np.ones_like(low)
+    distances = distances.copy()
+    np.fill_diagonal(distances, np.inf)
+    distances -= distances.min(axis=1, keepdims=True)  # changes no probability, and keeps sums above 1
+    np.fill_diagonal(distances, 0)
+    low = np.zeros((len(distances), 1), distances.dtype)
+    precision, high = low + 1, low + np.inf
     for _ in range(HALVINGS):
         weights = np.exp(-distances * precision)
-        weights /= weights.sum(axis=1, keepdims=True)
-        entropy = -(weights * np.log2(np.maximum(weights, 1e-30))).sum(axis=1, keepdims=True)
-        wide = entropy > np.log2(perplexity)
+        np.fill_diagonal(weights, 0)
+        total = weights.sum(axis=1, keepdims=True)
+        entropy = np.log(total) + precision * np.vecdot(distances, weights)[:, None] / total
+        wide = entropy > np.log(perplexity)
         low, high = np.where(wide, precision, low), np.where(wide, high, precision)
         precision = np.where(np.isinf(high), 2 * precision, (low + high) / 2)
+    weights /= total
     return (weights + weights.T) / (2 * len(weights))
 
 
