@@ -1,76 +1,26 @@
-"""The report: what it measures, what it shows, and what a browser makes of it."""
+"""The report: what it measures, and what it shows."""
 
-import io
-import json
-import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 import pytest
+import scipy.optimize
+import scipy.special
+import scipy.stats
+from report_cases import KS, METRIC, contrast, hexadecimal, hostile_config, make, num_colours, plain_config
 
-from configs import synthetic
-from experiments.export import build_index
-from experiments.report import bars, curves, findings, page, palette, tables, write_report
+from experiments.report import bars, curves, findings, page, palette, tables, tsne
 from experiments.report.records import Records
-from experiments.train import train
-from experiments.workdir import Workdir, load_data
-from retrieval import phases
+from experiments.workdir import Workdir
 from retrieval.config import Config
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
-
-HOSTILE = ["<script>hacked=1</script>", '"><img src=x onerror=hacked=1>', "a & b $x^2$ </svg>", "映画 'ü' #0a63b5"]
-KS = (5, 10, 20)
-METRIC = "excluding_seen/ndcg_at_10"
-
-
-def make(path, config):
-    """Trains a run and writes its report; returns its folder."""
-    workdir = Workdir(path)
-    dataset = load_data(config, workdir)
-    train(config, dataset, workdir)
-    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    add_records(workdir)
-    write_report(config, dataset, trained, build_index(config, trained), workdir)
-    return workdir
-
-
-def add_records(workdir, values=(*HOSTILE, "a value that is much too long for its place")):
-    """Writes what evaluation and baselines write, with invented numbers."""
-    names = [f"excluding_seen/{metric}_at_{k}" for metric in ("ndcg", "recall", "coverage") for k in KS]
-    systems = {"test": 0.4, "popularity": 0.2, "ease": 0.39, "<b>own": 0.1}
-    figures = {f"{system}/{name}": level for system, level in systems.items() for name in names}
-    workdir.add_metrics(figures)
-    intervals = {name: [0.9 * value, 1.1 * value] for name, value in figures.items()}
-    workdir.intervals_file.write_text(json.dumps(intervals))
-    common = {"of": "candidates", "column": HOSTILE[0], "num_queries": 7, "num_relevant": 9}
-    slices = [
-        common | {"system": system, "value": value, "figures": {METRIC: 0.3}, "intervals": {METRIC: [0.2, 0.4]}}
-        for value in values
-        for system in ("test", "popularity")
-    ]
-    workdir.slices_file.write_text(json.dumps(slices))
-
-
-def hostile_config(folder):
-    """Returns a config of a small data set whose texts try to become code."""
-    pairs = [(f"<i>{u}", f"c{(u + 5 * i) % 30}") for u in range(40) for i in range(8)]
-    rows = ["user_id,item_id", *(f"{u},{c}" for u, c in pairs)]
-    (folder / "events.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    titles = [HOSTILE[i % len(HOSTILE)].replace('"', '""') for i in range(30)]
-    items = ["item_id,name,genre", *(f'c{i},"{t}","{t}|plain"' for i, t in enumerate(titles))]
-    (folder / "items.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
-    config = Config(name=HOSTILE[1])
-    config.data.interactions, config.data.candidates = str(folder / "events.csv"), str(folder / "items.csv")
-    config.data.columns.title = "name"
-    config.train.batch_size, config.train.epochs = 32, 2
-    config.evaluate.top_k_accuracies = (1, 5)
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +31,7 @@ def hostile(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    config = synthetic.get_config()
-    config.train.epochs = 3
-    return make(tmp_path_factory.mktemp("plain") / "run", config)
+    return make(tmp_path_factory.mktemp("plain") / "run", plain_config())
 
 
 def test_groups_hold_equal_shares_of_train_and_shares_count_what_falls_into_them():
@@ -104,17 +52,62 @@ def test_a_candidate_has_the_colour_of_its_rarest_common_value():
     assert [g.column for g in findings.groupings(Table(np.arange(5)), np.arange(5))] == ["popularity"]
 
 
-def test_the_plane_is_that_of_the_principal_components():
+def test_the_most_popular_candidates_are_laid_out_by_their_directions():
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(50, 6)).astype(np.float32)
-    counts = rng.permutation(50).astype(np.float32)
-    laid_out = findings.lay_out(vectors, counts, Table(np.arange(50)))
+    centres = np.eye(3)[rng.integers(3, size=60)]
+    vectors = ((centres + 0.05 * rng.normal(size=(60, 3))) * rng.uniform(0.1, 9, size=(60, 1))).astype(np.float32)
+    counts = rng.permutation(60).astype(np.float32)
+    laid_out = findings.lay_out(vectors, counts, Table(np.arange(60)))
     order = np.argsort(-counts)
-    unit = vectors[order] / np.linalg.norm(vectors[order], axis=1, keepdims=True)
-    scatter = np.linalg.eigvalsh(np.cov(unit.T, bias=True) * 50)[::-1]
-    np.testing.assert_allclose((laid_out.points**2).sum(axis=0), scatter[:2], rtol=1e-5)
-    assert laid_out.explained == pytest.approx(scatter[:2].sum() / scatter.sum(), rel=1e-5)
     assert laid_out.titles.tolist() == order.astype(str).tolist()
+    gaps = np.linalg.norm(laid_out.points[:, None] - laid_out.points, axis=2) + np.diag(np.full(60, np.inf))
+    assert (centres[order] == centres[order][gaps.argmin(axis=1)]).all()  # the nearest has the same centre
+
+
+@pytest.mark.parametrize("num_points", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_few_points_and_equal_ones_have_places(num_points, scale):
+    vectors = scale * np.random.default_rng(0).normal(size=(num_points, 3))
+    points = tsne.embed(vectors)
+    assert points.shape == (num_points, 2) and np.isfinite(points).all()
+
+
+def test_neighbourhoods_have_the_perplexity():
+    vectors = np.random.default_rng(0).normal(size=(50, 4))
+    distances = ((vectors[:, None] - vectors) ** 2).sum(axis=2)
+    shared = tsne.affinities(distances, 7.0)
+    assert shared.sum() == pytest.approx(1) and not shared.diagonal().any()
+    np.testing.assert_allclose(shared, sum(plain_affinities(distances, 7.0)) / 100, atol=1e-8)
+
+
+def plain_affinities(distances, perplexity):
+    """Returns the conditional probabilities and their transpose, each row by a root finder."""
+    rows = np.zeros_like(distances)
+    for i, own in enumerate(distances):
+        others = np.delete(own, i)
+
+        def weights(log_precision, others=others):
+            return scipy.special.softmax(-np.exp(log_precision) * others)
+
+        def excess(log_precision):
+            return 2 ** (scipy.stats.entropy(weights(log_precision), base=2)) - perplexity
+
+        rows[i, np.arange(len(own)) != i] = weights(scipy.optimize.brentq(excess, -20, 20, xtol=1e-13))
+    return rows, rows.T
+
+
+def test_the_gradient_is_that_of_the_divergence():
+    rng = np.random.default_rng(1)
+    shared = rng.uniform(size=(9, 9)) * (1 - np.eye(9))
+    shared = jnp.asarray((shared + shared.T) / (2 * shared.sum()), jnp.float32)
+    points = jnp.asarray(rng.normal(size=(9, 2)), jnp.float32)
+
+    def divergence(points):
+        near = 1 / (1 + jnp.sum((points[:, None, :] - points[None, :, :]) ** 2, axis=2))
+        near = near * (1 - jnp.eye(9, dtype=jnp.float32))
+        return jnp.sum(shared * (jnp.log(shared + 1e-30) - jnp.log(near / jnp.sum(near) + 1e-30)))
+
+    np.testing.assert_allclose(tsne.gradient(shared, points, 1.0), jax.grad(divergence)(points), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_candidates", [1, 3, 50])
@@ -225,147 +218,3 @@ def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp
 def test_an_untrained_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no trained model yet; experiments.train makes one"):
         Records.read(Workdir(tmp_path))
-
-
-def hexadecimal(text):
-    return tuple(int(text[i : i + 2], 16) for i in (1, 3, 5))
-
-
-def contrast(first, second):
-    """Returns the contrast ratio of WCAG 2.1 of two colours in sRGB."""
-
-    def luminance(colour):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted(map(luminance, (first, second)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def num_colours(png):
-    image = PIL.Image.open(io.BytesIO(png)).convert("RGB")
-    return len(image.getcolors(image.width * image.height))
-
-
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --allow-file-access-from-files"
-)
-TEXTS = """
-document.querySelectorAll("details").forEach(d => d.open = true);
-const texts = [];
-for (const e of document.querySelectorAll("body *")) {
-  const own = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join("").trim();
-  const box = e.getBoundingClientRect();
-  if (!own || !box.width || ["SCRIPT", "STYLE", "title"].includes(e.tagName)) continue;
-  let ground = e;
-  while (getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-  const style = getComputedStyle(e);
-  const ink = e instanceof SVGElement ? style.fill : style.color;
-  const a = (e.closest("svg") ?? e).getBoundingClientRect();
-  const out = Math.max(a.left - box.left, box.right - a.right, a.top - box.top, box.bottom - a.bottom);
-  texts.push([own, ink, getComputedStyle(ground).backgroundColor, out]);
-}
-return texts;
-"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A headless Chromium that logs what it requests; required where the environment says CI."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if "CI" not in os.environ:
-        pytest.importorskip("selenium")
-        if not (chromium and driver):
-            pytest.skip("there is no chromium with its driver: apt-get install chromium chromium-driver")
-    assert chromium and driver, "CI needs chromium and chromium-driver"
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=Service(driver)) as browser:
-        yield browser
-
-
-def show(browser, workdir, width=1200, scheme="light"):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    for log in ("browser", "performance"):
-        browser.get_log(log)  # empties it
-    browser.get(workdir.report_file.as_uri())
-
-
-@pytest.mark.parametrize("name", ["plain", "hostile"])
-def test_a_browser_has_no_errors_and_asks_for_nothing_else(browser, name, request):
-    workdir = request.getfixturevalue(name)
-    show(browser, workdir)
-    assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in urls if not url.startswith("data:")] == [workdir.report_file.as_uri()]
-
-
-def test_every_plot_has_content(browser, plain):
-    show(browser, plain)
-    plots = browser.find_elements("css selector", ".plot")
-    assert len(plots) == len(list(plain.report_figures.iterdir()))
-    for plot in plots:
-        assert plot.size["width"] > 300 and plot.size["height"] > 60
-        assert len(plot.find_elements("css selector", "path, use")) > 5
-        assert num_colours(plot.screenshot_as_png) > 20
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])
-def test_texts_are_legible_inside_their_plots_and_the_page_is_no_wider_than_the_screen(browser, plain, width, scheme):
-    show(browser, plain, width, scheme)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    texts = browser.execute_script(TEXTS)
-    assert len(texts) > 200
-    for text, ink, ground, outside in texts:
-        colours = [tuple(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, ground)]
-        assert contrast(*colours) >= 4.5, text
-        assert outside <= 2, text
-
-
-def test_light_and_dark_follow_the_system_and_the_button(browser, plain):
-    ground = "return getComputedStyle(document.body).backgroundColor"
-    show(browser, plain, scheme="light")
-    light = browser.execute_script(ground)
-    browser.find_element("id", "theme").click()
-    dark = browser.execute_script(ground)
-    show(browser, plain, scheme="dark")
-    assert browser.execute_script(ground) == dark != light
-    browser.find_element("id", "theme").click()
-    assert browser.execute_script(ground) == light
-
-
-def test_hostile_texts_are_shown_and_do_nothing(browser, hostile):
-    show(browser, hostile)
-    assert browser.execute_script("return window.hacked === undefined")
-    assert browser.find_elements("css selector", "img, main script, main b, h1 *, iframe") == []
-    assert browser.find_element("css selector", "h1").text == HOSTILE[1]
-    titles = browser.execute_script("return [...document.querySelectorAll('svg title')].map(t => t.textContent)")
-    assert set(HOSTILE) <= set(titles)
-    for text in HOSTILE:
-        assert browser.execute_script(
-            "return document.querySelector('#examples').textContent.includes(arguments[0])", text
-        )
-
-
-def test_a_mark_tells_its_title_when_pointed_at(browser, plain):
-    show(browser, plain)
-    mark = "document.querySelector('.plot title').parentElement"
-    over = "dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))"
-    settled = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"  # scrolling hides what is shown
-    browser.execute_async_script(f"{mark}.scrollIntoView(); {settled}")
-    browser.execute_script(f"{mark}.{over}")
-    title = browser.execute_script(f"return {mark}.querySelector('title').textContent")
-    assert browser.find_element("id", "tip").text == title
-    browser.execute_script(f"document.body.{over}")
-    assert not browser.find_element("id", "tip").is_displayed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.report.drawing import add_legend, file_name, new_axes, shorten
+from experiments.report.drawing import WIDTH, add_legend, file_name, new_axes, shorten
 from experiments.report.findings import Atlas, Grouping
 from experiments.report.palette import Plot, colour
 
@@ -18,8 +18,10 @@ def atlas(laid_out: Atlas) -> list[Plot]:
 
 
 def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
-    margins = {"left": 8, "right": 14, "bottom": 8, "top": 48}
-    figure, axes = new_axes("", "", height=330, margins=margins)
+    labels = [shorten(name, 16) for name in grouping.names]
+    columns = max(1, min(4, WIDTH // (30 + 6 * max(map(len, labels)))))
+    margins = {"left": 8, "right": 14, "bottom": 8, "top": 18 + 15 * -(-len(labels) // columns)}
+    figure, axes = new_axes("", "", height=280 + margins["top"], margins=margins)
     axes.spines["bottom"].set_visible(False)
     axes.grid(visible=False)
     axes.set_xticks([])
@@ -27,7 +29,7 @@ def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
     roles = STEPS if grouping.is_ordered else CATEGORIES
     titles: dict[str, Sequence[str]] = {}
     for group in reversed(range(len(grouping.names))):
-        name, members = grouping.names[group], grouping.groups == group
+        members = grouping.groups == group
         faint = group >= len(roles) or not members.any()
         axes.scatter(
             *laid_out.points[members].T,
@@ -35,18 +37,17 @@ def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
             color=colour("grey" if faint else roles[group]),
             alpha=0.5 if faint else 0.85,
             linewidths=0,
-            label=shorten(name, 16),
+            label=labels[group],
             gid=f"map-{group}",
             zorder=1 if faint else 2,
         )
         titles[f"map-{group}"] = laid_out.titles[members].tolist()
-    handles, labels = axes.get_legend_handles_labels()
-    add_legend(axes, handles[::-1], labels[::-1])
+    handles, _ = axes.get_legend_handles_labels()
+    add_legend(axes, handles[::-1], labels, columns=columns)
     by = grouping.column.replace("_", " ")
     colours = "popularity in train" if grouping.is_ordered else f"the rarest of its {by} among the most common {by}"
     caption = (
-        f"The {len(laid_out.points):,} most popular candidates: directions of their embeddings on two principal "
-        f"components, which keep {laid_out.explained:.0%} of the variance. "
-        f"Colours: {colours}. Point at one for its title."
+        f"Directions of the embeddings of the {len(laid_out.points):,} most popular candidates, laid out by t-SNE: "
+        f"what is near is alike, far distances say little. Colours: {colours}. Point at one for its title."
     )
     return Plot(f"candidates_by_{file_name(grouping.column)}", f"Candidates by {by}", caption, figure, titles)

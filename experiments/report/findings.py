@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from experiments.report import tsne
 from experiments.report.records import MODEL, POPULARITY
 from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
@@ -23,7 +24,7 @@ from retrieval.topk import PADDING_ROW, top_k
 
 LENGTH = 10  # of the lists that are looked at
 MOST_QUERIES = 2000  # that are looked at
-MOST_POINTS = 1200  # of the map
+MOST_POINTS = 800  # of the map
 NUM_GROUPS = 10  # of candidates by popularity
 NUM_COLOURS = 6  # of the map
 NUM_EXAMPLES = 4
@@ -74,13 +75,11 @@ class Atlas:
       points: coordinates [n, 2].
       groupings: what to colour them by.
       titles: of the candidates [n].
-      explained: share of the variance that the plane keeps.
     """
 
     points: Float[np.ndarray, "n 2"]
     groupings: Sequence[Grouping]
     titles: Shaped[np.ndarray, "n"]
-    explained: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,17 +192,11 @@ def calibrate(
 
 
 def lay_out(candidates: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"], corpus: Table) -> Atlas:
-    """Projects the directions of the most popular candidates onto their two principal components."""
+    """Lays out the directions of the most popular candidates: those near each other are recommended together."""
     kept = np.argsort(-counts, kind="stable")[:MOST_POINTS]
-    vectors = candidates[kept].astype(np.float64)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    vectors -= vectors.mean(axis=0)
-    left, scale, _ = np.linalg.svd(vectors, full_matrices=False)
-    points = np.zeros((len(kept), 2))
-    planes = min(2, len(scale))
-    points[:, :planes] = left[:, :planes] * scale[:planes]
-    explained = float((scale[:2] ** 2).sum() / max((scale**2).sum(), 1e-12))
-    return Atlas(points, groupings(corpus, kept), titles(corpus)[kept], explained)
+    vectors = candidates[kept]
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return Atlas(tsne.embed(vectors), groupings(corpus, kept), titles(corpus)[kept])
 
 
 def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:

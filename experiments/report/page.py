@@ -91,9 +91,10 @@ def _policy() -> str:
 
 
 def _subtitle(config: Config, records: Records, findings: Findings) -> str:
-    data = config.data.dataset or config.data.interactions or config.data.train
+    data = config.data
+    source = data.dataset or pathlib.Path(data.interactions or data.train).name
     parts = [
-        f"{data}, {config.data.split.strategy} split" if config.data.dataset or config.data.interactions else data,
+        source if data.train else f"{source}, {data.split.strategy} split",
         f"{findings.num_candidates:,} candidates",
         f"{findings.num_queries:,} test users",
         f"{config.model.embedding_dimension} dimensions",
@@ -142,7 +143,7 @@ def _results(records: Records, plots: Sequence[Plot]) -> str:
     if not set(records.systems) - {MODEL, POPULARITY}:
         notes.append(_missing("Stronger baselines", "experiments.baselines --workdir=…"))
     if len(records.ks("recall")) < 2:
-        notes.append(_missing("Curves over k", "a run with several --config.evaluate.ks"))
+        notes.append('<p class="missing">Curves over k need several lengths in <code>evaluate.ks</code>.</p>')
     parts += [*notes, _figures(plots)]
     if of_lists:
         lead = "What the lists are like: no value is the best for everybody."
