@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from experiments import console
@@ -31,13 +32,11 @@ def print_metrics(workdir: Workdir) -> None:
 def _print_systems(figures: Mapping[str, float], intervals, prefix: str, k: int) -> None:
     ranked_by = f"{prefix}/ndcg_at_{k}"
     systems = [name.removesuffix(f"/{ranked_by}") for name in figures if name.endswith(f"/{ranked_by}")]
-    systems = sorted(
-        (s for s in systems if s != "train"), key=lambda s: (s != MODEL, -(figures[f"{s}/{ranked_by}"] or 0))
-    )
+    systems = sorted((s for s in systems if s != "train"), key=lambda s: (s != MODEL, -figures[f"{s}/{ranked_by}"]))
     names = [f"{prefix}/{column}_at_{k}" for column in COLUMNS]
     rows = [[_title(s), *(_with_interval(f"{s}/{name}", figures, intervals) for name in names)] for s in systems]
     best = {
-        (max(range(len(systems)), key=lambda i: figures.get(f"{systems[i]}/{name}") or float("-inf")), j)
+        (max(range(len(systems)), key=lambda i: figures.get(f"{systems[i]}/{name}", -math.inf)), j)
         for j, name in enumerate(names, 1)
     }
     header = ["system", *(f"{'nDCG' if column == 'ndcg' else column}@{k}" for column in COLUMNS)]
@@ -93,9 +92,9 @@ def _title(system: str) -> str:
     return "model" if system == MODEL else system.replace("_", " ")
 
 
-def _with_interval(name: str, figures: Mapping[str, float | None], intervals) -> str:
-    value = figures.get(name)
-    if value is None:
+def _with_interval(name: str, figures: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
+    """Returns a figure with its interval; nothing where it is not there or not defined."""
+    value, (low, high) = figures.get(name, math.nan), intervals.get(name, (math.nan, math.nan))
+    if math.isnan(value):
         return ""
-    low, high = intervals.get(name, (None, None))
-    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+    return f"{value:.4f}" if math.isnan(low) else f"{value:.4f} [{low:.4f}, {high:.4f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -131,11 +132,11 @@ class Workdir:
 
     def read_metrics(self) -> dict[str, float]:
         """Returns the figures so far; empty where there are none."""
-        return _read(self.metrics_file, {})
+        return _with_nan(_read(self.metrics_file, {}))
 
     def read_intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the intervals of the figures, by the same names; empty where there are none."""
-        return {name: (low, high) for name, (low, high) in _read(self.intervals_file, {}).items()}
+        return {name: (low, high) for name, (low, high) in _with_nan(_read(self.intervals_file, {})).items()}
 
     def read_baselines(self) -> dict[str, dict[str, Any]]:
         """Returns what was chosen for each baseline that is evaluated, by name; empty where none is."""
@@ -147,7 +148,7 @@ class Workdir:
 
     def read_slices(self) -> list[dict[str, Any]]:
         """Returns the figures of the slices, a record for each slice and system; empty where there are none."""
-        return _read(self.slices_file, [])
+        return _with_nan(_read(self.slices_file, []))
 
     def add_metrics(self, figures: dict[str, float]) -> None:
         """Adds figures to `metrics.json`, in place of those of the same names."""
@@ -167,6 +168,15 @@ class Workdir:
         records = [{"system": system} | dataclasses.asdict(of_slice) for of_slice in result.slices]
         write_json(self.slices_file, others + records)
         self.add_metrics({f"{system}/{name}": value for name, value in result.figures.items()})
+
+
+def _with_nan(value: Any) -> Any:
+    """Returns figures with NaN for null, which stands for it in JSON."""
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def _read(path: pathlib.Path, missing: Any) -> Any:

@@ -75,8 +75,8 @@ class Records:
         return cls(
             log=[json.loads(line) for line in lines],
             figures=workdir.read_metrics(),
-            intervals=_read_json(workdir.intervals_file, {}),
-            slices=_read_json(workdir.slices_file, []),
+            intervals=workdir.read_intervals(),
+            slices=workdir.read_slices(),
             manifest=_read_json(workdir.manifest_file, {}),
             choice=(choice.phase, choice.epoch),
         )
