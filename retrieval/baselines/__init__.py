@@ -11,9 +11,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from retrieval.baselines.ease import ease
-from retrieval.baselines.neighbours import bm25, cosine
-from retrieval.baselines.popularity import most_popular, popularity, random, recent_popularity
+from retrieval.baselines import ease, neighbours, popularity
+from retrieval.baselines.popularity import most_popular
 from retrieval.baselines.training import Scorer, Training
 
 
@@ -35,23 +34,23 @@ class Baseline:
 
 
 BASELINES: dict[str, Baseline] = {
-    "random": Baseline(random),
-    "popularity": Baseline(popularity),
+    "random": Baseline(popularity.random),
+    "popularity": Baseline(popularity.overall),
     "recent_popularity": Baseline(
-        recent_popularity, {"days": (1, 3, 7, 14, 30, 60, 120, 240)}, {"days": 30}, by_time=True
+        popularity.recent, {"days": (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)}, {"days": 30.0}, by_time=True
     ),
     "item_knn_cosine": Baseline(
-        cosine,
+        neighbours.cosine,
         {"neighbours": (20, 50, 100, 200, 400, 800), "shrinkage": (0.0, 3.0, 10.0, 30.0, 100.0)},
         {"neighbours": 200, "shrinkage": 10.0},
     ),
     "item_knn_bm25": Baseline(
-        bm25,
+        neighbours.bm25,
         {"neighbours": (50, 100, 200, 400, 800), "k1": (0.3, 0.6, 1.2, 2.4, 4.8), "b": (0.2, 0.4, 0.6, 0.8, 1.0)},
         {"neighbours": 400, "k1": 1.2, "b": 0.4},
     ),
     "ease": Baseline(
-        ease,
+        ease.fit,
         {"regularization": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2500.0)},
         {"regularization": 500.0},
     ),

@@ -13,7 +13,7 @@ from retrieval.lists import Lists
 COLUMNS = 2048  # of the dual form that are computed at a time
 
 
-def ease(training: Training, *, regularization: float) -> Scorer:
+def fit(training: Training, *, regularization: float) -> Scorer:
     """Scores by x B, with x the history: B minimises |X - X B|^2 + regularization |B|^2 with a diagonal of zeros.
 
     B = I - P / diag(P) by columns, with P = (X'X + regularization I)^-1 (Steck 2019). Where there are fewer queries

@@ -18,12 +18,12 @@ def most_popular(
     return np.ones((num_queries, 1), np.float32), np.asarray(counts, np.float32)[:, None]
 
 
-def popularity(training: Training) -> Scorer:
+def overall(training: Training) -> Scorer:
     """Ranks candidates by how many queries have them in train."""
     return _for_all(training.counts.astype(np.float32))
 
 
-def recent_popularity(training: Training, *, days: float) -> Scorer:
+def recent(training: Training, *, days: float) -> Scorer:
     """Ranks candidates by their interactions in the last `days` of train; equal ones by popularity.
 
     Raises:

@@ -21,8 +21,8 @@ def climb(
       axes: the values of each setting, in their order.
       start: a value of each axis.
 
-    >>> climb(lambda settings: -((settings["x"] - 3) ** 2), {"x": (0, 1, 2, 3, 4)}, {"x": 1})
-    ({'x': 3}, 0, 4)
+    >>> climb(lambda settings: -abs(settings["x"] - 3.0), {"x": (0, 1, 2, 3, 4)}, {"x": 1})
+    ({'x': 3}, -0.0, 4)
     """
     tried: dict[tuple, float] = {}
 
