@@ -12,7 +12,7 @@ from experiments.report.findings import Findings
 from experiments.report.palette import UNIT, colour
 from experiments.report.records import MODEL, POPULARITY
 
-WIDTH, HEIGHT = 380, 250  # points
+WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points
 STYLES = {  # system -> role of its colour, marker
     MODEL: ("model", "o"),

@@ -204,7 +204,7 @@ def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
 
     Of the most common values a candidate has, the rarest tells the most. `kept` are positions, most popular first.
     """
-    names = ["top quarter", "second", "third", "last quarter"]
+    names = ["top 25 %", "to 50 %", "to 75 %", "rest"]
     quarters = np.arange(len(kept)) * len(names) // max(len(kept), 1)
     by_popularity = Grouping(POPULARITY, names, quarters, is_ordered=True)
     for name, column in corpus.columns.items():
