@@ -183,7 +183,7 @@ def test_what_is_not_there_yet_is_named_with_the_program_that_adds_it(plain, tmp
     records = Records.read(workdir)
     assert (records.systems, records.ks("recall")) == ([], [])
     assert curves.curves_over_k(records) == [] and bars.slice_bars(records, METRIC) == []
-    text = page._results(records, []) + page._slices(records, METRIC, [])
+    text = page.results(records, []) + page.slices(records, METRIC, [])
     for program in ("experiments.evaluate", "experiments.baselines"):
         assert f"python -m {program}" in text
 

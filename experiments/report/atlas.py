@@ -19,7 +19,7 @@ def atlas(laid_out: Atlas) -> list[Plot]:
 
 def _map(laid_out: Atlas, grouping: Grouping) -> Plot:
     labels = [shorten(name, 16) for name in grouping.names]
-    columns = max(1, min(4, WIDTH // (30 + 6 * max(map(len, labels)))))
+    columns = max(1, min(4, int(WIDTH / (28 + 5.5 * max(map(len, labels))))))
     margins = {"left": 8, "right": 14, "bottom": 8, "top": 18 + 15 * -(-len(labels) // columns)}
     figure, axes = new_axes("", "", height=280 + margins["top"], margins=margins)
     axes.spines["bottom"].set_visible(False)

@@ -116,7 +116,7 @@ def ranks(findings: Findings) -> Plot:
     axes.stairs(popular, edges, color=colour("vermillion"), linewidth=1.6, label="most popular")
     starts = 2 ** np.arange(bins)
     ends = np.minimum(2 * starts - 1, findings.num_candidates)
-    every = -(-bins // 12)
+    every = -(-bins // 10)
     axes.set_xticks(edges[:-1:every], [f"{start:,}" for start in starts[::every]], fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(as_percent))
     add_legend(axes)

@@ -12,7 +12,7 @@ from experiments.report.findings import Findings
 from experiments.report.palette import UNIT, colour
 from experiments.report.records import MODEL, POPULARITY
 
-WIDTH, HEIGHT = 380, 250  # points
+WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points
 STYLES = {  # system -> role of its colour, marker
     MODEL: ("model", "o"),
@@ -59,29 +59,35 @@ def new_axes(
 
 
 def add_legend(axes: Axes, *handles, columns: int = 4) -> None:
+    """Puts a legend above the axes, on the right; `handles` as in `Axes.legend`."""
     options = {"frameon": False, "fontsize": 10, "labelcolor": colour("ink"), "handletextpad": 0.4}
     place = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.99), "columnspacing": 1.0, "handlelength": 1.2}
     axes.legend(*handles, ncols=columns, **options, **place, borderaxespad=0)
 
 
 def small_text(align: str) -> dict[str, Any]:
+    """Returns the options of a short text beside a mark."""
     return {"textcoords": "offset points", "ha": align, "fontsize": 9.5, "color": colour("ink")}
 
 
 def sampled(findings: Findings) -> str:
+    """Says how many of the test users were looked at."""
     if findings.num_sampled == findings.num_queries:
         return f"all {findings.num_queries:,} test users"
     return f"{findings.num_sampled:,} of {findings.num_queries:,} test users"
 
 
 def as_percent(value: float, _: int) -> str:
+    """Formats a share for an axis, as matplotlib calls it."""
     return f"{100 * value:g} %"
 
 
 def shorten(text: str, length: int) -> str:
+    """Returns a text on one line, cut to `length` characters."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def file_name(text: str) -> str:
+    """Returns a text with what a file name may not hold replaced."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)

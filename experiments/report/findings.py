@@ -29,7 +29,7 @@ NUM_GROUPS = 10  # of candidates by popularity
 NUM_COLOURS = 6  # of the map
 NUM_EXAMPLES = 4
 NUM_SEARCHES, MOST_PRODUCTS = 100, 200_000_000  # timed queries, and scores times dimensions of an exact search
-LEAST_SECONDS = 0.03  # a setting is timed for
+LEAST_SECONDS = 0.02  # a setting is timed for
 WIDTHS = (10, 20, 40, 80, 160, 320)  # of the searches that are timed, beside the configured one
 
 
@@ -204,7 +204,7 @@ def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
 
     Of the most common values a candidate has, the rarest tells the most. `kept` are positions, most popular first.
     """
-    names = ["top quarter", "second", "third", "last quarter"]
+    names = ["top 25 %", "to 50 %", "to 75 %", "rest"]
     quarters = np.arange(len(kept)) * len(names) // max(len(kept), 1)
     by_popularity = Grouping(POPULARITY, names, quarters, is_ordered=True)
     for name, column in corpus.columns.items():

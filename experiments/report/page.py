@@ -39,8 +39,8 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
       plots: the figures of each section that has some.
     """
     contents = {
-        "results": _results(records, plots["results"]),
-        "slices": _slices(records, config.train.metric, plots["slices"]),
+        "results": results(records, plots["results"]),
+        "slices": slices(records, config.train.metric, plots["slices"]),
         "popularity": _figures(plots["popularity"]),
         "map": _figures(plots["map"]),
         "index": f'<div class="grid">{_cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
@@ -129,7 +129,8 @@ def _tile(label: str, value: str, notes: Sequence[str]) -> str:
     return f'<div class="tile"><p>{escape(label)}</p><strong>{escape(value)}</strong>{lines}</div>'
 
 
-def _results(records: Records, plots: Sequence[Plot]) -> str:
+def results(records: Records, plots: Sequence[Plot]) -> str:
+    """Returns tables and curves of the systems, and what adds to them."""
     names, of_lists = tables.main_names(records)
     parts = []
     if names:
@@ -157,7 +158,8 @@ def _missing(what: str, command: str) -> str:
     return f'<p class="missing">{what} are not here yet: <code>python -m {escape(command)}</code> adds them.</p>'
 
 
-def _slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
+def slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
+    """Returns the figures of the slices, or what adds them."""
     if not plots:
         return _missing("Slices", "experiments.evaluate --workdir=…")
     lead = (

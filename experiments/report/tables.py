@@ -45,7 +45,7 @@ def main_names(records: Records) -> tuple[list[str], list[str]]:
     if not protocols or not ks:
         return [], []
     k = 10 if 10 in ks else ks[0]
-    known = {name.split("/", 1)[1] for name in records.figures if "/" in name}
+    known = {name.removeprefix(f"{MODEL}/") for name in records.figures if name.startswith(f"{MODEL}/")}
 
     def names(metrics, suffix):
         return [name for metric in metrics if (name := f"{protocols[0]}/{metric}{suffix}") in known]
