@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from retrieval import scoring
 from retrieval.lists import Lists
 from retrieval.ranks import Ranks, rank_each
-from retrieval.topk import top_k
+from retrieval.ranks import rank_scores as ranks_of
+from retrieval.topk import top_k, top_k_of_scores
 
 Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
-SCORES_AT_A_TIME = 2**24  # of `rank_scores`
+SCORES_AT_A_TIME = 2**22  # of `rank_scores`: 16 MiB
 
 
 class Ranking(NamedTuple):
@@ -33,7 +33,7 @@ class Ranking(NamedTuple):
 
 def rank_embeddings(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: scoring.Candidates,
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     relevant: Lists,
     exclusions: Sequence[Lists | None],
     k: int,
@@ -68,8 +68,8 @@ def rank_scores(
 ) -> list[Ranking]:
     """Ranks the corpus by any scores, as `rank_embeddings` does by dot products.
 
-    Takes the time of the scores and O(Q N) for counting and selection, and memory for one block of scores of at most
-    64 MiB, or one query.
+    Beside the time of the scores takes O(total N) to count and O(Q N) to select, and memory for a few blocks of scores
+    of at most 16 MiB, or one query.
 
     Args:
       scorer: histories of some queries -> their scores of the whole corpus.
@@ -82,18 +82,25 @@ def rank_scores(
     Raises:
       ValueError: a score is not finite.
     """
-    size = max(1, min(scoring.QUERIES_PER_BLOCK, SCORES_AT_A_TIME // num_candidates))
+    size = max(1, SCORES_AT_A_TIME // num_candidates)
     blocks = []
     for start in range(0, max(len(histories), 1), size):
         mine = np.arange(start, min(start + size, len(histories)))
         scores = np.asarray(scorer(histories.take(mine)))
-        if not np.isfinite(scores).all():
+        if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # NaN is the least and the highest
             first = mine[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
             raise ValueError(f"the scores of query {first} are not finite")
         taken = [None if excluded is None else excluded.take(mine) for excluded in exclusions]
-        unit_vectors = scoring.UnitVectors(num_candidates)
-        blocks.append(rank_embeddings(scores, unit_vectors, relevant.take(mine), taken, k))
+        blocks.append(_of_block(scores, relevant.take(mine), taken, k))
     return [_joined(of_exclusion) for of_exclusion in zip(*blocks, strict=True)]
+
+
+def _of_block(scores: Float32[np.ndarray, "q N"], relevant: Lists, exclusions, k: int) -> list[Ranking]:
+    num_queries, num_candidates = scores.shape
+    none = np.zeros((num_queries, 0), np.int32)
+    lists = top_k_of_scores(scores, k, exclusions) if k else [none] * len(exclusions)
+    left = [num_ranked(num_candidates, excluded, num_queries) for excluded in exclusions]
+    return list(map(Ranking, ranks_of(scores, relevant, exclusions), lists, left))
 
 
 def _joined(rankings: Sequence[Ranking]) -> Ranking:

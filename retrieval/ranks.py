@@ -61,7 +61,7 @@ class Ranks(NamedTuple):
 
 def rank(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: scoring.Candidates,
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     relevant: Lists,
     excluded: Lists | None = None,
 ) -> Ranks:
@@ -74,7 +74,7 @@ def rank(
 
 def rank_each(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: scoring.Candidates,
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     relevant: Lists,
     exclusions: Sequence[Lists | None],
 ) -> list[Ranks]:
@@ -113,6 +113,30 @@ def rank_each(
     ]
 
 
+def rank_scores(scores: Float32[np.ndarray, "Q N"], relevant: Lists, exclusions: Sequence[Lists | None]) -> list[Ranks]:
+    """Ranks each query's relevant candidates by given scores, as `rank_each` does by dot products; pure NumPy.
+
+    O(total N + E log E) time for E excluded pairs, in one pass for all exclusions, and O(N) memory.
+
+    Args:
+      scores: of each query and candidate, none NaN.
+      relevant: rows of the relevant candidates of each query.
+      exclusions: rows of the candidates left out for each query; None: nothing.
+    """
+    own = scores[relevant.owners, relevant.rows]
+    counts = np.empty((3, len(own)), np.int32)
+    for i, (query, row) in enumerate(zip(relevant.owners.tolist(), relevant.rows.tolist(), strict=True)):
+        of_query = scores[query]
+        equal = of_query == own[i]
+        counts[:, i] = np.count_nonzero(of_query > own[i]), np.count_nonzero(equal[:row]), np.count_nonzero(equal)
+    sets = [Lists.empty(len(scores)) if lists is None else lists.sets() for lists in exclusions]
+    left_out, num_candidates = ~(own > -np.inf), scores.shape[1]
+    return [
+        _subtract(counts, own, relevant, lists, scores[lists.owners, lists.rows], left_out, num_candidates)
+        for lists in sets
+    ]
+
+
 def _count(queries, candidates, relevant, pair_owners, pair_rows):
     """Counts the whole corpus in blocks.
 
@@ -132,7 +156,7 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
     pair_places = first_row[pair_owners]
     members = Lists.from_pairs(pair_places // size, np.arange(len(pair_rows)), steps)  # the pairs of each step
     capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(int(members.lengths.max())))
-    candidates, results, orders = scoring.on_device(candidates), [], []
+    candidates, results, orders = jnp.asarray(candidates), [], []
     for step in range(steps):  # none is waited for before the last is under way
         rows = slice(step * size, (step + 1) * size)
         mine = members[step]
@@ -151,7 +175,7 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
 @functools.partial(jax.jit, static_argnames="size")
 def count_block(
     queries: Float[Array, "Q D"],
-    candidates: Float[Array, "N D"] | scoring.UnitVectors,
+    candidates: Float[Array, "N D"],
     rows: Int[Array, "Q m"],
     pairs: scoring.Pairs,
     size: int,
@@ -197,7 +221,7 @@ def _score_columns(queries, candidates, rows, size):
     """Returns the scores of `rows` [Q, m], of matrix products that have the shape of a block of the corpus."""
     steps = -(-rows.size // size)
     columns = jnp.pad(rows.ravel(), (0, steps * size - rows.size)).reshape(steps, size)
-    scores = jax.lax.map(lambda of_step: scoring.score_rows(queries, candidates, of_step), columns)  # [steps, Q, size]
+    scores = jax.lax.map(lambda of_step: scoring.dot(queries, candidates[of_step]), columns)  # [steps, Q, size]
     places = jnp.arange(rows.size, dtype=jnp.int32).reshape(rows.shape)
     owners = jnp.arange(len(rows), dtype=jnp.int32)[:, None]
     return scores[places // size, owners, places % size]

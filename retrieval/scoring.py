@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -34,33 +33,6 @@ class Pairs(NamedTuple):
     bounds: Int[np.ndarray | Array, "_"]
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class UnitVectors:
-    """Candidates whose dot products with rows of scores [Q, N] are those scores: an identity matrix, never made.
-
-    Whatever ranks embeddings ranks with them any other scores.
-    """
-
-    num_candidates: int
-
-    def __len__(self) -> int:
-        return self.num_candidates
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """That of the identity matrix."""
-        return self.num_candidates, self.num_candidates
-
-
-Candidates = Float[Array, "N D"] | Float32[np.ndarray, "N D"] | UnitVectors
-
-
-def on_device(candidates: Candidates) -> Float[Array, "N D"] | UnitVectors:
-    """Returns the candidates as compiled functions take them."""
-    return candidates if isinstance(candidates, UnitVectors) else jnp.asarray(candidates)
-
-
 def block_shape(num_queries: int, num_candidates: int) -> tuple[int, int]:
     """Returns how many queries and candidates are scored at a time; neither grows without bound.
 
@@ -90,7 +62,7 @@ def num_blocks(num_candidates: int, size: int) -> int:
 
 
 def score_block(
-    queries: Float[Array, "Q D"], candidates: Float[Array, "N D"] | UnitVectors, block: Int[Array, ""], size: int
+    queries: Float[Array, "Q D"], candidates: Float[Array, "N D"], block: Int[Array, ""], size: int
 ) -> tuple[Float[Array, "Q {size}"], Int[Array, "{size}"]]:
     """Returns the scores of a block of the corpus, and its candidates; for use in compiled functions.
 
@@ -98,18 +70,8 @@ def score_block(
     here would write all scores a second time.
     """
     first = jnp.minimum(block * size, len(candidates) - size)
-    if isinstance(candidates, UnitVectors):
-        scores = jax.lax.dynamic_slice_in_dim(queries, first, size, axis=1)
-    else:
-        scores = dot(queries, jax.lax.dynamic_slice_in_dim(candidates, first, size))
+    scores = dot(queries, jax.lax.dynamic_slice_in_dim(candidates, first, size))
     return scores, first + jnp.arange(size, dtype=jnp.int32)
-
-
-def score_rows(
-    queries: Float[Array, "Q D"], candidates: Float[Array, "N D"] | UnitVectors, rows: Int[Array, "n"]
-) -> Float[Array, "Q n"]:
-    """Returns the scores of some candidates; for use in compiled functions."""
-    return queries[:, rows] if isinstance(candidates, UnitVectors) else dot(queries, candidates[rows])
 
 
 def dot(queries: Float[Array, "Q D"], candidates: Float[Array, "n D"]) -> Float[Array, "Q n"]:
@@ -172,7 +134,7 @@ def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, in
     Raises:
       ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.
     """
-    if queries.ndim != 2 or len(candidates.shape) != 2 or queries.shape[1] != candidates.shape[1]:
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}")
     for rows in lists:
         if rows is None:

@@ -8,7 +8,7 @@ and rows are joined in integers whose order is that of the result.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ NOTHING = np.uint64(2**64 - 1)  # comes after every candidate
 
 def top_k(
     queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: scoring.Candidates,
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     k: int,
     excluded: Lists | None = None,
     allowed: Bool[np.ndarray, "*mask"] | Lists | None = None,
@@ -68,7 +68,7 @@ def top_k(
     if found == 0:
         return scores, rows
     excluded = Lists.empty(num_queries) if excluded is None else excluded
-    queries, candidates = np.asarray(queries), scoring.on_device(candidates)
+    queries, candidates = np.asarray(queries), jnp.asarray(candidates)
     size, _ = scoring.block_shape(num_queries, num_candidates)
     for start in range(0, num_queries, size):
         block = slice(start, min(start + size, num_queries))
@@ -83,17 +83,44 @@ def top_k(
     return scores, rows
 
 
+def top_k_of_scores(
+    scores: Float32[np.ndarray, "Q N"], k: int, exclusions: Sequence[Lists | None]
+) -> list[Int32[np.ndarray, "Q k"]]:
+    """Returns the rows of the k candidates with the highest scores, as `top_k` orders them, for each exclusion.
+
+    Pure NumPy. One selection, of k and as many as are excluded from the longest of the lists, serves all of them:
+    O(Q N) time for it, and memory for `scores` once more.
+
+    Args:
+      scores: of each query and candidate.
+      k: how many to return, at least 1; may exceed N.
+      exclusions: rows of the candidates left out for each query; None: nothing.
+    """
+    sets = [Lists.empty(len(scores)) if lists is None else lists.sets() for lists in exclusions]
+    enough = k + max((int(lists.lengths.max(initial=0)) for lists in sets), default=0)
+    best = _merge(np.full((len(scores), enough), NOTHING), *_best_of_all(scores, enough))
+    rows = _decode(np.sort(best, axis=1))[1]
+    owners = np.repeat(np.arange(len(scores)), enough)
+    results = []
+    for lists in sets:
+        left_out = lists.contain(owners, rows.ravel()).reshape(rows.shape)
+        first = np.argsort(left_out, axis=1, kind="stable")[:, :k]  # what is kept, in its order, is before the rest
+        kept = ~np.take_along_axis(left_out, first, axis=1)
+        results.append(np.where(kept, np.take_along_axis(rows, first, axis=1), np.int32(PADDING_ROW)))
+    return results
+
+
 def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q k"]:
     """Returns the keys of each query's k best candidates, the best first."""
     best = np.full((len(queries), k), NOTHING)
     worst = np.full(len(queries), -np.inf, np.float32)  # what a candidate must exceed: the score of the last of them
     owners, keys, pending = [], [], 0
     for first, new, chunks, maxima in _scored(queries, candidates, excluded, allowed):
-        if first == new == 0 and maxima.shape[1] < k:  # no chunk can be passed over
-            best = _best_of_all(np.asarray(chunks).reshape(len(best), -1), k)
+        if new == 0:
+            best = _merge(best, *_best_of_all(np.asarray(chunks).reshape(len(best), -1), k))
             worst = _decode(best.max(axis=1))[0]
             continue
-        found = _candidates_above(worst, k, first, new, chunks, np.asarray(maxima))
+        found = _candidates_above(worst, first, new, chunks, np.asarray(maxima))
         owners.append(found[0])
         keys.append(found[1])
         pending += len(found[0])
@@ -167,34 +194,21 @@ def _take_chunks(chunks, owners, places):
 
 
 def _candidates_above(
-    worst: Float32[np.ndarray, "Q"], k: int, first: int, new: int, chunks, maxima: Float32[np.ndarray, "Q C"]
+    worst: Float32[np.ndarray, "Q"], first: int, new: int, chunks, maxima: Float32[np.ndarray, "Q C"]
 ) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
-    """Returns owners and keys of the block's candidates above `worst` that may be among the k best of the block.
-
-    Those are at least as good as the k-th best chunk: each of the k chunks holds a candidate that good. A block
-    with rows below `new` may hold excluded ones there and sets no such bound.
-    """
-    enough = np.full(len(worst), -np.inf, np.float32)
-    if first == new and maxima.shape[1] >= k and not np.all(worst > -np.inf):
-        enough = np.partition(maxima, -k, axis=1)[:, -k]
-    owners, places = _places(_above(maxima, worst[:, None], enough[:, None]))
+    """Returns owners and keys of the block's candidates above `worst`, those with rows from `new` on."""
+    owners, places = _places(~(maxima <= worst[:, None]))
     found = [(owners[:0], np.zeros(0, np.uint64))]
     for start in range(0, len(owners), MOST_CHUNKS):
         of_piece, at = (x[start : start + MOST_CHUNKS] for x in (owners, places))
         padding = (0, max(LEAST_CHUNKS, scoring.power_of_two(len(at))) - len(at))
         scores = np.asarray(_take_chunks(chunks, *(np.pad(x.astype(np.int32), padding) for x in (of_piece, at))))
         scores = scores[: len(at)]
-        chunk, column = _places(_above(scores, worst[of_piece, None], enough[of_piece, None]))
+        chunk, column = _places(~(scores <= worst[of_piece, None]))
         rows = first + at[chunk] * chunks.shape[2] + column
         chunk, column, rows = (x[rows >= new] for x in (chunk, column, rows))
-        order = ~scoring.ordered(scores[chunk, column])
-        keys = order.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
-        found.append((of_piece[chunk], keys))
+        found.append((of_piece[chunk], _keys(scores[chunk, column], rows)))
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
-def _above(scores, worst, enough) -> Bool[np.ndarray, "..."]:
-    return ~(scores <= worst) & ~(scores < enough)
 
 
 def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, "found"], Int[np.ndarray, "found"]]:
@@ -202,14 +216,20 @@ def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, "found"], In
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
 
 
-def _best_of_all(scores: Float32[np.ndarray, "Q n"], k: int) -> UInt64[np.ndarray, "Q k"]:
-    """Returns the keys of the k highest scores of each query, in any order; -inf is nothing."""
-    rows = np.arange(scores.shape[1], dtype=np.uint64)
-    keys = (~scoring.ordered(scores)).astype(np.uint64) << np.uint64(32) | rows
-    keys[scores == -np.inf] = NOTHING
-    missing = max(0, k - scores.shape[1])
-    keys = np.pad(keys, ((0, 0), (0, missing)), constant_values=NOTHING)
-    return np.partition(keys, k - 1, axis=1)[:, :k]
+def _best_of_all(
+    scores: Float32[np.ndarray, "Q n"], k: int
+) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
+    """Returns owners and keys of the k highest scores of each query, and of those equal to the last of them."""
+    least = np.full((len(scores), 1), -np.inf, np.float32)
+    if k < scores.shape[1]:
+        least = np.partition(scores, -k, axis=1)[:, -k, None]  # NaN last, as in the order of keys
+    owners, rows = _places(~(scores < least) & (scores != -np.inf))
+    return owners, _keys(scores[owners, rows], rows)
+
+
+def _keys(scores: Float32[np.ndarray, "n"], rows: Int[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
+    """Returns integers that are ordered as the result is: by score, descending, then by row."""
+    return (~scoring.ordered(scores)).astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
 
 
 def _merge(
@@ -220,7 +240,7 @@ def _merge(
     counts = np.bincount(owners, minlength=len(best))
     starts = np.cumsum(counts) - counts
     k = best.shape[1]
-    joined = np.full((len(best), k + counts.max()), NOTHING)
+    joined = np.full((len(best), k + counts.max(initial=0)), NOTHING)
     joined[:, :k] = best
     joined[owners[order], k + np.arange(len(owners)) - starts[owners[order]]] = keys[order]
     return np.partition(joined, k - 1, axis=1)[:, :k]

@@ -1,5 +1,6 @@
 """Rankings by scores are those by embeddings, and those of a plain sort."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ def test_scores_of_several_blocks_of_the_corpus_are_ranked_as_embeddings_are():
     queries, candidates = (rng.standard_normal((n, 3)).astype(np.float32) for n in (5, 40_000))
     relevant = Lists.from_pairs(rng.integers(0, 5, 40), rng.integers(0, 40_000, 40), 5)
     excluded = Lists.from_pairs(rng.integers(0, 5, 900), rng.integers(0, 40_000, 900), 5)
-    scores = np.asarray(scoring.dot(*map(scoring.on_device, (queries, candidates))))
+    scores = np.asarray(scoring.dot(*map(jnp.asarray, (queries, candidates))))
     names = Lists.from_sequences([[query] for query in range(5)])
     got = rank_scores(lambda h: scores[h.rows], names, 40_000, relevant, [None, excluded], 50)
     expected = rank_embeddings(queries, candidates, relevant, [None, excluded], 50)

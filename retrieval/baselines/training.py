@@ -52,10 +52,15 @@ def matrix(histories: Lists, num_candidates: int) -> scipy.sparse.csr_array:
 
 
 def or_popularity(scorer: Scorer, training: Training) -> Scorer:
-    """Returns a scorer that ranks by popularity for a query without history, which tells nothing else."""
+    """Returns a scorer that ranks by popularity for a query without history, which tells nothing else.
+
+    `scorer` gets histories as sets, and gives scores that may be written to.
+    """
     counts = training.counts.astype(np.float32)
 
     def scores(histories: Lists) -> Float32[np.ndarray, "q N"]:
-        return np.where((histories.lengths > 0)[:, None], scorer(histories.sets()), counts)
+        found = np.array(scorer(histories.sets()), np.float32, copy=None)
+        found[histories.lengths == 0] = counts
+        return found
 
     return scores
