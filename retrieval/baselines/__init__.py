@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from retrieval.baselines import ease, neighbours, popularity
+from retrieval.baselines import ease, ials, neighbours, popularity
 from retrieval.baselines.popularity import most_popular
 from retrieval.baselines.training import Scorer, Training
 
@@ -53,6 +53,16 @@ BASELINES: dict[str, Baseline] = {
         ease.fit,
         {"regularization": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2500.0)},
         {"regularization": 500.0},
+    ),
+    "ials": Baseline(
+        ials.fit,
+        {
+            "factors": (16, 32, 64, 128, 256),
+            "regularization": (3.0, 10.0, 20.0, 30.0, 40.0, 60.0, 90.0),
+            "alpha": (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0),
+            "iterations": (6, 10, 16, 30),
+        },
+        {"factors": 64, "regularization": 30.0, "alpha": 5.0, "iterations": 10},
     ),
 }
 
