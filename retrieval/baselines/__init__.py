@@ -57,12 +57,12 @@ BASELINES: dict[str, Baseline] = {
     "ials": Baseline(
         ials.fit,
         {
-            "factors": (16, 32, 64, 128, 256),
-            "regularization": (3.0, 10.0, 20.0, 30.0, 40.0, 60.0, 90.0),
+            "factors": (64, 128, 256),
+            "regularization": (3.0, 6.0, 12.0, 20.0, 30.0, 37.5, 48.0, 75.0, 120.0),
             "alpha": (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0),
             "iterations": (6, 10, 16, 30),
         },
-        {"factors": 64, "regularization": 30.0, "alpha": 5.0, "iterations": 10},
+        {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10},
     ),
 }
 
