@@ -39,6 +39,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "bench": ["implicit>=0.7.3"],
         "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later
             "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",

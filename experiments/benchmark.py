@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterable
 from absl import flags as absl_flags
 
 from experiments import console, flags, tables
-from experiments.benchmarks import evaluation, jobs, losses, optimizer, ranking, resume, streaming, uncertainty
+from experiments.benchmarks import (
+    baselines,
+    evaluation,
+    jobs,
+    losses,
+    optimizer,
+    ranking,
+    resume,
+    streaming,
+    uncertainty,
+)
 from experiments.benchmarks.measure import Figure
 from retrieval.storage import write_json
 
@@ -36,6 +46,8 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
     "evaluation": {
         "evaluation/tutorial": evaluation.movielens,
         "uncertainty/bootstrap": uncertainty.bootstrap,
+        "baselines/ials": baselines.implicit_als,
+        "baselines/large": baselines.large,
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -1,8 +1,9 @@
 """Two-tower retrieval in JAX: train on implicit feedback, evaluate on the full corpus, export, index and serve."""
 
-from retrieval import losses, metrics
+from retrieval import baselines, leakage, list_metrics, losses, metrics
 from retrieval.baselines import most_popular
 from retrieval.bundle import load
+from retrieval.comparison import compare
 from retrieval.config import Config
 from retrieval.data.batches import batches
 from retrieval.data.dataset import Dataset
@@ -13,6 +14,7 @@ from retrieval.data.negatives import Negatives
 from retrieval.data.splits import Parts, split
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.evaluate import evaluate
+from retrieval.evaluation import Evaluation
 from retrieval.index import HnswIndex
 from retrieval.lists import Lists
 from retrieval.losses import folded_softmax, sampled_softmax
@@ -20,6 +22,7 @@ from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objective import InBatchSoftmax
 from retrieval.optimizers import TouchedRows
+from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.ranks import rank
 from retrieval.recipe import Recipe, prepare
 from retrieval.recommend import Recommendations, Recommender
@@ -30,6 +33,7 @@ __all__ = [
     "Config",
     "Dataset",
     "Encoding",
+    "Evaluation",
     "Examples",
     "HnswIndex",
     "IdTower",
@@ -38,6 +42,7 @@ __all__ = [
     "Lists",
     "Negatives",
     "Parts",
+    "PerQuery",
     "Recipe",
     "Recommendations",
     "Recommender",
@@ -47,12 +52,16 @@ __all__ = [
     "TrainState",
     "TwoTower",
     "Vocabulary",
+    "baselines",
     "batches",
     "bind",
+    "compare",
     "create_state",
     "evaluate",
     "fit",
     "folded_softmax",
+    "leakage",
+    "list_metrics",
     "load",
     "load_data",
     "losses",
@@ -60,8 +69,10 @@ __all__ = [
     "most_popular",
     "prepare",
     "rank",
+    "read_per_query",
     "sampled_softmax",
     "split",
     "top_k",
     "train_step",
+    "write_per_query",
 ]

@@ -1,11 +1,23 @@
 """Benchmarks produce figures; how large they are is not a matter of tests."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 import retrieval
 from experiments.benchmark import SUITES
-from experiments.benchmarks import jobs, losses, optimizer, ranking, resume, streaming, uncertainty
+from experiments.benchmarks import (
+    baselines,
+    evaluation,
+    jobs,
+    losses,
+    optimizer,
+    ranking,
+    resume,
+    streaming,
+    uncertainty,
+)
 from experiments.benchmarks.measure import seconds, share, times_better
 
 
@@ -42,6 +54,23 @@ def test_uncertainty():
     check(uncertainty.bootstrap(num_queries=20, num_metrics=4, resamples=10, looped=2), *names)
 
 
+def test_evaluation():
+    check(evaluation.movielens(ks=(5,), resamples=4, rounds=1), "evaluation/tutorial", "evaluation/loop")
+
+
+def test_large_baselines():
+    names = ("baselines/item_knn_cosine", "baselines/ease", "baselines/ease/memory")
+    check(baselines.large(40, 110, 600, names=("item_knn_cosine", "ease")), *names)
+
+
+def test_ials_is_measured_beside_implicit_or_says_what_is_missing():
+    if importlib.util.find_spec("implicit"):
+        check(baselines.implicit_als(rounds=1), "baselines/ials")
+    else:
+        with pytest.raises(ImportError, match="pip install -e '.\\[bench\\]'"):
+            baselines.implicit_als()
+
+
 def test_ranking():
     check(ranking.ranks(9, 300, 4), "evaluate/ranks", "evaluate/ranks/memory")
     check(ranking.exact_top_k(9, 300, 4, k=5), "topk/exact")
@@ -60,7 +89,8 @@ def test_jobs():
 
 
 def test_every_row_of_the_suite_has_its_own_function():
-    assert len(set(SUITES["engine"].values())) == len(SUITES["engine"])
+    functions = [run for suite in SUITES.values() for run in suite.values()]
+    assert len(set(functions)) == len(functions)
 
 
 def test_a_ratio_above_one_is_faster_or_dearer_as_the_figure_says():

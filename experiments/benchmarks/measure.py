@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -63,3 +64,9 @@ def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]
 def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
     """Returns the temporary memory of the compiled function, by the compiler's own analysis."""
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+def peak_bytes() -> int:
+    """Returns the most memory that this process held; `ru_maxrss` would begin with that of the process it came from."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from flax import nnx
 
-from experiments.benchmarks.measure import Figure, share
+from experiments.benchmarks.measure import Figure, peak_bytes, share
 from retrieval.config import Config, Data
 from retrieval.data.dataset import load
 from retrieval.data.encoding import Examples
@@ -94,7 +94,7 @@ def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
 
     def done(stage):
         nonlocal started
-        stages[stage] = time.perf_counter() - started, _peak_bytes()
+        stages[stage] = time.perf_counter() - started, peak_bytes()
         started = time.perf_counter()
 
     files = {"train": f"{folder}/train.parquet", "test": f"{folder}/test.parquet", "cache": folder}
@@ -133,9 +133,3 @@ def _pairs(rng, num_pairs, num_queries, num_candidates):
 def _model(num_queries, num_candidates, dimension):
     rngs = nnx.Rngs(0)
     return TwoTower(*(IdTower(n + 1, dimension, initial_scale=0.02, rngs=rngs) for n in (num_queries, num_candidates)))
-
-
-def _peak_bytes() -> int:
-    """Returns the most memory that this process held; `ru_maxrss` would begin with that of the process it came from."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,0 +1,76 @@
+"""Baselines: iALS beside the library implicit, and all of them on a corpus of tens of thousands."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import time
+
+import numpy as np
+
+from experiments.benchmarks.measure import Figure, peak_bytes, seconds, share
+from retrieval import Interactions, Table, load_data, split
+from retrieval.baselines import BASELINES, Training, ials
+from retrieval.baselines.training import matrix
+from retrieval.config import Data
+from retrieval.evaluation import Evaluation
+
+IALS = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10}
+BOUNDS = {"popularity": 60.0, "item_knn_cosine": 60.0, "item_knn_bm25": 60.0}  # seconds to fit and evaluate
+MEMORY = 24e9  # bytes
+
+
+def implicit_als(rounds: int = 7) -> list[Figure]:
+    """Trains iALS on the 80,000 training interactions of MovieLens 100K, in turns with implicit on all cores.
+
+    Raises:
+      ImportError: implicit is not installed.
+    """
+    try:
+        import implicit
+        import threadpoolctl
+    except ImportError as error:
+        raise ImportError(f"{error}: baselines/ials is measured beside implicit; pip install -e '.[bench]'") from None
+    dataset = load_data(Data(dataset="movielens-100k"))
+    training = Training.of(dataset.parts.train_and_validation(), dataset.corpus)
+    interactions = matrix(training.histories, training.num_candidates)
+    settings = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10, "num_threads": 0}
+
+    def theirs():
+        implicit.als.AlternatingLeastSquares(**settings, random_state=0).fit(interactions, show_progress=False)
+
+    with threadpoolctl.threadpool_limits(1, "blas"):  # as implicit asks for
+        ours, reference = seconds(lambda: ials.candidate_factors(training, **IALS), theirs, rounds=rounds)
+    return [share("baselines/ials", ours, reference, "s", "implicit, conjugate gradients, all cores", 1.0)]
+
+
+def large(
+    num_queries: int = 30_000, num_candidates: int = 41_000, num_events: int = 800_000, names: tuple[str, ...] = ()
+) -> list[Figure]:
+    """Fits and evaluates baselines at their first settings, and takes the peak memory of EASE; each in a new process."""
+    sizes, figures = (num_queries, num_candidates, num_events), []
+    for name in names or (*BOUNDS, "ease"):
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+            taken, peak = pool.submit(fit_and_evaluate, name, *sizes).result()
+        figures.append(share(f"baselines/{name}", taken, BOUNDS.get(name, 3600.0), "s", "the bound", 1.0))
+        if name == "ease":
+            figures.append(share("baselines/ease/memory", float(peak), MEMORY, "bytes", "24 GB", 1.0))
+    return figures
+
+
+def fit_and_evaluate(name: str, num_queries: int, num_candidates: int, num_events: int) -> tuple[float, int]:
+    """Returns the seconds to fit and evaluate a baseline, and the peak memory of this process in bytes."""
+    rng = np.random.default_rng(0)
+    activity, popularity = rng.lognormal(0, 1, num_queries), np.arange(1, num_candidates + 1) ** -0.9
+    queries = rng.choice(num_queries, num_events, p=activity / activity.sum())
+    candidates = rng.choice(num_candidates, num_events, p=popularity / popularity.sum())
+    pairs = np.unique(queries * num_candidates + candidates)
+    events = Interactions(pairs // num_candidates, pairs % num_candidates)
+    parts = split(events, "random", test_fraction=0.2, validation_fraction=0.0, seed=0)
+    corpus = Table(np.arange(num_candidates))
+    started = time.perf_counter()
+    evaluation = Evaluation.of(parts.train, parts.test, corpus, ks=(5, 10, 20, 50, 100))
+    scorer = BASELINES[name].fit(Training.of(parts.train, corpus), **BASELINES[name].start)
+    evaluation.measure(evaluation.rank_by(scorer))
+    return time.perf_counter() - started, peak_bytes()
