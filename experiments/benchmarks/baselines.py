@@ -7,6 +7,7 @@ import multiprocessing
 import time
 
 import numpy as np
+import scipy.sparse
 
 from experiments.benchmarks.measure import Figure, peak_bytes, seconds, share
 from retrieval import Interactions, Table, load_data, split
@@ -33,7 +34,7 @@ def implicit_als(rounds: int = 7) -> list[Figure]:
         raise ImportError(f"{error}: baselines/ials is measured beside implicit; pip install -e '.[bench]'") from None
     dataset = load_data(Data(dataset="movielens-100k"))
     training = Training.of(dataset.parts.train_and_validation(), dataset.corpus)
-    interactions = matrix(training.histories, training.num_candidates)
+    interactions = scipy.sparse.csr_matrix(matrix(training.histories, training.num_candidates))  # the type it takes
     settings = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10, "num_threads": 0}
 
     def theirs():
@@ -47,7 +48,7 @@ def implicit_als(rounds: int = 7) -> list[Figure]:
 def large(
     num_queries: int = 30_000, num_candidates: int = 41_000, num_events: int = 800_000, names: tuple[str, ...] = ()
 ) -> list[Figure]:
-    """Fits and evaluates baselines at their first settings, and takes the peak memory of EASE; each in a new process."""
+    """Fits and evaluates baselines at their first settings, each in a process of its own; the peak memory of EASE."""
     sizes, figures = (num_queries, num_candidates, num_events), []
     for name in names or (*BOUNDS, "ease"):
         context = multiprocessing.get_context("spawn")

@@ -55,8 +55,12 @@ def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray,
 
 
 def _gram(rows: csr_array) -> Float32[np.ndarray, "n n"]:
-    """Returns all dot products of the rows, in LAPACK's order of memory."""
-    return (rows @ rows.T).toarray(order="F")
+    """Returns all dot products of the rows, in LAPACK's order of memory; some at a time, as most may not be zero."""
+    gram, columns = np.empty((rows.shape[0],) * 2, np.float32, order="F"), rows.T.tocsr()
+    for start in range(0, rows.shape[0], COLUMNS):
+        block = slice(start, start + COLUMNS)
+        gram[:, block] = (rows[block] @ columns).toarray().T
+    return gram
 
 
 def _inverse(gram: Float32[np.ndarray, "n n"], regularization: float) -> Float32[np.ndarray, "n n"]:

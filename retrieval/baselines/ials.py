@@ -20,7 +20,7 @@ DENSE = 0.02  # share of the pairs that are interactions, from which on all pair
 MOST_DENSE = 2**26  # pairs, of which 4 bytes each are in memory
 GATHERED = 2**14  # factors of interactions in memory at a time
 
-Factors = Float32[np.ndarray, "n D"]
+Factors = Float32[np.ndarray, "_ D"]
 
 
 def fit(
@@ -88,7 +88,7 @@ def fold_in(candidates: Factors, histories: Lists, *, regularization: float, alp
 @jax.jit
 def _solve(shared, candidates, others, alpha):
     near = candidates[others]
-    normal = shared + (alpha - 1) * _dot(near.mT, near)
+    normal = shared[None] + (alpha - 1) * _dot(near.mT, near)
     return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(normal), True), alpha * near.sum(axis=1)[..., None])[..., 0]
 
 
@@ -104,7 +104,7 @@ class _Padded(NamedTuple):
     others: Int32[Array | np.ndarray, "groups size length"]
 
 
-_Side = Float[Array, "n m"] | list[_Padded]  # who interacts with whom: 1 or 0 for each pair, or lists
+_Side = Float[Array, "_ _"] | list[_Padded]  # who interacts with whom: 1 or 0 for each pair, or lists
 
 
 def _both_sides(histories: Lists, num_candidates: int) -> tuple[_Side, _Side]:
