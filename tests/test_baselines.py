@@ -113,11 +113,20 @@ def test_ease_is_the_minimum_under_a_diagonal_of_zeros(shape):
 
 
 def test_both_forms_of_ease_agree_in_blocks(monkeypatch):
-    monkeypatch.setattr(ease, "COLUMNS", 5)
+    monkeypatch.setattr(ease, "BLOCK", 5)
     training = random_training(5, 9, 12)
     dual = ease.fit(training, regularization=3.0)(training.histories)
     monkeypatch.setattr(ease, "_dual", lambda *_: None)
     np.testing.assert_allclose(ease.fit(training, regularization=3.0)(training.histories), dual, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "block"), [(1, 4), (7, 7), (7, 3), (12, 4), (13, 5)])
+def test_the_inverse_is_that_of_numpy_in_any_blocks(monkeypatch, size, block):
+    monkeypatch.setattr(ease, "BLOCK", block)
+    rows = np.random.default_rng(size).standard_normal((size, 6)).astype(np.float32)
+    gram = rows @ rows.T
+    expected = np.linalg.inv(gram.astype(np.float64) + 0.5 * np.eye(size))
+    np.testing.assert_allclose(ease._inverse(gram, 0.5), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("regularization", [0.0, -1.0, math.nan])

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from retrieval.baselines.training import Scorer, Training, matrix, or_popularity
 from retrieval.lists import Lists
 
-COLUMNS = 2048  # of the dual form that are computed at a time
+BLOCK = 4096  # rows or columns that are computed at a time
 
 
 def fit(training: Training, *, regularization: float) -> Scorer:
@@ -45,8 +45,7 @@ def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray,
         return None
     inner = _inverse(_gram(interactions), regularization)
     by_candidate, result = interactions.T.tocsr(), np.empty((num_candidates, num_candidates), np.float32)
-    for start in range(0, num_candidates, COLUMNS):
-        columns = slice(start, start + COLUMNS)
+    for columns in _blocks(num_candidates):
         projected = (by_candidate[columns] @ inner).T  # [Q, columns]; `inner` is symmetric
         result[:, columns] = by_candidate @ np.ascontiguousarray(projected)
     result /= -np.float32(regularization)
@@ -55,16 +54,18 @@ def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray,
 
 
 def _gram(rows: csr_array) -> Float32[np.ndarray, "n n"]:
-    """Returns all dot products of the rows, in LAPACK's order of memory; some at a time, as most may not be zero."""
-    gram, columns = np.empty((rows.shape[0],) * 2, np.float32, order="F"), rows.T.tocsr()
-    for start in range(0, rows.shape[0], COLUMNS):
-        block = slice(start, start + COLUMNS)
-        gram[:, block] = (rows[block] @ columns).toarray().T
+    """Returns all dot products of the rows; some at a time, as sparse products that are mostly not zero are large."""
+    gram, columns = np.empty((rows.shape[0],) * 2, np.float32), rows.T.tocsr()
+    for block in _blocks(len(gram)):
+        gram[block] = (rows[block] @ columns).toarray()
     return gram
 
 
 def _inverse(gram: Float32[np.ndarray, "n n"], regularization: float) -> Float32[np.ndarray, "n n"]:
-    """Returns (gram + regularization I)^-1 by Cholesky's factors, in the memory of `gram`.
+    """Returns (gram + regularization I)^-1, in the memory of `gram`.
+
+    Blocks of rows and columns are swept one after the other (Goodnight 1979), in the lower half alone: n^3 operations
+    in matrix products. (LAPACK as built for SciPy has integers of 32 bits, and fails from some 30,000 rows on.)
 
     Raises:
       ValueError: `regularization` is not above 0.
@@ -72,14 +73,27 @@ def _inverse(gram: Float32[np.ndarray, "n n"], regularization: float) -> Float32
     if not regularization > 0:
         raise ValueError(f"regularization must be above 0, got {regularization}")
     gram[np.diag_indices(len(gram))] += np.float32(regularization)
-    factor, failed = scipy.linalg.lapack.spotrf(gram, lower=True, clean=False, overwrite_a=True)
-    if not failed:
-        inverse, failed = scipy.linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
-    if failed:
-        raise ValueError(f"the products of the interactions are singular at regularization {regularization}: raise it")
-    for start in range(0, len(inverse), COLUMNS):  # the upper half, which is not computed, from the lower
-        rows = slice(start, start + COLUMNS)
-        block = inverse[rows, rows]
-        inverse[rows, rows] = np.tril(block) + np.tril(block, -1).T
-        inverse[rows, start + COLUMNS :] = inverse[start + COLUMNS :, rows].T
-    return inverse
+    blocks = list(_blocks(len(gram)))
+    for swept in blocks:
+        factor = scipy.linalg.cho_factor(_symmetric(gram[swept, swept]), overwrite_a=True, check_finite=False)
+        pivot = scipy.linalg.cho_solve(factor, np.eye(len(factor[0]), dtype=np.float32), check_finite=False)
+        column = np.concatenate([gram[swept, : swept.start].T, np.zeros_like(pivot), gram[swept.stop :, swept]])
+        scaled = column @ pivot
+        for rows in blocks:
+            gram[rows, : rows.stop] -= scaled[rows] @ column[: rows.stop].T
+        gram[swept, : swept.start], gram[swept.stop :, swept] = scaled[: swept.start].T, scaled[swept.stop :]
+        gram[swept, swept] = -pivot
+    for rows in blocks:
+        gram[rows, rows] = _symmetric(gram[rows, rows])
+        gram[: rows.start, rows] = gram[rows, : rows.start].T
+    np.negative(gram, out=gram)
+    return gram
+
+
+def _blocks(size: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
+def _symmetric(lower: Float32[np.ndarray, "n n"]) -> Float32[np.ndarray, "n n"]:
+    """Returns the symmetric matrix with this lower half."""
+    return np.tril(lower) + np.tril(lower, -1).T
