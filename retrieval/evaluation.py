@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int
@@ -17,7 +19,7 @@ from retrieval.evaluate import Catalogue, check_ks, measure, rank, rank_by
 from retrieval.per_query import PerQuery
 from retrieval.ranking import Ranking, Scorer
 from retrieval.slices import Slice
-from retrieval.uncertainty import bootstrap_intervals
+from retrieval.uncertainty import bootstrap_intervals, weighted_means
 
 SLICE_METRICS = {
     "hit_rate": metrics.hit_rate_at,
@@ -26,6 +28,7 @@ SLICE_METRICS = {
     "ndcg": metrics.ndcg_at,
 }
 RESAMPLES, LEVEL = 2000, 0.95  # of the bootstrap over queries
+SLICED_VALUES = 2**24  # of all metrics, queries and slices that are in memory at a time
 Interval = tuple[float, float]
 
 
@@ -163,53 +166,59 @@ class Evaluation:
             test_set=self.test_set,
         )
         prefix = list(rankings)[-1]
-        of_slices = [*self._of_candidates(rankings[prefix]), *self._of_queries(prefix, per_query)]
-        return Result(
-            per_query,
-            per_query.figures(),
-            per_query.intervals(resamples=resamples, level=LEVEL),
-            _with_intervals(of_slices, [f"{prefix}/{name}_at_{k}" for name, k in self._names()], resamples),
-        )
+        names = [f"{prefix}/{name}_at_{k}" for name, k in self._names()]
+        size = max(1, SLICED_VALUES // max(1, len(self.targets.query_ids) * len(names)))  # slices at a time
+        sliced = itertools.chain(self._of_candidates(rankings[prefix], size), self._of_queries(prefix, per_query))
+        of_slices = []
+        while batch := list(itertools.islice(sliced, size)):
+            of_slices += _with_intervals(batch, names, resamples)
+        return Result(per_query, per_query.figures(), per_query.intervals(resamples=resamples, level=LEVEL), of_slices)
 
     def _names(self) -> list[tuple[str, int]]:
         return [(name, k) for k in self.ks for name in SLICE_METRICS]
 
-    def _of_candidates(self, ranking: Ranking) -> Iterator[tuple[str, Slice, int, np.ndarray]]:
+    def _of_candidates(self, ranking: Ranking, size: int) -> Iterator[_Sliced]:
         relevant, places = self.targets.relevant.distinct()
-        of_slices, kept = slices.restricted(relevant, list(self.candidate_slices))
-        placed = metrics.Placed(ranking.ranks.ordinal[places][kept], of_slices)
-        shape = len(self.candidate_slices), len(relevant)
-        values = np.array([SLICE_METRICS[name](placed, k) for name, k in self._names()]).reshape(-1, *shape)
-        lengths = of_slices.lengths.reshape(shape)
-        values = np.where(lengths > 0, values, np.nan)
-        for i, slice_ in enumerate(self.candidate_slices):
-            yield "candidates", slice_, int(lengths[i].sum()), values[:, i].T
+        for start in range(0, len(self.candidate_slices), size):
+            batch = self.candidate_slices[start : start + size]
+            lists, kept = slices.restricted(relevant, batch)
+            placed, shape = metrics.Placed(ranking.ranks.ordinal[places][kept], lists), (len(batch), len(relevant))
+            values = np.array([SLICE_METRICS[name](placed, k).reshape(shape) for name, k in self._names()])
+            lengths = lists.lengths.reshape(shape)
+            values = np.where(lengths > 0, values, np.nan)
+            for i, slice_ in enumerate(batch):
+                yield _Sliced("candidates", slice_, int(lengths[i].sum()), values[:, i].T)
 
-    def _of_queries(self, prefix: str, per_query: PerQuery) -> Iterator[tuple[str, Slice, int, np.ndarray]]:
+    def _of_queries(self, prefix: str, per_query: PerQuery) -> Iterator[_Sliced]:
         every = np.array([per_query.values[f"{prefix}/{name}_at_{k}"] for name, k in self._names()]).T
         lengths = self.targets.relevant.distinct()[0].lengths
         for slice_ in self.query_slices:
             values = np.where(slice_.members[:, None], every, np.nan)
-            yield "queries", slice_, int(lengths[slice_.members].sum()), values
+            yield _Sliced("queries", slice_, int(lengths[slice_.members].sum()), values)
 
 
-def _with_intervals(of_slices, names: list[str], resamples: int) -> list[SliceFigures]:
-    """Returns the slices' figures, all intervals from the same resamples."""
-    if not of_slices:
-        return []
-    values = np.concatenate([of_slice for *_, of_slice in of_slices], axis=1)
-    low, high = bootstrap_intervals(values, None, resamples=resamples, level=LEVEL, seed=0)
-    low, high = (bound.reshape(len(of_slices), len(names)).tolist() for bound in (low, high))
+class _Sliced(NamedTuple):
+    """The metrics of each query in one slice [Q, names], NaN where it has nothing in it."""
+
+    of: str
+    slice: Slice
+    num_relevant: int
+    values: Float64[np.ndarray, "Q names"]
+
+
+def _with_intervals(batch: Sequence[_Sliced], names: Sequence[str], resamples: int) -> list[SliceFigures]:
+    """Returns the figures of slices, all intervals from the same resamples."""
+    values = np.concatenate([sliced.values for sliced in batch], axis=1)
+    bounds = bootstrap_intervals(values, None, resamples=resamples, level=LEVEL, seed=0)
+    columns = zip(weighted_means(values).tolist(), *(bound.tolist() for bound in bounds), strict=True)
     results = []
-    for i, (of, slice_, num_relevant, of_slice) in enumerate(of_slices):
-        defined = ~np.isnan(of_slice)
-        counts = defined.sum(axis=0)
-        sums = np.where(defined, of_slice, 0.0).sum(axis=0)
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).tolist()
-        intervals = dict(zip(names, zip(low[i], high[i], strict=True), strict=True))
-        num_queries = int(counts.max(initial=0))
-        figures = dict(zip(names, means, strict=True))
-        results.append(SliceFigures(of, slice_.column, slice_.value, num_queries, num_relevant, figures, intervals))
+    for sliced in batch:
+        figures, intervals = {}, {}
+        for name, (mean, *interval) in zip(names, itertools.islice(columns, len(names)), strict=True):
+            figures[name], intervals[name] = mean, tuple(interval)
+        column, value, _ = sliced.slice
+        num_queries = int(np.sum(~np.isnan(sliced.values).all(axis=1)))
+        results.append(SliceFigures(sliced.of, column, value, num_queries, sliced.num_relevant, figures, intervals))
     return results
 
 

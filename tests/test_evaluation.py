@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.evaluation import bootstrap_loop, user_loop
+from retrieval import evaluation as evaluation_lib
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.splits import split
 from retrieval.evaluation import SLICE_METRICS, Evaluation
@@ -26,8 +27,9 @@ def world(seed, num_queries=25, num_candidates=40):
     return evaluation, queries, rng.standard_normal((num_candidates, 8)).astype(np.float32), parts
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(seed):
+@pytest.mark.parametrize(("seed", "sliced_values"), [(0, 2**24), (1, 1000), (2, 1)])  # in batches of slices too
+def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(monkeypatch, seed, sliced_values):
+    monkeypatch.setattr(evaluation_lib, "SLICED_VALUES", sliced_values)
     evaluation, queries, candidates, _ = world(seed)
     result = evaluation.measure(evaluation.rank(queries, candidates), resamples=20)
     table, of_slices = user_loop(evaluation, queries, candidates)
