@@ -51,7 +51,6 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")
-OUT = absl_flags.DEFINE_string("out", None, "JSON file of the figures; none: the table alone.")
 ONLY = absl_flags.DEFINE_string("only", "", "Measure the benchmarks whose names begin so; empty: all.")
 
 
@@ -64,10 +63,11 @@ def main() -> None:
         for figure in run():
             figures.append(figure)
             console.say(f"{figure.name}: {figure.ratio:.2f} ({figure.reach})")
-            if OUT.value:
-                write_json(pathlib.Path(OUT.value), [dataclasses.asdict(figure) for figure in figures])
+            if flags.out():
+                write_json(pathlib.Path(flags.out()), [dataclasses.asdict(figure) for figure in figures])
     tables.print_figures(figures)
 
 
 if __name__ == "__main__":
+    flags.define_out()
     flags.run(main)

@@ -28,7 +28,6 @@ METRICS = absl_flags.DEFINE_list(
     "metrics", None, "Metrics to compare; by default precision, recall and nDCG at 10, train excluded where it is."
 )
 RESAMPLES = absl_flags.DEFINE_integer("resamples", 10_000, "Resamples, and swaps, of the tests.", lower_bound=100)
-OUT = absl_flags.DEFINE_string("out", None, "JSON file of what is found; none: the table alone.")
 DEFAULT = ("precision_at_10", "recall_at_10", "ndcg_at_10")
 
 
@@ -91,10 +90,11 @@ def main(arguments: list[str]) -> None:
     known = set.intersection(*(set(system.per_query.values) for system in systems.values()))
     result = compare_systems(systems, chosen_metrics(METRICS.value, known), resamples=RESAMPLES.value)
     comparison_tables.print_comparisons(result)
-    if OUT.value:
-        write_json(pathlib.Path(OUT.value), result)
-        console.say(f"all figures: {OUT.value}")
+    if flags.out():
+        write_json(pathlib.Path(flags.out()), result)
+        console.say(f"all figures: {flags.out()}")
 
 
 if __name__ == "__main__":
+    flags.define_out()
     flags.run_on(main)

@@ -41,6 +41,11 @@ def define_tensorflow() -> None:
     flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
 
 
+def define_out() -> None:
+    """Defines --out."""
+    flags.DEFINE_string("out", None, "JSON file of what is found; none: the table alone.")
+
+
 def define_quiet() -> None:
     """Defines --quiet, of every program."""
     flags.DEFINE_bool("quiet", False, "No progress, and plain lines instead of tables.")
@@ -70,6 +75,11 @@ def config() -> Config:
 def workdir() -> str:
     """Returns the value of --workdir."""
     return flags.FLAGS.workdir
+
+
+def out() -> str | None:
+    """Returns the value of --out."""
+    return flags.FLAGS.out
 
 
 def tensorflow() -> bool:
