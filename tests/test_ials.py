@@ -73,6 +73,28 @@ def test_the_objective_falls_to_that_of_exact_alternation(form):
     assert of[-1] == pytest.approx(objective(training, candidates, 2.0, 5.0), rel=2e-2)
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 6])
+def test_one_factor_is_that_of_exact_alternation(form, iterations):
+    training = random_training(5)  # in one dimension, a step of conjugate gradients is the solution
+    rng = np.random.default_rng(7)
+    _, candidates = (rng.random((n, 1), np.float32) * ials.INITIAL_SCALE for n in (25, 14))
+    turned = Lists.from_pairs(training.histories.rows, training.histories.owners, 14)
+    for _ in range(iterations):
+        queries = np.array([solve(candidates, training.histories[q], 2.0, 5.0) for q in range(25)])
+        candidates = np.array([solve(queries, turned[c], 2.0, 5.0) for c in range(14)])
+    got = ials.candidate_factors(training, factors=1, iterations=iterations, seed=7, **SETTINGS)
+    np.testing.assert_allclose(got, candidates, rtol=1e-4, atol=1e-6)
+
+
+def test_scores_are_products_of_factors():
+    training = random_training(6)
+    candidates = ials.candidate_factors(training, factors=3, iterations=2, **SETTINGS)
+    scores = ials.fit(training, factors=3, iterations=2, **SETTINGS)(training.histories)
+    queries = np.array([solve(candidates, training.histories[q], 2.0, 5.0) for q in range(25)])
+    known = training.histories.lengths > 0
+    np.testing.assert_allclose(scores[known], (queries @ candidates.T)[known], rtol=1e-3, atol=1e-4)
+
+
 def test_both_forms_give_the_same_factors(monkeypatch):
     training = random_training(3)
     found = []

@@ -18,7 +18,7 @@ from retrieval.scoring import power_of_two
 INITIAL_SCALE = 0.01
 DENSE = 0.02  # share of the pairs that are interactions, from which on all pairs are computed
 MOST_DENSE = 2**26  # pairs, of which 4 bytes each are in memory
-GATHERED = 2**14  # factors of interactions in memory at a time
+GATHERED = 2**12  # factors of interactions in memory at a time, few enough to stay in the cache
 
 Factors = Float32[np.ndarray, "_ D"]
 
