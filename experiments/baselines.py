@@ -43,7 +43,8 @@ def evaluate_baselines(config: Config, workdir: Workdir, names: Sequence[str] | 
             raise ValueError(f"--baselines must be among {known}, got {name!r}{did_you_mean(name, BASELINES)}")
     workdir.check(config)
     dataset = load_data(config, workdir)
-    has_times = dataset.parts.train.timestamps is not None
+    known = [part for part in (dataset.parts.train, dataset.parts.validation) if part is not None]
+    has_times = all(part.timestamps is not None for part in known)
     evaluation = evaluation_of(config, dataset)
     for name in names or [name for name, baseline in BASELINES.items() if has_times or not baseline.by_time]:
         baseline = BASELINES[name]
@@ -83,7 +84,8 @@ def tune(baseline: Baseline, config: Config, dataset: Dataset) -> Record:
     )
 
     def score(settings: Record) -> float:
-        rankings = rank_by(baseline.fit(training, **settings), evaluation.targets, len(dataset.corpus), k=0)
+        histories, num_candidates = evaluation.catalogue.histories, len(dataset.corpus)
+        rankings = rank_by(baseline.fit(training, **settings), histories, evaluation.targets, num_candidates, k=0)
         figures = measure(rankings, evaluation.targets, ks=evaluation.ks).figures()
         if metric not in figures:
             near = did_you_mean(metric, figures)
@@ -101,7 +103,8 @@ def _training(config: Config, dataset: Dataset, refit: bool) -> Training:
 
 def _fingerprint(config: Config, dataset: Dataset, evaluation: Evaluation, name: str) -> str:
     """Returns the SHA-256 of all that decides the figures of a baseline."""
-    asked = [evaluation.test_set, dataset.fingerprint(), config.data.dislike_at_most, config.train.metric]
+    tables = [table.fingerprint() for table in (dataset.corpus, dataset.queries) if table is not None]
+    asked = [evaluation.test_set, dataset.fingerprint(), *tables, config.data.dislike_at_most, config.train.metric]
     ks = [list(config.evaluate.ks), list(config.evaluate.top_k_accuracies)]
     facts = [*asked, *ks, name, dict(BASELINES[name].axes), dict(BASELINES[name].start)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -112,6 +115,8 @@ def main() -> None:
     evaluate_baselines(flags.config(), workdir, NAMES.value)
     tables.print_metrics(workdir)
     console.say(f"all figures: {workdir.metrics_file}")
+    if workdir.report_file.exists():
+        console.say(f"the report shows them after: python -m experiments.report --workdir={workdir.path}")
 
 
 if __name__ == "__main__":

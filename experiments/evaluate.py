@@ -8,7 +8,7 @@ from __future__ import annotations
 from experiments import console, flags, tables
 from experiments.workdir import Workdir, load_data
 from retrieval import leakage, phases
-from retrieval.baselines import most_popular
+from retrieval.baselines.popularity import by_counts
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
 from retrieval.evaluate import evaluate as evaluate_embeddings
@@ -53,8 +53,7 @@ def evaluate_model(evaluation: Evaluation, trained: phases.Trained) -> Result:
 
 def evaluate_popularity(evaluation: Evaluation) -> Result:
     """Returns what the evaluation says of the most-popular baseline."""
-    popular = most_popular(evaluation.catalogue.counts, len(evaluation.targets.query_ids))
-    return evaluation.measure(evaluation.rank(*popular))
+    return evaluation.measure(evaluation.rank_by(by_counts(evaluation.catalogue.counts)))
 
 
 def _of_model_alone(

@@ -42,7 +42,7 @@ def summarize(workdirs: Sequence[Workdir]) -> dict[str, SeedSummary]:
         errors |= {f"{system}/{name}": summary.query_error for name, summary in of_system.items()}
     metrics = [workdir.read_metrics() for workdir in workdirs]
     names = [name for name in metrics[0] if all(name in figures for figures in metrics)]
-    columns = {name: [_nan_for_null(figures[name]) for figures in metrics] for name in names}
+    columns = {name: [figures[name] for figures in metrics] for name in names}
     return {name: seed_summary(values, errors.get(name, float("nan"))) for name, values in columns.items()}
 
 
@@ -51,10 +51,6 @@ def with_seed(config: Config, seed: int) -> Config:
     config = copy.deepcopy(config)
     config.train.seed = seed
     return config
-
-
-def _nan_for_null(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def main() -> None:

@@ -6,12 +6,11 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments.workdir import Workdir
+from experiments.workdir import MODEL, Workdir
 from retrieval.comparison import SeedSummary, average, summarize_seeds
 from retrieval.config import differences
 from retrieval.per_query import PerQuery
 
-MODEL = "test"  # what the model's figures are called
 SEED_FIELD = "train.seed"
 
 

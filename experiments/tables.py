@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from experiments import console
 from experiments.benchmarks.measure import Figure
-from experiments.workdir import Workdir
+from experiments.workdir import MODEL, Workdir
 
-MODEL = "test"  # what the model's figures are called
 COLUMNS = ("precision", "recall", "ndcg")
 OF_LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")
 SHOWN_SLICES = ("popularity", "activity", "vocabulary")

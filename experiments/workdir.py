@@ -19,6 +19,8 @@ from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.phases import Choice
 from retrieval.storage import write_atomically, write_json
 
+MODEL = "test"  # what the model's figures are called, beside those of baselines
+
 
 class Workdir:
     """Paths in the folder of a run, and what the stages of a run hand on through it."""
@@ -85,7 +87,7 @@ class Workdir:
 
     def _is_begun(self) -> bool:
         """Tells whether an epoch is logged or a baseline evaluated: a folder without belongs to no config yet."""
-        return self.log_file.exists() or self.baselines_file.exists()
+        return self.log_file.exists() or self.metrics_file.exists()
 
     def read_config(self) -> config_lib.Config:
         """Reads the config of the run.
@@ -181,7 +183,12 @@ def _with_nan(value: Any) -> Any:
 
 def _read(path: pathlib.Path, missing: Any) -> Any:
     """Returns the content of a JSON file, or `missing` where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else missing
+    if not path.exists():
+        return missing
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and evaluate again") from None
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
@@ -194,6 +201,8 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
         dataset = load(config.data, progress)
     check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     temporal = config.data.split.strategy == "temporal"
-    leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
+    num_repeated = leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
+    if num_repeated:
+        console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
     workdir.begin(config, dataset)
     return dataset

@@ -42,11 +42,13 @@ class Catalogue(NamedTuple):
     Attributes:
       counts: how many queries have each candidate in train [N].
       num_queries: how many queries train has.
+      histories: positions of the candidates that each query of the evaluation has in train, as sets, without dislikes.
       features: what two candidates are compared by, as genres or embeddings [N, F]; None: no diversity is measured.
     """
 
     counts: Int[np.ndarray, "N"]
     num_queries: int
+    histories: Lists
     features: Float[np.ndarray, "N F"] | None = None
 
 
@@ -105,23 +107,22 @@ def rank(
     return dict(zip(exclusions, rankings, strict=True))
 
 
-def rank_by(scorer: Scorer, targets: Targets, num_candidates: int, *, k: int) -> dict[str, Ranking]:
+def rank_by(scorer: Scorer, histories: Lists, targets: Targets, num_candidates: int, *, k: int) -> dict[str, Ranking]:
     """Ranks the corpus for the queries of `targets` by the scores of their histories, as `rank` does by embeddings.
 
     Args:
       scorer: histories of some queries -> scores of the whole corpus; see `baselines`.
-      targets: what is relevant, and what the query has in train, which is its history.
+      histories: positions of the candidates that each query of `targets` has in train.
+      targets: what is relevant, and what is taken out.
       num_candidates: the size of the corpus.
       k: length of the lists that are kept.
 
     Raises:
-      ValueError: a score is not finite, or the targets do not tell what queries have in train.
+      ValueError: a score is not finite.
     """
-    if targets.seen is None:
-        raise ValueError("targets must tell what the queries have in train, which is what scores are made from")
     exclusions = exclusions_of(targets)
     wanted = targets.relevant, list(exclusions.values()), k
-    rankings = rank_scores(scorer, exclusions["excluding_seen"], num_candidates, *wanted)
+    rankings = rank_scores(scorer, histories, num_candidates, *wanted)
     return dict(zip(exclusions, rankings, strict=True))
 
 
@@ -166,7 +167,7 @@ def measure(
         weights |= {name: num_interactions for name in of_prefix if name.startswith(f"{prefix}/interactions/")}
         values |= of_prefix
         if catalogue is not None:
-            of_lists = _of_lists(ranking.lists, catalogue, targets.seen, ks)
+            of_lists = _of_lists(ranking.lists, catalogue, ks)
             values |= {f"{prefix}/{name}": of_each for name, of_each in of_lists}
     return PerQuery(targets.query_ids, values, weights, test_set)
 
@@ -198,9 +199,10 @@ def mean_loss(
 
 
 def _of_ranks(ranking: Ranking, targets: Targets, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
-    every = metrics.Placed(ranking.ranks.ordinal, targets.relevant)
+    in_lists = ranking.places(targets.relevant)
+    every = metrics.Placed(in_lists, targets.relevant)
     relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit of its query
-    once = metrics.Placed(ranking.ranks.ordinal[places], relevant)
+    once = metrics.Placed(in_lists[places], relevant)
     for k in ks:
         for name, metric in USER_METRICS.items():
             yield f"{name}_at_{k}", metric(once, k)
@@ -212,18 +214,24 @@ def _of_ranks(ranking: Ranking, targets: Targets, ks: Sequence[int]) -> Iterator
 
 
 def _of_lists(
-    lists: Int32[np.ndarray, "Q K"], catalogue: Catalogue, seen: Lists | None, ks: Sequence[int]
+    lists: Int32[np.ndarray, "Q K"], catalogue: Catalogue, ks: Sequence[int]
 ) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
     counts, num_candidates = catalogue.counts, len(catalogue.counts)
     for k in ks:
-        yield f"coverage_at_{k}", list_metrics.coverage_at(lists, num_candidates, k)
-        yield f"gini_at_{k}", list_metrics.gini_at(lists, num_candidates, k)
+        yield f"coverage_at_{k}", _if_they_differ(list_metrics.coverage_at(lists, num_candidates, k))
+        yield f"gini_at_{k}", _if_they_differ(list_metrics.gini_at(lists, num_candidates, k))
         yield f"novelty_at_{k}", list_metrics.novelty_at(lists, counts, catalogue.num_queries, k)
         yield f"average_popularity_at_{k}", list_metrics.average_popularity_at(lists, counts, k)
-        if seen is not None:
-            yield f"popularity_lift_at_{k}", list_metrics.popularity_lift_at(lists, counts, seen, k)
+        yield f"popularity_lift_at_{k}", list_metrics.popularity_lift_at(lists, counts, catalogue.histories, k)
         if catalogue.features is not None and k > 1:
             yield f"diversity_at_{k}", list_metrics.diversity_at(lists, catalogue.features, k)
+
+
+def _if_they_differ(influence: Float64[np.ndarray, "Q"]) -> Float64[np.ndarray, "Q"]:
+    """Returns influence values, or their mean alone where all are equal: they tell nothing of the spread then."""
+    if np.all(np.isclose(influence, influence[:1], rtol=1e-12)):
+        return np.where(np.arange(len(influence)) == 0, influence, np.nan)
+    return influence
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 
 from retrieval import metrics, slices
+from retrieval.baselines.training import Training
 from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
@@ -118,19 +119,21 @@ class Evaluation:
           dislike_at_most: events with a rating up to this are neither positives nor relevant.
 
         Raises:
-          ValueError: a k is below 1, or a candidate is not in the corpus.
+          ValueError: a k is below 1, a candidate is not in the corpus, or nothing is relevant.
         """
         check_ks([*ks, *top_k_accuracies])
         encoding = Encoding.fit(train, corpus, dislike_at_most)
         targets = encoding.targets(held_out, train)
-        counts = encoding.counts(encoding.examples(train)).astype(np.int64)[encoding.corpus_rows]
-        counts[encoding.corpus_rows == 0] = 0  # what the unknown row counts is no one's
+        if not len(targets.query_ids):
+            raise ValueError(f"nothing is relevant: all of the {len(held_out)} events held out are dislikes")
+        training = Training.of(train, corpus, dislike_at_most)
+        histories = encoding.lists_of(targets.query_ids, encoding.without_dislikes(train)).sets()
         positions = np.full(len(targets.query_ids), -1) if queries is None else queries.positions(targets.query_ids)
         return cls(
             targets,
-            Catalogue(counts, len(train.distinct_ids[0]), _features(corpus)),
-            slices.of_candidates(counts, encoding.corpus_rows > 0, corpus),
-            slices.of_queries(targets.seen.lengths, targets.query_rows > 0, positions, queries),
+            Catalogue(training.counts, len(training.histories), histories, _features(corpus)),
+            slices.of_candidates(training.counts, encoding.corpus_rows > 0, corpus),
+            slices.of_queries(histories.lengths, targets.query_rows > 0, positions, queries),
             tuple(ks),
             tuple(top_k_accuracies),
             _fingerprint(targets, corpus),
@@ -146,7 +149,8 @@ class Evaluation:
 
     def rank_by(self, scorer: Scorer) -> dict[str, Ranking]:
         """Ranks the corpus by the scores of the queries' histories; see `evaluate.rank_by`."""
-        return rank_by(scorer, self.targets, len(self.catalogue.counts), k=max(self.ks, default=0))
+        catalogue = self.catalogue
+        return rank_by(scorer, catalogue.histories, self.targets, len(catalogue.counts), k=max(self.ks, default=0))
 
     def measure(self, rankings: Mapping[str, Ranking], *, resamples: int = RESAMPLES) -> Result:
         """Returns every metric of a system's rankings, with intervals, in all and in each slice.
@@ -179,10 +183,11 @@ class Evaluation:
 
     def _of_candidates(self, ranking: Ranking, size: int) -> Iterator[_Sliced]:
         relevant, places = self.targets.relevant.distinct()
+        in_lists = ranking.places(self.targets.relevant)[places]
         for start in range(0, len(self.candidate_slices), size):
             batch = self.candidate_slices[start : start + size]
             lists, kept = slices.restricted(relevant, batch)
-            placed, shape = metrics.Placed(ranking.ranks.ordinal[places][kept], lists), (len(batch), len(relevant))
+            placed, shape = metrics.Placed(in_lists[kept], lists), (len(batch), len(relevant))
             values = np.array([SLICE_METRICS[name](placed, k).reshape(shape) for name, k in self._names()])
             lengths = lists.lengths.reshape(shape)
             values = np.where(lengths > 0, values, np.nan)
@@ -195,6 +200,13 @@ class Evaluation:
         for slice_ in self.query_slices:
             values = np.where(slice_.members[:, None], every, np.nan)
             yield _Sliced("queries", slice_, int(lengths[slice_.members].sum()), values)
+
+
+def _in_range(name: str, interval: Interval) -> Interval:
+    """Returns the interval without what the figure cannot be; influence values may lie beyond it."""
+    if not any(share in name for share in ("coverage", "gini")):
+        return interval
+    return tuple(float(np.clip(bound, 0, 1)) for bound in interval)
 
 
 class _Sliced(NamedTuple):

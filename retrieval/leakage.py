@@ -29,7 +29,8 @@ def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False) 
       How many interactions of train and validation have a pair that test has too.
 
     Raises:
-      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, or the parts overlap in time.
+      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, or the parts overlap in time or
+        have no timestamps.
     """
     sequence = [(name, getattr(parts, name)) for name in ("train", "validation", "test")]
     sequence = [(name, part) for name, part in sequence if part is not None]
@@ -103,7 +104,12 @@ def _codes(interactions: Interactions, known) -> Int64[np.ndarray, "n"]:
 
 
 def _check_times(earlier: str, part: Interactions, later: str, held_out: Interactions) -> None:
-    if part.timestamps is None or held_out.timestamps is None or not len(part) or not len(held_out):
+    if part.timestamps is None or held_out.timestamps is None:
+        raise LeakageError(
+            f"the split is temporal, but {earlier} or {later} has no timestamps to check that {later} comes after "
+            f"{earlier}: name their column in data.columns.timestamp"
+        )
+    if not len(part) or not len(held_out):
         return
     last, first = part.timestamps.max(), held_out.timestamps.min()
     if last > first:

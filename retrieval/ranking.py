@@ -14,6 +14,7 @@ from retrieval.ranks import rank_scores as ranks_of
 from retrieval.topk import top_k, top_k_of_scores
 
 Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
+NOWHERE = np.int32(2**30)  # the place of what is in no list, however long
 SCORES_AT_A_TIME = 2**22  # of `rank_scores`: 16 MiB
 
 
@@ -29,6 +30,11 @@ class Ranking(NamedTuple):
     ranks: Ranks
     lists: Int32[np.ndarray, "Q K"]
     num_ranked: Int[np.ndarray, "Q"]
+
+    def places(self, relevant: Lists) -> Int32[np.ndarray, "total"]:
+        """Returns the place of each relevant candidate in its list; a place that no list has where it is excluded."""
+        ordinal = self.ranks.ordinal
+        return np.where(ordinal < self.num_ranked[relevant.owners], ordinal, NOWHERE)
 
 
 def rank_embeddings(

@@ -13,7 +13,8 @@ from retrieval.lists import Lists
 
 THIRDS = ("head", "middle", "tail")  # each with a third of the interactions in train
 NUM_GROUPS = 4  # of numbers: quarters of those that have one
-MOST_VALUES = 50  # of a column that is sliced by value; one with more is no category, and makes no slices
+MOST_VALUES = 50  # of a column of text that is sliced by value; one with more is no category, and makes no slices
+MOST_NUMBERS = 12  # likewise of numbers; those of a column with more are cut into quarters
 SEPARATOR = "|"  # between the values of one row
 
 
@@ -69,15 +70,15 @@ def of_queries(
 def of_column(name: str, values: Shaped[np.ndarray, "n"]) -> list[Slice]:
     """Returns a slice for each value of a column; several in one row are joined by "|", and count for each.
 
-    Numbers with more than 50 values are cut into quarters, text with more makes no slices. A missing value, "" or
-    NaN, has its own.
+    Numbers with more than 12 values are cut into quarters, text with more than 50 makes no slices. A missing value, ""
+    or NaN, has its own.
 
     >>> [(s.value, s.members.tolist()) for s in of_column("genres", np.array(["War|Drama", "Drama"]))]
     [('Drama', [True, True]), ('War', [True, False])]
     """
     if values.dtype.kind in "iuf":
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-        if len(np.unique(values[~missing])) > MOST_VALUES:
+        if len(np.unique(values[~missing])) > MOST_NUMBERS:
             groups = list(_quarters(name, values, ~missing))
         else:
             groups = [Slice(name, f"{value:g}", values == value) for value in np.unique(values[~missing])]

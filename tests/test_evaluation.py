@@ -108,6 +108,39 @@ def test_a_k_above_the_corpus_finds_all_that_is_relevant():
     assert figures["excluding_seen/precision_at_100"] == pytest.approx(relevant.mean() / 100)
 
 
+def test_what_is_excluded_is_no_hit_however_long_the_list():
+    train, test = Interactions([1, 2], [10, 11]), Interactions([1], [10])  # the same pair in both
+    evaluation = Evaluation.of(train, test, Table([10, 11, 12]), ks=(3, 4, 100))
+    embeddings = np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)
+    figures = evaluation.measure(evaluation.rank(*embeddings), resamples=5).figures
+    assert all(figures[f"excluding_seen/{name}_at_{k}"] == 0 for name in SLICE_METRICS for k in (3, 4, 100))
+    assert figures["including_seen/recall_at_3"] == 1
+
+
+def test_dislikes_are_excluded_but_no_history():
+    train = Interactions([1, 1, 2, 2, 2], [10, 11, 11, 12, 12], ratings=[5, 1, 5, 5, 5])
+    test = Interactions([1, 2], [12, 10], ratings=[5, 5])
+    evaluation = Evaluation.of(train, test, Table([10, 11, 12]), ks=(2,), dislike_at_most=2.0)
+    assert [evaluation.catalogue.histories[q].tolist() for q in (0, 1)] == [[0], [1, 2]]
+    assert [sorted(evaluation.targets.seen[0].tolist()), evaluation.catalogue.counts.tolist()] == [[0, 1], [1, 1, 1]]
+    rankings = evaluation.rank_by(lambda histories: np.tile(np.float32([1, 2, 3]), (len(histories), 1)))
+    assert rankings["excluding_seen"].lists.tolist() == [[2, -1], [0, -1]]
+
+
+def test_a_test_part_of_dislikes_alone_is_refused():
+    train, test = Interactions([1], [10], ratings=[5]), Interactions([1], [11], ratings=[1])
+    with pytest.raises(ValueError, match="nothing is relevant: all of the 1 events held out are dislikes"):
+        Evaluation.of(train, test, Table([10, 11]), ks=(1,), dislike_at_most=2.0)
+
+
+def test_a_coverage_whose_spread_is_not_known_has_no_interval():
+    evaluation, queries, candidates, _ = world(0)
+    same = np.repeat(queries[:1], len(queries), axis=0)  # all get the same list
+    result = evaluation.measure(evaluation.rank(same, candidates), resamples=20)
+    assert result.figures["including_seen/coverage_at_5"] == 5 / 40
+    assert np.isnan(result.intervals["including_seen/coverage_at_5"]).all()
+
+
 def test_a_k_below_one_is_refused():
     *_, parts = world(0)
     with pytest.raises(ValueError, match=r"k must be at least 1, got \[0, 5\]"):

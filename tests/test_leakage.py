@@ -46,6 +46,12 @@ def test_training_after_the_test_part_is_refused_in_a_temporal_split():
         leakage.check_parts(parts, temporal=True)
 
 
+def test_a_temporal_split_that_cannot_be_checked_is_refused():
+    parts = Parts(events(TRAIN), None, events(TEST, [4, 10]))
+    with pytest.raises(leakage.LeakageError, match="train or test has no timestamps"):
+        leakage.check_parts(parts, temporal=True)
+
+
 def test_text_ids_and_parts_without_anything_in_common_pass():
     parts = Parts(events([("a", "x")]), None, events([("b", "y")]))
     assert leakage.check_parts(parts) == 0

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.workdir import Workdir
+from experiments.workdir import MODEL, Workdir
 from retrieval.phases import FINAL
 
-MODEL, POPULARITY = "test", "popularity"
+POPULARITY = "popularity"
 SYSTEMS = {  # as tables and curves order them; what is not here stands behind, under its own name
     MODEL: "this model",
     "ials": "iALS",

@@ -46,8 +46,8 @@ def candidate_factors(
     with p = 1 and c = alpha for the interactions, p = 0 and c = 1 for all other pairs (Hu, Koren and Volinsky 2008),
     in the convention of the library implicit. Queries and candidates take turns. A turn goes from the last factors one
     step of the conjugate gradient method (Takacs, Pilaszy and Tikk 2011), preconditioned by what all of a side have in
-    common, Y'Y + regularization I. The objective falls in every turn, to the same minimum as with exact solutions, and
-    a turn costs a fraction of them. Takes O((n + (Q + N) D) D) time an iteration for n interactions, or
+    common, Y'Y + regularization I. A turn is not exact, but lowers the objective at a fraction of the cost, and by the
+    next one the other side has moved anyway. Takes O((n + (Q + N) D) D) time an iteration for n interactions, or
     O(Q N D) where interactions are so dense that products of whole matrices are faster.
 
     Args:

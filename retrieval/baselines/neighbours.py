@@ -20,7 +20,7 @@ def cosine(training: Training, *, neighbours: int, shrinkage: float = 0.0) -> Sc
 
     Args:
       training: what is learnt from.
-      neighbours: how many similar candidates of each are kept.
+      neighbours: how many similar candidates of each are kept, and those as similar as the last of them.
       shrinkage: makes candidates that few queries have less similar to all.
     """
     by_candidate = matrix(training.histories, training.num_candidates).T.tocsr()

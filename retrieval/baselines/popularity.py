@@ -20,7 +20,7 @@ def most_popular(
 
 def overall(training: Training) -> Scorer:
     """Ranks candidates by how many queries have them in train."""
-    return _for_all(training.counts.astype(np.float32))
+    return by_counts(training.counts)
 
 
 def recent(training: Training, *, days: float) -> Scorer:
@@ -33,7 +33,7 @@ def recent(training: Training, *, days: float) -> Scorer:
         raise ValueError("recent popularity needs timestamps: name their column in data.columns.timestamp")
     recent = training.timestamps > training.timestamps.max(initial=0) - days * SECONDS_A_DAY
     counts = np.bincount(training.positions[recent], minlength=training.num_candidates)
-    return _for_all((counts + training.counts / (training.counts.max(initial=0) + 1)).astype(np.float32))
+    return by_counts(counts + training.counts / (training.counts.max(initial=0) + 1))
 
 
 def random(training: Training, *, seed: int = 0) -> Scorer:
@@ -49,5 +49,7 @@ def random(training: Training, *, seed: int = 0) -> Scorer:
     return scores
 
 
-def _for_all(scores: Float32[np.ndarray, "N"]) -> Scorer:
+def by_counts(counts: Shaped[np.ndarray, "N"]) -> Scorer:
+    """Returns a scorer that gives every query the same scores."""
+    scores = counts.astype(np.float32)
     return lambda histories: np.broadcast_to(scores, (len(histories), len(scores)))

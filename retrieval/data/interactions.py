@@ -143,6 +143,14 @@ class Table:
         found = find(ordered, ids)
         return np.where(found < 0, np.int32(-1), order[found]) if len(order) else found
 
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of ids and columns, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, column in {"": self.ids, **self.columns}.items():
+            column = narrow(column)
+            update_digest(digest, name, column.dtype, len(column), [column])
+        return digest.hexdigest()
+
     @functools.cached_property
     def _order(self) -> tuple[Int32[np.ndarray, "n"], Ids]:
         order = np.argsort(self.ids, kind="stable").astype(np.int32)
