@@ -170,3 +170,5 @@ def test_a_regularization_lost_in_rounding_is_refused():
     training = training_of([[0], [0]], 1)
     with pytest.raises(ValueError, match="regularization 1e-30 is lost"):
         ials.candidate_factors(training, factors=8, iterations=5, regularization=1e-30, alpha=5.0)
+    with pytest.raises(ValueError, match="regularization 1e-30 is lost"):
+        ials.fold_in(np.ones((9, 8), np.float32), training.histories, regularization=1e-30, alpha=5.0)

@@ -70,21 +70,27 @@ def candidate_factors(
     turned = Lists.from_pairs(histories.rows, histories.owners, num_candidates)
     sides = _blocks(histories, num_candidates, factors), _blocks(turned, len(histories), factors)
     settings = np.float32(regularization), np.float32(alpha), np.int32(iterations)
-    found = np.array(_alternate(*start, *sides, *settings))
-    if not np.isfinite(found).all():
-        raise ValueError(f"regularization {regularization} is lost in float32 beside Y'Y; take a larger one")
-    return found
+    return _finite(np.array(_alternate(*start, *sides, *settings)), regularization)
 
 
 def fold_in(candidates: Factors, histories: Lists, *, regularization: float, alpha: float) -> Factors:
     """Returns the factors of queries that minimise the objective, given those of the candidates.
 
-    They are (Y'Y + (alpha - 1) sum y y' + regularization I)^-1 alpha sum y, with sums over the history, a set. Zeros
-    for an empty one. Exact but for rounding: the steps are as many as bring the error of any history below 1e-7 of the
+    They are (Y'Y + (alpha - 1) sum y y' + regularization I)^-1 alpha sum y, with sums over the history. Zeros for an
+    empty one. Exact but for rounding: the steps are as many as bring the error of any history below 1e-7 of the
     solution; see `_solve`. Takes O(sqrt(alpha) D) time an interaction, and O(N D^2) beside.
 
+    Args:
+      candidates: y [N, D].
+      histories: positions of the candidates that each query has, as sets.
+      regularization: above 0.
+      alpha: the weight of an interaction, from 1 on.
+
+    Returns:
+      The factors of the queries [Q, D].
+
     Raises:
-      ValueError: `regularization` is not above 0, or `alpha` is below 1.
+      ValueError: the settings have no minimum, or the regularization is too small for float32.
     """
     _check(regularization, alpha)
     steps = np.int32(math.ceil(math.log(2 / PRECISION) / 2 * math.sqrt(alpha)))
@@ -93,12 +99,18 @@ def fold_in(candidates: Factors, histories: Lists, *, regularization: float, alp
     solved = np.zeros((*blocks.lists.shape, candidates.shape[1]), np.float32)
     for block, (others, owners) in enumerate(zip(blocks.others, blocks.owners, strict=True)):
         solved[block] = _solve_anew(white, inverse, others, owners, np.float32(alpha), steps)
-    return solved.reshape(-1, candidates.shape[1])[blocks.places]
+    return _finite(solved.reshape(-1, candidates.shape[1])[blocks.places], regularization)
 
 
 def _check(regularization, alpha):
     if not (regularization > 0 and alpha >= 1):
         raise ValueError(f"regularization must be above 0 and alpha at least 1, got {regularization} and {alpha}")
+
+
+def _finite(factors: Factors, regularization: float) -> Factors:
+    if not np.isfinite(factors).all():
+        raise ValueError(f"regularization {regularization} is lost in float32 beside Y'Y; take a larger one")
+    return factors
 
 
 class _Blocks(NamedTuple):
