@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32
+from jaxtyping import Array, Float, Float32, Int32, Int64
 
-from retrieval.baselines.training import Scorer, Training, matrix, or_popularity
+from retrieval.baselines.training import Scorer, Training, or_popularity
 from retrieval.lists import Lists
 from retrieval.scoring import power_of_two
 
 INITIAL_SCALE = 0.01
-DENSE = 0.02  # share of the pairs that are interactions, from which on all pairs are computed
-MOST_DENSE = 2**26  # pairs, of which 4 bytes each are in memory
-GATHERED = 2**12  # factors of interactions in memory at a time, few enough to stay in the cache
+STEPS = 2  # of conjugate gradients in a turn
+PRECISION = 1e-7  # of solutions called exact: that of float32
+WIDTH = 16  # interactions in a row of a block
+BLOCK_VALUES = 2**18  # factors in a block, 1 MiB: all steps are taken while it is in the cache of a core
 
+HIGHEST = jax.lax.Precision.HIGHEST
 Factors = Float32[np.ndarray, "_ D"]
 
 
@@ -44,11 +45,11 @@ def candidate_factors(
         sum over all pairs of c (p - x y)^2 + regularization (sum |x|^2 + sum |y|^2)
 
     with p = 1 and c = alpha for the interactions, p = 0 and c = 1 for all other pairs (Hu, Koren and Volinsky 2008),
-    in the convention of the library implicit. Queries and candidates take turns. A turn goes from the last factors one
-    step of the conjugate gradient method (Takacs, Pilaszy and Tikk 2011), preconditioned by what all of a side have in
-    common, Y'Y + regularization I. A turn is not exact, but lowers the objective at a fraction of the cost, and by the
-    next one the other side has moved anyway. Takes O((n + (Q + N) D) D) time an iteration for n interactions, or
-    O(Q N D) where interactions are so dense that products of whole matrices are faster.
+    in the convention of the library implicit. Queries and candidates take turns. A turn goes from the last factors
+    two steps of conjugate gradients (Takacs, Pilaszy and Tikk 2011) in coordinates where Y'Y + regularization I is the
+    identity; see `_solve`. The objective falls in every turn, as with exact solutions. Takes O((n + (Q + N) D) D) time
+    an iteration for n interactions; memory for the interactions and the factors, and for blocks of 1 MiB, or of the
+    factors of the longest list.
 
     Args:
       training: what is learnt from.
@@ -57,81 +58,99 @@ def candidate_factors(
       alpha: the weight of an interaction, from 1 on.
       iterations: turns of both sides.
       seed: of the initial factors.
+
+    Raises:
+      ValueError: the settings have no minimum, or the regularization is too small for float32.
     """
-    if not (regularization > 0 and alpha >= 1):
-        raise ValueError(f"regularization must be above 0 and alpha at least 1, got {regularization} and {alpha}")
-    num_queries, num_candidates = len(training.histories), training.num_candidates
+    _check(regularization, alpha)
+    histories, num_candidates = training.histories, training.num_candidates
     rng = np.random.default_rng(seed)
-    shapes = (num_queries, factors), (num_candidates, factors)
+    shapes = (len(histories), factors), (num_candidates, factors)
     start = [jnp.asarray(rng.random(shape, np.float32) * INITIAL_SCALE) for shape in shapes]
-    of_queries, of_candidates = _both_sides(training.histories, num_candidates)
+    turned = Lists.from_pairs(histories.rows, histories.owners, num_candidates)
+    sides = _blocks(histories, num_candidates, factors), _blocks(turned, len(histories), factors)
     settings = np.float32(regularization), np.float32(alpha), np.int32(iterations)
-    return np.array(_alternate(*start, of_queries, of_candidates, *settings))
+    return _finite(np.array(_alternate(*start, *sides, *settings)), regularization)
 
 
 def fold_in(candidates: Factors, histories: Lists, *, regularization: float, alpha: float) -> Factors:
-    """Returns the factors of queries that minimise the objective, given those of the candidates; exact.
+    """Returns the factors of queries that minimise the objective, given those of the candidates.
 
-    They are (Y'Y + (alpha - 1) sum y y' + regularization I)^-1 alpha sum y, with sums over the history, a set. Zeros
-    for an empty one. Takes O(D^3) time a query, and O(D^2) an interaction.
+    They are (Y'Y + (alpha - 1) sum y y' + regularization I)^-1 alpha sum y, with sums over the history. Zeros for an
+    empty one. Exact but for rounding: the steps are as many as bring the error of any history below 1e-7 of the
+    solution; see `_solve`. Takes O(sqrt(alpha) D) time an interaction, and O(N D^2) beside.
+
+    Args:
+      candidates: y [N, D].
+      histories: positions of the candidates that each query has, as sets.
+      regularization: above 0.
+      alpha: the weight of an interaction, from 1 on.
+
+    Returns:
+      The factors of the queries [Q, D].
+
+    Raises:
+      ValueError: the settings have no minimum, or the regularization is too small for float32.
     """
-    identity = np.eye(candidates.shape[1], dtype=np.float32)
-    shared = jnp.asarray(candidates.T @ candidates + np.float32(regularization) * identity)
-    padded = jnp.pad(jnp.asarray(candidates), ((0, 1), (0, 0)))
-    solved = np.zeros((len(histories) + 1, candidates.shape[1]), np.float32)  # and one for what is padded
-    for group in _padded(histories, len(candidates)):
-        for rows, others in zip(*group, strict=True):
-            solved[rows] = _solve(shared, padded, others, np.float32(alpha))
-    return solved[:-1]
+    _check(regularization, alpha)
+    steps = np.int32(math.ceil(math.log(2 / PRECISION) / 2 * math.sqrt(alpha)))
+    blocks = _blocks(histories, *candidates.shape)
+    white, _, inverse = _whiten(jnp.asarray(candidates), np.float32(regularization))
+    solved = np.zeros((*blocks.lists.shape, candidates.shape[1]), np.float32)
+    for block, (others, owners) in enumerate(zip(blocks.others, blocks.owners, strict=True)):
+        solved[block] = _solve_anew(white, inverse, others, owners, np.float32(alpha), steps)
+    return _finite(solved.reshape(-1, candidates.shape[1])[blocks.places], regularization)
 
 
-@jax.jit
-def _solve(shared, candidates, others, alpha):
-    near = candidates[others]
-    normal = shared[None] + (alpha - 1) * _dot(near.mT, near)
-    return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(normal), True), alpha * near.sum(axis=1)[..., None])[..., 0]
+def _check(regularization, alpha):
+    if not (regularization > 0 and alpha >= 1):
+        raise ValueError(f"regularization must be above 0 and alpha at least 1, got {regularization} and {alpha}")
 
 
-class _Padded(NamedTuple):
-    """Rows that have about as many interactions, in groups of one size.
+def _finite(factors: Factors, regularization: float) -> Factors:
+    if not np.isfinite(factors).all():
+        raise ValueError(f"regularization {regularization} is lost in float32 beside Y'Y; take a larger one")
+    return factors
+
+
+class _Blocks(NamedTuple):
+    """Lists in blocks of one shape, each cut into rows of WIDTH, so that neither long nor short ones are padded much.
 
     Attributes:
-      rows: which rows of this side, one past the last where there is none [groups, size].
-      others: rows of the other side that each has interactions with, likewise [groups, size, length].
+      others: what is in the lists, one past the last of the other side where padded [blocks, rows, WIDTH].
+      owners: the list of its block that each row is of, ascending [blocks, rows].
+      lists: the lists of each block, one past the last where there are no more [blocks, rows].
+      places: where each list stands in `lists` [n].
     """
 
-    rows: Int32[Array | np.ndarray, "groups size"]
-    others: Int32[Array | np.ndarray, "groups size length"]
+    others: Int32[Array | np.ndarray, "blocks rows width"]
+    owners: Int32[Array | np.ndarray, "blocks rows"]
+    lists: Int32[Array | np.ndarray, "blocks rows"]
+    places: Int64[np.ndarray, "n"] | Int32[Array, "n"]
 
 
-_Side = Float[Array, "_ _"] | list[_Padded]  # who interacts with whom: 1 or 0 for each pair, or lists
-
-
-def _both_sides(histories: Lists, num_candidates: int) -> tuple[_Side, _Side]:
-    """Returns the interactions seen from the queries and from the candidates."""
-    num_pairs = len(histories) * num_candidates
-    if len(histories.rows) >= DENSE * num_pairs and num_pairs <= MOST_DENSE:
-        dense = jnp.asarray(matrix(histories, num_candidates).toarray())
-        return dense, dense.T
-    turned = Lists.from_pairs(histories.rows, histories.owners, num_candidates)
-    return _padded(histories, num_candidates), _padded(turned, len(histories))
-
-
-def _padded(lists: Lists, num_others: int) -> list[_Padded]:
-    """Groups the lists by length, from one power of two to the next."""
-    lengths = lists.lengths
-    widths = 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
-    groups = []
-    for width in np.unique(widths[lengths > 0]).tolist():
-        rows = np.flatnonzero((widths == width) & (lengths > 0))
-        size = min(power_of_two(len(rows)), max(1, GATHERED // width))  # few sizes, so that few programs are compiled
-        padded = np.full(-(-len(rows) // size) * size, len(lists), np.int32)
-        padded[: len(rows)] = rows
-        others = np.full((len(padded), width), num_others, np.int32)
-        of_rows = lists.take(rows)
-        others[of_rows.owners, np.arange(len(of_rows.rows)) - of_rows.offsets[of_rows.owners]] = of_rows.rows
-        groups.append(_Padded(padded.reshape(-1, size), others.reshape(-1, size, width)))
-    return groups
+def _blocks(lists: Lists, num_others: int, dimension: int) -> _Blocks:
+    """Fills blocks with the lists, in their order; a block is as large as BLOCK_VALUES or the longest list ask for."""
+    rows = np.maximum(-(-lists.lengths // WIDTH), 1)
+    size = power_of_two(max(BLOCK_VALUES // (WIDTH * dimension), int(rows.max(initial=1))))
+    ends, first = np.cumsum(rows), [0]
+    while first[-1] < len(lists):
+        filled = ends[first[-1]] - rows[first[-1]]
+        first.append(int(np.searchsorted(ends, filled + size, side="right")))
+    first = np.array(first)
+    block_of = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    starts = (ends - rows)[first[:-1]]  # rows before each block
+    row_of = block_of * size + ends - rows - starts[block_of]  # the first of each list
+    in_block = np.arange(len(lists)) - first[block_of]
+    shape = len(starts), size
+    others = np.full((*shape, WIDTH), num_others, np.int32)
+    of_interactions = np.repeat(row_of * WIDTH - lists.offsets[:-1], lists.lengths) + np.arange(len(lists.rows))
+    others.reshape(-1)[of_interactions] = lists.rows
+    owners, members = np.full(shape, size - 1, np.int32), np.full(shape, len(lists), np.int32)
+    owners.reshape(-1)[np.repeat(row_of - ends + rows, rows) + np.arange(rows.sum())] = np.repeat(in_block, rows)
+    places = block_of * size + in_block
+    members.reshape(-1)[places] = np.arange(len(lists))
+    return _Blocks(others, owners, members, places)
 
 
 @jax.jit
@@ -145,54 +164,82 @@ def _alternate(queries, candidates, of_queries, of_candidates, regularization, a
 
 
 def _improve(
-    own: Float[Array, "n D"], others: Float[Array, "m D"], side: _Side, regularization, alpha
+    own: Float[Array, "n D"], others: Float[Array, "m D"], blocks: _Blocks, regularization, alpha
 ) -> Float[Array, "n D"]:
     """Returns factors of one side that are better, given those of the other."""
-    shared = _dot(others.T, others) + regularization * jnp.eye(others.shape[1], dtype=others.dtype)
-    inverse = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(shared), True), jnp.eye(len(shared), dtype=shared.dtype))
-    descend = functools.partial(_descend, shared=shared, inverse=inverse, alpha=alpha)
-    if not isinstance(side, list):
+    white, root, inverse = _whiten(others, regularization)
+    own = jnp.pad(_dot(own, root), ((0, 1), (0, 0)))
 
-        def of_all(weigh, points):
-            return _dot(side * weigh(_dot(points, others.T)), others)
+    def of_block(block):
+        others, owners, lists = block
+        return _solve(own[lists], white, others, owners, alpha, STEPS)
 
-        return descend(own, of_all)
-    others = jnp.pad(others, ((0, 1), (0, 0)))
-
-    def of_group(group: _Padded) -> Float[Array, "size D"]:
-        near = others[group.others]
-
-        def of_lists(weigh, points):
-            weights = weigh(jnp.einsum("nld,nd->nl", near, points))
-            return jnp.einsum("nl,nld->nd", weights, near)  # what is padded has factors of zeros
-
-        return descend(own.at[group.rows].get(mode="fill", fill_value=0), of_lists)
-
-    improved = jnp.zeros_like(own)  # without interactions, the best there is
-    for group in side:
-        solved = jax.lax.map(of_group, group)
-        improved = improved.at[group.rows].set(solved, mode="drop")
-    return improved
+    solved = jax.lax.map(of_block, (blocks.others, blocks.owners, blocks.lists))
+    return _dot(solved.reshape(-1, own.shape[1])[blocks.places], inverse)
 
 
-def _descend(
-    points: Float[Array, "n D"],
-    weighted_sums: Callable[[Callable, Array], Array],
-    shared: Float[Array, "D D"],
-    inverse: Float[Array, "D D"],
-    alpha: Float[Array, ""],
-) -> Float[Array, "n D"]:
-    """Takes one step to the solutions x of A x = (shared + (alpha - 1) sum y y') x = alpha sum y.
+@jax.jit
+def _whiten(
+    others: Float[Array, "m D"], regularization
+) -> tuple[Float[Array, "_ D"], Float[Array, "D D"], Float[Array, "D D"]]:
+    """Returns Y L'^-1 with a row of zeros for padding, L and L^-1, with LL' = Y'Y + regularization I.
 
-    The step goes along inverse (alpha sum y - A x), with the `inverse` of `shared`, to where the objective is least.
-    `weighted_sums(weigh, points)` is the sum of weigh(x y) y over the interactions of each point x.
+    Factors x have the coordinates x L there, so that their dot products with the candidates stay.
     """
-    residuals = weighted_sums(lambda x: alpha - (alpha - 1) * x, points) - _dot(points, shared)
-    directions = _dot(residuals, inverse)
-    changes = residuals + weighted_sums(lambda x: (alpha - 1) * x, directions)  # A times the directions
-    descents, curvatures = (jnp.sum(directions * x, axis=1, keepdims=True) for x in (residuals, changes))
-    return points + directions * jnp.where(curvatures > 0, descents / jnp.where(curvatures > 0, curvatures, 1), 0)
+    identity = jnp.eye(others.shape[1], dtype=others.dtype)
+    root = jnp.linalg.cholesky(_dot(others.T, others) + regularization * identity)
+    inverse = jax.scipy.linalg.solve_triangular(root, identity, lower=True)
+    return jnp.pad(_dot(others, inverse.T), ((0, 1), (0, 0))), root, inverse
 
 
-def _dot(left: Float[Array, "*b n k"], right: Float[Array, "*b k m"]) -> Float[Array, "*b n m"]:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+@jax.jit
+def _solve_anew(white, inverse, others, owners, alpha, steps):
+    start = jnp.zeros((len(owners), white.shape[1]), white.dtype)
+    return _dot(_solve(start, white, others, owners, alpha, steps), inverse)
+
+
+def _solve(
+    points: Float[Array, "rows D"],
+    white: Float[Array, "_ D"],
+    others: Int32[Array, "rows width"],
+    owners: Int32[Array, "rows"],
+    alpha: Float[Array, ""],
+    steps,
+) -> Float[Array, "rows D"]:
+    """Takes steps of conjugate gradients to the solutions z of (I + (alpha - 1) sum w w') z = alpha sum w.
+
+    Here w is y in coordinates where Y'Y + regularization I is the identity. A sum over some of the w w' is at most that
+    over all, which is at most I. So the eigenvalues lie between 1 and alpha whatever the data, and k steps leave
+    2 ((sqrt(alpha) - 1) / (sqrt(alpha) + 1))^k <= 2 exp(-2 k / sqrt(alpha)) of the error.
+    """
+    near = white[others]
+
+    def sums(weigh, points):
+        weights = weigh(jnp.einsum("rwd,rd->rw", near, points[owners], precision=HIGHEST))
+        of_rows = jnp.einsum("rw,rwd->rd", weights, near, precision=HIGHEST)  # what is padded is zeros
+        return jax.ops.segment_sum(of_rows, owners, len(points), indices_are_sorted=True)
+
+    def step(_, state):
+        points, residuals, directions, squares = state
+        changes = directions + sums(lambda x: (alpha - 1) * x, directions)
+        lengths = _ratio(squares, _products(directions, changes))
+        residuals = residuals - lengths * changes
+        last, squares = squares, _products(residuals, residuals)
+        return points + lengths * directions, residuals, residuals + _ratio(squares, last) * directions, squares
+
+    residuals = sums(lambda x: alpha - (alpha - 1) * x, points) - points
+    state = points, residuals, residuals, _products(residuals, residuals)
+    return jax.lax.fori_loop(0, steps, step, state)[0]
+
+
+def _products(left: Float[Array, "n D"], right: Float[Array, "n D"]) -> Float[Array, "n 1"]:
+    return jnp.sum(left * right, axis=1, keepdims=True)
+
+
+def _ratio(above: Float[Array, "n 1"], below: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
+    """Returns above / below; 0 where `below` is, which is at the solution."""
+    return jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0)
+
+
+def _dot(left: Float[Array, "n k"], right: Float[Array, "k m"]) -> Float[Array, "n m"]:
+    return jnp.matmul(left, right, precision=HIGHEST)
