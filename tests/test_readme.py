@@ -14,6 +14,9 @@ def test_the_library_example_runs_and_is_short(capsys):
     exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["positions"].shape == (len(namespace["targets"].query_ids), 10)
     assert "excluding_seen/precision_at_10" in capsys.readouterr().out
+    following = re.search(r"compares two:\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(following, "README.md", "exec"), namespace)
+    assert "permutation_p" in capsys.readouterr().out
 
 
 def test_every_file_that_the_readme_names_exists():
