@@ -30,6 +30,7 @@ SLICE_METRICS = {
 }
 RESAMPLES, LEVEL = 2000, 0.95  # of the bootstrap over queries
 SLICED_VALUES = 2**24  # of all metrics, queries and slices that are in memory at a time
+SLICES_AT_A_TIME = 24  # at most: of each of their metrics all resamples are in memory
 Interval = tuple[float, float]
 
 
@@ -171,7 +172,8 @@ class Evaluation:
         )
         prefix = list(rankings)[-1]
         names = [f"{prefix}/{name}_at_{k}" for name, k in self._names()]
-        size = max(1, SLICED_VALUES // max(1, len(self.targets.query_ids) * len(names)))  # slices at a time
+        fit = SLICED_VALUES // max(1, len(self.targets.query_ids) * len(names))
+        size = max(1, min(SLICES_AT_A_TIME, fit))
         sliced = itertools.chain(self._of_candidates(rankings[prefix], size), self._of_queries(prefix, per_query))
         of_slices = []
         while batch := list(itertools.islice(sliced, size)):
