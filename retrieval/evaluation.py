@@ -178,7 +178,9 @@ class Evaluation:
         of_slices = []
         while batch := list(itertools.islice(sliced, size)):
             of_slices += _with_intervals(batch, names, resamples)
-        return Result(per_query, per_query.figures(), per_query.intervals(resamples=resamples, level=LEVEL), of_slices)
+        intervals = per_query.intervals(resamples=resamples, level=LEVEL)
+        in_range = {name: _in_range(name, interval) for name, interval in intervals.items()}
+        return Result(per_query, per_query.figures(), in_range, of_slices)
 
     def _names(self) -> list[tuple[str, int]]:
         return [(name, k) for k in self.ks for name in SLICE_METRICS]

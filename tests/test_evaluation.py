@@ -141,6 +141,18 @@ def test_a_coverage_whose_spread_is_not_known_has_no_interval():
     assert np.isnan(result.intervals["including_seen/coverage_at_5"]).all()
 
 
+def test_no_interval_of_a_share_leaves_zero_to_one():
+    train, test = Interactions([1, 2, 3], [0, 1, 1]), Interactions([1, 2, 3], [9, 9, 9])
+    evaluation = Evaluation.of(train, test, Table(np.arange(10)), ks=(5,))
+    queries = np.eye(2, dtype=np.float32)[[0, 1, 1]]
+    candidates = np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]  # the first half for one query, the second for two
+    result = evaluation.measure(evaluation.rank(queries, candidates), resamples=200)
+    name = "including_seen/coverage_at_5"
+    assert result.figures[name] == pytest.approx(1)
+    assert result.per_query.intervals(resamples=200)[name][1] > 1  # influence values know no bounds
+    assert 0 <= result.intervals[name][0] < result.intervals[name][1] == 1
+
+
 def test_a_k_below_one_is_refused():
     *_, parts = world(0)
     with pytest.raises(ValueError, match=r"k must be at least 1, got \[0, 5\]"):
