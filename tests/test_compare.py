@@ -196,8 +196,7 @@ def test_seeds_are_summarized_with_the_error_of_queries(runs):
     assert np.isnan(summary["test/loss"].query_error) and np.isnan(summary["index/recall_at_10"].mean)
 
 
-def test_the_table_of_seeds_shows_both_spreads(runs, capsys, monkeypatch):
-    monkeypatch.setattr(console.CONSOLE, "file", None)
+def test_the_table_of_seeds_shows_both_spreads(runs, capsys):
     summary = summarize([Workdir(runs / f"seeds/seed_{seed}") for seed in range(3)])
     comparison_tables.print_seeds(summary, 3)
     output = capsys.readouterr().out
