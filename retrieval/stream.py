@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.data.batches import Batch, blocks, bytes_of, epoch_order, num_batches, room
 from retrieval.data.encoding import Examples
 from retrieval.data.mapped import gather
-from retrieval.data.negatives import Negatives, Sampler, StreamFrequencies
+from retrieval.data.negatives import NONE, Negatives, Sampler, StreamFrequencies
 from retrieval.data.prefetch import ahead
 
 DEVICE_SHARE = 1 / 8  # of its memory, for the batches of an epoch; those of the next one are there too
@@ -44,7 +44,9 @@ def _blocks(examples, batch_size, epochs, seed, placement, negatives):
     sampler = Sampler(negatives, seed)
     order = epoch_order(num_examples, seed=seed, epoch=0)
     capacity = room(examples, order, batch_size, sampler)
-    steps = _steps_a_block(num_batches(num_examples, batch_size), bytes_of(batch_size, capacity, sampler), placement)
+    steps = _steps_a_block(
+        num_batches(num_examples, batch_size), bytes_of(examples, batch_size, capacity, sampler), placement
+    )
     num_rows = len(negatives.counts)
     estimate = _estimate(examples, num_rows, batch_size, epochs, seed) if negatives.estimated else None
     for epoch in epochs:
@@ -65,6 +67,7 @@ def _estimate(examples, num_rows, batch_size, epochs, seed):
         order = epoch_order(len(examples.query_rows), seed=seed, epoch=epoch)
         for start in range(0, len(order), batch_size):
             rows = gather(examples.candidate_rows, order[start : start + batch_size])
+            rows = rows[rows != NONE]
             estimate.update(*np.unique(rows, return_counts=True), len(rows))
     return estimate
 

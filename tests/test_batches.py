@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.data.batches import Batch, Distinct, Drawn, batches, blocks, bytes_of, epoch_order, num_batches, room
+from retrieval.data.batches import (
+    Batch,
+    Capacity,
+    Distinct,
+    Drawn,
+    batches,
+    blocks,
+    bytes_of,
+    epoch_order,
+    num_batches,
+    room,
+)
 from retrieval.data.encoding import Examples
 
 
@@ -28,7 +39,7 @@ def plain_batch(examples, places, batch_size, num_queries, num_candidates):
     probabilities = np.where(np.arange(num_candidates) < len(found), shares, 1.0).astype(np.float32)
     nothing = Drawn(np.zeros(0), np.zeros((batch_size, 0)), np.zeros(batch_size))
     real = np.arange(batch_size) < len(places)
-    return Batch(*distinct, np.pad(examples.weights[places], filling), real, nothing, probabilities, {})
+    return Batch(*distinct, np.pad(examples.weights[places], filling), real, nothing, probabilities, {}, {})
 
 
 def unfold(epoch):
@@ -99,13 +110,13 @@ def test_one_batch_can_hold_all_examples():
 
 
 def test_distinct_rows_have_the_given_room():
-    epoch = batches(make_examples([1, 2, 1, 2], [1, 2, 3, 3]), np.arange(4), 4, capacity=(2, 4))
+    epoch = batches(make_examples([1, 2, 1, 2], [1, 2, 3, 3]), np.arange(4), 4, Capacity(2, 4, 4))
     assert epoch.queries.rows.tolist() == [[1, 2]]
     assert epoch.candidates.rows.tolist() == [[1, 2, 3, 0]]
 
 
 def test_distinct_rows_that_overflow_the_given_room_are_all_there():
-    epoch = batches(make_examples([1, 2, 3, 3], [1, 2, 3, 4]), np.arange(4), 4, capacity=(2, 9))
+    epoch = batches(make_examples([1, 2, 3, 3], [1, 2, 3, 4]), np.arange(4), 4, Capacity(2, 9, 4))
     assert epoch.queries.rows[0, :3].tolist() == [1, 2, 3]
     assert epoch.candidates.rows.shape == (1, 9)
 
@@ -117,7 +128,7 @@ def test_later_epochs_of_many_examples_fit_into_the_room_of_the_first():
     room = first.queries.rows.shape[1], first.candidates.rows.shape[1]
     assert room[0] < 900 and room[1] < 1200
     for epoch in range(1, 6):
-        later = batches(examples, epoch_order(20_000, seed=0, epoch=epoch), 2048, room)
+        later = batches(examples, epoch_order(20_000, seed=0, epoch=epoch), 2048, Capacity(*room, 2048))
         assert (later.queries.rows.shape[1], later.candidates.rows.shape[1]) == room
 
 
@@ -131,7 +142,7 @@ def test_later_epochs_of_many_examples_fit_into_the_room_of_the_first():
 def test_places_lead_back_to_every_example_whatever_the_size_of_batch_and_room(pairs, batch_size, capacity, seed):
     examples = make_examples(*zip(*pairs, strict=True), weights=np.arange(len(pairs)))  # a weight names its example
     order = epoch_order(len(pairs), seed=seed, epoch=0)
-    found = unfold(batches(examples, order, batch_size, capacity))
+    found = unfold(batches(examples, order, batch_size, Capacity(*capacity, batch_size)))
     assert found == [(*pairs[i], float(i)) for i in order]
 
 
@@ -160,7 +171,7 @@ SKEWED = st.lists(st.tuples(st.integers(1, 5), st.one_of(st.just(3), st.integers
 def test_blocks_hold_the_batches_of_the_plain_form_in_order_whatever_their_length(pairs, batch_size, capacity, steps):
     examples = make_examples(*zip(*pairs, strict=True), weights=np.arange(len(pairs)))
     order = epoch_order(len(pairs), seed=0, epoch=0)
-    found = list(blocks(examples, order, batch_size, capacity, steps))
+    found = list(blocks(examples, order, batch_size, Capacity(*capacity, batch_size), steps))
     assert all(1 <= len(block.real) <= steps for block in found)
     batches_ = [batch for block in found for batch in steps_of(block)]
     assert len(batches_) == num_batches(len(pairs), batch_size)
@@ -176,13 +187,13 @@ def test_blocks_hold_the_batches_of_the_plain_form_in_order_whatever_their_lengt
 )
 def test_blocks_are_of_equal_lengths_up_to_one(total, steps, lengths):
     examples = make_examples(np.ones(2 * total), np.ones(2 * total))
-    found = blocks(examples, np.arange(2 * total), 2, (1, 1), steps)
+    found = blocks(examples, np.arange(2 * total), 2, Capacity(1, 1, 2), steps)
     assert [len(block.real) for block in found] == lengths
 
 
 def test_a_batch_that_overflows_is_a_block_of_its_own():
     examples = make_examples([1, 1, 1, 1, 1, 2, 1, 1], np.ones(8))
-    found = list(blocks(examples, np.arange(8), 2, (1, 1), 4))
+    found = list(blocks(examples, np.arange(8), 2, Capacity(1, 1, 2), 4))
     assert [block.queries.rows.tolist() for block in found] == [[[1], [1]], [[1, 2]], [[1]]]
     assert [block.candidates.rows.shape for block in found] == [(2, 1), (1, 1), (1, 1)]
 
@@ -192,13 +203,39 @@ def test_the_room_is_that_of_the_fullest_of_the_first_batches_and_more():
     examples = make_examples(
         np.tile(np.ones(1000), 70), np.concatenate([np.tile(distinct // 2, 64), np.tile(distinct, 6)])
     )
-    assert room(examples, np.arange(70_000), 1000) == (1 + 8, 501 + 501 // 20)
+    assert room(examples, np.arange(70_000), 1000) == (1 + 8, 501 + 501 // 20, 1000)
 
 
 def test_the_room_never_exceeds_the_batch():
-    assert room(make_examples([1, 2, 3], [4, 4, 4]), np.arange(3), 3) == (3, 3)
+    assert room(make_examples([1, 2, 3], [4, 4, 4]), np.arange(3), 3) == (3, 3, 3)
 
 
 def test_the_bytes_of_a_batch_are_those_of_its_arrays():
-    block = next(blocks(make_examples(np.arange(9), np.ones(9)), np.arange(9), 5, (5, 2), 2))
-    assert sum(column.nbytes for column in jax.tree.leaves(block)) == 2 * bytes_of(5, (5, 2))
+    examples = make_examples(np.arange(9), np.ones(9))
+    block = next(blocks(examples, np.arange(9), 5, Capacity(5, 2, 5), 2))
+    assert sum(column.nbytes for column in jax.tree.leaves(block)) == 2 * bytes_of(examples, 5, Capacity(5, 2, 5))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(1, 14), st.integers(1, 5), st.integers(0, 9))
+def test_each_target_of_windows_is_an_example_once_and_its_place_is_where_it_stands(sizes, batch_size, steps, seed):
+    random, n, length = np.random.default_rng(seed), len(sizes), 4
+    is_target = np.arange(length) >= length - np.array(sizes)[:, None]
+    targets = np.where(is_target, random.integers(1, 9, (n, length)), -1).astype(np.int32)
+    weights = np.where(is_target, random.random((n, length)), 0).astype(np.float32)
+    names = np.arange(n * length, dtype=np.float32).reshape(n, length)
+    examples = Examples(np.arange(1, n + 1, dtype=np.int32), targets, weights, {"history": targets}, {"name": names})
+    order = epoch_order(n, seed=seed, epoch=0)
+    capacity = room(examples, order, batch_size)
+    found = list(blocks(examples, order, batch_size, capacity, steps))
+    seen = []
+    for batch in (batch for block in found for batch in steps_of(block)):
+        assert len(batch.real) <= min(batch_size, n) * length and not batch.weights[~batch.real].any()
+        windows, places = np.divmod(batch.queries.places[batch.real], length)
+        rows = batch.queries.rows[windows] - 1
+        assert np.array_equal(batch.candidates.rows[batch.candidates.places[batch.real]], targets[rows, places])
+        assert np.array_equal(batch.weights[batch.real], weights[rows, places])
+        assert np.array_equal(batch.context["history"][windows, places], targets[rows, places])
+        assert np.array_equal(batch.labels["name"][batch.real], names[rows, places])
+        seen += batch.labels["name"][batch.real].tolist()
+    assert sorted(seen) == names[is_target].tolist()

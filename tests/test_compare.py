@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_programs import program
 
-from experiments import comparison_tables, console
+from experiments import comparison_tables
 from experiments.compare import chosen_metrics, compare_systems
 from experiments.seeds import summarize
 from experiments.systems import read_system, seed_runs

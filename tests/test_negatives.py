@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from retrieval.data.batches import batches, blocks, epoch_order
+from retrieval.data.batches import Capacity, batches, blocks, epoch_order
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import NONE, Negatives, Sampler, StreamFrequencies
 from retrieval.lists import Lists
@@ -144,7 +144,7 @@ def test_blocks_draw_what_batches_draw():
     sampler = Sampler(Negatives(COUNTS, 3, queue=12, disliked=DISLIKED, dislikes=2), seed=4, epoch=2)
     order = epoch_order(100, seed=4, epoch=2)
     whole = batches(EXAMPLES, order, 10, (5, 30), sampler)
-    pieces = list(blocks(EXAMPLES, order, 10, (5, 30), 3, sampler))
+    pieces = list(blocks(EXAMPLES, order, 10, Capacity(5, 30, 10), 3, sampler))
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
     assert jax.tree.all(jax.tree.map(np.array_equal, joined, whole))
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from retrieval.data.batches import batches
+from retrieval.data.batches import NO_CAPACITY, Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives, Sampler
 from retrieval.lists import Lists
@@ -48,7 +48,7 @@ def make_model(query_tower=IdTower):
     return TwoTower(query_tower(4, 3, initial_scale=1.0, rngs=rngs), IdTower(6, 3, initial_scale=1.0, rngs=rngs), prior)
 
 
-def a_batch(negatives=NEGATIVES, step=1, batch_size=12, capacity=(0, 0)):
+def a_batch(negatives=NEGATIVES, step=1, batch_size=12, capacity=NO_CAPACITY):
     found = batches(EXAMPLES, np.arange(20), batch_size, capacity, Sampler(negatives))
     return jax.tree.map(lambda column: jnp.asarray(column[step]), found)
 
@@ -109,7 +109,7 @@ def test_all_negatives_are_the_hardest_where_there_are_not_more(options):
 
 
 def test_queries_fold_if_their_tower_reads_the_row_alone_and_candidates_always():
-    batch = a_batch(Negatives(COUNTS), step=0, capacity=(3, 6))
+    batch = a_batch(Negatives(COUNTS), step=0, capacity=Capacity(3, 6, 12))
     loss = InBatchSoftmax()
     (folded, columns, _), (unfolded, same, _) = (
         loss._embeddings(make_model(tower), batch) for tower in (IdTower, InContext)

@@ -25,14 +25,14 @@ def test_an_epoch_on_the_device_is_one_block():
 
 def test_a_streamed_epoch_has_blocks_of_the_given_bytes(monkeypatch):
     capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 10 * bytes_of(100, capacity) + 1)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 10 * bytes_of(EXAMPLES, 100, capacity) + 1)
     assert lengths("stream") == 2 * [10] * 5
 
 
 @pytest.mark.parametrize(("share_of_epoch", "number"), [(1.0, 2), (0.99, 34)])
 def test_auto_streams_what_does_not_fit_into_the_share_of_the_memory(monkeypatch, share_of_epoch, number):
     capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
-    epoch_bytes = num_batches(5000, 100) * bytes_of(100, capacity)
+    epoch_bytes = num_batches(5000, 100) * bytes_of(EXAMPLES, 100, capacity)
     monkeypatch.setattr(stream, "device_memory", lambda: epoch_bytes * share_of_epoch / stream.DEVICE_SHARE)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 1)
     assert len(lengths("auto")) == number

@@ -3,6 +3,9 @@
 A batch of implicit feedback names the same queries and candidates again and again: of 8192 rows of MovieLens-100K
 about 900 queries and 1200 candidates are distinct. Each batch holds the distinct rows once, and for every example the
 places of its two rows among them, so that towers and scores are computed once per distinct row.
+
+Where an example is a window of a history it has a number of targets, each to be predicted from what precedes it: the
+batch then holds the windows as its queries, unfolded, and each target as an example of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ class Distinct(NamedTuple):
 
     Attributes:
       rows: rows of a vocabulary, each once [U].
-      places: where in `rows` the row of each example stands [B].
+      places: where in `rows` the row of each example stands [B]. Of windows of L interactions: which of the U * L
+        interactions, one window after the other, the example is.
     """
 
     rows: Int[np.ndarray, "*steps U"]
@@ -60,7 +64,8 @@ class Batch(NamedTuple):
       real: False for what only fills up the last batch [B].
       negatives: the candidates that are there for no example's positive.
       probabilities: the share of the batch's columns in which each distinct candidate is to be expected [V].
-      context: columns of the examples that query towers may read, by name [B, ...] each.
+      context: columns of the examples, or of the windows, that query towers may read, by name [B, ...] each.
+      labels: what heads are to predict of each example, by name; NaN where it is not known [B].
     """
 
     queries: Distinct
@@ -70,6 +75,24 @@ class Batch(NamedTuple):
     negatives: Drawn
     probabilities: Float[np.ndarray, "*steps V"]
     context: dict[str, Shaped[np.ndarray, "..."]]
+    labels: dict[str, Float[np.ndarray, "*steps B"]]
+
+
+class Capacity(NamedTuple):
+    """How much a batch has room for.
+
+    Attributes:
+      queries: distinct queries, or windows.
+      candidates: distinct candidates.
+      examples: examples; targets where the queries are windows.
+    """
+
+    queries: int = 0
+    candidates: int = 0
+    examples: int = 0
+
+
+NO_CAPACITY = Capacity()
 
 
 def epoch_order(num_examples: int, *, seed: int, epoch: int) -> Int32[np.ndarray, "n"]:
@@ -87,7 +110,7 @@ def batches(
     examples: Examples,
     order: Int[np.ndarray, "n"],
     batch_size: int,
-    capacity: tuple[int, int] = (0, 0),
+    capacity: Capacity = NO_CAPACITY,
     sampler: Sampler | None = None,
 ) -> Batch:
     """Returns the examples in that order as batches, with a leading axis over them; O(n log batch_size) time.
@@ -99,19 +122,19 @@ def batches(
     """
     sampler = Sampler.of_examples(examples) if sampler is None else sampler
     stack = _Stack(examples, order, batch_size, sampler)
-    limits = _limits(batch_size, sampler)
-    sizes = [
+    limits = _limits(examples, batch_size, sampler)
+    sizes = (
         own if most <= own else _with_slack(most, limit)
         for own, most, limit in zip(capacity, stack.most(), limits, strict=True)
-    ]
-    return stack.batches(slice(None), *sizes)
+    )
+    return stack.batches(slice(None), Capacity(*sizes))
 
 
 def blocks(
     examples: Examples,
     order: Int[np.ndarray, "n"],
     batch_size: int,
-    capacity: tuple[int, int],
+    capacity: Capacity,
     steps: int,
     sampler: Sampler | None = None,
 ) -> Iterator[Batch]:
@@ -127,7 +150,7 @@ def blocks(
     sampler = Sampler.of_examples(examples) if sampler is None else sampler
     total = num_batches(len(order), batch_size)
     number = -(-total // steps)
-    limits = _limits(batch_size, sampler)
+    limits = _limits(examples, batch_size, sampler)
     for i in range(number):
         first, last = total * i // number, total * (i + 1) // number
         stack = _Stack(examples, order, batch_size, sampler, first, last)
@@ -135,17 +158,15 @@ def blocks(
         start = 0
         for stop in range(1, last - first + 1):
             if stop == last - first or any(overflows[start]) or any(overflows[stop]):
-                sizes = [
+                sizes = (
                     limit if more else own for more, own, limit in zip(overflows[start], capacity, limits, strict=True)
-                ]
-                yield stack.batches(slice(start, stop), *sizes)
+                )
+                yield stack.batches(slice(start, stop), Capacity(*sizes))
                 start = stop
 
 
-def room(
-    examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, sampler: Sampler | None = None
-) -> tuple[int, int]:
-    """Returns the capacity for distinct queries and candidates that batches of these examples hardly ever exceed.
+def room(examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, sampler: Sampler | None = None) -> Capacity:
+    """Returns the capacity that batches of these examples hardly ever exceed.
 
     It is that of the fullest among the first 64 batches in `order` and 5 % more. Padding can change the rounding of
     sums: measure it on the order of epoch 0, wherever a run starts.
@@ -153,15 +174,16 @@ def room(
     sampler = Sampler.of_examples(examples) if sampler is None else sampler
     last = min(LOOKED_AT, num_batches(len(order), batch_size))
     most = _Stack(examples, order, batch_size, sampler, 0, last).most()
-    queries, candidates = map(_with_slack, most, _limits(batch_size, sampler))
-    return queries, candidates
+    return Capacity(*map(_with_slack, most, _limits(examples, batch_size, sampler)))
 
 
-def bytes_of(batch_size: int, capacity: tuple[int, int], sampler: Sampler | None = None) -> int:
+def bytes_of(examples: Examples, batch_size: int, capacity: Capacity, sampler: Sampler | None = None) -> int:
     """Returns the bytes of one batch."""
     num_shared, num_own = (sampler.num_shared, sampler.num_own) if sampler else (0, 0)
     an_example = 4 + 4 + 4 + 1 + 4 + 4 * num_own  # two places, a weight, a flag, a number, and its own negatives
-    return batch_size * an_example + 4 * num_shared + 4 * capacity[0] + 8 * capacity[1]
+    columns = (*examples.context.values(), *examples.labels.values())
+    of_columns = batch_size * sum(column.dtype.itemsize * column[:1].size for column in columns)
+    return capacity.examples * an_example + 4 * num_shared + 4 * capacity.queries + 8 * capacity.candidates + of_columns
 
 
 def num_batches(num_examples: int, batch_size: int) -> int:
@@ -195,17 +217,30 @@ class _Stack:
         last = num_batches(len(order), batch_size) if last is None else last
         shape = last - first, batch_size
         places = order[first * batch_size : last * batch_size]
-        self.real = (np.arange(shape[0] * batch_size) < len(places)).reshape(shape)
-        self.weights = self._column(examples.weights, places, 0)
+        self.there = (np.arange(shape[0] * batch_size) < len(places)).reshape(shape)
         self.context = {name: self._column(column, places, 0) for name, column in examples.context.items()}
         query_rows = self._column(examples.query_rows, places, NONE)
         queue = sampler.queue(order, first * batch_size)
         candidate_rows = gather(examples.candidate_rows, np.concatenate([queue, places]))
         positives = self._column(candidate_rows, np.arange(len(queue), len(candidate_rows)), NONE)
-        shared, own = sampler.draw(candidate_rows, query_rows, len(queue), first)
-        self.num_disliked = sampler.num_disliked(query_rows)
+        shared, own = sampler.draw(candidate_rows.ravel(), query_rows, len(queue), first)
+        self.targets = None  # of windows: places of the targets among all interactions, before those of all else
+        if examples.are_windows:
+            positives = positives.reshape(shape[0], -1)
+            self.targets = np.argsort(positives == NONE, axis=1, kind="stable").astype(np.int32)
+            positives = self._of_targets(positives)
+            self.query_rows, self.query_places = list(np.maximum(query_rows, 0)), self.targets
+            self.num_disliked = np.zeros(positives.shape, np.int32)
+        else:
+            self.query_rows, self.query_places = _fold(query_rows)
+            self.num_disliked = sampler.num_disliked(query_rows)
+        self.real = positives != NONE
+        self.num_own = own.shape[1] // batch_size
+        self.weights = self._of_targets(self._column(examples.weights, places, 0))
+        self.labels = {
+            name: self._of_targets(self._column(column, places, 0)) for name, column in examples.labels.items()
+        }
         self.parts = [part.shape[1] for part in (positives, shared, own)]
-        self.query_rows, self.query_places = _fold(query_rows)
         self.candidate_rows, self.candidate_places = _fold(np.concatenate([positives, shared, own], axis=1))
         self.probabilities = [
             sampler.probabilities(rows, positives[step], shared[step]) for step, rows in enumerate(self.candidate_rows)
@@ -213,37 +248,48 @@ class _Stack:
 
     def _column(self, column, places, filling):
         """Returns the values of the examples in shape [steps, B, ...], filled up at the end."""
-        filled = np.full(self.real.shape + column.shape[1:], filling, column.dtype)
-        filled[self.real] = gather(column, places)
+        filled = np.full(self.there.shape + column.shape[1:], filling, column.dtype)
+        filled[self.there] = gather(column, places)
         return filled
 
-    def numbers(self) -> list[tuple[int, int]]:
-        """Returns the numbers of distinct queries and candidates of each batch."""
-        return list(zip(map(len, self.query_rows), map(len, self.candidate_rows), strict=True))
+    def _of_targets(self, column):
+        """Returns a column's values of the examples: those of the targets, and then of all else, for windows."""
+        if self.targets is None:
+            return column
+        return np.take_along_axis(column.reshape(len(column), -1), self.targets, axis=1)
 
-    def most(self) -> tuple[int, int]:
-        """Returns the largest numbers of distinct queries and candidates of a batch."""
-        queries, candidates = zip(*self.numbers(), strict=True)
-        return max(queries), max(candidates)
+    def numbers(self) -> list[Capacity]:
+        """Returns the numbers of distinct queries and candidates, and of examples, of each batch."""
+        whole = np.full(len(self.real), self.real.shape[1])
+        examples = whole if self.targets is None else np.sum(self.real, axis=1)
+        return list(map(Capacity, map(len, self.query_rows), map(len, self.candidate_rows), examples.tolist()))
 
-    def batches(self, steps: slice, num_queries: int, num_candidates: int) -> Batch:
-        """Returns some of the batches, padded to so many distinct rows."""
+    def most(self) -> Capacity:
+        """Returns the largest numbers of a batch."""
+        return Capacity(*map(max, zip(*self.numbers(), strict=True)))
+
+    def batches(self, steps: slice, capacity: Capacity) -> Batch:
+        """Returns some of the batches, padded to so much."""
         positives, shared, own = np.split(self.candidate_places[steps], np.cumsum(self.parts[:-1]), axis=1)
-        real = self.real[steps]
+        examples = slice(capacity.examples)
+        queries, candidates = self.query_places[steps, examples], positives[:, examples]
+        real = self.real[steps, examples]
         return Batch(
-            Distinct(_padded(self.query_rows[steps], num_queries, 0), np.maximum(self.query_places[steps], 0)),
-            Distinct(_padded(self.candidate_rows[steps], num_candidates, 0), np.maximum(positives, 0)),
-            self.weights[steps],
+            Distinct(_padded(self.query_rows[steps], capacity.queries, 0), np.maximum(queries, 0)),
+            Distinct(_padded(self.candidate_rows[steps], capacity.candidates, 0), np.maximum(candidates, 0)),
+            self.weights[steps, examples],
             real,
-            Drawn(shared, own.reshape(*real.shape, -1), self.num_disliked[steps]),
-            _padded(self.probabilities[steps], num_candidates, 1),
+            Drawn(shared, own.reshape(*real.shape, self.num_own), self.num_disliked[steps, examples]),
+            _padded(self.probabilities[steps], capacity.candidates, 1),
             {name: column[steps] for name, column in self.context.items()},
+            {name: column[steps, examples] for name, column in self.labels.items()},
         )
 
 
-def _limits(batch_size: int, sampler: Sampler) -> tuple[int, int]:
-    """Returns how many distinct queries and candidates a batch has at most."""
-    return batch_size, batch_size * (1 + sampler.num_own) + sampler.num_shared
+def _limits(examples: Examples, batch_size: int, sampler: Sampler) -> Capacity:
+    """Returns how much a batch holds at most."""
+    targets = batch_size * int(np.prod(examples.candidate_rows.shape[1:]))
+    return Capacity(batch_size, targets * (1 + sampler.num_own) + sampler.num_shared, targets)
 
 
 def _with_slack(most: int, limit: int) -> int:

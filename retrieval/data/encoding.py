@@ -22,15 +22,23 @@ class Examples(NamedTuple):
 
     Attributes:
       query_rows: row of each query in its vocabulary [n].
-      candidate_rows: row of each positive candidate in its vocabulary [n].
-      weights: weight of each example in the loss [n].
+      candidate_rows: row of each positive candidate in its vocabulary [n]. Where the examples are windows of histories:
+        of each target, -1 where an interaction is none [n, L].
+      weights: weight of each example in the loss, or of each target [n] or [n, L].
       context: columns that a query tower may read besides the row, by name [n, ...] each; see `TwoTower`.
+      labels: what heads are to predict, by name, in the shape of the weights; NaN where it is not known.
     """
 
     query_rows: Int32[np.ndarray, "n"]
-    candidate_rows: Int32[np.ndarray, "n"]
-    weights: Float32[np.ndarray, "n"]
+    candidate_rows: Int32[np.ndarray, "n *L"]
+    weights: Float32[np.ndarray, "n *L"]
     context: Mapping[str, Shaped[np.ndarray, "n ..."]] = types.MappingProxyType({})
+    labels: Mapping[str, Float32[np.ndarray, "n *L"]] = types.MappingProxyType({})
+
+    @property
+    def are_windows(self) -> bool:
+        """Whether each example is a window of a history, with a number of targets."""
+        return self.candidate_rows.ndim == 2
 
 
 @dataclasses.dataclass(frozen=True)

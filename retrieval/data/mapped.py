@@ -16,7 +16,7 @@ from jaxtyping import Int, Shaped
 WINDOW = 1 << 24  # values of a column that are read before their pages are released
 
 
-def gather(column: Shaped[np.ndarray, "n"], places: Int[np.ndarray, "m"]) -> Shaped[np.ndarray, "m"]:
+def gather(column: Shaped[np.ndarray, "n *S"], places: Int[np.ndarray, "m"]) -> Shaped[np.ndarray, "m *S"]:
     """Returns `column[places]`; of a memory-mapped column no more than a window is held besides.
 
     The file is read in ascending order, a window at a time: O(m log m) time, and one pass over the pages that hold a
@@ -27,14 +27,14 @@ def gather(column: Shaped[np.ndarray, "n"], places: Int[np.ndarray, "m"]) -> Sha
     ascending = np.argsort(places)
     wanted = places[ascending]
     edges = [0, *np.searchsorted(wanted, np.arange(WINDOW, len(column), WINDOW)), len(wanted)]
-    gathered = np.empty(len(places), column.dtype)
+    gathered = np.empty((len(places), *column.shape[1:]), column.dtype)
     for first, last in itertools.pairwise(edges):
         gathered[ascending[first:last]] = column[wanted[first:last]]
         release(column)
     return gathered
 
 
-def windows(column: Shaped[np.ndarray, "n"]) -> Iterator[Shaped[np.ndarray, "_"]]:
+def windows(column: Shaped[np.ndarray, "n *S"]) -> Iterator[Shaped[np.ndarray, "_ *S"]]:
     """Yields the values of a column, a window at a time, and releases each."""
     for start in range(0, len(column), WINDOW):
         yield column[start : start + WINDOW]

@@ -55,7 +55,7 @@ class Negatives:
         """Returns the sampler of a batch's own positives, counted in the examples in O(n) time."""
         counts = np.zeros(0, np.int64)
         for rows in windows(examples.candidate_rows):
-            more = np.bincount(rows, minlength=len(counts))
+            more = np.bincount(rows[rows != NONE], minlength=len(counts))
             more[: len(counts)] += counts
             counts = more
         return cls(counts.astype(np.float32))

@@ -23,16 +23,44 @@ class Vocabulary:
     array([1, 2, 0], dtype=int32)
     >>> vocabulary.num_rows
     3
+
+    Behind the rows of the table come those of `others`, ids that training has not seen and whose features are known:
+
+    >>> with_others = Vocabulary(["b", "a"], others=["c", "b"])
+    >>> with_others.rows(["a", "b", "c", "never seen"])
+    array([1, 2, 3, 0], dtype=int32)
+    >>> with_others.num_rows, with_others.num_entities
+    (3, 4)
     """
 
-    def __init__(self, ids: Sequence | np.ndarray):
-        """Builds the vocabulary of `ids` (int64 or str [n], repeats allowed): those of the training part."""
+    def __init__(self, ids: Sequence | np.ndarray, others: Sequence | np.ndarray | None = None):
+        """Builds the vocabulary.
+
+        Args:
+          ids: those of the training part, int64 or str [n], repeats allowed.
+          others: further ids with features; those of the training part among them count as such.
+
+        Raises:
+          ValueError: `others` are strings and `ids` integers, or the reverse.
+        """
         self.ids: Ids = distinct(as_ids(ids, "ids"))
+        others = self.ids[:0] if others is None else distinct(as_ids(others, "others"))
+        self.others: Ids = others[find(self.ids, others) < 0]
 
     @property
     def num_rows(self) -> int:
-        """The number of rows, the unknown one included."""
+        """The number of rows of an embedding table, the unknown one included."""
         return len(self.ids) + 1
+
+    @property
+    def num_entities(self) -> int:
+        """The number of rows of a feature table: those of the embedding table, and those of the others."""
+        return self.num_rows + len(self.others)
+
+    @property
+    def entity_ids(self) -> Ids:
+        """The raw id of each row of a feature table from row 1 on."""
+        return np.concatenate([self.ids, self.others])
 
     def rows(self, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
         """Returns the row of each raw id, 0 where it is unknown; O(n log size) time.
@@ -40,7 +68,11 @@ class Vocabulary:
         Raises:
           ValueError: `ids` are strings and the vocabulary holds integers, or the reverse.
         """
-        return (find(self.ids, ids) + 1).astype(np.int32)
+        rows = (find(self.ids, ids) + 1).astype(np.int32)
+        if not len(self.others):
+            return rows
+        places = find(self.others, ids)
+        return np.where(places < 0, rows, (self.num_rows + places).astype(np.int32))
 
     def ids_of(self, rows: Sequence[int] | np.ndarray) -> Ids:
         """Returns the raw id of each known row.
@@ -68,7 +100,8 @@ class Vocabulary:
 
     def to_json(self) -> str:
         """Returns the vocabulary as JSON text."""
-        return json.dumps({"type": "str" if self.ids.dtype.kind == "U" else "int", "ids": self.ids.tolist()})
+        kind = "str" if self.ids.dtype.kind == "U" else "int"
+        return json.dumps({"type": kind, "ids": self.ids.tolist(), "others": self.others.tolist()})
 
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
@@ -80,13 +113,13 @@ class Vocabulary:
         try:
             content = json.loads(text)
             dtype = {"str": np.str_, "int": np.int64}[content["type"]]
-            listed = content["ids"]
-            if not all(type(value).__name__ == content["type"] for value in listed):
+            listed, others = content["ids"], content["others"]
+            if not all(type(value).__name__ == content["type"] for value in (*listed, *others)):
                 raise ValueError(f"an id is not of type {content['type']}")
-            ids = np.asarray(listed, dtype)
+            ids, others = np.asarray(listed, dtype), np.asarray(others, dtype)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a vocabulary: {error!r} in {text[:60]!r}") from None
-        vocabulary = cls(ids)
-        if not np.array_equal(vocabulary.ids, ids):
+        vocabulary = cls(ids, others)
+        if not (np.array_equal(vocabulary.ids, ids) and np.array_equal(vocabulary.others, others)):
             raise ValueError("not a vocabulary: its ids are not sorted and unique")
         return vocabulary
