@@ -41,7 +41,7 @@ def windows(column: Shaped[np.ndarray, "n *S"]) -> Iterator[Shaped[np.ndarray, "
         release(column)
 
 
-def release(column: Shaped[np.ndarray, "n"]) -> None:
+def release(column: Shaped[np.ndarray, "n *S"]) -> None:
     """Gives the pages of a memory-mapped column back to the system; does nothing to another."""
     if (file := _mapped_file(column)) is not None:
         file.madvise(mmap.MADV_DONTNEED)
