@@ -16,8 +16,8 @@ from retrieval import optimizers
 from retrieval.bundle import export_tower
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
-from retrieval.features import Encoded, Spec
-from retrieval.models.feature_tower import FeatureTower, Input, to_columns
+from retrieval.features.encoded import Encoded, Spec
+from retrieval.models.feature_tower import FeatureTower, FeatureInput, to_columns
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
 from retrieval.objective import InBatchSoftmax
@@ -51,12 +51,12 @@ GENRES = Encoded(
 YEAR = Encoded(None, None, np.array([[0, 1], [0.5, 0], [-1, 0], [0, 1], [2, 0], [1, 0], [-2, 0]], np.float32))
 COUNTRY = Encoded(np.array([[0], [1], [1], [2], [2], [1], [2]], np.int32), np.ones((7, 1), np.float32), None)
 STATIC = {
-    "id": Input(Spec(NUM_KNOWN, 1, "mean")),
-    "genres": Input(Spec(4, 2, "sum"), encoded=GENRES),
-    "year": Input(Spec(0, 2, ""), encoded=YEAR),
-    "country": Input(Spec(3, 1, "mean"), encoded=COUNTRY),
+    "id": FeatureInput(Spec(NUM_KNOWN, 1, "mean")),
+    "genres": FeatureInput(Spec(4, 2, "sum"), encoded=GENRES),
+    "year": FeatureInput(Spec(0, 2, ""), encoded=YEAR),
+    "country": FeatureInput(Spec(3, 1, "mean"), encoded=COUNTRY),
 }
-OF_EXAMPLE = {"hour": Input(Spec(0, 3, "")), "device": Input(Spec(6, 2, "mean"))}
+OF_EXAMPLE = {"hour": FeatureInput(Spec(0, 3, "")), "device": FeatureInput(Spec(6, 2, "mean"))}
 HOUR = Encoded(None, None, np.linspace(-1, 1, 21, dtype=np.float32).reshape(7, 3))
 DEVICE = Encoded(
     np.arange(14, dtype=np.int32).reshape(7, 2) % 6, np.tile(np.float32([[1, 1], [1, 0]]), (4, 1))[:7], None
@@ -133,7 +133,7 @@ def test_entities_that_train_does_not_know_have_the_id_of_row_zero_and_features_
 
 @pytest.mark.parametrize("hidden", [(), (6, 4)])
 def test_the_feature_id_alone_is_an_id_tower(hidden):
-    ids = {"id": Input(Spec(NUM_ENTITIES, 1, "mean"))}
+    ids = {"id": FeatureInput(Spec(NUM_ENTITIES, 1, "mean"))}
     ours = tower(ids, hidden_sizes=hidden, rngs=nnx.Rngs(7))
     theirs = IdTower(NUM_ENTITIES, 3, hidden, initial_scale=0.5, rngs=nnx.Rngs(7))
     rows = jnp.array([3, 0, 6, 3])
@@ -225,8 +225,8 @@ def a_batch(query_rows, candidate_rows, context):
 
 
 WIDE = {
-    "id": Input(Spec(NUM_KNOWN, 1, "mean"), dropout=0.5),
-    "words": Input(Spec(50, 2, "sum"), encoded=GENRES._replace(rows=GENRES.rows * 11)),
+    "id": FeatureInput(Spec(NUM_KNOWN, 1, "mean"), dropout=0.5),
+    "words": FeatureInput(Spec(50, 2, "sum"), encoded=GENRES._replace(rows=GENRES.rows * 11)),
     "genres": STATIC["genres"],
 }
 

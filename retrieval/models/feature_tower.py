@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.features import Encoded, Spec
+from retrieval.features.encoded import Encoded, Spec
 from retrieval.models.features import Dense, Lookup
 from retrieval.models.layers import MLP, Cross
 from retrieval.models.tables import Fixed
@@ -22,7 +22,7 @@ ID = "id"  # the feature that is the entity's own row
 COMBINATIONS = ("sum", "concat")
 
 
-class Input(NamedTuple):
+class FeatureInput(NamedTuple):
     """A feature of a `FeatureTower`.
 
     Attributes:
@@ -66,7 +66,7 @@ class FeatureTower(nnx.Module):
 
     def __init__(
         self,
-        features: Mapping[str, Input],
+        features: Mapping[str, FeatureInput],
         *,
         num_entities: int,
         dimension: int,
@@ -204,7 +204,7 @@ def to_columns(name: str, encoded: Encoded) -> dict[str, Shaped[np.ndarray, "n .
     return {name: encoded.rows, f"{name}/weights": weights}
 
 
-def _columns(name: str, feature: Input) -> tuple[str, ...]:
+def _columns(name: str, feature: FeatureInput) -> tuple[str, ...]:
     """Returns the names of the columns of the example that a feature is read from."""
     if name == ID or feature.encoded is not None:
         return ()
@@ -217,7 +217,7 @@ def _from_columns(name: str, columns: Mapping[str, Array]) -> Encoded:
     return Encoded(None, None, columns[name]) if weights is None else Encoded(columns[name], weights, None)
 
 
-def _module(feature: Input, dimension: int, **common) -> Lookup | Dense:
+def _module(feature: FeatureInput, dimension: int, **common) -> Lookup | Dense:
     spec, dimension = feature.spec, feature.dimension or dimension
     if not spec.num_rows:
         return Dense(spec.size, dimension, dropout=feature.dropout, **common)
@@ -232,7 +232,7 @@ def _applied(module: Lookup | Dense, encoded: Encoded) -> Float[Array, "B D"]:
     return module(encoded.values) if encoded.rows is None else module(encoded.rows, encoded.weights)
 
 
-def _check(features: Mapping[str, Input], num_entities: int, summed: int) -> None:
+def _check(features: Mapping[str, FeatureInput], num_entities: int, summed: int) -> None:
     """Checks features; `summed` is the dimension that all have, 0: each may have its own."""
     if not features:
         raise ValueError("a tower needs at least one feature, received none; 'id' is the row of the entity itself")
