@@ -17,7 +17,7 @@ from retrieval.bundle import export_tower
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.models.feature_tower import FeatureTower, FeatureInput, to_columns
+from retrieval.models.feature_tower import FeatureInput, FeatureTower, to_columns
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
 from retrieval.objective import InBatchSoftmax
@@ -224,39 +224,47 @@ def a_batch(query_rows, candidate_rows, context):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), found)._replace(context=context)
 
 
-WIDE = {
-    "id": FeatureInput(Spec(NUM_KNOWN, 1, "mean"), dropout=0.5),
-    "words": FeatureInput(Spec(50, 2, "sum"), encoded=GENRES._replace(rows=GENRES.rows * 11)),
-    "genres": STATIC["genres"],
+MANY = 90
+WORDS = np.random.default_rng(0).integers(0, 300, (MANY, 2)).astype(np.int32)
+LARGE = {
+    "id": FeatureInput(Spec(80, 1, "mean"), dropout=0.5),
+    "words": FeatureInput(Spec(300, 2, "sum"), encoded=Encoded(WORDS, np.float32(WORDS > 20), None)),
+    "genres": FeatureInput(Spec(4, 2, "sum"), encoded=Encoded(WORDS % 4, np.ones((MANY, 2), np.float32), None)),
 }
 
 
-@settings(deadline=None, max_examples=15)
-@given(rows=st.lists(st.integers(0, NUM_ENTITIES - 1), min_size=1, max_size=3, unique=True), padding=st.integers(0, 2))
+def distinct(padded):
+    """Returns the rows that are meant by rows padded at the end with 0."""
+    return [row for i, row in enumerate(padded) if i == 0 or row != 0]
+
+
+@settings(deadline=None, max_examples=12)
+@given(rows=st.lists(st.integers(0, MANY - 1), min_size=1, max_size=9, unique=True), padding=st.integers(0, 2))
 def test_lookups_are_distinct_ascending_and_hold_every_row_of_a_call(rows, padding):
-    padded = jnp.array([*sorted(rows), *[0] * padding])
-    found = tower(WIDE).lookups(padded)
-    for name, looked_up in (("words", WIDE["words"].encoded.rows[rows]), ("id", rows)):
+    rows = np.array([*sorted(rows), *[0] * padding])
+    found = LARGE_TOWER.lookups(jnp.asarray(rows))
+    looked_up = {"id": np.where(rows < 80, rows, 0), "words": WORDS[rows]}
+    for name, num_rows in (("id", 80), ("words", 300)):
         path = f"features/{name}/table"
-        if path not in found:
-            assert name == "id" and len(padded) + 1 >= NUM_KNOWN
-            continue
-        held = found[path].tolist()
-        number = len(held) - next((i for i, row in enumerate(held[::-1]) if row), len(held) - 1)
-        assert held[:number] == sorted(set(held[:number])) and set(held[number:]) <= {0} and 0 in held
-        looked_up = np.where(np.asarray(looked_up) < NUM_KNOWN, looked_up, 0) if name == "id" else looked_up
-        assert set(np.ravel(looked_up).tolist()) <= set(held)
-    assert ("features/genres/table" in found) == (2 * len(padded) + 1 < 4)  # else the batch may look up all rows
+        assert (path in found) == (8 * (looked_up[name].size + 1) <= num_rows)
+        if path in found:
+            held = distinct(found[path].tolist())
+            assert held == sorted({0, *looked_up[name].ravel().tolist()})
+    assert "features/genres/table" not in found
+
+
+LARGE_TOWER = tower(LARGE, num_entities=MANY)
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["deterministic", "random"])
 def test_a_step_on_the_rows_that_a_tower_tells_is_the_dense_one(key):
-    features = WIDE if key is None else {name: of._replace(dropout=0.5) for name, of in WIDE.items()}
-    candidates = tower(features, num_entities=NUM_ENTITIES, rngs=nnx.Rngs(1))
-    model = TwoTower(tower(features | OF_EXAMPLE), candidates, num_biases=NUM_ENTITIES)
-    batch = a_batch([1, 3, 1], [2, 4, 6], {name: column[:3] for name, column in CONTEXT.items()})
+    features = {name: of._replace(dropout=0.5 if key is not None else 0.0) for name, of in LARGE.items()}
+    queries = tower(features | OF_EXAMPLE, num_entities=MANY)
+    model = TwoTower(queries, tower(features, num_entities=MANY, rngs=nnx.Rngs(1)), num_biases=MANY)
+    batch = a_batch([1, 3, 1], [2, 4, 85], {name: column[:3] for name, column in CONTEXT.items()})
     lookups = model.lookups(batch.queries.rows, batch.candidates.rows)
-    assert "query_tower/features/words/table" in lookups and "candidate_bias" in lookups
+    sides = [f"{side}/features/{name}/table" for side in ("query_tower", "candidate_tower") for name in ("id", "words")]
+    assert list(lookups) == [*sides, "candidate_bias"]
     state = create_state(model, optimizers.create("adagrad", 0.1))
     params, loss = state.params, InBatchSoftmax()
     held = jax.tree_util.tree_map_with_path(

@@ -21,6 +21,10 @@ from retrieval.suggestions import check_choice
 ID = "id"  # the feature that is the entity's own row
 COMBINATIONS = ("sum", "concat")
 
+# A table is updated by the rows of a batch where it has so many times as many. Measured on two cores, 32 dimensions: 28
+# thousand rows looked up cost 14 ms a step, a dense update of 100 thousand 8 ms.
+ROWS_A_LOOKUP = 8
+
 
 class FeatureInput(NamedTuple):
     """A feature of a `FeatureTower`.
@@ -164,8 +168,8 @@ class FeatureTower(nnx.Module):
     def lookups(self, rows: Int[Array, "U"]) -> dict[str, Int[Array, "_"]]:
         """Returns which rows of which table a call with `rows` looks up, by the table's path in the tower.
 
-        Tables are left out where the example tells the rows, and where the batch may look up as many rows as there
-        are. Row 0 is always among the rows of those whose features can be missing. O(U W log(U W)) time.
+        Tables are left out where the example tells the rows, and where they are so small that a dense update is
+        faster. Row 0 is among the rows wherever a feature may be missing. O(U W log(U W)) time.
 
         Args:
           rows: distinct, ascending entity rows, padded at the end with 0.
@@ -183,7 +187,7 @@ class FeatureTower(nnx.Module):
             else:
                 continue
             number = looked_up.size + 1
-            if number < module.num_rows:
+            if number * ROWS_A_LOOKUP <= module.num_rows:
                 looked_up = jnp.append(looked_up.ravel(), jnp.int32(UNKNOWN_ROW))
                 found[f"features/{name}/table"] = jnp.unique(looked_up, size=number, fill_value=UNKNOWN_ROW)
         return found
