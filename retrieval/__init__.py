@@ -18,6 +18,7 @@ from retrieval.evaluation import Evaluation
 from retrieval.index import HnswIndex
 from retrieval.lists import Lists
 from retrieval.losses import folded_softmax, sampled_softmax
+from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objective import InBatchSoftmax
@@ -35,6 +36,8 @@ __all__ = [
     "Encoding",
     "Evaluation",
     "Examples",
+    "FeatureInput",
+    "FeatureTower",
     "HnswIndex",
     "IdTower",
     "InBatchSoftmax",

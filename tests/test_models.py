@@ -8,8 +8,10 @@ import pytest
 from flax import nnx
 
 from retrieval.data.encoding import Examples
-from retrieval.models.towers import MLP, IdTower
-from retrieval.models.two_tower import Fixed, TwoTower, bind, init
+from retrieval.models.layers import MLP, Dropout
+from retrieval.models.tables import Fixed
+from retrieval.models.towers import IdTower
+from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.objective import InBatchSoftmax
 from retrieval.optimizers import create
 from retrieval.train import create_state, fit
@@ -135,6 +137,25 @@ def test_squared_norms_are_those_of_the_towers_without_the_prior(model):
     embeddings = jnp.array([[1.0, 2.0, 3.0, 100.0]])
     assert model.squared_norms(embeddings).tolist() == [14]
     assert TwoTower(model.query_tower, model.candidate_tower).squared_norms(embeddings).tolist() == [10014]
+
+
+def test_randomness_is_bound_by_the_key_for_each_module_apart():
+    class Dropped(IdTower):
+        def __init__(self, seed):
+            super().__init__(5, 64, initial_scale=1.0, rngs=nnx.Rngs(seed))
+            self.dropout = Dropout(0.5)
+
+        def __call__(self, rows):
+            return self.dropout(super().__call__(rows))
+
+    model = TwoTower(Dropped(0), Dropped(0))
+    params = init(model)
+    plain, random, again = (bind(model, params, key=key) for key in (None, jax.random.key(3), jax.random.key(3)))
+    assert np.array_equal(plain.query(ROWS), model.query(ROWS))
+    assert np.array_equal(random.query(ROWS), again.query(ROWS))
+    assert not np.array_equal(random.query(ROWS), plain.query(ROWS))
+    assert not np.array_equal(random.query(ROWS), random.candidate(ROWS))
+    assert model.query_tower.dropout.key is None
 
 
 def test_an_unknown_id_has_an_embedding_of_zero_and_no_other_has():

@@ -168,6 +168,25 @@ def test_towers_that_share_a_table_or_tell_nothing_are_updated_densely():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), reached, expected)
 
 
+def test_a_table_of_one_tower_inside_the_other_is_updated_densely_and_the_rest_is_not():
+    class OfItems(nnx.Module):
+        """A query tower that looks up candidates, in rows that it does not tell."""
+
+        def __init__(self, items):
+            self.items = items
+
+        def __call__(self, rows):
+            return self.items(rows) + self.items(jnp.full_like(rows, 4))
+
+    candidates = IdTower(6, 3, initial_scale=1.0, rngs=nnx.Rngs(0))
+    model = TwoTower(OfItems(candidates), candidates, num_biases=6)
+    assert list(model.lookups(jnp.arange(2), jnp.arange(2))) == ["candidate_bias"]
+    state, batch = create_state(model, optimizers.create("sgd", 0.1)), one_batch([1, 2], [1, 2])
+    reached, _ = train_step(state, batch, InBatchSoftmax(), model, optimizers.create("sgd", 0.1))
+    expected, _ = train_step(state, batch, InBatchSoftmax(), model, optax.sgd(0.1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), reached, expected)
+
+
 def test_a_tower_may_look_up_held_rows_in_any_order_and_again():
     class Repeating(IdTower):
         def __call__(self, rows):

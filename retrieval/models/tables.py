@@ -1,4 +1,4 @@
-"""Embedding tables, of which a training step holds only the rows that its batch looks up."""
+"""Embedding tables, of which a training step holds only the rows that its batch looks up, and arrays that are given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+
+from retrieval.data.vocabulary import UNKNOWN_ROW
+
+
+class Fixed(nnx.Variable):
+    """An array of the model that is given, not trained."""
 
 
 class Table(nnx.Module):
@@ -56,3 +62,9 @@ def without_padding(rows: Int[Array, "U"], beyond: int | Int[Array, "U"]) -> Int
     Array([0, 3, 7, 9, 9], dtype=int32)
     """
     return jnp.where((rows == 0) & (jnp.arange(len(rows)) > 0), beyond, rows)
+
+
+def zero_unknown_row(scale: float) -> nnx.Initializer:
+    """Returns an initializer of truncated normal values (sd `scale` before the cut) with row 0 at zero."""
+    normal = nnx.initializers.truncated_normal(scale)
+    return lambda *args, **kwargs: normal(*args, **kwargs).at[UNKNOWN_ROW].set(0.0)

@@ -1,0 +1,1 @@
+"""Features: from the columns of a table to what towers look up."""

@@ -1,0 +1,184 @@
+"""Layers that towers are made of; every layer that is random in training has a `key`, which `bind` sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from retrieval.suggestions import check_choice
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
+NORMALIZATIONS = ("", "layer")
+EPSILON = 1e-6  # added to variances
+
+
+class Dropout(nnx.Module):
+    """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, where it has a key.
+
+    Without a key, in evaluation and serving, it changes nothing. Calls with one key and one shape drop the same values.
+    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+
+    def __init__(self, rate: float):
+        """Creates the layer.
+
+        Raises:
+          ValueError: the rate is not in [0, 1).
+        """
+        self.rate = _checked_rate(rate)
+        self.key = nnx.data(None)
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        if self.key is None or self.rate == 0:
+            return x
+        kept = jax.random.bernoulli(self.key, 1.0 - self.rate, x.shape)
+        return jnp.where(kept, x / (1.0 - self.rate), 0.0)
+
+
+class FeatureDropout(nnx.Module):
+    """Draws which examples lose a feature, each with probability `rate`, where it has a key; see `Dropout`."""
+
+    def __init__(self, rate: float):
+        """Creates the layer.
+
+        Raises:
+          ValueError: the rate is not in [0, 1).
+        """
+        self.rate = _checked_rate(rate)
+        self.key = nnx.data(None)
+
+    def __call__(self, shape: tuple) -> Bool[Array, "*B"] | None:
+        """Returns which of that shape's examples lose it; None: none does, whatever the draw."""
+        if self.key is None or self.rate == 0:
+            return None
+        return jax.random.bernoulli(self.key, self.rate, shape)
+
+
+class LayerNorm(nnx.Module):
+    """Gives each vector mean 0 and variance 1 over its D values, then a learned scale and bias to each of the D.
+
+    Statistics are in float32 at least. Source: Ba et al. 2016, "Layer normalization".
+    """
+
+    def __init__(self, size: int, *, dtype: DTypeLike = jnp.float32):
+        """Creates scales of 1 and biases of 0, [size] each."""
+        self.scale = nnx.Param(jnp.ones(size, dtype))
+        self.bias = nnx.Param(jnp.zeros(size, dtype))
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        wide = x.astype(np.promote_types(x.dtype, np.float32))
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + EPSILON)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return normal.astype(x.dtype) * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)
+
+
+class MLP(nnx.Module):
+    """Dense layers with an activation between them; the last layer is linear.
+
+    A hidden layer is: linear, normalisation, activation, dropout, and its own input added where `residual` asks for it
+    and the two have one size.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        normalization: str = "",
+        residual: bool = False,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Creates len(sizes) - 1 layers, from sizes[0] inputs to sizes[-1] outputs.
+
+        Args:
+          sizes: of the input, the hidden layers and the output.
+          normalization: of the hidden layers, before the activation: "layer" (see `LayerNorm`), or "" for none.
+          residual: adds the input of a hidden layer to its output where their sizes agree.
+          dropout: rate of the hidden layers.
+          activation: of the hidden layers: "relu", "gelu" or "silu".
+          dtype: type of the parameters and of the output.
+          rngs: random streams of the initial values.
+
+        Raises:
+          ValueError: no such normalisation or activation, or the rate is not in [0, 1).
+        """
+        check_choice("normalization", normalization, NORMALIZATIONS)
+        check_choice("activation", activation, ACTIVATIONS)
+        hidden = {f"layer_{i}": size for i, size in enumerate(sizes[1:-1])}
+        self.layers = nnx.Dict(
+            {
+                f"layer_{i}": nnx.Linear(inputs, outputs, dtype=dtype, param_dtype=dtype, rngs=rngs)
+                for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            }
+        )
+        normalized = hidden.items() if normalization else ()
+        self.norms = nnx.Dict({name: LayerNorm(size, dtype=dtype) for name, size in normalized})
+        self.dropouts = nnx.Dict({name: Dropout(dropout) for name in hidden})
+        self.residual = residual
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*B In"]) -> Float[Array, "*B Out"]:
+        for i in range(len(self.layers)):  # not .values(): `bind` sorts them by name, layer_10 before layer_2
+            name = f"layer_{i}"
+            outputs = self.layers[name](x)
+            if name in self.norms:
+                outputs = self.norms[name](outputs)
+            if name in self.dropouts:
+                outputs = self.dropouts[name](ACTIVATIONS[self.activation](outputs))
+                if self.residual and outputs.shape == x.shape:
+                    outputs = outputs + x
+            x = outputs
+        return x
+
+
+class Cross(nnx.Module):
+    """Explicit products of the input's features, up to degree layers + 1: x_{l+1} = x_0 * (W_l x_l + b_l) + x_l.
+
+    O(layers * D * rank) time a vector, D in place of `rank` where W_l is of full rank. Source: Wang et al. 2021,
+    "DCN V2", equations 1 and 2.
+    """
+
+    def __init__(self, size: int, layers: int, rank: int = 0, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        """Creates the layers.
+
+        Args:
+          size: D, of the input and of the output.
+          layers: how many.
+          rank: W_l is the product of a [D, rank] and a [rank, D] matrix; 0: any [D, D] matrix.
+          dtype: type of the parameters and of the output.
+          rngs: random streams of the initial values.
+        """
+        common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        names = [f"layer_{i}" for i in range(layers)]
+        self.narrow = nnx.Dict(
+            {name: nnx.Linear(size, rank, use_bias=False, **common) for name in names} if rank else {}
+        )
+        self.layers = nnx.Dict({name: nnx.Linear(rank or size, size, **common) for name in names})
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        first = x
+        for i in range(len(self.layers)):  # in this order, see `MLP`
+            name = f"layer_{i}"
+            inputs = self.narrow[name](x) if name in self.narrow else x
+            x = first * self.layers[name](inputs) + x
+        return x
+
+
+def _checked_rate(rate: float) -> float:
+    """Returns the rate of a dropout.
+
+    Raises:
+      ValueError: it is not in [0, 1).
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"a dropout rate must be in [0, 1), got {rate}")
+    return rate
