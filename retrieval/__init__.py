@@ -20,7 +20,7 @@ from retrieval.lists import Lists
 from retrieval.losses import folded_softmax, sampled_softmax
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import BPR, CosineContrastive, FullSoftmax, ImplicitSquared, InBatchSoftmax
 from retrieval.optimizers import TouchedRows
 from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.ranks import rank
@@ -30,13 +30,17 @@ from retrieval.topk import top_k
 from retrieval.train import TrainState, create_state, fit, train_step
 
 __all__ = [
+    "BPR",
     "Config",
+    "CosineContrastive",
     "Dataset",
     "Encoding",
     "Evaluation",
     "Examples",
+    "FullSoftmax",
     "HnswIndex",
     "IdTower",
+    "ImplicitSquared",
     "InBatchSoftmax",
     "Interactions",
     "Lists",

@@ -20,7 +20,7 @@ from retrieval.lists import Lists
 from retrieval.log_partition import KnownPositives, RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 
 # The two forms add the same terms in another order, and the folded one subtracts up to 7 copies of the positive
 # from a sum that has them. Scores here are below 32, which float32 holds to 2e-6; losses and gradients are off by

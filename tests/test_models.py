@@ -10,7 +10,7 @@ from flax import nnx
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import MLP, IdTower
 from retrieval.models.two_tower import Fixed, TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import create
 from retrieval.train import create_state, fit
 
