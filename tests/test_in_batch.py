@@ -110,7 +110,6 @@ def test_all_negatives_are_the_hardest_where_there_are_not_more(options):
 
 def test_queries_fold_if_their_tower_reads_the_row_alone_and_candidates_always():
     batch = a_batch(Negatives(COUNTS), step=0, capacity=(3, 6))
-    loss = InBatchSoftmax()
     (folded, columns, _), (unfolded, same, _) = (embeddings(make_model(tower), batch) for tower in (IdTower, InContext))
     assert (len(folded), len(columns)) == (3, 6) and (len(unfolded), len(same)) == (12, 6)
 

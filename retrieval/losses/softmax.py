@@ -164,18 +164,13 @@ def folded_softmax(
     targets = positives
     if label_smoothing:
         options = {"bias": shift, "known": known_positives, "temperature": temperature}
-        sums, numbers = column_sums(
-            _identity, queries, candidates, counts, **options, scores_per_block=scores_per_block
-        )
+        options |= {"scores_per_block": scores_per_block}
+        sums, numbers = column_sums(lambda scores: scores, queries, candidates, counts, **options)
         mean = (sums[query_places] + (kept - copies) * positives) / (numbers[query_places] + kept - copies)
         targets = (1 - label_smoothing) * positives + label_smoothing * mean
     if own_negatives is not None:
         totals = jnp.logaddexp(totals, log_sum(score(own_negatives.places) + own_negatives.log_weights))
     return reduce(totals - targets, weights, reduction)
-
-
-def _identity(scores):
-    return scores
 
 
 def _dense_sums(queries, candidates, query_places, bias, known, temperature, _):

@@ -49,9 +49,10 @@ def implicit_squared(
       reduction: "sum", "mean" over the weights, or "none".
 
     >>> queries, candidates = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 1.0], [0.0, 1.0]])  # scores 3 and 2
-    >>> places = jnp.array([0])
-    >>> float(implicit_squared(queries, candidates, places, places, jnp.ones(2), jnp.array([0.5]), unobserved_weight=0.1))
-    4.65
+    >>> places, shares = jnp.array([0]), jnp.array([0.5])
+    >>> loss = implicit_squared(queries, candidates, places, places, jnp.ones(2), shares, unobserved_weight=0.1)
+    >>> print(f"{loss:.4f}")  # (3 - 1)^2 + 0.1 * 0.5 * (3^2 + 2^2)
+    4.6500
     """
     positives = scores_at(queries[query_places], candidates, candidate_places)
     wide = queries.astype(positives.dtype), candidates.astype(positives.dtype)

@@ -96,9 +96,9 @@ class ImplicitSquared(OverCorpus):
 
         sum over examples of w (s - 1)^2 + unobserved_weight * sum over queries and the corpus of s^2
 
-    at fixed parameters: each query's second sum is shared out among its examples by their weights. `embedding_l2` is the
-    penalty of iALS with frequency-scaled regularisation (exponent 1). Scores are no log-probabilities: use it without a
-    popularity prior. O(B D + (U + N) D^2) time a step.
+    at fixed parameters: each query's second sum is shared out among its examples by their weights. `embedding_l2` is
+    the penalty of iALS with frequency-scaled regularisation (exponent 1). Scores are no log-probabilities: use it
+    without a popularity prior. O(B D + (U + N) D^2) time a step.
 
     Attributes:
       query_weights: sum of the weights of each query row's examples in train [num_query_rows], see `query_weights`. A
