@@ -54,8 +54,8 @@ class CosineContrastive(Pairwise):
       negative_weight: of the mean over the negatives, beside 1 for the positive.
     """
 
-    margin: float = dataclasses.field(default=0.5, metadata={"static": True})
-    negative_weight: float = dataclasses.field(default=10.0, metadata={"static": True})
+    margin: float = dataclasses.field(kw_only=True, metadata={"static": True})
+    negative_weight: float = dataclasses.field(kw_only=True, metadata={"static": True})
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cosine contrastive loss of each example."""
