@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.data.batches import Batch, Distinct, Drawn
@@ -111,7 +111,7 @@ class ImplicitSquared(OverCorpus):
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the squared loss of each example with its share of its query's sum over the corpus."""
-        weights = jnp.asarray(self.query_weights)[batch.queries.rows]
+        weights = self.query_weights[batch.queries.rows]
         return losses.implicit_squared(
             queries,
             candidates,
@@ -124,14 +124,14 @@ class ImplicitSquared(OverCorpus):
         )
 
 
-def query_weights(examples: Examples, num_query_rows: int) -> Float32[np.ndarray, "num_query_rows"]:
+def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:
     """Returns the sum of the weights of each query row's examples, in O(n) time.
 
     >>> rows = np.array([1, 2, 1], np.int32)
-    >>> query_weights(Examples(rows, rows, np.array([1.0, 0.5, 2.0], np.float32)), 4)
-    array([0. , 3. , 0.5, 0. ], dtype=float32)
+    >>> query_weights(Examples(rows, rows, np.array([1.0, 0.5, 2.0], np.float32)), 4).tolist()
+    [0.0, 3.0, 0.5, 0.0]
     """
     sums = np.zeros(num_query_rows)
     for rows, weights in zip(windows(examples.query_rows), windows(examples.weights), strict=True):
         sums += np.bincount(rows, weights, num_query_rows)
-    return sums.astype(np.float32)
+    return jnp.asarray(sums, jnp.float32)
