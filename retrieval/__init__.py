@@ -21,7 +21,7 @@ from retrieval.losses import folded_softmax, sampled_softmax
 from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import BPR, CosineContrastive, FullSoftmax, ImplicitSquared, InBatchSoftmax
 from retrieval.optimizers import TouchedRows
 from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.ranks import rank
@@ -31,15 +31,19 @@ from retrieval.topk import top_k
 from retrieval.train import TrainState, create_state, fit, train_step
 
 __all__ = [
+    "BPR",
     "Config",
+    "CosineContrastive",
     "Dataset",
     "Encoding",
     "Evaluation",
     "Examples",
     "FeatureInput",
     "FeatureTower",
+    "FullSoftmax",
     "HnswIndex",
     "IdTower",
+    "ImplicitSquared",
     "InBatchSoftmax",
     "Interactions",
     "Lists",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from retrieval.lists import Lists
 
@@ -75,10 +75,16 @@ class KnownPositives(NamedTuple):
     positives: RowSets
     rows: Int[Array, "V"]
 
+    @property
+    def table(self) -> Bool[Array, "U V"]:
+        """True where the candidate is a positive of the query."""
+        queries = jnp.arange(len(self.positives.starts))[:, None]
+        return self.positives.contain(queries, self.rows[None, :])
+
 
 def scores_of(queries: Float[Array, "U D"], candidates: Float[Array, "V D"]) -> Float[Array, "U V"]:
     """Returns all dot products in full precision, accumulated in float32 where the embeddings are narrower."""
-    return _product(queries, candidates.T, preferred_element_type=_accumulator(queries))
+    return _product(queries, candidates.T, preferred_element_type=accumulator(queries))
 
 
 def log_partition(
@@ -105,15 +111,36 @@ def log_partition(
       temperature: T, which divides the dot products.
       scores_per_block: bounds the scores held at a time, where a block is more than one query.
     """
-    size = max(1, min(len(queries), scores_per_block // max(1, len(candidates))))
-    padding = -len(queries) % size
-    blocks = jnp.pad(queries, ((0, padding), (0, 0))).reshape(-1, size, queries.shape[1])
+    size = queries_per_block(len(queries), len(candidates), scores_per_block)
+    blocks, bounds = in_blocks((queries, bounds_of(known)), size)
     if known is not None:
-        padded = jnp.pad(jnp.arange(len(queries)), (0, padding))
-        sets = known.positives.take(padded)
-        sets = sets._replace(starts=sets.starts.reshape(-1, size), ends=sets.ends.reshape(-1, size))
-        known = KnownPositives(sets, known.rows)
+        known = within(known, bounds)
     return _blocked(temperature, blocks, candidates, jax.lax.stop_gradient(bias), known).reshape(-1)[: len(queries)]
+
+
+def queries_per_block(num_queries: int, num_candidates: int, scores_per_block: int) -> int:
+    """Returns how many queries meet all candidates at a time: at least one, at most all."""
+    return max(1, min(num_queries, scores_per_block // max(1, num_candidates)))
+
+
+def in_blocks(columns: Any, size: int) -> Any:
+    """Returns arrays [n, ...], in any tree, as blocks [blocks, size, ...], filled up with zeros."""
+
+    def cut(column):
+        filled = jnp.pad(column, ((0, -len(column) % size), *[(0, 0)] * (column.ndim - 1)))
+        return filled.reshape(-1, size, *column.shape[1:])
+
+    return jax.tree.map(cut, columns)
+
+
+def bounds_of(known: KnownPositives | None) -> tuple[Int[Array, "*S"], Int[Array, "*S"]] | None:
+    """Returns where the sets of the queries start and end, which is what blocks of queries cut."""
+    return None if known is None else known.positives[1:]
+
+
+def within(known: KnownPositives, bounds: tuple[Int[Array, "*S"], Int[Array, "*S"]]) -> KnownPositives:
+    """Returns the known positives of the queries whose sets have these bounds; equal ones are an empty set."""
+    return KnownPositives(RowSets(known.positives.rows, *bounds), known.rows)
 
 
 def log_sum(scores: Float[Array, "U V"]) -> Float[Array, "U"]:
@@ -127,7 +154,7 @@ def _blocked(temperature, blocks, candidates, bias, known):
     def totals(_, block):
         return None, log_sum(_scores(temperature, *block, candidates, bias, known))
 
-    return jax.lax.scan(totals, None, (blocks, _bounds(known)))[1]
+    return jax.lax.scan(totals, None, (blocks, bounds_of(known)))[1]
 
 
 def _forward(temperature, blocks, candidates, bias, known):
@@ -137,7 +164,7 @@ def _forward(temperature, blocks, candidates, bias, known):
 
 def _backward(temperature, kept, cotangents):
     blocks, candidates, bias, known, totals = kept
-    kind = _accumulator(blocks)
+    kind = accumulator(blocks)
 
     def gradients(of_candidates, block):
         queries, bounds, totals, weights = block
@@ -148,7 +175,7 @@ def _backward(temperature, kept, cotangents):
         return of_candidates + _product(shares.T, queries.astype(kind)), of_queries.astype(queries.dtype)
 
     of_candidates, of_queries = jax.lax.scan(
-        gradients, jnp.zeros(candidates.shape, kind), (blocks, _bounds(known), totals, cotangents)
+        gradients, jnp.zeros(candidates.shape, kind), (blocks, bounds_of(known), totals, cotangents)
     )
     return of_queries, of_candidates.astype(candidates.dtype), None, None
 
@@ -156,23 +183,16 @@ def _backward(temperature, kept, cotangents):
 _blocked.defvjp(_forward, _backward)
 
 
-def _bounds(known):
-    """Returns where the sets of the queries start and end, in blocks."""
-    return None if known is None else known.positives[1:]
-
-
 def _scores(temperature, queries, bounds, candidates, bias, known):
     scores = scores_of(queries, candidates) / temperature + bias[None, :]
-    if known is None:
-        return scores
-    return without_known(scores, KnownPositives(RowSets(known.positives.rows, *bounds), known.rows))
+    return scores if known is None else without_known(scores, within(known, bounds))
 
 
 def without_known(scores: Float[Array, "U V"], known: KnownPositives) -> Float[Array, "U V"]:
     """Returns the scores with -inf at the known positives of each query."""
-    queries = jnp.arange(len(scores))[:, None]
-    return jnp.where(known.positives.contain(queries, known.rows[None, :]), -jnp.inf, scores)
+    return jnp.where(known.table, -jnp.inf, scores)
 
 
-def _accumulator(array):
+def accumulator(array: Shaped[Array, "..."]) -> np.dtype:
+    """Returns the type that products of such arrays are summed in: float32, or the array's own where it is wider."""
     return np.promote_types(array.dtype, np.float32)

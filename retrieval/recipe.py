@@ -21,7 +21,7 @@ from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -51,13 +51,13 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Returns the state after one optimizer step on the batch, and the loss's sums before it.
 
-    With an optimizer of `TouchedRows`, only the rows that the batch looks up are read and written, where the model
-    tells which by `lookups`: time and memory then depend on the batch, not on the number of rows. Donate the state to
-    the compiled step (`jax.jit(..., donate_argnums=0)`) to have it updated in place.
+    With an optimizer of `TouchedRows`, only the rows that the loss looks up are read and written, where it tells which
+    by `lookups`, see `Objective.lookups`: time and memory then depend on the batch, not on the number of rows. Donate
+    the state to the compiled step (`jax.jit(..., donate_argnums=0)`) to have it updated in place.
     """
     lookups = {}
-    if isinstance(optimizer, TouchedRows) and hasattr(model, "lookups"):
-        lookups = model.lookups(batch.queries.rows, batch.candidates.rows)
+    if isinstance(optimizer, TouchedRows) and hasattr(loss, "lookups"):
+        lookups = loss.lookups(model, batch)
     index, state_index = touched.indices(state.params, optimizer, state.opt_state, lookups)
     params, opt_state = touched.take(state.params, index), touched.take(state.opt_state, state_index)
 

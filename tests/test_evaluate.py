@@ -14,7 +14,7 @@ from retrieval.evaluate import evaluate, mean_loss
 from retrieval.lists import Lists
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 
 CANDIDATES = np.eye(4, dtype=np.float32)  # the queries' embeddings are then their scores
 SCORES = np.array([[4, 3, 2, 1], [1, 2, 3, 4], [1, 4, 2, 3]], np.float32)

@@ -20,7 +20,7 @@ from retrieval.lists import Lists
 from retrieval.log_partition import KnownPositives, RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 
 # The two forms add the same terms in another order, and the folded one subtracts up to 7 copies of the positive
 # from a sum that has them. Scores here are below 32, which float32 holds to 2e-6; losses and gradients are off by
@@ -32,9 +32,14 @@ FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
 SIZE, DIMENSION = 8, 3  # examples of a batch, and rows in the tables of distinct ones, padding included
 
 COMBINATIONS = tuple(
-    {"temperature": t, "log_q": log_q, "scale_log_q": scale, "hits": hits, "known": known, "own": own}
-    for (t, log_q, scale, own), hits, known in itertools.product(
-        [(1.0, False, False, False), (0.5, False, False, True), (0.5, True, False, False), (0.5, True, True, True)],
+    {"temperature": t, "log_q": q, "scale_log_q": scale, "own": own, "smooth": smooth, "hits": hits, "known": known}
+    for (t, q, scale, own, smooth), hits, known in itertools.product(
+        [
+            (1.0, False, False, False, 0.0),
+            (0.5, False, False, True, 0.2),
+            (0.5, True, False, False, 0.0),
+            (0.5, True, True, True, 0.1),
+        ],
         [False, True],
         [False, True],
     )
@@ -78,6 +83,7 @@ def folded(case, queries, candidates, combination, reduction, scores_per_block=S
         if combination["known"]
         else None,
         own_negatives=losses.OwnNegatives(case.own, case.own_log_weights) if combination["own"] else None,
+        label_smoothing=combination["smooth"],
         weights=case.weights,
         reduction=reduction,
         scores_per_block=scores_per_block,
@@ -103,6 +109,7 @@ def unfolded(case, queries, candidates, combination, reduction):
         known_positives=case.known[q][:, c] if combination["known"] else None,
         mask=jnp.broadcast_to(case.real[None, :], (len(q), len(c))),
         own_negatives=own if combination["own"] else None,
+        label_smoothing=combination["smooth"],
         weights=case.weights,
         reduction=reduction,
     )
@@ -248,6 +255,20 @@ def test_a_thousand_copies_of_a_negative_weigh_a_thousand_times():
         counts=jnp.array([1.0, 1000.0]),
     )
     assert loss == pytest.approx(np.log(1001))
+
+
+def test_a_positive_that_no_column_holds_is_one_of_its_own_example():
+    places = {"query_places": jnp.array([0, 0]), "candidate_places": jnp.array([0, 1])}
+    for hits in (False, True):
+        terms = losses.folded_softmax(
+            jnp.ones((1, 1)),
+            jnp.log(jnp.array([[1.0], [2.0], [5.0]])),
+            **places,
+            counts=jnp.array([0.0, 1.0, 1.0]),
+            remove_accidental_hits=hits,
+            reduction="none",
+        )
+        assert terms.tolist() == pytest.approx([np.log(8), np.log(7 / 2)])
 
 
 def test_a_thousand_copies_of_a_positive_are_removed_up_to_the_bits_that_subtracting_them_costs():

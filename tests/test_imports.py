@@ -37,7 +37,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.topk",
         "retrieval.metrics",
         "retrieval.list_metrics",
-        "retrieval.objective",
+        "retrieval.objectives",
         "retrieval.train",
         "retrieval.uncertainty",
     ),

@@ -197,6 +197,19 @@ def test_hard_negatives_are_chosen_after_log_q():
     assert loss_of(odds, sampling_probabilities=rarely, num_hard_negatives=1) == near(np.log(31))
 
 
+def test_label_smoothing_spreads_its_share_of_the_target_over_all_columns():
+    found = probabilities([[1, 2, 5], [3, 4, 1]], label_smoothing=0.3) - np.eye(2, 3)  # the softmax less the target
+    expected = np.array([[1 / 8, 2 / 8, 5 / 8], [3 / 8, 4 / 8, 1 / 8]]) - 0.7 * np.eye(2, 3) - 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_label_smoothing_leaves_out_what_is_removed_and_own_negatives():
+    mask = jnp.array([[True, False, True, True]])
+    own = jnp.log(jnp.array([[6.0]]))
+    loss = loss_of([[1, 5, 3, 4]], mask=mask, own_negatives=own, num_hard_negatives=2, label_smoothing=0.2)
+    assert loss == near(np.log(11) - 0.9 * np.log(1) - 0.1 * np.log(4))  # kept: 1, 4, and 6 for itself
+
+
 def test_an_explanation_shows_each_correction_and_adds_up_to_the_loss():
     queries, candidates = jnp.ones((2, 1)), jnp.array([[0.0], [1.0], [2.0], [0.0], [3.0], [0.5]])
     corrections = {
@@ -218,6 +231,13 @@ def test_an_explanation_shows_each_correction_and_adds_up_to_the_loss():
     assert rows["3"].endswith("accidental hit") and rows["6"].endswith("own negative, not among the hardest")
     shares = [float(line.split()[4]) for line in lines[2:]]
     assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_explanation_names_the_smoothed_target():
+    queries, candidates = jnp.ones((1, 1)), jnp.log(jnp.array([[1.0], [3.0]]))
+    loss = losses.sampled_softmax(queries, candidates, label_smoothing=0.5)
+    line = losses.explain(queries, candidates, 0, label_smoothing=0.5).splitlines()[0]
+    assert line == f"loss {loss:.4f} = log(sum of exp) 1.3863 - smoothed target 0.2747; 2 of 2 columns left"
 
 
 def test_an_explanation_of_another_example_starts_with_its_positive():

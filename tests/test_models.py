@@ -12,7 +12,7 @@ from retrieval.models.layers import MLP, Dropout
 from retrieval.models.tables import Fixed
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import create
 from retrieval.train import create_state, fit
 

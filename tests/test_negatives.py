@@ -143,7 +143,7 @@ def test_negatives_are_the_same_in_blocks_and_wherever_a_run_starts(estimated):
 def test_blocks_draw_what_batches_draw():
     sampler = Sampler(Negatives(COUNTS, 3, queue=12, disliked=DISLIKED, dislikes=2), seed=4, epoch=2)
     order = epoch_order(100, seed=4, epoch=2)
-    whole = batches(EXAMPLES, order, 10, (5, 30), sampler)
+    whole = batches(EXAMPLES, order, 10, Capacity(5, 30, 10), sampler)
     pieces = list(blocks(EXAMPLES, order, 10, Capacity(5, 30, 10), 3, sampler))
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
     assert jax.tree.all(jax.tree.map(np.array_equal, joined, whole))

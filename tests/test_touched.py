@@ -17,7 +17,7 @@ from retrieval.data.encoding import Examples
 from retrieval.models.tables import Table, without_padding
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, flatten_params
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import TouchedRows
 from retrieval.train import create_state, train_step
 

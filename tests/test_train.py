@@ -17,7 +17,7 @@ from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 from retrieval.train import TrainState, best_epoch, create_state, fit, should_stop, train_step
 
 OPTIMIZER = optax.adagrad(0.1)

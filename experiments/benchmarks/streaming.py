@@ -21,7 +21,7 @@ from retrieval.data.dataset import load
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import create
 from retrieval.recipe import prepare
 from retrieval.stream import device_blocks

@@ -1,4 +1,4 @@
-"""The training objective of a two-tower model: an in-batch softmax with corrections from the training data."""
+"""An in-batch softmax with corrections from the training data."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.data.batches import Batch, Distinct
-from retrieval.log_partition import KnownPositives, RowSets
+from retrieval.data.batches import Batch
+from retrieval.log_partition import RowSets
+from retrieval.losses.columns import scores_at
 from retrieval.models.two_tower import TwoTower
+from retrieval.objectives.objective import Objective, counts, embeddings, known_in
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class InBatchSoftmax:
-    """Each query's positive against the other candidates of the batch, with a penalty on the embeddings.
+class InBatchSoftmax(Objective):
+    """Each query's positive against the other candidates of the batch.
 
     Attributes:
       known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
@@ -27,8 +29,7 @@ class InBatchSoftmax:
       scale_log_q: divides the logQ correction by the temperature too.
       remove_accidental_hits: removes negatives that are the positive itself.
       num_hard_negatives: keeps only the hardest negatives; 0: all.
-      embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
-      reduction: "sum" or "mean" over the batch.
+      label_smoothing: share of the target that is spread over the columns that are left.
     """
 
     known_positives: RowSets | None = None
@@ -37,49 +38,30 @@ class InBatchSoftmax:
     scale_log_q: bool = dataclasses.field(default=False, metadata={"static": True})
     remove_accidental_hits: bool = dataclasses.field(default=False, metadata={"static": True})
     num_hard_negatives: int = dataclasses.field(default=0, metadata={"static": True})
-    embedding_l2: float = dataclasses.field(default=0.0, metadata={"static": True})
-    reduction: str = dataclasses.field(default="sum", metadata={"static": True})
+    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
 
-    def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Returns the value to minimise, and the sums of softmax losses and weights over the batch."""
-        queries, candidates, batch = self._embeddings(model, batch)
-        softmax = self.softmax(queries, candidates, batch)
-        norms = model.squared_norms(queries)[batch.queries.places]
-        norms += model.squared_norms(candidates)[batch.candidates.places]
-        value = losses.reduce(softmax + self.embedding_l2 * norms, batch.weights, self.reduction)
-        return value, {"loss": jnp.sum(batch.weights * softmax), "examples": jnp.sum(batch.weights)}
-
-    def softmax(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
-        """Returns the unweighted loss of each example, from the embeddings of the batch's distinct rows.
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the cross-entropy of each example's positive.
 
         Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B (B + M) D).
         """
         common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
+        common |= {"label_smoothing": self.label_smoothing}
         if self.num_hard_negatives:
             columns = self.columns(queries, candidates, batch)
             return losses.sampled_softmax(**columns, num_hard_negatives=self.num_hard_negatives, **common)
-        known = None
-        if self.known_positives is not None:
-            known = KnownPositives(self.known_positives.take(batch.queries.rows), batch.candidates.rows)
         return losses.folded_softmax(
             queries,
             candidates,
             batch.queries.places,
             batch.candidates.places,
-            self.counts(batch),
+            counts(batch, positives=True),
             sampling_probabilities=batch.probabilities if self.log_q else None,
             remove_accidental_hits=self.remove_accidental_hits,
-            known_positives=known,
+            known_positives=known_in(batch, self.known_positives),
             own_negatives=self.own_negatives(batch) if batch.negatives.own.shape[1] else None,
             **common,
         )
-
-    def counts(self, batch: Batch) -> Float[Array, "V"]:
-        """Returns how many columns of the batch hold each distinct candidate; 0 for one that is nobody's or padding."""
-        size = len(batch.candidates.rows)
-        shared = batch.negatives.shared
-        counts = jnp.zeros(size).at[batch.candidates.places].add(batch.real.astype(jnp.float32))
-        return counts.at[jnp.where(shared < 0, size, shared)].add(1.0, mode="drop")
 
     def own_negatives(self, batch: Batch) -> losses.OwnNegatives:
         """Returns the draws from what each query disliked, which stand for all that it disliked.
@@ -112,14 +94,7 @@ class InBatchSoftmax:
             known = self.known_positives.contain(batch.queries.rows[q][:, None], rows[None, :])
         if batch.negatives.own.shape[1]:
             places, log_weights = self.own_negatives(batch)
-            scores = jnp.einsum(
-                "bd,bhd->bh",
-                queries[q],
-                candidates[places],
-                precision="highest",
-                preferred_element_type=log_weights.dtype,
-            )
-            own = scores / self.temperature + log_weights
+            own = scores_at(queries[q], candidates, places) / self.temperature + log_weights
         return {
             "queries": queries[q],
             "candidates": candidates[c],
@@ -143,20 +118,7 @@ class InBatchSoftmax:
         """
         if batch.real.ndim == 2:
             batch = jax.tree.map(lambda column: column[0], batch)
-        queries, candidates, batch = self._embeddings(model, jax.tree.map(jnp.asarray, batch))
+        queries, candidates, batch = embeddings(model, jax.tree.map(jnp.asarray, batch))
         columns = self.columns(queries, candidates, batch)
-        hardest = {"num_hard_negatives": self.num_hard_negatives, "top": top}
-        scales = {"temperature": self.temperature, "scale_log_q": self.scale_log_q}
-        return losses.explain(**columns, example=example, **scales, **hardest)
-
-    def _embeddings(self, model: TwoTower, batch: Batch) -> tuple[Array, Array, Batch]:
-        """Returns the embeddings of the batch's distinct rows, and the batch as they stand for it."""
-        if model.context:
-            batch = _with_queries_unfolded(batch)
-        return model.query(batch.queries.rows, batch.context), model.candidate(batch.candidates.rows), batch
-
-
-def _with_queries_unfolded(batch: Batch) -> Batch:
-    """Returns the batch with one query for each example: in their contexts, queries of one row are not alike."""
-    places = batch.queries.places
-    return batch._replace(queries=Distinct(batch.queries.rows[places], jnp.arange(len(places))))
+        names = "temperature", "scale_log_q", "num_hard_negatives", "label_smoothing"
+        return losses.explain(**columns, example=example, top=top, **{name: getattr(self, name) for name in names})

@@ -21,6 +21,8 @@ from retrieval.log_partition import (
     scores_of,
     without_known,
 )
+from retrieval.losses.columns import column_sums, scores_at
+from retrieval.losses.reduction import reduce
 
 MIN_SAMPLING_PROBABILITY = 1e-6
 
@@ -37,6 +39,7 @@ def sampled_softmax(
     mask: Bool[Array, "B M"] | None = None,
     own_negatives: Float[Array, "B H"] | None = None,
     num_hard_negatives: int = 0,
+    label_smoothing: float = 0.0,
     weights: Float[Array, "B"] | None = None,
     reduction: str = "sum",
 ) -> Float[Array, ""] | Float[Array, "B"]:
@@ -56,6 +59,8 @@ def sampled_softmax(
       mask: False where a candidate is no negative of the query [B, M]; those are removed.
       own_negatives: final logits of further negatives of each query [B, H]; -inf where there is none.
       num_hard_negatives: keeps only that many negatives with the highest logits; 0: all.
+      label_smoothing: share of the target that is spread evenly over the columns that are left, the positive among
+        them and own negatives not (Szegedy et al. 2016, "Rethinking the Inception architecture", section 7).
       weights: weight of each example [B]; None: 1.
       reduction: "sum", "mean" over the weights, or "none".
 
@@ -80,7 +85,8 @@ def sampled_softmax(
         logits = jnp.concatenate([logits, own_negatives], axis=1)
     if num_hard_negatives > 0:
         logits = keep_hard_negatives(logits, num_hard_negatives)
-    return reduce(cross_entropy(logits), weights, reduction)
+    terms = jax.nn.logsumexp(logits, axis=1) - target(logits, len(candidates), label_smoothing)
+    return reduce(terms, weights, reduction)
 
 
 class OwnNegatives(NamedTuple):
@@ -108,6 +114,7 @@ def folded_softmax(
     remove_accidental_hits: bool = False,
     known_positives: KnownPositives | None = None,
     own_negatives: OwnNegatives | None = None,
+    label_smoothing: float = 0.0,
     weights: Float[Array, "B"] | None = None,
     reduction: str = "sum",
     scores_per_block: int = SCORES_PER_BLOCK,
@@ -122,13 +129,14 @@ def folded_softmax(
     A query side that does not fold, because its embeddings depend on the example, has U = B. Memory is O(U V) up to
     `scores_per_block` scores; more are computed in blocks, see `log_partition`, and memory is O((B + V) D + block).
 
-    A mask by example and hard negatives have no folded form: they tell equal candidates apart.
+    A positive that no column holds (its count is 0) is a column of its own example. A mask by example and hard
+    negatives have no folded form: they tell equal candidates apart.
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
       query_places, candidate_places: where each example's query and its positive stand among them [B].
       counts: how many columns of the unfolded batch hold each candidate [V], extra negatives included; 0 for padding.
-      temperature, scale_log_q, reduction: as in `sampled_softmax`.
+      temperature, scale_log_q, label_smoothing, reduction: as in `sampled_softmax`.
       sampling_probabilities: of the distinct candidates [V].
       remove_accidental_hits: removes the negatives that are the example's own positive.
       known_positives: which candidates are positives of which queries; removed but for the example's own.
@@ -143,18 +151,26 @@ def folded_softmax(
     bias = jnp.log(counts) + shift
     totals, score = sums(queries, candidates, query_places, bias, known_positives, temperature, scores_per_block)
     positives = score(candidate_places) + shift[candidate_places]
-    removed = jnp.zeros(len(positives), bool)
+    copies = counts[candidate_places]  # columns that hold the example's positive, of those summed
     if known_positives is not None:
-        removed = known_positives.positives.contain(query_places, known_positives.rows[candidate_places])
-    totals = jnp.where((totals == -jnp.inf) & ~removed, positives, totals)  # what fills up a batch may have no column
+        is_known = known_positives.positives.contain(query_places, known_positives.rows[candidate_places])
+        copies = jnp.where(is_known, 0, copies)
+    kept = jnp.where(copies > 0, 1 if remove_accidental_hits else copies, 1)
     if remove_accidental_hits:
-        held = jnp.where(removed, jnp.inf, totals)  # of a removed positive no copy is left to subtract
-        share = jnp.maximum(counts[candidate_places] - 1, 0.0) * jnp.exp(positives - held)
+        held = jnp.where(copies > 0, totals, jnp.inf)  # where there is no copy, none is subtracted
+        share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - held)
         totals += jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
-    totals = jnp.where(removed, jnp.logaddexp(totals, positives), totals)
+    totals = jnp.where(copies > 0, totals, jnp.logaddexp(totals, positives))
+    targets = positives
+    if label_smoothing:
+        options = {"bias": shift, "known": known_positives, "temperature": temperature}
+        options |= {"scores_per_block": scores_per_block}
+        sums, numbers = column_sums(lambda scores: scores, queries, candidates, counts, **options)
+        mean = (sums[query_places] + (kept - copies) * positives) / (numbers[query_places] + kept - copies)
+        targets = (1 - label_smoothing) * positives + label_smoothing * mean
     if own_negatives is not None:
         totals = jnp.logaddexp(totals, log_sum(score(own_negatives.places) + own_negatives.log_weights))
-    return reduce(totals - positives, weights, reduction)
+    return reduce(totals - targets, weights, reduction)
 
 
 def _dense_sums(queries, candidates, query_places, bias, known, temperature, _):
@@ -175,8 +191,7 @@ def _blocked_sums(queries, candidates, query_places, bias, known, temperature, s
     totals = log_partition(queries, candidates, bias, known, temperature=temperature, scores_per_block=scores_per_block)
 
     def score(places):
-        kind = {"preferred_element_type": totals.dtype, "precision": jax.lax.Precision.HIGHEST}
-        return jnp.einsum("bd,b...d->b...", queries[query_places], candidates[places], **kind) / temperature
+        return scores_at(queries[query_places], candidates, places) / temperature
 
     return totals[query_places], score
 
@@ -220,96 +235,18 @@ def keep_hard_negatives(logits: Float[Array, "B M"], count: int) -> Float[Array,
     return remove_negatives(logits, ~kept)
 
 
-def cross_entropy(logits: Float[Array, "B M"]) -> Float[Array, "B"]:
-    """Returns -log softmax of column i of each row i."""
-    return jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits)
+def target(logits: Float[Array, "B M"], num_columns: int, label_smoothing: float) -> Float[Array, "B"]:
+    """Returns the mean logit of each row under its target, from which its log-partition differs by the cross-entropy.
 
-
-def explain(
-    queries: Float[Array, "B D"],
-    candidates: Float[Array, "M D"],
-    example: int,
-    *,
-    temperature: float = 1.0,
-    sampling_probabilities: Float[Array, "M"] | None = None,
-    scale_log_q: bool = False,
-    accidental_hits_of: Int[Array, "M"] | None = None,
-    known_positives: Bool[Array, "B M"] | None = None,
-    mask: Bool[Array, "B M"] | None = None,
-    own_negatives: Float[Array, "B H"] | None = None,
-    num_hard_negatives: int = 0,
-    top: int = 10,
-) -> str:
-    """Returns a table of how `sampled_softmax` comes to one example's loss: its logits, and each correction of them.
-
-    A line for the positive and for each of the `top` columns with the highest score: the score, what each correction
-    adds to it, the final logit, its share of the softmax, and why a column is removed. Arguments are those of
-    `sampled_softmax`; columns from M on are the example's own negatives.
-
-    >>> print(explain(jnp.ones((1, 1)), jnp.log(jnp.array([[1.0], [3.0]])), 0))
-    loss 1.3863 = log(sum of exp) 1.3863 - positive 0.0000; 2 of 2 columns left
-      column      score     - logQ      logit    softmax
-           0     0.0000     0.0000     0.0000     0.2500  positive
-           1     1.0986     0.0000     1.0986     0.7500
+    That is the logit of column i in row i with the weight 1 - label_smoothing, and the mean over what is left of the
+    first `num_columns` columns with the weight label_smoothing.
     """
-    own = jnp.zeros(0) if own_negatives is None else own_negatives[example]
-    order = jnp.concatenate([jnp.array([example]), jnp.delete(jnp.arange(len(candidates)), example)])
-    scores = scores_of(queries[example][None, :], candidates[order]) / temperature  # [1, M], the positive first
-    shifted, removed = scores, {}
-    if sampling_probabilities is not None:
-        shifted = correct_log_q(scores, sampling_probabilities[order], temperature if scale_log_q else 1.0)
-    if accidental_hits_of is not None:
-        removed["accidental hit"] = remove_accidental_hits(scores, accidental_hits_of[order])
-    if known_positives is not None:
-        removed["known positive"] = remove_negatives(scores, known_positives[example][order][None, :])
-    if mask is not None:
-        removed["masked"] = remove_negatives(scores, ~mask[example][order][None, :])
-    logits = shifted
-    for masked in removed.values():
-        logits = jnp.where(masked == -jnp.inf, -jnp.inf, logits)
-    logits = jnp.concatenate([logits, own[None, :]], axis=1)
-    if num_hard_negatives > 0:
-        before, logits = logits, keep_hard_negatives(logits, num_hard_negatives)
-        removed["not among the hardest"] = jnp.where(before == -jnp.inf, 0.0, logits)
-    reasons = {why: masked[0] == -jnp.inf for why, masked in removed.items()}
-    return _table(order, scores[0], shifted[0] - scores[0], logits[0], own, reasons, top)
-
-
-def _table(order, scores, shifts, logits, own, removed, top):
-    """Returns the lines of `explain`; the last columns are own negatives, whose logits come from the caller."""
-    columns = [*order.tolist(), *range(len(order), len(logits))]
-    scores, shifts = jnp.concatenate([scores, own]), jnp.concatenate([shifts, jnp.zeros_like(own)])
-    total, left = jax.nn.logsumexp(logits), int(jnp.sum(logits > -jnp.inf))
-    lines = [
-        f"loss {total - logits[0]:.4f} = log(sum of exp) {total:.4f} - positive {logits[0]:.4f}; "
-        f"{left} of {len(logits)} columns left",
-        f"{'column':>8} {'score':>10} {'- logQ':>10} {'logit':>10} {'softmax':>10}",
-    ]
-    highest = [0] + [i for i in jnp.argsort(-scores).tolist() if i > 0][:top]
-    for i in highest:
-        reasons = [why for why, is_removed in removed.items() if i < len(is_removed) and is_removed[i]]
-        what = ["positive"] if i == 0 else ["own negative"] if i >= len(order) else []
-        numbers = (scores[i], shifts[i], logits[i], jnp.exp(logits[i] - total))
-        lines.append(f"{columns[i]:>8}" + "".join(f" {n:>10.4f}" for n in numbers) + "  " + ", ".join(what + reasons))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def reduce(
-    losses: Float[Array, "B"], weights: Float[Array, "B"] | None, reduction: str
-) -> Float[Array, ""] | Float[Array, "B"]:
-    """Returns the weighted losses ("none"), their sum, or their mean: the sum over the sum of the weights.
-
-    The sum ties the learning rate to the batch size; the mean does not. The mean is 0 where all weights are.
-    """
-    weights = jnp.ones_like(losses) if weights is None else weights
-    if reduction == "none":
-        return weights * losses
-    if reduction == "sum":
-        return jnp.sum(weights * losses)
-    if reduction == "mean":
-        total = jnp.sum(weights)
-        return jnp.where(total > 0, jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0), 0.0)
-    raise ValueError(f"reduction must be 'sum', 'mean' or 'none', got {reduction!r}")
+    positives = jnp.diagonal(logits)
+    if not label_smoothing:
+        return positives
+    columns = logits[:, :num_columns]
+    mean = jnp.mean(columns, axis=1, where=columns > -jnp.inf)
+    return (1 - label_smoothing) * positives + label_smoothing * mean
 
 
 def _is_positive(logits: Float[Array, "B M"]) -> Bool[Array, "B M"]:

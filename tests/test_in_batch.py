@@ -16,7 +16,7 @@ from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax, embeddings
 from retrieval.optimizers import create
 from retrieval.train import create_state, fit, train_step
 
@@ -92,8 +92,8 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_negatives_beyond_the_batch_enter_the_loss_as_columns(options, tower, step):
     model, batch, loss = make_model(tower), a_batch(step=step), InBatchSoftmax(**options)
-    queries, candidates, seen = loss._embeddings(model, batch)
-    found = jax.jit(loss.softmax)(queries, candidates, seen)[batch.real]
+    queries, candidates, seen = embeddings(model, batch)
+    found = jax.jit(loss.terms)(queries, candidates, seen)[batch.real]
     np.testing.assert_allclose(found, by_hand(model, batch, options), **FLOAT32)
 
 
@@ -110,10 +110,7 @@ def test_all_negatives_are_the_hardest_where_there_are_not_more(options):
 
 def test_queries_fold_if_their_tower_reads_the_row_alone_and_candidates_always():
     batch = a_batch(Negatives(COUNTS), step=0, capacity=Capacity(3, 6, 12))
-    loss = InBatchSoftmax()
-    (folded, columns, _), (unfolded, same, _) = (
-        loss._embeddings(make_model(tower), batch) for tower in (IdTower, InContext)
-    )
+    (folded, columns, _), (unfolded, same, _) = (embeddings(make_model(tower), batch) for tower in (IdTower, InContext))
     assert (len(folded), len(columns)) == (3, 6) and (len(unfolded), len(same)) == (12, 6)
 
 
@@ -155,7 +152,7 @@ def test_training_with_all_kinds_of_negatives_resumes_bit_for_bit():
 
 def test_an_explanation_of_a_batch_adds_up_to_the_loss_of_its_example():
     model, batch, loss = make_model(InContext), a_batch(step=0), InBatchSoftmax(log_q=True, remove_accidental_hits=True)
-    softmax = loss.softmax(*loss._embeddings(model, batch))
+    softmax = loss.terms(*embeddings(model, batch))
     for example in (0, 7):
         assert loss.explain(model, batch, example).startswith(f"loss {softmax[example]:.4f} = ")
 

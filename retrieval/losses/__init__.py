@@ -1,0 +1,18 @@
+"""Losses of two-tower retrieval, as pure functions of embeddings; a step of training minimises one of them."""
+
+from retrieval.losses.explanation import explain
+from retrieval.losses.pairwise import bpr, cosine_contrastive
+from retrieval.losses.reduction import reduce
+from retrieval.losses.softmax import OwnNegatives, folded_softmax, sampled_softmax
+from retrieval.losses.squared import implicit_squared
+
+__all__ = [
+    "OwnNegatives",
+    "bpr",
+    "cosine_contrastive",
+    "explain",
+    "folded_softmax",
+    "implicit_squared",
+    "reduce",
+    "sampled_softmax",
+]

@@ -1,0 +1,150 @@
+"""Losses of a positive against single negatives: cosine contrastive, and Bayesian personalised ranking.
+
+Both are a mean over the columns of a batch of a function of one score. Repeated candidates fold: n equal columns add n
+equal terms. The negatives that are the example's own positive are removed, as are known positives where they are given;
+an example with no negative left has only what its positive adds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from retrieval.log_partition import SCORES_PER_BLOCK, KnownPositives, accumulator
+from retrieval.losses.columns import column_sums, scores_at
+from retrieval.losses.reduction import reduce
+
+
+def cosine_contrastive(
+    queries: Float[Array, "U D"],
+    candidates: Float[Array, "V D"],
+    query_places: Int[Array, "B"],
+    candidate_places: Int[Array, "B"],
+    counts: Float[Array, "V"],
+    *,
+    margin: float,
+    negative_weight: float,
+    known_positives: KnownPositives | None = None,
+    weights: Float[Array, "B"] | None = None,
+    reduction: str = "sum",
+    scores_per_block: int = SCORES_PER_BLOCK,
+) -> Float[Array, ""] | Float[Array, "B"]:
+    """Returns 1 - cos(q, c) + mu mean_j max(0, cos(q, c_j) - m), for the positive c and the negatives c_j.
+
+    Mao et al. 2021, "SimpleX", equation 1. Negatives below the margin have no gradient, so that the many easy ones of
+    a large draw do not outweigh the few hard ones. It ranks by the cosine: serve normalised embeddings, and train
+    towers whose outputs are normalised. An embedding of zeros has the cosine 0 with all, and no gradient.
+
+    Takes O(U V D) time, and O((U + V) D + block) memory.
+
+    Args:
+      queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
+      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      counts: how many columns hold each candidate as a negative [V]; 0 for none.
+      margin: m, in [-1, 1].
+      negative_weight: mu, of the mean over the negatives.
+      known_positives: which candidates are positives of which distinct queries; removed.
+      weights: weight of each example [B]; None: 1.
+      reduction: "sum", "mean" over the weights, or "none".
+      scores_per_block: how many scores are held at a time.
+
+    >>> queries, candidates = jnp.array([[2.0, 0.0]]), jnp.array([[0.6, 0.8], [3.0, 0.0], [0.0, 1.0]])
+    >>> places = {"query_places": jnp.array([0]), "candidate_places": jnp.array([0])}
+    >>> settings = {"margin": 0.5, "negative_weight": 10.0}
+    >>> loss = cosine_contrastive(queries, candidates, **places, counts=jnp.array([0.0, 1.0, 1.0]), **settings)
+    >>> print(f"{loss:.4f}")  # 1 - 0.6 + 10 * (0.5 + 0) / 2
+    2.9000
+    """
+    queries, candidates = normalized(queries), normalized(candidates)
+    positives = scores_at(queries[query_places], candidates, candidate_places)
+    margins = jnp.full(len(queries), margin, positives.dtype)
+    negatives = _Negatives(candidates, counts, known_positives, scores_per_block)
+    mean = negatives.mean(jax.nn.relu, queries, margins, query_places, candidate_places, positives)
+    return reduce(1 - positives + negative_weight * mean, weights, reduction)
+
+
+def bpr(
+    queries: Float[Array, "U D"],
+    candidates: Float[Array, "V D"],
+    query_places: Int[Array, "B"],
+    candidate_places: Int[Array, "B"],
+    counts: Float[Array, "V"],
+    *,
+    known_positives: KnownPositives | None = None,
+    weights: Float[Array, "B"] | None = None,
+    reduction: str = "sum",
+    scores_per_block: int = SCORES_PER_BLOCK,
+) -> Float[Array, ""] | Float[Array, "B"]:
+    """Returns mean_j -log sigmoid(q . c - q . c_j), for the positive c and the negatives c_j.
+
+    Rendle et al. 2009, "BPR: Bayesian personalized ranking from implicit feedback", with the mean over a batch's
+    columns in place of one draw: the same expected gradient, with less noise. The paper draws negatives uniformly; the
+    columns of a batch follow popularity, and BPR has no correction for it.
+
+    Each example compares with its own positive, so that only the candidates fold: O(B V D) time, and
+    O((B + V) D + block) memory.
+
+    Args:
+      queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
+      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      counts: how many columns hold each candidate as a negative [V]; 0 for none.
+      known_positives: which candidates are positives of which distinct queries; removed.
+      weights: weight of each example [B]; None: 1.
+      reduction: "sum", "mean" over the weights, or "none".
+      scores_per_block: how many scores are held at a time.
+
+    >>> candidates = jnp.log(jnp.array([[4.0], [1.0], [2.0]]))
+    >>> places = {"query_places": jnp.array([0]), "candidate_places": jnp.array([0])}
+    >>> loss = bpr(jnp.ones((1, 1)), candidates, **places, counts=jnp.array([1.0, 1.0, 1.0]))
+    >>> bool(jnp.isclose(loss, (jnp.log(5 / 4) + jnp.log(6 / 4)) / 2))  # sigmoid(ln 4 - ln x) = 4 / (4 + x)
+    True
+    """
+    queries = queries[query_places]  # [B, D]
+    positives = scores_at(queries, candidates, candidate_places)
+    if known_positives is not None:
+        known_positives = known_positives._replace(positives=known_positives.positives.take(query_places))
+    negatives = _Negatives(candidates, counts, known_positives, scores_per_block)
+    each = jnp.arange(len(queries))
+    return reduce(
+        negatives.mean(jax.nn.softplus, queries, positives, each, candidate_places, positives), weights, reduction
+    )
+
+
+def normalized(embeddings: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """Returns the embeddings with norm 1, at least in float32; those of norm 0 as they are, without gradient."""
+    wide = embeddings.astype(accumulator(embeddings))
+    squares = jnp.sum(wide**2, axis=1, keepdims=True)
+    return wide * jax.lax.rsqrt(jnp.where(squares > 0, squares, jnp.inf))
+
+
+class _Negatives(NamedTuple):
+    """The columns of a batch, as negatives of its examples."""
+
+    candidates: Float[Array, "V D"]
+    counts: Float[Array, "V"]
+    known: KnownPositives | None
+    scores_per_block: int
+
+    def mean(self, function, queries, offsets, query_places, candidate_places, positives):
+        """Returns the mean of f(q . c_j - o) over the negatives c_j of each example, 0 where it has none.
+
+        All columns are summed, and the copies of the positive subtracted, unless they are left out as known.
+
+        Args:
+          function: f.
+          queries, offsets: q and o, of each distinct query [U, D] and [U].
+          query_places, candidate_places: of each example [B].
+          positives: the score of each example's positive [B].
+        """
+        copies = self.counts[candidate_places]
+        if self.known is not None:
+            is_known = self.known.positives.contain(query_places, self.known.rows[candidate_places])
+            copies = jnp.where(is_known, 0, copies)
+        options = {"offsets": offsets, "known": self.known, "scores_per_block": self.scores_per_block}
+        sums, numbers = column_sums(function, queries, self.candidates, self.counts, **options)
+        total = sums[query_places] - copies * function(positives - offsets[query_places])
+        number = numbers[query_places] - copies
+        return jnp.where(number > 0, total / jnp.maximum(number, 1), 0)

@@ -1,0 +1,137 @@
+"""Objectives over the whole corpus: every candidate of the vocabulary is there in every step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from retrieval import losses
+from retrieval.data.batches import Batch, Distinct, Drawn
+from retrieval.data.encoding import Examples
+from retrieval.data.mapped import windows
+from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.log_partition import RowSets
+from retrieval.models.two_tower import Lookups, TwoTower
+from retrieval.objectives.objective import Objective, known_in, lookups
+
+
+@dataclasses.dataclass(frozen=True)
+class OverCorpus(Objective):
+    """An objective whose candidates are all rows of the vocabulary, each once, the unknown row left out.
+
+    The candidate tower is computed for all N rows in every step, and its parameters are updated in all of them. The
+    negatives of a batch have no effect.
+
+    Attributes:
+      num_candidate_rows: rows of the candidate vocabulary, the unknown one included: N + 1.
+    """
+
+    num_candidate_rows: int = dataclasses.field(metadata={"static": True})
+
+    def batch_of(self, batch: Batch) -> Batch:
+        """Returns the batch with every row of the vocabulary as a candidate, so that places are rows, and no draws."""
+        rows = batch.candidates.rows[batch.candidates.places]
+        corpus = jnp.arange(self.num_candidate_rows, dtype=rows.dtype)
+        shared, own, num_disliked = batch.negatives
+        return batch._replace(
+            candidates=Distinct(corpus, rows),
+            negatives=Drawn(shared[:0], own[:, :0], num_disliked),
+            probabilities=jnp.full(len(corpus), 1 / max(1, len(corpus) - 1)),
+        )
+
+    def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
+        """Returns the look-ups of the queries: of the candidates' tables every row is."""
+        found = lookups(model, batch)
+        return {table: rows for table, rows in found.items() if not table.startswith("candidate_tower/")}
+
+    def counts(self, batch: Batch) -> Float[Array, "V"]:
+        """Returns how often the corpus holds each row: once, but for the unknown one."""
+        return jnp.ones(len(batch.candidates.rows)).at[UNKNOWN_ROW].set(0.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FullSoftmax(OverCorpus):
+    """Each query's positive against the whole corpus: the loss that sampled softmaxes estimate.
+
+    It needs no logQ, and no candidate is there twice. O(U N D) time a step for U distinct queries, one for each example
+    where they are read in context; memory as in `losses.folded_softmax`.
+
+    Attributes:
+      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
+        negatives.
+      temperature: divides the scores.
+      label_smoothing: share of the target that is spread over the corpus, without the known positives.
+    """
+
+    known_positives: RowSets | None = None
+    temperature: float = dataclasses.field(default=1.0, metadata={"static": True})
+    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the cross-entropy of each example's positive."""
+        return losses.folded_softmax(
+            queries,
+            candidates,
+            batch.queries.places,
+            batch.candidates.places,
+            self.counts(batch),
+            temperature=self.temperature,
+            known_positives=known_in(batch, self.known_positives),
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ImplicitSquared(OverCorpus):
+    """Each observed pair's score drawn to 1 and all pairs' to 0: iALS for any towers, see `losses.implicit_squared`.
+
+    Over an epoch, and with the sum as reduction, the losses add up to
+
+        sum over examples of w (s - 1)^2 + unobserved_weight * sum over queries and the corpus of s^2
+
+    at fixed parameters: each query's second sum is shared out among its examples by their weights. `embedding_l2` is
+    the penalty of iALS with frequency-scaled regularisation (exponent 1). Scores are no log-probabilities: use it
+    without a popularity prior. O(B D + (U + N) D^2) time a step.
+
+    Attributes:
+      query_weights: sum of the weights of each query row's examples in train [num_query_rows], see `query_weights`. A
+        row without any counts its second sum in each example.
+      unobserved_weight: of a pair that is not observed; an observed one weighs 1 more.
+    """
+
+    query_weights: Float[Array, "num_query_rows"]
+    unobserved_weight: float = dataclasses.field(metadata={"static": True})
+
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the squared loss of each example with its share of its query's sum over the corpus."""
+        weights = self.query_weights[batch.queries.rows]
+        return losses.implicit_squared(
+            queries,
+            candidates,
+            batch.queries.places,
+            batch.candidates.places,
+            self.counts(batch),
+            1 / jnp.where(weights > 0, weights, 1.0),
+            unobserved_weight=self.unobserved_weight,
+            reduction="none",
+        )
+
+
+def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:
+    """Returns the sum of the weights of each query row's examples, in O(n) time.
+
+    >>> rows = np.array([1, 2, 1], np.int32)
+    >>> query_weights(Examples(rows, rows, np.array([1.0, 0.5, 2.0], np.float32)), 4).tolist()
+    [0.0, 3.0, 0.5, 0.0]
+    """
+    sums = np.zeros(num_query_rows)
+    for rows, weights in zip(windows(examples.query_rows), windows(examples.weights), strict=True):
+        sums += np.bincount(rows, weights, num_query_rows)
+    return jnp.asarray(sums, jnp.float32)

@@ -1,0 +1,73 @@
+"""Objectives of a positive against single negatives.
+
+Negatives are the columns that the batch draws (`negatives.uniform` and others) where it draws any, and else the
+positives of the batch's examples, which follow popularity. The example's own positive is no negative of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+from jaxtyping import Array, Float
+
+from retrieval import losses
+from retrieval.data.batches import Batch
+from retrieval.log_partition import RowSets
+from retrieval.objectives.objective import Objective, counts, known_in
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairwise(Objective):
+    """A mean over the negatives that all examples of the batch share.
+
+    Attributes:
+      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
+        negatives.
+    """
+
+    known_positives: RowSets | None = None
+
+    def pieces(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> dict:
+        """Returns the arguments that the losses of this kind share."""
+        return {
+            "queries": queries,
+            "candidates": candidates,
+            "query_places": batch.queries.places,
+            "candidate_places": batch.candidates.places,
+            "counts": counts(batch, positives=not batch.negatives.shared.size),
+            "known_positives": known_in(batch, self.known_positives),
+            "reduction": "none",
+        }
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CosineContrastive(Pairwise):
+    """The cosine of the positive drawn to 1, those of negatives pushed below a margin: SimpleX.
+
+    It compares cosines, whatever the norms of the embeddings: train towers that normalise their outputs, without a
+    popularity prior, so that serving ranks by what was trained. See `losses.cosine_contrastive`.
+
+    Attributes:
+      margin: cosines of negatives below it cost nothing.
+      negative_weight: of the mean over the negatives, beside 1 for the positive.
+    """
+
+    margin: float = dataclasses.field(kw_only=True, metadata={"static": True})
+    negative_weight: float = dataclasses.field(kw_only=True, metadata={"static": True})
+
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the cosine contrastive loss of each example."""
+        settings = {"margin": self.margin, "negative_weight": self.negative_weight}
+        return losses.cosine_contrastive(**self.pieces(queries, candidates, batch), **settings)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BPR(Pairwise):
+    """Each positive ranked above the negatives: Bayesian personalised ranking, see `losses.bpr`."""
+
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the ranking loss of each example."""
+        return losses.bpr(**self.pieces(queries, candidates, batch))
