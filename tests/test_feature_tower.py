@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export as jax_export
-from retrieval.objective import InBatchSoftmax
+from retrieval.objectives import InBatchSoftmax
 
 from retrieval import optimizers
 from retrieval.bundle import export_tower
