@@ -22,6 +22,7 @@ ONLY_IN = {  # package -> the only files that may import it
 LAYERS = (  # each may import those before it and, within retrieval, its own
     ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists", "retrieval.log_partition"),
     ("retrieval.data",),
+    ("retrieval.features",),
     (
         "retrieval.stream",
         "retrieval.models",
