@@ -1,4 +1,4 @@
-"""Features: raw columns -> what a tower reads, with statistics of the training part, the same in training and serving."""
+"""Features: raw columns -> what a tower reads, with statistics of train, the same in training and serving."""
 
 from retrieval.features.encoded import Encoded, Spec
 from retrieval.features.encoder import Encoder, Feature

@@ -68,10 +68,9 @@ class Category(Lookup):
     A vocabulary has a row for each value of the training part, in ascending order, row 0 for what is unknown or
     missing. Hashed, every value has rows, and row 0 is for what is missing.
 
-    >>> from types import SimpleNamespace
-    >>> feature = SimpleNamespace(column="x", size=0, hashes=0, combiner="mean")
-    >>> Category.fit(feature, [10, 9, 10], None).encode([9, 10, 8, None, "10"]).rows.ravel()
-    array([1, 2, 0, 0, 2], dtype=int32)
+    >>> category = Category("year", known=("9", "10"), size=0, hashes=0, combiner="mean", width=1)
+    >>> category.encode([9, 10, 8, None]).rows.ravel(), category.encode(["10", "x"]).rows.ravel()
+    (array([1, 2, 0, 0], dtype=int32), array([2, 0], dtype=int32))
     """
 
     kind = "category"
@@ -96,22 +95,25 @@ class Bag(Lookup):
     weight 0 are left out, and a bag without any other is missing. Where all weights of an entity are missing they
     are 1.
 
-    >>> from types import SimpleNamespace
-    >>> feature = SimpleNamespace(column="x", size=0, hashes=0, combiner="sum", weights="w")
-    >>> bag = Bag.fit(feature, ["War|Drama", "Drama"], ["1|1", "2"])
+    >>> bag = Bag("genres", ("Drama", "War"), size=0, hashes=0, combiner="sum", width=2, weight_column="shares")
     >>> bag.encode(["Drama|never seen|War", ""], ["0.5|3|2", ""])[:2]
     (array([[1, 2],
            [0, 0]], dtype=int32), array([[0.5, 2. ],
            [1. , 0. ]], dtype=float32))
 
     Attributes:
-      weights: the column of the weights; "": none, all weights are 1.
+      weight_column: the column of the weights; "": none, all weights are 1.
     """
 
     kind = "bag"
     settings = (*Lookup.settings, "weights")
 
-    weights: str
+    weight_column: str
+
+    @property
+    def weights(self) -> str:
+        """The column of weights that `encode` expects beside the values; "": none."""
+        return self.weight_column
 
     @classmethod
     def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Bag:
@@ -152,10 +154,9 @@ class Bag(Lookup):
 class Words(Lookup):
     """Text, as a title: its words and the letter trigrams of each, hashed; see `grams`.
 
-    >>> from types import SimpleNamespace
-    >>> feature = SimpleNamespace(column="x", size=1000, hashes=1, combiner="mean")
-    >>> Words.fit(feature, ["Up"], None).encode(["Up", "UP!", ""]).rows.tolist()
-    [[714, 548, 437], [714, 548, 437], [0, 0, 0]]
+    >>> words = Words("title", known=(), size=1000, hashes=1, combiner="mean", width=3)
+    >>> words.encode(["Up", "UP!", ""]).rows.tolist()
+    [[7, 5, 546], [7, 5, 546], [0, 0, 0]]
     """
 
     kind = "text"
@@ -206,10 +207,10 @@ def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
 def grams(text: str) -> list[str]:
     """Returns the words of a text and their letter trigrams, in order, repeats included.
 
-    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with marks at their
-    ends, "<" and ">", that are letters of the trigrams too: the word hashing of Huang et al. 2013 (DSSM) with the
-    words themselves as in fastText (Bojanowski et al. 2017), so that a word that train has not seen still has parts
-    that it has. A word of one letter is its own trigram and counts once.
+    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
+    and ">" at their ends, which are letters of the trigrams too: the word hashing of Huang et al. 2013 (DSSM), with
+    the words themselves as in fastText (Bojanowski et al. 2017). So a word that train lacks still has parts that it
+    has. A word of one letter is its own trigram and counts once.
 
     >>> grams("Toy, a!")
     ['<toy>', '<to', 'toy', 'oy>', '<a>']

@@ -7,7 +7,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,14 +50,18 @@ class Encoder:
 
     kind: ClassVar[str]
     settings: ClassVar[tuple[str, ...]] = ()  # fields of `Feature` that it reads beside the column
-    weights: ClassVar[str] = ""  # the column of weights that `fit` and `encode` expect too; most need none
 
     column: str
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None) -> Self:
+    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None) -> Encoder:
         """Returns the encoder of this feature of the training part."""
         raise NotImplementedError
+
+    @property
+    def weights(self) -> str:
+        """The column of weights that `encode` expects beside the values; "": none."""
+        return ""
 
     @property
     def spec(self) -> Spec:
@@ -89,7 +93,7 @@ class Encoder:
         return json.dumps({"kind": self.kind, **dataclasses.asdict(self)}, allow_nan=False)
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> Encoder:
         """Returns the encoder with these fields, read from JSON.
 
         Raises:

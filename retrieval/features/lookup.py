@@ -59,7 +59,7 @@ class Hashed:
     and 10,000 rows, 1 pair of values in 50 million does (Tito Svenstrup et al. 2017, Hash Embeddings).
 
     >>> Hashed(size=100, hashes=2).rows(np.array(["a", "b", ""])).tolist()
-    [[63, 45], [31, 29], [0, 0]]
+    [[17, 55], [92, 70], [0, 0]]
 
     Attributes:
       size: rows of the table, at least 2.

@@ -20,8 +20,7 @@ class Number(Encoder):
     A number beyond those of the training part counts as the nearest of them: no tower has learned what lies there. So
     a column that is constant in train is 0 throughout, and a time after train is the end of train.
 
-    >>> from types import SimpleNamespace
-    >>> Number.fit(SimpleNamespace(column="x"), [1, 3, None], None).encode([2.5, None, 9]).values
+    >>> Number("age", mean=2.0, deviation=1.0, least=1.0, largest=3.0).encode([2.5, None, 9]).values
     array([[0.5, 0. ],
            [0. , 1. ],
            [1. , 0. ]], dtype=float32)
@@ -75,10 +74,8 @@ class Buckets(Encoder):
     Equal values fall into one bucket, so that there are fewer than asked for where values repeat. Row 0 is for missing
     numbers, rows from 1 on ascend, and no bucket is without a training value.
 
-    >>> from types import SimpleNamespace
-    >>> buckets = Buckets.fit(SimpleNamespace(column="x", size=3), [1, 2, 3, 4, 5, 6], None)
-    >>> buckets.bounds, buckets.encode([2, 2.5, 99, None]).rows.ravel()
-    ((2.0, 4.0), array([1, 2, 3, 0], dtype=int32))
+    >>> Buckets("age", bounds=(2.0, 4.0)).encode([2, 2.5, 99, None]).rows.ravel()
+    array([1, 2, 3, 0], dtype=int32)
 
     Attributes:
       bounds: the largest value of each bucket but the last, ascending.
@@ -119,12 +116,11 @@ class Buckets(Encoder):
 class Periodic(Encoder):
     """Sines and cosines of a number: `period` and its fractions to period / size, [n, 2 size + 1] with the mark.
 
-    First the sines, then the cosines, each from the longest period on. Of timestamps in Unix seconds (UTC), 86400 is the
-    hour of the day and 604800 the day of the week; whole seconds lose no precision, whatever the year.
+    First the sines, then the cosines, each from the longest period on. Of timestamps in Unix seconds (UTC), 86400 is
+    the hour of the day and 604800 the day of the week; whole seconds lose no precision, whatever the year.
 
-    >>> from types import SimpleNamespace
-    >>> waves = Periodic.fit(SimpleNamespace(column="x", size=1, period=86400.0), [], None)
-    >>> waves.encode([1_700_006_400, 1_700_006_400 + 21_600, None]).values.round(3) + 0.0
+    >>> midnight = 1_700_006_400
+    >>> Periodic("timestamp", size=1, period=86400.0).encode([midnight, midnight + 21_600, None]).values.round(3)
     array([[0., 1., 0.],
            [1., 0., 0.],
            [0., 0., 1.]], dtype=float32)

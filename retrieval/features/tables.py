@@ -25,9 +25,10 @@ def feature_names(features: Sequence[Feature]) -> list[str]:
     A column with several features gives each its kind, and from the second of a kind on its number.
 
     >>> from types import SimpleNamespace
-    >>> day, week = (SimpleNamespace(column="timestamp", kind="periodic", period=p) for p in (86400.0, 604800.0))
-    >>> feature_names([SimpleNamespace(column="genres", kind="bag"), day, week])
-    ['genres', 'timestamp/periodic', 'timestamp/periodic/2']
+    >>> unset = {"size": 0, "hashes": 0, "combiner": "mean", "weights": ""}
+    >>> day, week = (SimpleNamespace(column="time", kind="periodic", period=p, **unset) for p in (86400.0, 604800.0))
+    >>> feature_names([SimpleNamespace(column="genres", kind="bag", period=0.0, **unset), day, week])
+    ['genres', 'time/periodic', 'time/periodic/2']
 
     Raises:
       ValueError: a feature is there twice, or two features come to the same name.
@@ -56,9 +57,10 @@ def fit_table(features: Sequence[Feature], table: Table, train_ids: Sequence | I
     interactions. What the table lacks takes no part, and what train lacks leaves no trace.
 
     >>> from types import SimpleNamespace
-    >>> age = {"column": "age", "kind": "number", "size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0}
+    >>> unset = {"size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0.0}
     >>> table = Table([1, 2, 3], {"age": np.array([20, 40, 90])})
-    >>> encoders = fit_table([SimpleNamespace(**age)], table, train_ids=[2, 1, 1])
+    >>> features = [SimpleNamespace(column="age", kind="number", **unset)]
+    >>> encoders = fit_table(features, table, train_ids=[2, 1, 1])
     >>> encode_table(encoders, table, ids=[2, 7])["age"].values.tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
 

@@ -18,11 +18,10 @@ from retrieval.features.encoder import Encoder, Feature, require
 class Vector(Encoder):
     """Vectors as they are, [n, size + 1] with the mark of the missing.
 
-    A column of them is an array [n, size], where a vector of NaN is missing, or text as "0.1 0.2", also with "|" between
-    the numbers, where "" is.
+    A column of them is an array [n, size], where a vector of NaN is missing, or text as "0.1 0.2", where "" is; "|" may
+    stand between the numbers too.
 
-    >>> from types import SimpleNamespace
-    >>> Vector.fit(SimpleNamespace(column="x"), ["0.5 -2", ""], None).encode(["1 2", ""]).values
+    >>> Vector("embedding", size=2).encode(["1 2", ""]).values
     array([[1., 2., 0.],
            [0., 0., 1.]], dtype=float32)
 
@@ -55,7 +54,7 @@ class Vector(Encoder):
         partly = np.flatnonzero(absent.any(axis=1) & ~missing)
         if len(partly):
             raise RefusedValue(
-                self.column, int(partly[0]), "a vector must have all of its numbers or none, got some NaN"
+                self.column, int(partly[0]), "a vector must have all or none of its numbers, got NaN among them"
             )
         marked = np.concatenate([np.where(missing[:, None], 0.0, vectors), missing[:, None]], axis=1)
         return Encoded(None, None, marked.astype(np.float32))
