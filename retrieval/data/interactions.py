@@ -91,7 +91,7 @@ class Interactions:
         return digest.hexdigest()
 
 
-def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "_"]]) -> None:
+def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "..."]]) -> None:
     """Adds a column, which comes in pieces, to a digest of `hashlib`."""
     digest.update(f"{name}:{dtype.str}:{length};".encode())
     for piece in pieces:
