@@ -53,7 +53,7 @@ def of_candidates(counts: Int[np.ndarray, "N"], known: Bool[np.ndarray, "N"], co
 def of_queries(
     counts: Int[np.ndarray, "Q"], known: Bool[np.ndarray, "Q"], positions: Int[np.ndarray, "Q"], table: Table | None
 ) -> list[Slice]:
-    """Returns the slices of the queries of an evaluation: activity, vocabulary and the columns of their table but vectors.
+    """Returns the slices of the queries of an evaluation: activity, vocabulary and their table but its vectors.
 
     Args:
       counts: interactions of each query in train.

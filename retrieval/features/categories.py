@@ -61,6 +61,10 @@ class Lookup(Encoder):
         """Which rows a value looks up."""
         return Hashed(self.size, self.hashes) if self.hashes else Known(self.known)
 
+    def with_width_of(self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Lookup:
+        """Returns the same encoder with the width that these values take."""
+        return dataclasses.replace(self, width=self.encode(values, weights).rows.shape[1])
+
 
 class Category(Lookup):
     """One value an entity: text, or a number in the form of `columns.to_texts`.
@@ -79,7 +83,8 @@ class Category(Lookup):
     def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Category:
         """Returns the encoder of the values of the training part [n]; O(n log n) time."""
         known = () if feature.hashes else _known(values, feature.column)
-        return cls(feature.column, known, feature.size, feature.hashes, feature.combiner, max(feature.hashes, 1))
+        category = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1)
+        return category.with_width_of(values)
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
@@ -121,7 +126,7 @@ class Bag(Lookup):
         tokens = tokenize(to_texts(values, feature.column), _split)
         known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
         bag = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1, feature.weights)
-        return dataclasses.replace(bag, width=bag.encode(values, weights).rows.shape[1])
+        return bag.with_width_of(values, weights)
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
@@ -139,12 +144,13 @@ class Bag(Lookup):
         wrong = np.flatnonzero((received != expected) & (texts != ""))
         if len(wrong):
             row = int(wrong[0])
-            problem = f"{expected[row]} values need {expected[row]} weights joined by '|', got {texts[row]!r}"
+            problem = f"{expected[row]} values need {expected[row]} weights joined by '|', got {texts[row].item()!r}"
             raise RefusedValue(self.weights, row, problem)
         numbers = to_numbers(given.distinct[given.codes], self.weights, given.owners)
         refused = np.flatnonzero(~(numbers >= 0))
         if len(refused):
-            problem = f"a weight must be a number of at least 0, got {given.distinct[given.codes[refused[0]]]!r}"
+            received = given.distinct[given.codes[refused[0]]].item()
+            problem = f"a weight must be a number of at least 0, got {received!r}"
             raise RefusedValue(self.weights, int(given.owners[refused[0]]), problem)
         weights = np.ones(len(tokens.owners), np.float32)
         weights[(texts != "")[tokens.owners]] = numbers
@@ -166,7 +172,7 @@ class Words(Lookup):
         """Returns the encoder of the texts of the training part [n], which tell its width alone."""
         require(feature.hashes >= 1, "text is always hashed: hashes must be at least 1", feature.hashes)
         words = cls(feature.column, (), feature.size, feature.hashes, feature.combiner, 1)
-        return dataclasses.replace(words, width=words.encode(values).rows.shape[1])
+        return words.with_width_of(values)
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
