@@ -1,7 +1,9 @@
 """Categories, bags and text: which rows they look up, with which weights."""
 
+import re
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.features import fit
-from retrieval.features.categories import grams, tokenize
+from retrieval.features.categories import tokenize
 from retrieval.features.encoded import Encoded
 from retrieval.features.lookup import Hashed, Known, hash_texts
 
@@ -34,6 +36,16 @@ def plain_rows(text, size, hashes):
         x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK
         rows.append((x ^ (x >> 31)) % (size - 1) + 1 if text else 0)
     return rows
+
+
+def plain_grams(text):
+    """The words and trigrams of one text, one after the other."""
+    found = []
+    for word in re.split(r"\W+", unicodedata.normalize("NFKC", text).lower()):
+        if word:
+            marked = f"<{word}>"
+            found += [marked] * (len(word) > 1) + [marked[at : at + 3] for at in range(len(word))]
+    return found
 
 
 @settings(deadline=None)
@@ -157,12 +169,20 @@ def test_bags_look_up_what_a_loop_does(train, asked, hashed):
         assert canonical(encoded, row) == [(row, 1.0) for row in rows or [0]]
 
 
-def test_grams_by_hand():
-    assert grams("Toy, Story!") == ["<toy>", "<to", "toy", "oy>", "<story>", "<st", "sto", "tor", "ory", "ry>"]
-    assert grams("a ab") == ["<a>", "<ab>", "<ab", "ab>"]
-    assert grams("ＡÉ") == grams("ae\u0301") == ["<aé>", "<aé", "aé>"]  # a wide letter, and an accent of its own
-    assert grams("漢字") == ["<漢字>", "<漢字", "漢字>"]
-    assert grams(" .,! ") == grams("") == []
+@pytest.mark.parametrize(
+    ("text", "grams"),
+    [
+        ("Toy, Story!", ["<toy>", "<to", "toy", "oy>", "<story>", "<st", "sto", "tor", "ory", "ry>"]),
+        ("a ab", ["<a>", "<ab>", "<ab", "ab>"]),
+        ("ＡÉ", ["<aé>", "<aé", "aé>"]),  # wide letters
+        ("ae\u0301", ["<aé>", "<aé", "aé>"]),  # an accent of its own
+        ("漢字", ["<漢字>", "<漢字", "漢字>"]),
+    ],
+)
+def test_text_has_words_and_trigrams(text, grams):
+    assert plain_grams(text) == grams
+    rows = fit(Feature(kind="text", size=1000, hashes=1), []).encode([text]).rows[0]
+    assert rows.tolist() == [plain_rows(gram, 1000, 1)[0] for gram in grams]
 
 
 @settings(deadline=None)
@@ -170,7 +190,7 @@ def test_grams_by_hand():
 def test_text_looks_up_the_rows_of_its_grams(texts):
     encoded = fit(Feature(kind="text", size=60, hashes=2), []).encode(texts)
     for row, text in enumerate(texts):
-        rows = [row for gram in grams(text) for row in plain_rows(gram, 60, 2)]
+        rows = [row for gram in plain_grams(text) for row in plain_rows(gram, 60, 2)]
         assert canonical(encoded, row) == [(row, 1.0) for row in rows or [0]]
 
 

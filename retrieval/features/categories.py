@@ -158,7 +158,12 @@ class Bag(Lookup):
 
 
 class Words(Lookup):
-    """Text, as a title: its words and the letter trigrams of each, hashed; see `grams`.
+    """Text, as a title: its words and the letter trigrams of each, hashed, in order, repeats included.
+
+    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
+    and ">" at their ends, which are letters of the trigrams too: "Toy" has "<toy>", "<to", "toy" and "oy>". That is the
+    word hashing of Huang et al. 2013 (DSSM), with the words themselves as in fastText (Bojanowski et al. 2017). So a
+    word that train lacks still has parts that it has. A word of one letter is its own trigram and counts once.
 
     >>> words = Words("title", known=(), size=1000, hashes=1, combiner="mean", width=3)
     >>> words.encode(["Up", "UP!", ""]).rows.tolist()
@@ -176,7 +181,7 @@ class Words(Lookup):
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
-        tokens = tokenize(texts, grams)
+        tokens = tokenize(texts, _words).split(_grams)
         return tokens.look_up(self.table, np.ones(len(tokens.owners), np.float32), len(texts))
 
 
@@ -200,6 +205,12 @@ class Tokens(NamedTuple):
         owners, weights = (np.repeat(of[kept], table.width) for of in (self.owners, weights))
         return Encoded.of_rows(owners, rows[kept].ravel(), weights, num_entities)
 
+    def split(self, split: Callable[[str], Sequence[str]]) -> Tokens:
+        """Returns the tokens that `split` finds in each of these; it is called once for each distinct one."""
+        parts = tokenize(self.distinct, split)
+        lists = Lists.from_pairs(parts.owners, parts.codes, len(self.distinct)).take(self.codes)
+        return Tokens(self.owners[lists.owners], lists.rows, parts.distinct)
+
 
 def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
     """Returns the tokens that `split` finds in each text [n]; it is called once for each distinct text."""
@@ -210,19 +221,8 @@ def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
     return Tokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
 
 
-def grams(text: str) -> list[str]:
-    """Returns the words of a text and their letter trigrams, in order, repeats included.
-
-    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
-    and ">" at their ends, which are letters of the trigrams too: the word hashing of Huang et al. 2013 (DSSM), with
-    the words themselves as in fastText (Bojanowski et al. 2017). So a word that train lacks still has parts that it
-    has. A word of one letter is its own trigram and counts once.
-
-    >>> grams("Toy, a!")
-    ['<toy>', '<to', 'toy', 'oy>', '<a>']
-    """
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
-    return [gram for word in words for gram in _grams(f"<{word}>")]
+def _words(text: str) -> list[str]:
+    return [f"<{word}>" for word in re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())]
 
 
 def _grams(word: str) -> list[str]:
