@@ -39,21 +39,21 @@ def of_candidates(counts: Int[np.ndarray, "N"], known: Bool[np.ndarray, "N"], co
       in train, the middle the second, the tail the rest; only known candidates are in them.
     - activity: quarters of the known candidates by their number of interactions in train.
     - vocabulary: known in train, and cold.
-    - each column of the corpus but the title, see `of_column`.
+    - each column of the corpus but the title and vectors, see `of_column`.
 
     Args:
       counts: interactions of each candidate in train.
       known: which candidates are known in train.
       corpus: the candidates with their columns.
     """
-    columns = {name: values for name, values in corpus.columns.items() if name != "title"}
+    columns = {name: values for name, values in corpus.columns.items() if name != "title" and values.ndim == 1}
     return [*_popularity(counts, known), *_activity(counts, known), *_vocabulary(known), *_of_columns(columns)]
 
 
 def of_queries(
     counts: Int[np.ndarray, "Q"], known: Bool[np.ndarray, "Q"], positions: Int[np.ndarray, "Q"], table: Table | None
 ) -> list[Slice]:
-    """Returns the slices of the queries of an evaluation: activity, vocabulary and the columns of their table.
+    """Returns the slices of the queries of an evaluation: activity, vocabulary and their table but its vectors.
 
     Args:
       counts: interactions of each query in train.
@@ -63,7 +63,7 @@ def of_queries(
     """
     columns = {}
     if table is not None:
-        columns = {name: _or_missing(values, positions) for name, values in table.columns.items()}
+        columns = {name: _or_missing(v, positions) for name, v in table.columns.items() if v.ndim == 1}
     return [*_activity(counts, known), *_vocabulary(known), *_of_columns(columns)]
 
 

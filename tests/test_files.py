@@ -239,13 +239,38 @@ def test_a_parquet_table_has_lists_joined_and_the_rest_as_text(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2), pa.list_(pa.float16())]
+)
+def test_a_parquet_table_has_lists_of_floats_as_vectors(tmp_path, kind):
+    vectors = pa.array([np.array([0.5, -2], np.float16), None, np.array([np.nan, 4], np.float16)], kind)
+    path = write_parquet(tmp_path / "items.parquet", item=[1, 2, 3], vector=vectors)
+    found = files.read_table(path, "item").columns["vector"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[0.5, -2], [np.nan, np.nan], [np.nan, 4]])
+
+
+def test_vectors_that_are_all_missing_have_no_length(tmp_path):
+    path = write_parquet(tmp_path / "items.parquet", item=[1, 2], vector=pa.array([None, []], pa.list_(pa.float32())))
+    assert files.read_table(path, "item").columns["vector"].shape == (2, 0)
+
+
+def test_lists_of_a_fixed_size_are_joined_like_any_other(tmp_path):
+    path = write_parquet(tmp_path / "items.parquet", item=[1, 2], x=pa.array([[1, 2], None], pa.list_(pa.int8(), 2)))
+    assert files.read_table(path, "item").columns["x"].tolist() == ["1|2", ""]
+
+
+@pytest.mark.parametrize(
     ("column", "message"),
     [
         (
             [["War", None], None],
             "row 1, column 'x': a list with a missing element, got ['War', None]; drop the",
         ),
-        ([[0.5], [1.5]], "column 'x': a column of type list<"),
+        (
+            [[], [0.5], [1.5, 2.5]],
+            "row 3, column 'x': a vector of another length than 1, got [1.5, 2.5]; give every row",
+        ),
+        ([[[1]], [[2]]], "column 'x': a column of type list<"),
         ([{"a": 1}, {"a": 2}], "a column of type struct<a: int64> is not an attribute"),
         (
             pa.array([1, 2**63], pa.uint64()),
@@ -254,7 +279,7 @@ def test_a_parquet_table_has_lists_joined_and_the_rest_as_text(tmp_path):
     ],
 )
 def test_what_is_no_attribute_is_refused(tmp_path, column, message):
-    path = write_parquet(tmp_path / "items.parquet", item=[1, 2], x=column)
+    path = write_parquet(tmp_path / "items.parquet", item=range(len(column)), x=column)
     with pytest.raises(DataError, match=re.escape(message)):
         files.read_table(path, "item")
 

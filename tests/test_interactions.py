@@ -127,6 +127,15 @@ def test_a_repeated_id_of_a_table_is_named(ids, repeated):
         Table(ids)
 
 
+def test_a_table_holds_vectors_and_fingerprints_them():
+    vectors = np.eye(2, 3)
+    table = Table([1, 2], {"vector": vectors})
+    assert table.columns["vector"].shape == (2, 3)
+    assert table.fingerprint() != Table([1, 2], {"vector": vectors + 1}).fingerprint()
+    with pytest.raises(ValueError, match=r"column 'vector' has shape \(2, 3, 1\), but ids has \(2,\)"):
+        Table([1, 2], {"vector": vectors[:, :, None]})
+
+
 def test_a_column_of_another_length_than_the_table_is_named():
     with pytest.raises(ValueError, match=r"column 'title' has shape \(1,\), but ids has \(2,\)"):
         Table([1, 2], {"title": np.array(["a"])})

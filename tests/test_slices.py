@@ -52,6 +52,14 @@ def test_a_column_of_several_values_is_sliced_by_each():
     assert not members(found, "title")
 
 
+def test_vectors_make_no_slices():
+    table = Table(np.arange(3), {"vector": np.eye(3, dtype=np.float32), "kind": np.array(["a", "b", "a"])})
+    counts, known = np.array([1, 1, 1]), np.ones(3, bool)
+    of_queries = slices.of_queries(counts, known, np.array([0, -1, 2]), table)
+    for found in (slices.of_candidates(counts, known, table), of_queries):
+        assert {s.column for s in found} - {"popularity", "activity", "vocabulary"} == {"kind"}
+
+
 def test_numbers_with_many_values_are_cut_into_quarters_and_text_makes_no_slices():
     ages = np.arange(60)
     assert members(slices.of_column("age", ages), "age").keys() == {"0 to 14", "15 to 29", "30 to 44", "45 to 59"}

@@ -59,8 +59,8 @@ def distinct(ids: Ids) -> Ids:
     return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ids)]]
 
 
-def narrow(ids: Ids) -> Ids:
-    """Returns ids with text no wider than the longest: the width of an array may exceed that.
+def narrow(ids: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+    """Returns ids, or a column, with text no wider than the longest: the width of an array may exceed that.
 
     >>> narrow(np.array(["a", "bc"], "U9"))
     array(['a', 'bc'], dtype='<U2')

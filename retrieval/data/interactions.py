@@ -91,7 +91,7 @@ class Interactions:
         return digest.hexdigest()
 
 
-def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "_"]]) -> None:
+def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "..."]]) -> None:
     """Adds a column, which comes in pieces, to a digest of `hashlib`."""
     digest.update(f"{name}:{dtype.str}:{length};".encode())
     for piece in pieces:
@@ -118,12 +118,12 @@ class Table:
 
     Attributes:
       ids: raw ids, int64 or str [n], each once.
-      columns: attribute columns by name, each [n]. Several values of one row (genres) are one string
-        joined by "|"; a missing string is "".
+      columns: attribute columns by name, each [n], or [n, size] of vectors. Several values of one row (genres) are
+        one string joined by "|"; a missing string is "", a missing number NaN.
     """
 
     ids: Ids | Sequence
-    columns: Mapping[str, Shaped[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Shaped[np.ndarray, "n ..."]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "ids", as_ids(self.ids, "ids"))
@@ -131,7 +131,7 @@ class Table:
         if len(unique) < len(self.ids):
             raise ValueError(f"ids must be unique, got {unique[counts > 1][0].item()!r} more than once")
         for name, column in self.columns.items():
-            if column.shape != self.ids.shape:
+            if column.shape[:1] != self.ids.shape or column.ndim > 2:
                 raise ValueError(f"column {name!r} has shape {column.shape}, but ids has {self.ids.shape}")
 
     def __len__(self) -> int:

@@ -1,1 +1,18 @@
-"""Features: from the columns of a table to what towers look up."""
+"""Features: raw columns -> what a tower reads, with statistics of train, the same in training and serving."""
+
+from retrieval.features.encoded import Encoded, Spec
+from retrieval.features.encoder import Encoder, Feature
+from retrieval.features.kinds import encoder_from_json, fit
+from retrieval.features.tables import encode_table, feature_names, fit_table
+
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "Feature",
+    "Spec",
+    "encode_table",
+    "encoder_from_json",
+    "feature_names",
+    "fit",
+    "fit_table",
+]

@@ -1,0 +1,247 @@
+"""Categories, bags of them, and text: features that look rows of a table up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, Int64
+
+from retrieval.features.columns import RefusedValue, Text, to_numbers, to_texts
+from retrieval.features.encoded import Encoded, Spec
+from retrieval.features.encoder import COMBINERS, Encoder, Feature, require
+from retrieval.features.lookup import Hashed, Known
+from retrieval.lists import Lists
+
+SEPARATOR = "|"  # between the values of one row
+GRAM = 3  # characters
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookup(Encoder):
+    """A feature whose values look rows up, in a vocabulary or by hashes.
+
+    Attributes:
+      known: the known values in the order of their rows; () where they are hashed.
+      size: rows of the hashed table; 0: none.
+      hashes: rows that a value looks up; 0: they have a vocabulary.
+      combiner: how a model combines the rows of one entity.
+      width: the most rows that an entity of the training part looks up, at least 1.
+    """
+
+    settings = ("size", "hashes", "combiner")
+
+    known: tuple[str, ...]
+    size: int
+    hashes: int
+    combiner: str
+    width: int
+
+    def __post_init__(self):
+        _check_combiner(self.combiner)
+        require(self.hashes >= 0, "hashes must be at least 0", self.hashes)
+        require(not self.hashes or self.size >= 2, "the size of a hashed table must be at least 2 rows", self.size)
+        require(bool(self.hashes) or not self.size, "size needs hashes: the size of a vocabulary is not set", self.size)
+        require(self.width >= 1, "width must be at least 1", self.width)
+        require(len(set(self.known)) == len(self.known), "known values must be unique", self.known[:5])
+        require("" not in self.known, "a known value must not be missing", "")
+
+    @property
+    def spec(self) -> Spec:
+        """What a model needs to know: the rows of the table, how many an entity looks up at most, the combiner."""
+        return Spec(self.table.num_rows, self.width, self.combiner)
+
+    @functools.cached_property
+    def table(self) -> Known | Hashed:
+        """Which rows a value looks up."""
+        return Hashed(self.size, self.hashes) if self.hashes else Known(self.known)
+
+    def with_width_of(self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Lookup:
+        """Returns the same encoder with the width that these values take."""
+        return dataclasses.replace(self, width=self.encode(values, weights).rows.shape[1])
+
+
+class Category(Lookup):
+    """One value an entity: text, or a number in the form of `columns.to_texts`.
+
+    A vocabulary has a row for each value of the training part, in ascending order, row 0 for what is unknown or
+    missing. Hashed, every value has rows, and row 0 is for what is missing.
+
+    >>> category = Category("year", known=("9", "10"), size=0, hashes=0, combiner="mean", width=1)
+    >>> category.encode([9, 10, 8, None]).rows.ravel(), category.encode(["10", "x"]).rows.ravel()
+    (array([1, 2, 0, 0], dtype=int32), array([2, 0], dtype=int32))
+    """
+
+    kind = "category"
+
+    @classmethod
+    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Category:
+        """Returns the encoder of the values of the training part [n]; O(n log n) time."""
+        known = () if feature.hashes else _known(values, feature.column)
+        category = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1)
+        return category.with_width_of(values)
+
+    def _encode(self, values, weights) -> Encoded:
+        texts = to_texts(values, self.column)
+        tokens = Tokens(np.arange(len(texts)), np.arange(len(texts)), texts)
+        return tokens.look_up(self.table, np.ones(len(texts), np.float32), len(texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bag(Lookup):
+    """Any number of values an entity, as genres, joined by "|", and perhaps a weight for each.
+
+    Blanks around a value do not count; a value that is there twice counts twice. Values that are unknown, empty or of
+    weight 0 are left out, and a bag without any other is missing. Where all weights of an entity are missing they
+    are 1.
+
+    >>> bag = Bag("genres", ("Drama", "War"), size=0, hashes=0, combiner="sum", width=2, weight_column="shares")
+    >>> bag.encode(["Drama|never seen|War", ""], ["0.5|3|2", ""])[:2]
+    (array([[1, 2],
+           [0, 0]], dtype=int32), array([[0.5, 2. ],
+           [1. , 0. ]], dtype=float32))
+
+    Attributes:
+      weight_column: the column of the weights; "": none, all weights are 1.
+    """
+
+    kind = "bag"
+    settings = (*Lookup.settings, "weights")
+
+    weight_column: str
+
+    @property
+    def weights(self) -> str:
+        """The column of weights that `encode` expects beside the values; "": none."""
+        return self.weight_column
+
+    @classmethod
+    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Bag:
+        """Returns the encoder of the bags of the training part [n]; O(n log n) time and one set of values."""
+        tokens = tokenize(to_texts(values, feature.column), _split)
+        known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
+        bag = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1, feature.weights)
+        return bag.with_width_of(values, weights)
+
+    def _encode(self, values, weights) -> Encoded:
+        texts = to_texts(values, self.column)
+        tokens = tokenize(texts, _split)
+        ones = np.ones(len(tokens.owners), np.float32)
+        read = ones if weights is None else self._weights(tokens, to_texts(weights, self.weights), len(texts))
+        return tokens.look_up(self.table, read, len(texts))
+
+    def _weights(self, tokens: Tokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
+        """Returns the weight of each token."""
+        require(len(texts) == num_entities, f"{self.weights!r} must have {num_entities} rows", len(texts))
+        given = tokenize(texts, _split)
+        expected = np.bincount(tokens.owners, minlength=num_entities)
+        received = np.bincount(given.owners, minlength=num_entities)
+        wrong = np.flatnonzero((received != expected) & (texts != ""))
+        if len(wrong):
+            row = int(wrong[0])
+            problem = f"{expected[row]} values need {expected[row]} weights joined by '|', got {texts[row].item()!r}"
+            raise RefusedValue(self.weights, row, problem)
+        numbers = to_numbers(given.distinct[given.codes], self.weights, given.owners)
+        refused = np.flatnonzero(~(numbers >= 0))
+        if len(refused):
+            received = given.distinct[given.codes[refused[0]]].item()
+            problem = f"a weight must be a number of at least 0, got {received!r}"
+            raise RefusedValue(self.weights, int(given.owners[refused[0]]), problem)
+        weights = np.ones(len(tokens.owners), np.float32)
+        weights[(texts != "")[tokens.owners]] = numbers
+        return weights
+
+
+class Words(Lookup):
+    """Text, as a title: its words and the letter trigrams of each, hashed, in order, repeats included.
+
+    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
+    and ">" at their ends, which are letters of the trigrams too: "Toy" has "<toy>", "<to", "toy" and "oy>". That is the
+    word hashing of Huang et al. 2013 (DSSM), with the words themselves as in fastText (Bojanowski et al. 2017). So a
+    word that train lacks still has parts that it has. A word of one letter is its own trigram and counts once.
+
+    >>> words = Words("title", known=(), size=1000, hashes=1, combiner="mean", width=3)
+    >>> words.encode(["Up", "UP!", ""]).rows.tolist()
+    [[7, 5, 546], [7, 5, 546], [0, 0, 0]]
+    """
+
+    kind = "text"
+
+    @classmethod
+    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Words:
+        """Returns the encoder of the texts of the training part [n], which tell its width alone."""
+        require(feature.hashes >= 1, "text is always hashed: hashes must be at least 1", feature.hashes)
+        words = cls(feature.column, (), feature.size, feature.hashes, feature.combiner, 1)
+        return words.with_width_of(values)
+
+    def _encode(self, values, weights) -> Encoded:
+        texts = to_texts(values, self.column)
+        tokens = tokenize(texts, _words).split(_grams)
+        return tokens.look_up(self.table, np.ones(len(tokens.owners), np.float32), len(texts))
+
+
+class Tokens(NamedTuple):
+    """The values that a column of n entities holds, any number for each.
+
+    Attributes:
+      owners: the entity of each token, ascending [total].
+      codes: which of the distinct tokens it is [total].
+      distinct: the distinct tokens [m].
+    """
+
+    owners: Int64[np.ndarray, "total"]
+    codes: Int[np.ndarray, "total"]
+    distinct: Text
+
+    def look_up(self, table: Known | Hashed, weights: Float32[np.ndarray, "total"], num_entities: int) -> Encoded:
+        """Returns the rows of the tokens that have some, with the weight of their token, unless that is 0."""
+        rows = table.rows(self.distinct)[self.codes]
+        kept = (rows[:, 0] > 0) & (weights > 0)
+        owners, weights = (np.repeat(of[kept], table.width) for of in (self.owners, weights))
+        return Encoded.of_rows(owners, rows[kept].ravel(), weights, num_entities)
+
+    def split(self, split: Callable[[str], Sequence[str]]) -> Tokens:
+        """Returns the tokens that `split` finds in each of these; it is called once for each distinct one."""
+        parts = tokenize(self.distinct, split)
+        lists = Lists.from_pairs(parts.owners, parts.codes, len(self.distinct)).take(self.codes)
+        return Tokens(self.owners[lists.owners], lists.rows, parts.distinct)
+
+
+def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
+    """Returns the tokens that `split` finds in each text [n]; it is called once for each distinct text."""
+    distinct, places = np.unique(texts, return_inverse=True)
+    code_of: dict[str, int] = {}
+    of_distinct = [[code_of.setdefault(token, len(code_of)) for token in split(text)] for text in distinct.tolist()]
+    lists = Lists.from_sequences(of_distinct).take(places)
+    return Tokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
+
+
+def _words(text: str) -> list[str]:
+    return [f"<{word}>" for word in re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())]
+
+
+def _grams(word: str) -> list[str]:
+    parts = [word[start : start + GRAM] for start in range(len(word) - GRAM + 1)]
+    return parts if len(parts) == 1 else [word, *parts]
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(SEPARATOR)] if text else []
+
+
+def _known(values: Sequence | np.ndarray, column: str) -> tuple[str, ...]:
+    """Returns the distinct values as text, ascending: as numbers where they are numbers."""
+    texts, first = np.unique(to_texts(values, column), return_index=True)
+    array = np.asarray(values)
+    if array.dtype.kind in "iuf":
+        texts = texts[np.argsort(array[first], kind="stable")]
+    return tuple(texts[texts != ""].tolist())
+
+
+def _check_combiner(combiner: str) -> None:
+    require(combiner in COMBINERS, f"combiner must be one of {', '.join(map(repr, COMBINERS))}", combiner)

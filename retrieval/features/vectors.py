@@ -1,0 +1,83 @@
+"""Vectors that the data give, as sentence embeddings of titles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from retrieval.data.errors import DataError
+from retrieval.features.columns import RefusedValue, to_numbers, to_texts
+from retrieval.features.encoded import Encoded, Spec
+from retrieval.features.encoder import Encoder, Feature, require
+
+
+@dataclasses.dataclass(frozen=True)
+class Vector(Encoder):
+    """Vectors as they are, [n, size + 1] with the mark of the missing.
+
+    A column of them is an array [n, size], where a vector of NaN is missing, or text as "0.1 0.2", where "" is; "|" may
+    stand between the numbers too.
+
+    >>> Vector("embedding", size=2).encode(["1 2", ""]).values
+    array([[1., 2., 0.],
+           [0., 0., 1.]], dtype=float32)
+
+    Attributes:
+      size: length of a vector; 0: no vector in the training part.
+    """
+
+    kind = "vector"
+
+    size: int
+
+    def __post_init__(self):
+        require(self.size >= 0, "size must be at least 0", self.size)
+
+    @classmethod
+    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Vector:
+        """Returns the encoder of vectors of the length that the first of the training part has; O(n size) time."""
+        column = feature.column
+        return cls(column, _read(values, column, None).shape[1])
+
+    @property
+    def spec(self) -> Spec:
+        """The numbers of a vector and the mark of the missing."""
+        return Spec(0, self.size + 1, "")
+
+    def _encode(self, values, weights) -> Encoded:
+        vectors = _read(values, self.column, self.size)
+        absent = np.isnan(vectors)
+        missing = absent.all(axis=1)
+        partly = np.flatnonzero(absent.any(axis=1) & ~missing)
+        if len(partly):
+            raise RefusedValue(
+                self.column, int(partly[0]), "a vector must have all or none of its numbers, got NaN among them"
+            )
+        marked = np.concatenate([np.where(missing[:, None], 0.0, vectors), missing[:, None]], axis=1)
+        return Encoded(None, None, marked.astype(np.float32))
+
+
+def _read(values: Sequence | np.ndarray, column: str, size: int | None) -> Float64[np.ndarray, "n size"]:
+    """Returns vectors of `size` numbers, None: as many as the first has; NaN where they are missing."""
+    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if array.ndim == 2:
+        num_rows, found = array.shape
+        if size is not None and found != size:
+            raise DataError(f"feature {column!r}: vectors must have {size} numbers, got {found}; see the training part")
+        rows = np.repeat(np.arange(num_rows), found)
+        return to_numbers(array.ravel(), column, rows).reshape(num_rows, found)
+    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and not np.isnan(array).all()):
+        raise DataError(f"feature {column!r}: vectors must be [n, size] or text, got {array.dtype} {array.shape}")
+    parts = [text.replace("|", " ").split() for text in to_texts(array, column).tolist()]
+    size = next((len(part) for part in parts if part), 0) if size is None else size
+    for row, part in enumerate(parts):
+        if part and len(part) != size:
+            raise RefusedValue(column, row, f"a vector must have {size} numbers, got {len(part)}")
+    vectors = np.full((len(parts), size), np.nan)
+    filled = np.flatnonzero([bool(part) for part in parts])
+    flat = np.array([number for part in parts for number in part], np.str_)
+    vectors[filled] = to_numbers(flat, column, np.repeat(filled, size)).reshape(len(filled), size)
+    return vectors
