@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from retrieval.models.history import visibility
 from retrieval.models.history.attention import DistanceBias, check_heads, merge, products, split, weighted
 from retrieval.models.history.tokens import NUM_LOG_BUCKETS, log_buckets
-from retrieval.models.layers import Dropout
+from retrieval.models.layers import Dropout, LayerNorm
 
 
 class Hstu(nnx.Module):
@@ -48,7 +48,7 @@ class Hstu(nnx.Module):
         """
         common = {"length": length, "heads": heads, "dropout": dropout, "dtype": dtype, "rngs": rngs}
         self.layers = nnx.Dict({f"layer_{i}": HstuLayer(dimension, **common) for i in range(layers)})
-        self.norm = nnx.LayerNorm(dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(dimension, dtype=dtype)
 
     def __call__(
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
@@ -84,12 +84,11 @@ class HstuLayer(nnx.Module):
         check_heads(dimension, heads)
         self.heads = heads
         common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
-        plain = {"use_scale": False, "use_bias": False}
-        self.norm = nnx.LayerNorm(dimension, **plain, **common)
+        self.norm = LayerNorm(dimension, dtype=dtype)
         self.projections = nnx.Linear(dimension, 4 * dimension, use_bias=False, **common)
         self.distances = DistanceBias(heads, length, dtype=dtype)
         self.time_bias = nnx.Param(jnp.zeros(NUM_LOG_BUCKETS, dtype))
-        self.sums_norm = nnx.LayerNorm(dimension, **plain, **common)
+        self.sums_norm = LayerNorm(dimension, dtype=dtype)
         self.dropout = Dropout(dropout)
         self.output = nnx.Linear(dimension, dimension, **common)
 

@@ -39,11 +39,8 @@ class GruCell(nnx.Module):
 
     def __init__(self, dimension: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         """Creates the layer; the kernels hold update, reset and new state side by side."""
-        orthogonal = nnx.initializers.orthogonal()
         self.inputs = nnx.Linear(dimension, 3 * dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
-        self.states = nnx.Linear(
-            dimension, 3 * dimension, kernel_init=orthogonal, dtype=dtype, param_dtype=dtype, rngs=rngs
-        )
+        self.states = nnx.Linear(dimension, 3 * dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"]) -> Float[Array, "B M D"]:
         """Returns the state after each token, from a state of 0 before the first."""

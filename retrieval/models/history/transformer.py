@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retrieval.models.history import visibility
 from retrieval.models.history.attention import attend, check_heads, merge, split
-from retrieval.models.layers import Dropout
+from retrieval.models.layers import Dropout, LayerNorm
 
 
 class Transformer(nnx.Module):
@@ -48,7 +48,7 @@ class Transformer(nnx.Module):
         self.positions = nnx.Param(jnp.zeros((length, dimension), dtype))
         common = {"heads": heads, "dropout": dropout, "dtype": dtype, "rngs": rngs}
         self.layers = nnx.Dict({f"layer_{i}": TransformerLayer(dimension, **common) for i in range(layers)})
-        self.norm = nnx.LayerNorm(dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(dimension, dtype=dtype)
 
     def __call__(
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
@@ -77,11 +77,11 @@ class TransformerLayer(nnx.Module):
         check_heads(dimension, heads)
         self.heads = heads
         common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
-        self.attention_norm = nnx.LayerNorm(dimension, **common)
+        self.attention_norm = LayerNorm(dimension, dtype=dtype)
         self.queries_keys_values = nnx.Linear(dimension, 3 * dimension, **common)
         self.attention_output = nnx.Linear(dimension, dimension, **common)
         self.attention_dropout = Dropout(dropout)
-        self.dense_norm = nnx.LayerNorm(dimension, **common)
+        self.dense_norm = LayerNorm(dimension, dtype=dtype)
         self.dense = nnx.Linear(dimension, dimension, **common)
         self.dense_output = nnx.Linear(dimension, dimension, **common)
         self.dense_dropout = Dropout(dropout)
