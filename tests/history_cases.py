@@ -1,5 +1,7 @@
 """Encoders and histories that the tests of history encoders share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,17 @@ def at_random(module, seed=0):
     return bind(module, tree.unflatten([leaf + rng.normal(0, 0.5, leaf.shape).astype(leaf.dtype) for leaf in leaves]))
 
 
-def run(module, *history):
-    """Returns the outputs of a compiled call."""
-    return np.asarray(jax.jit(lambda *history: module(*history))(*history))
+@functools.cache
+def case(name, visible):
+    """Returns an encoder and its compiled call, which tests share."""
+    module = at_random(encoder(name, visible))
+    return module, compiled(module)
+
+
+def compiled(module):
+    """Returns the call of a module as a compiled function that returns a NumPy array."""
+    program = jax.jit(lambda *history: module(*history))
+    return lambda *history: np.asarray(program(*history))
 
 
 def with_key(module, seed):

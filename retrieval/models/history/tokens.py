@@ -55,7 +55,12 @@ class Tokens(nnx.Module):
           noise: probability that training takes an interaction out of the history, as if it were padding.
           dtype: of the parameters.
           rngs: random streams of the initial values.
+
+        Raises:
+          ValueError: a rate is not in [0, 1).
         """
+        if not 0.0 <= noise < 1.0:
+            raise ValueError(f"noise must be in [0, 1), got {noise}")
         normal = nnx.initializers.truncated_normal(INITIAL_SCALE)
         self.start = nnx.Param(normal(rngs.params(), (dimension,), dtype))
         sizes = {
