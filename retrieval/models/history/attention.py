@@ -1,0 +1,132 @@
+"""Softmax attention over a history, and an encoder that pools by it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from retrieval.models.history import visibility
+
+
+class AttentionPooling(nnx.Module):
+    """A mean of the visible tokens weighted by attention; START where there are none. O(B M^2 D).
+
+    Each head weighs its share of the dimensions: by keys of the tokens against a query, which is a learned vector plus
+    a linear map of the last token (token p), and by the distance. Both start at 0, so that it begins as `MeanBag`.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        length: int,
+        heads: int,
+        visible: str,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the encoder.
+
+        Args:
+          dimension: of the tokens.
+          length: largest distance that is told apart.
+          heads: number of heads, a divisor of the dimension.
+          visible: "past" or "others".
+          dtype: of the parameters.
+          rngs: random streams of the initial values.
+
+        Raises:
+          ValueError: `heads` does not divide the dimension, or `visible` is unknown.
+        """
+        check_heads(dimension, heads)
+        self.visible = visibility.check(visible)
+        self.heads = heads
+        common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.query = nnx.Linear(dimension, dimension, kernel_init=nnx.initializers.zeros, **common)
+        self.key_map = nnx.Linear(dimension, dimension, use_bias=False, **common)
+        self.distances = DistanceBias(heads, length, dtype=dtype)
+
+    def __call__(
+        self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        seen = visibility.mask(real, self.visible)
+        nothing = ~jnp.any(seen, axis=2, keepdims=True)  # token p is START there, see `retrieval.models.history`
+        seen |= nothing & jnp.eye(seen.shape[1], dtype=bool)[None]
+        queries, keys, values = (split(x, self.heads) for x in (self.query(tokens), self.key_map(tokens), tokens))
+        return merge(attend(queries, keys, values, seen, self.distances(tokens.shape[1])))
+
+
+class DistanceBias(nnx.Module):
+    """A learned number for each head and distance p - k of two positions, added to attention scores (Shaw et al. 2018).
+
+    It starts at 0.
+    """
+
+    def __init__(self, heads: int, length: int, *, dtype: DTypeLike = jnp.float32):
+        """Creates a table of the distances from -length to length; those beyond take the nearest."""
+        self.length = length
+        self.table = nnx.Param(jnp.zeros((heads, 2 * length + 1), dtype))
+
+    def __call__(self, size: int) -> Float[Array, "H {size} {size}"]:
+        """Returns the biases of positions p, k in [0, size), as float32."""
+        places = jnp.arange(size)
+        distances = jnp.clip(places[:, None] - places[None, :], -self.length, self.length)
+        return self.table[...].astype(jnp.float32)[:, distances + self.length]
+
+
+def attend(
+    queries: Float[Array, "B P H d"],
+    keys: Float[Array, "B K H d"],
+    values: Float[Array, "B K H d"],
+    seen: Bool[Array, "B P K"],
+    bias: Float[Array, "H P K"] | None = None,
+) -> Float[Array, "B P H d"]:
+    """Returns softmax attention (Vaswani et al. 2017), its scores and weights in float32; each P must see a K.
+
+    Args:
+      queries: scaled by 1 / sqrt(d) here.
+      keys: of what is attended to.
+      values: what is averaged.
+      seen: which keys a query sees; the others weigh exactly 0.
+      bias: added to the scores.
+    """
+    scores = products(queries * queries.shape[-1] ** -0.5, keys)
+    if bias is not None:
+        scores = scores + bias[None]
+    weights = jax.nn.softmax(jnp.where(seen[:, None], scores, -jnp.inf), axis=-1)
+    return weighted(weights, values)
+
+
+def products(queries: Float[Array, "B P H d"], keys: Float[Array, "B K H d"]) -> Float[Array, "B H P K"]:
+    """Returns the dot products of queries and keys in each head, as float32."""
+    return jnp.einsum("bphd,bkhd->bhpk", queries, keys, preferred_element_type=jnp.float32)
+
+
+def weighted(weights: Float[Array, "B H P K"], values: Float[Array, "B K H d"]) -> Float[Array, "B P H d"]:
+    """Returns the sums of the values times the weights, of the values' type, accumulated in float32."""
+    narrow = weights.astype(values.dtype)
+    sums = jnp.einsum("bhpk,bkhd->bphd", narrow, values, preferred_element_type=jnp.float32)
+    return sums.astype(values.dtype)
+
+
+def split(x: Float[Array, "B M D"], heads: int) -> Float[Array, "B M {heads} d"]:
+    """Returns each head's share of the dimensions."""
+    return x.reshape(x.shape[0], x.shape[1], heads, x.shape[2] // heads)
+
+
+def merge(x: Float[Array, "B M H d"]) -> Float[Array, "B M H*d"]:
+    """Returns the heads side by side."""
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
+
+
+def check_heads(dimension: int, heads: int) -> None:
+    """Checks that each head has the same share of the dimensions.
+
+    Raises:
+      ValueError: `heads` is no divisor of the dimension.
+    """
+    if heads < 1 or dimension % heads:
+        raise ValueError(f"heads must be a divisor of the dimension {dimension}, got {heads}")

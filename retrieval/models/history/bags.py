@@ -1,0 +1,99 @@
+"""Bags: weighted means of a history's tokens, by running sums."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from retrieval.models.history import visibility
+
+
+class MeanBag(nnx.Module):
+    """The mean of the visible tokens; START where there are none. Has no parameters. O(B M D)."""
+
+    def __init__(self, *, visible: str):
+        """Creates the encoder; `visible` is "past" or "others"."""
+        self.visible = visibility.check(visible)
+
+    def __call__(
+        self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        return decayed_mean(tokens, real, jnp.ones(1), self.visible)
+
+
+class WeightedBag(nnx.Module):
+    """A mean in which a token counts less for each real one that came since, learned in each dimension. O(B M D).
+
+    The n-th visible token, counted back from the one that is scored, weighs decay ** n; with `visible="others"`, those
+    that come after it weigh alike, counted forward. A moving average as in Ma et al. 2023 (Mega, section 3.1), with
+    weights that sum to 1.
+    """
+
+    def __init__(self, dimension: int, *, length: int, visible: str, dtype: DTypeLike = jnp.float32):
+        """Creates the encoder.
+
+        Args:
+          dimension: of the tokens. At first the dimensions remember from 2 to `length` interactions, evenly in
+            logarithms: their decays are 1 - 1 / that number.
+          length: of the histories.
+          visible: "past" or "others".
+          dtype: of the parameters.
+        """
+        self.visible = visibility.check(visible)
+        memory = 2.0 * (max(length, 2) / 2.0) ** jnp.linspace(0.0, 1.0, dimension)
+        self.decay_logits = nnx.Param(jnp.log(memory - 1).astype(dtype))  # sigmoid(log(m - 1)) = 1 - 1/m
+
+    def __call__(
+        self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        decay = jax.nn.sigmoid(self.decay_logits[...].astype(jnp.float32))
+        return decayed_mean(tokens, real, decay, self.visible)
+
+
+def decayed_mean(
+    tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], decay: Float[Array, "_"], visible: str
+) -> Float[Array, "B M D"]:
+    """Returns the mean of the visible tokens, weighted by decay ** (real tokens in between); token p if there are none.
+
+    Args:
+      tokens: the tokens.
+      real: which may be seen.
+      decay: in [0, 1], one a dimension or one for all.
+      visible: "past" or "others".
+
+    >>> tokens, real = jnp.array([[[9.0], [1.0], [4.0]]]), jnp.array([[False, True, True]])
+    >>> decayed_mean(tokens, real, jnp.ones(1), "past")[0, :, 0].tolist()
+    [9.0, 1.0, 2.5]
+    >>> decayed_mean(tokens, real, jnp.ones(1), "others")[0, :, 0].tolist()
+    [4.0, 1.0, 2.5]
+    """
+    sums, weights = _running_sums(tokens, real, decay, reverse=False)
+    if visible == "others":
+        after = _running_sums(tokens, real, decay, reverse=True)
+        # the sums of tokens p + 2 and later, rather than those of all less token p + 1: exact, whatever that one holds
+        later = [jnp.pad(sums, ((0, 0), (0, 2), (0, 0)))[:, 2:] for sums in after]
+        sums, weights = sums + later[0], weights + later[1]
+    means = sums / jnp.where(weights > 0, weights, 1.0)
+    return jnp.where(weights > 0, means.astype(tokens.dtype), tokens)
+
+
+def _running_sums(
+    tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], decay: Float[Array, "_"], *, reverse: bool
+) -> tuple[Float[Array, "B M D"], Float[Array, "B M _"]]:
+    """Returns float32 sums of the tokens up to each, or from each, and of their weights; padding leaves them alone."""
+    decays = jnp.where(real[..., None], decay[None, None], 1.0)
+    terms = jnp.where(real[..., None], tokens.astype(jnp.float32), 0.0)
+    ones = jnp.broadcast_to(real[..., None].astype(jnp.float32), decays.shape)
+
+    def step(sums, inputs):
+        decay, *terms = inputs
+        sums = tuple(decay * total + term for total, term in zip(sums, terms, strict=True))
+        return sums, sums
+
+    columns = tuple(column.swapaxes(0, 1) for column in (decays, terms, ones))
+    start = tuple(jnp.zeros_like(column[0]) for column in columns[1:])
+    _, sums = jax.lax.scan(step, start, columns, reverse=reverse)
+    return sums[0].swapaxes(0, 1), sums[1].swapaxes(0, 1)

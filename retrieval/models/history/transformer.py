@@ -1,0 +1,96 @@
+"""A causal Transformer over a history."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from retrieval.models.history import visibility
+from retrieval.models.history.attention import attend, check_heads, merge, split
+from retrieval.models.layers import Dropout, LayerNorm
+
+
+class Transformer(nnx.Module):
+    """Self-attention over the past (SASRec, Kang & McAuley 2018). O(layers B (M D^2 + M^2 D)).
+
+    Layers are normalised before (Xiong et al. 2020), as is the output. A learned vector a position, counted from the
+    end and at first 0, is added to real tokens. Dropout is on what each layer adds, not on the weights of attention.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        length: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the encoder.
+
+        Args:
+          dimension: of the tokens.
+          length: the most tokens after token 0.
+          layers: number of layers; 0: the last token, normalised.
+          heads: number of heads, a divisor of the dimension.
+          dropout: probability that training sets a value to 0.
+          dtype: of the parameters.
+          rngs: random streams of the initial values.
+
+        Raises:
+          ValueError: `heads` does not divide the dimension.
+        """
+        self.positions = nnx.Param(jnp.zeros((length, dimension), dtype))
+        common = {"heads": heads, "dropout": dropout, "dtype": dtype, "rngs": rngs}
+        self.layers = nnx.Dict({f"layer_{i}": TransformerLayer(dimension, **common) for i in range(layers)})
+        self.norm = LayerNorm(dimension, dtype=dtype)
+
+    def __call__(
+        self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        """Returns the outputs.
+
+        Raises:
+          ValueError: there are more tokens than positions.
+        """
+        size, length = tokens.shape[1] - 1, self.positions.shape[0]
+        if size > length:
+            raise ValueError(f"the encoder has {length} positions and received {size} tokens; cut to the last {length}")
+        positions = jnp.pad(self.positions[...][:size][::-1], ((1, 0), (0, 0)))  # token 0 has none
+        x = tokens * tokens.shape[2] ** 0.5 + jnp.where(real[..., None], positions[None], 0)
+        seen = visibility.with_itself(visibility.mask(real, "past"))
+        for i in range(len(self.layers)):
+            x = self.layers[f"layer_{i}"](x, seen)
+        return self.norm(x)
+
+
+class TransformerLayer(nnx.Module):
+    """Attention and a dense layer at each position, as wide as the tokens, each added to what came in."""
+
+    def __init__(self, dimension: int, *, heads: int, dropout: float, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        """Creates a layer; the arguments are those of `Transformer`."""
+        check_heads(dimension, heads)
+        self.heads = heads
+        common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.attention_norm = LayerNorm(dimension, dtype=dtype)
+        self.queries_keys_values = nnx.Linear(dimension, 3 * dimension, **common)
+        self.attention_output = nnx.Linear(dimension, dimension, **common)
+        self.attention_dropout = Dropout(dropout)
+        self.dense_norm = LayerNorm(dimension, dtype=dtype)
+        self.dense = nnx.Linear(dimension, dimension, **common)
+        self.dense_output = nnx.Linear(dimension, dimension, **common)
+        self.dense_dropout = Dropout(dropout)
+
+    def __call__(self, x: Float[Array, "B M D"], seen: Bool[Array, "B M M"]) -> Float[Array, "B M D"]:
+        """Returns the tokens after the layer, of which position p attends to those that it sees."""
+        parts = jnp.split(self.queries_keys_values(self.attention_norm(x)), 3, axis=-1)
+        queries, keys, values = (split(part, self.heads) for part in parts)
+        attended = merge(attend(queries, keys, values, seen))
+        x = x + self.attention_dropout(self.attention_output(attended))
+        dense = self.dense_output(jax.nn.relu(self.dense(self.dense_norm(x))))
+        return x + self.dense_dropout(dense)
