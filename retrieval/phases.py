@@ -1,7 +1,9 @@
 """A whole training: a search for the number of epochs, and the fit that is kept.
 
 The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
-both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase
+both for the best number of epochs. A schedule of the learning rate spans `train.epochs` epochs in either phase: after
+the same number of epochs it is the same, though the epochs of the final phase have more steps, and where the best
+number is smaller the final phase ends with the learning rate at which the search found it. Without a validation part, or an evaluation on it, there is the final phase
 alone. Each phase resumes from its last intact checkpoint.
 """
 
@@ -90,7 +92,7 @@ def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, c
         if restored is None or epoch < choice.epoch:
             LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, choice.epoch, epoch)
         _, state = phase.train(checkpoints, restored, on_epoch=lambda history: None)
-    return Trained(phase.recipe, state.params, phase.interactions)
+    return Trained(phase.recipe, state.kept, phase.interactions)
 
 
 class _Phase:
@@ -181,8 +183,9 @@ class _Phase:
     def _validate(self, state: TrainState) -> Record:
         if self.targets is None:
             return {}
-        queries = self.recipe.query_embeddings(state.params, self.targets.query_rows)
-        candidates = self.recipe.candidate_embeddings(state.params)
+        params = state.kept
+        queries = self.recipe.query_embeddings(params, self.targets.query_rows)
+        candidates = self.recipe.candidate_embeddings(params)
         figures = evaluate(queries, candidates, self.targets, ks=self.config.evaluate.ks)
         return {f"validation/{name}": value for name, value in figures.items()}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -56,3 +59,15 @@ def without_padding(rows: Int[Array, "U"], beyond: int | Int[Array, "U"]) -> Int
     Array([0, 3, 7, 9, 9], dtype=int32)
     """
     return jnp.where((rows == 0) & (jnp.arange(len(rows)) > 0), beyond, rows)
+
+
+def table_path(path: tuple[Any, ...]) -> str | None:
+    """Returns the path, in the model, of the table that a key path in the parameters leads to; None: to no table.
+
+    >>> table_path((jax.tree_util.DictKey("query_tower"), jax.tree_util.DictKey("embedding")))
+    'query_tower'
+    >>> table_path((jax.tree_util.DictKey("query_tower"), jax.tree_util.DictKey("kernel"))) is None
+    True
+    """
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return name.removesuffix("/embedding") if name.endswith("/embedding") else None

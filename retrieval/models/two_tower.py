@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 Params = dict[str, Any]  # nested dict of arrays
 Rows = Int[Array, "B"]
@@ -90,13 +90,16 @@ def init(model: nnx.Module) -> Params:
     return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
-def bind(model: nnx.Module, params: Params, held: Lookups | None = None) -> nnx.Module:
+def bind(
+    model: nnx.Module, params: Params, held: Lookups | None = None, key: Key[Array, ""] | None = None
+) -> nnx.Module:
     """Returns the model with `params` in place of its own parameters; works under `jax.jit`.
 
     Args:
       model: gives the structure, and what is no parameter.
       params: the parameters.
       held: paths of tables of which `params` has only some rows, and those rows.
+      key: makes the modules that have a `key` random, each in its own way; None: nothing is, as in evaluation.
 
     Raises:
       ValueError: a parameter is missing, unknown, or of another shape than the model's.
@@ -117,7 +120,22 @@ def bind(model: nnx.Module, params: Params, held: Lookups | None = None) -> nnx.
     for path, module in nnx.iter_modules(bound):
         if (rows := held.get("/".join(map(str, path)))) is not None:
             module.hold(rows)
+    if key is not None:
+        # The attributes of a Dict are its entries, of any name.
+        random = [m for _, m in nnx.iter_modules(bound) if hasattr(m, "key") and not isinstance(m, nnx.Dict)]
+        for i, module in enumerate(random):
+            module.key = nnx.data(jax.random.fold_in(key, i))
     return bound
+
+
+def take_apart(model: nnx.Module) -> tuple[nnx.State, Callable[[nnx.State], nnx.Module]]:
+    """Returns the arrays of the model that are no parameters, and a function that makes the model of such arrays.
+
+    A compiled function takes them as an argument and makes the model inside; a model that it merely refers to would
+    have its arrays copied into the program, which tables of features make large and slow to compile.
+    """
+    graph, own, given = nnx.split(model, nnx.Param, ...)
+    return given, lambda given: nnx.merge(graph, own, given)
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
