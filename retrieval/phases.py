@@ -1,10 +1,11 @@
 """A whole training: a search for the number of epochs, and the fit that is kept.
 
 The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
-both for the best number of epochs. A schedule of the learning rate spans `train.epochs` epochs in either phase: after
-the same number of epochs it is the same, though the epochs of the final phase have more steps, and where the best
-number is smaller the final phase ends with the learning rate at which the search found it. Without a validation part, or an evaluation on it, there is the final phase
+both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase
 alone. Each phase resumes from its last intact checkpoint.
+
+A schedule of the learning rate spans `train.epochs` epochs of either phase. An epoch of the final phase has more steps
+and the same share of the schedule: the final phase ends at the learning rate at which the search found its best.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from retrieval import averages, touched
-from retrieval.data.batches import Batch, check_placement, num_batches
+from retrieval.data.batches import Batch, check_batch_size, check_placement, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives
 from retrieval.models.two_tower import Params, bind, flatten_params, init, take_apart
@@ -150,10 +150,7 @@ def fit(
       FloatingPointError: the loss or a parameter is no longer finite; states yielded before it are good.
     """
     num_examples = len(examples.query_rows)
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
-        )
+    check_batch_size(batch_size, num_examples)
     check_placement(placement)
     state = create_state(model, optimizer) if state is None else state
     total = num_batches(num_examples, batch_size)

@@ -44,7 +44,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.uncertainty",
     ),
     ("retrieval.ranking", "retrieval.per_query", "retrieval.slices", "retrieval.leakage"),
-    ("retrieval.baselines",),
+    ("retrieval.baselines", "retrieval.replicas"),
     ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
     ("retrieval.evaluation", "retrieval.comparison", "retrieval.recommend", "retrieval.phases"),
     ("retrieval.bundle",),

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 Params = dict[str, Any]  # nested dict of arrays
+Given = Any  # pytree of the arrays of a model that are no parameters
 Rows = Int[Array, "B"]
 Embeddings = Float[Array, "B D"]
 Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that are looked up
@@ -128,7 +129,7 @@ def bind(
     return bound
 
 
-def take_apart(model: nnx.Module) -> tuple[nnx.State, Callable[[nnx.State], nnx.Module]]:
+def take_apart(model: nnx.Module) -> tuple[Given, Callable[[Given], nnx.Module]]:
     """Returns the arrays of the model that are no parameters, and a function that makes the model of such arrays.
 
     A compiled function takes them as an argument and makes the model inside; a model that it merely refers to would
