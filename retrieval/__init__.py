@@ -27,6 +27,7 @@ from retrieval.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.ranks import rank
 from retrieval.recipe import Recipe, prepare
 from retrieval.recommend import Recommendations, Recommender
+from retrieval.replicas import fit_many
 from retrieval.topk import top_k
 from retrieval.train import TrainState, create_state, fit, train_step
 
@@ -66,6 +67,7 @@ __all__ = [
     "create_state",
     "evaluate",
     "fit",
+    "fit_many",
     "folded_softmax",
     "leakage",
     "list_metrics",

@@ -103,6 +103,13 @@ class Optimizer:
     name: str = "adagrad"
     learning_rate: float = 0.1
     arguments: dict[str, float] = dataclasses.field(default_factory=dict)
+    schedule: str = "constant"  # of the learning rate; "linear", "cosine": to 0 over train.epochs, in both phases
+    warmup: float = 0.0  # share of the schedule in which the learning rate first rises
+    clip_norm: float = 0.0  # bounds the norm of all gradients of a step; 0: nothing does
+    weight_decay: float = 0.0  # of matrices that are no tables: share that a step takes, times the learning rate
+    table_l2: dict[str, float] = dataclasses.field(default_factory=dict)  # by how a table's path begins: a penalty on
+    # the squared norm of each row, times its count in train ** table_l2_power; see `retrieval.penalties`
+    table_l2_power: float = 1.0  # 1: a row counts as often as it occurs; 0: once an epoch
 
 
 @dataclasses.dataclass
@@ -115,6 +122,7 @@ class Train:
     evaluate_every: int = 1  # epochs; 0: never
     patience: int = 6  # evaluations without a better one before training stops; 0: never stop early
     metric: str = "excluding_seen/ndcg_at_10"  # on the validation part; the highest is the best
+    average: float = 0.0  # decay a step of an average of the parameters, used instead of the last ones; 0: none
     refit: bool = True  # train anew on train and validation for the best number of epochs
 
 

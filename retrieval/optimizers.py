@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from retrieval.suggestions import did_you_mean
 
@@ -28,7 +29,7 @@ class RowwiseAdagradState(NamedTuple):
     sum_of_squares: Any
 
 
-def create(name: str, learning_rate: float, **arguments: float) -> optax.GradientTransformation:
+def create(name: str, learning_rate: float | Float[Array, ""], **arguments: float) -> optax.GradientTransformation:
     """Returns optax's optimizer of that name, e.g. create("adagrad", 0.1, eps=1e-7), or one of this module.
 
     Adagrad and SGD without momentum come as `TouchedRows`, which changes nothing but their cost.
@@ -48,7 +49,25 @@ def create(name: str, learning_rate: float, **arguments: float) -> optax.Gradien
     return TouchedRows(*optimizer) if exact else optimizer
 
 
-def rowwise_adagrad(learning_rate: float, initial_accumulator_value: float = 0.1, eps: float = 1e-7) -> TouchedRows:
+def chained(
+    rule: optax.GradientTransformation,
+    before: Sequence[optax.GradientTransformation] = (),
+    after: Sequence[optax.GradientTransformation] = (),
+) -> optax.GradientTransformation:
+    """Returns the rule with what shapes the gradients before it and the updates after it; `TouchedRows` where it is.
+
+    With `TouchedRows`, what stands beside the rule must leave a row without a gradient as it is: clipping, schedules,
+    `row_penalty` and `decay_matrices` do.
+    """
+    if not before and not after:
+        return rule
+    whole = optax.chain(*before, rule, *after)
+    return TouchedRows(*whole) if isinstance(rule, TouchedRows) else whole
+
+
+def rowwise_adagrad(
+    learning_rate: float | Float[Array, ""], initial_accumulator_value: float = 0.1, eps: float = 1e-7
+) -> TouchedRows:
     """Returns Adagrad with one accumulator for each row of a matrix: the mean of the row's squared gradients is added.
 
     A table of N embeddings of D dimensions needs N accumulators instead of N D (Naumov et al. 2019, "Deep Learning
@@ -81,7 +100,9 @@ def rowwise_adagrad(learning_rate: float, initial_accumulator_value: float = 0.1
     return TouchedRows(init, update)
 
 
-def lazy_adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> TouchedRows:
+def lazy_adam(
+    learning_rate: float | Float[Array, ""], b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> TouchedRows:
     """Returns Adam whose moments move only in the rows that a batch touches.
 
     It is not Adam: there, a row goes on moving by its moments while no batch touches it, and its moments decay. The

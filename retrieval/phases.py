@@ -3,6 +3,9 @@
 The *search* phase trains on the train part and evaluates on the validation part; the *final* phase trains anew on
 both for the best number of epochs. Without a validation part, or an evaluation on it, there is the final phase
 alone. Each phase resumes from its last intact checkpoint.
+
+A schedule of the learning rate spans `train.epochs` epochs of either phase. An epoch of the final phase has more steps
+and the same share of the schedule: the final phase ends at the learning rate at which the search found its best.
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, c
         if restored is None or epoch < choice.epoch:
             LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, choice.epoch, epoch)
         _, state = phase.train(checkpoints, restored, on_epoch=lambda history: None)
-    return Trained(phase.recipe, state.params, phase.interactions)
+    return Trained(phase.recipe, state.kept, phase.interactions)
 
 
 class _Phase:
@@ -181,8 +184,9 @@ class _Phase:
     def _validate(self, state: TrainState) -> Record:
         if self.targets is None:
             return {}
-        queries = self.recipe.query_embeddings(state.params, self.targets.query_rows)
-        candidates = self.recipe.candidate_embeddings(state.params)
+        params = state.kept
+        queries = self.recipe.query_embeddings(params, self.targets.query_rows)
+        candidates = self.recipe.candidate_embeddings(params)
         figures = evaluate(queries, candidates, self.targets, ks=self.config.evaluate.ks)
         return {f"validation/{name}": value for name, value in figures.items()}
 

@@ -13,7 +13,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from retrieval import config as config_lib
-from retrieval import optimizers, sampling
+from retrieval import optimizers, penalties, sampling
+from retrieval.averages import averaged
+from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.negatives import Negatives
@@ -22,6 +24,7 @@ from retrieval.log_partition import RowSets
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objectives import InBatchSoftmax
+from retrieval.schedules import schedule
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -74,7 +77,6 @@ def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known
     encoding = Encoding.fit(train if known is None else known, corpus, config.data.dislike_at_most or None)
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
-    optimizer = optimizers.create(config.optimizer.name, config.optimizer.learning_rate, **config.optimizer.arguments)
     model = create_model(
         config.model,
         num_query_rows=encoding.queries.num_rows,
@@ -83,6 +85,7 @@ def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known
         seed=config.train.seed,
     )
     loss = create_loss(config.loss, examples, encoding.queries.num_rows)
+    optimizer = create_optimizer(config, model, examples, counts)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     return Recipe(encoding, examples, model, loss, optimizer, negatives)
 
@@ -108,6 +111,39 @@ def create_model(
         tower(num_candidate_rows, model.candidate_hidden_sizes),
         log_prior,
     )
+
+
+def create_optimizer(
+    config: config_lib.Config, model: TwoTower, examples: Examples, candidate_counts: Float[np.ndarray, "N"]
+) -> optax.GradientTransformation:
+    """Creates the optimizer with its regularisation, from `config.optimizer` and `config.train`.
+
+    Args:
+      config: the experiment.
+      model: whose tables may have a penalty.
+      examples: the training examples.
+      candidate_counts: how often each candidate row occurs in them.
+    """
+    settings, train = config.optimizer, config.train
+    steps_per_epoch = num_batches(len(examples.query_rows), train.batch_size)
+    before, after = [], []
+    if settings.clip_norm:
+        before.append(optax.clip_by_global_norm(settings.clip_norm))
+    if settings.table_l2:
+        counts = penalties.table_counts(model, np.bincount(examples.query_rows), candidate_counts)
+        # the mean of the loss over a batch divides its penalty too
+        share = 1.0 if config.loss.reduction == "sum" else 1 / train.batch_size
+        strengths = {beginning: strength * share for beginning, strength in settings.table_l2.items()}
+        of_rows = {"power": settings.table_l2_power, "steps_per_epoch": steps_per_epoch}
+        before.append(penalties.row_penalty(penalties.row_rates(counts, strengths, **of_rows)))
+    if settings.weight_decay:
+        after.append(penalties.decay_matrices(settings.learning_rate * settings.weight_decay))
+    if settings.schedule != "constant" or settings.warmup:
+        steps = steps_per_epoch * train.epochs
+        after.append(optax.scale_by_schedule(schedule(settings.schedule, steps, settings.warmup)))
+    rule = optimizers.create(settings.name, settings.learning_rate, **settings.arguments)
+    optimizer = optimizers.chained(rule, before, after)
+    return averaged(optimizer, train.average) if train.average else optimizer
 
 
 def create_negatives(

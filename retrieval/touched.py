@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from retrieval.models.tables import without_padding
+from retrieval.models.tables import table_path, without_padding
 from retrieval.models.two_tower import Lookups, Params
 
 WHOLE = ...  # the index of what is no table: leaf[...] is all of it
@@ -24,10 +24,9 @@ def indices(
     """
 
     def index(path, leaf):
-        table = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/embedding")
-        if table not in lookups:
+        rows = lookups.get(table_path(path))
+        if rows is None:
             return WHOLE
-        rows = lookups[table]
         return without_padding(rows, len(leaf) + jnp.arange(len(rows)))
 
     of_params = jax.tree_util.tree_map_with_path(index, params)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from retrieval import touched
-from retrieval.data.batches import Batch, check_placement, num_batches
+from retrieval import averages, touched
+from retrieval.data.batches import Batch, check_batch_size, check_placement, num_batches
 from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives
-from retrieval.models.two_tower import Params, bind, flatten_params, init
+from retrieval.models.two_tower import Params, bind, flatten_params, init, take_apart
 from retrieval.optimizers import TouchedRows
 from retrieval.stream import device_blocks
 
@@ -39,6 +39,11 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: optax.OptState
 
+    @property
+    def kept(self) -> Params:
+        """The parameters to evaluate and to keep: `params`, or their average where the optimizer is `averaged`."""
+        return averages.averaged_params(self.opt_state, self.params)
+
 
 def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step, with the model's own parameters."""
@@ -47,13 +52,20 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
 
 
 def train_step(
-    state: TrainState, batch: Batch, loss: Loss, model: nnx.Module, optimizer: optax.GradientTransformation
+    state: TrainState,
+    batch: Batch,
+    loss: Loss,
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Returns the state after one optimizer step on the batch, and the loss's sums before it.
 
     With an optimizer of `TouchedRows`, only the rows that the loss looks up are read and written, where it tells which
     by `lookups`, see `Objective.lookups`: time and memory then depend on the batch, not on the number of rows. Donate
     the state to the compiled step (`jax.jit(..., donate_argnums=0)`) to have it updated in place.
+
+    What is random in training, as dropout, is a function of `key` and the number of the step; without a key nothing is.
     """
     lookups = {}
     if isinstance(optimizer, TouchedRows) and hasattr(loss, "lookups"):
@@ -61,8 +73,10 @@ def train_step(
     index, state_index = touched.indices(state.params, optimizer, state.opt_state, lookups)
     params, opt_state = touched.take(state.params, index), touched.take(state.opt_state, state_index)
 
+    of_step = None if key is None else jax.random.fold_in(key, state.step)
+
     def objective(params):
-        return loss(bind(model, params, lookups), batch)
+        return loss(bind(model, params, lookups, of_step), batch)
 
     gradients, sums = jax.grad(objective, has_aux=True)(params)
     wide = _widen(params)
@@ -81,7 +95,12 @@ def _widen(tree: Params) -> Params:
 
 
 def train_block(
-    state: TrainState, block: Batch, loss: Loss, model: nnx.Module, optimizer: optax.GradientTransformation
+    state: TrainState,
+    block: Batch,
+    loss: Loss,
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, "steps"]]]:
     """Returns the state after a step on each batch of the block in turn, and the loss's sums of each step.
 
@@ -89,7 +108,7 @@ def train_block(
     """
 
     def step(state, batch):
-        return train_step(state, batch, loss, model, optimizer)
+        return train_step(state, batch, loss, model, optimizer, key)
 
     return jax.lax.scan(step, state, block)
 
@@ -120,7 +139,7 @@ def fit(
       optimizer: any optax optimizer.
       batch_size: examples a step; the last step of an epoch takes what is left.
       epochs: number of epochs from the beginning, those in `state` included.
-      seed: of the order of the examples.
+      seed: of the order of the examples, and of what is random in the model.
       state: where to continue; None: at the model's own parameters.
       placement: "device": the batches of an epoch lie on the device. "stream": a few blocks of them do. "auto": the
         first if they fit, see `retrieval.stream.device_blocks`.
@@ -131,10 +150,7 @@ def fit(
       FloatingPointError: the loss or a parameter is no longer finite; states yielded before it are good.
     """
     num_examples = len(examples.query_rows)
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
-        )
+    check_batch_size(batch_size, num_examples)
     check_placement(placement)
     state = create_state(model, optimizer) if state is None else state
     total = num_batches(num_examples, batch_size)
@@ -142,14 +158,15 @@ def fit(
     source = device_blocks(
         examples, batch_size=batch_size, epochs=left, seed=seed, placement=placement, negatives=negatives
     )
-    return _epochs(model, loss, optimizer, state, source, left, total)
+    return _epochs(model, loss, optimizer, jax.random.key(seed), state, source, left, total)
 
 
-def _epochs(model, loss, optimizer, state, source, left, total):
+def _epochs(model, loss, optimizer, key, state, source, left, total):
     """Yields what `fit` does; a generator of its own, so that `fit` refuses its arguments before the first epoch."""
+    given, model_of = take_apart(model)
 
-    def run_block(state, loss, block):
-        return train_block(state, block, loss, model, optimizer)
+    def run_block(state, loss, given, key, block):
+        return train_block(state, block, loss, model_of(given), optimizer, key)
 
     run_block = jax.jit(run_block, donate_argnums=0)
     with contextlib.closing(source):
@@ -159,7 +176,7 @@ def _epochs(model, loss, optimizer, state, source, left, total):
             while sums.steps < total:
                 block = next(source)
                 sums.collect()
-                state, of_block = run_block(state, loss, block)
+                state, of_block = run_block(state, loss, given, key, block)
                 sums.add(of_block)
                 del block
             sums.collect()

@@ -11,7 +11,6 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export as jax_export
-from retrieval.objectives import InBatchSoftmax
 
 from retrieval import optimizers
 from retrieval.bundle import export_tower
@@ -21,6 +20,7 @@ from retrieval.features.encoded import Encoded, Spec
 from retrieval.models.feature_tower import FeatureInput, FeatureTower, to_columns
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
+from retrieval.objectives import InBatchSoftmax
 from retrieval.train import create_state, train_step
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}

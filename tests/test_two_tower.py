@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from retrieval.objectives import InBatchSoftmax
 
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import LEAST_NORM, TwoTower, bind, init
+from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import create
 from retrieval.train import fit
 

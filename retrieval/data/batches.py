@@ -191,6 +191,18 @@ def num_batches(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // batch_size)
 
 
+def check_batch_size(batch_size: int, num_examples: int) -> None:
+    """Checks that batches of that size can be taken from so many examples.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
+        )
+
+
 def check_placement(placement: str) -> None:
     """Checks that `placement` is "auto", "device" or "stream".
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -68,3 +71,15 @@ def zero_unknown_row(scale: float) -> nnx.Initializer:
     """Returns an initializer of truncated normal values (sd `scale` before the cut) with row 0 at zero."""
     normal = nnx.initializers.truncated_normal(scale)
     return lambda *args, **kwargs: normal(*args, **kwargs).at[UNKNOWN_ROW].set(0.0)
+
+
+def table_path(path: tuple[Any, ...]) -> str | None:
+    """Returns the path, in the model, of the table that a key path in the parameters leads to; None: to no table.
+
+    >>> table_path((jax.tree_util.DictKey("query_tower"), jax.tree_util.DictKey("embedding")))
+    'query_tower'
+    >>> table_path((jax.tree_util.DictKey("query_tower"), jax.tree_util.DictKey("kernel"))) is None
+    True
+    """
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return name.removesuffix("/embedding") if name.endswith("/embedding") else None

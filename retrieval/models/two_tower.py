@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from retrieval.models.tables import Fixed, Table
 
 Params = dict[str, Any]  # nested dict of arrays
+Given = Any  # pytree of the arrays of a model that are no parameters
 Rows = Int[Array, "B"]
 Embeddings = Float[Array, "B D"]
 Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that are looked up
@@ -176,6 +177,16 @@ def bind(
         for i, module in enumerate(random):
             module.key = nnx.data(jax.random.fold_in(key, i))
     return bound
+
+
+def take_apart(model: nnx.Module) -> tuple[Given, Callable[[Given], nnx.Module]]:
+    """Returns the arrays of the model that are no parameters, and a function that makes the model of such arrays.
+
+    A compiled function takes them as an argument and makes the model inside; a model that it merely refers to would
+    have its arrays copied into the program, which tables of features make large and slow to compile.
+    """
+    graph, own, given = nnx.split(model, nnx.Param, ...)
+    return given, lambda given: nnx.merge(graph, own, given)
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
