@@ -11,6 +11,7 @@ from retrieval import leakage, phases
 from retrieval.baselines.popularity import by_counts
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
+from retrieval.data.interactions import Interactions
 from retrieval.evaluate import evaluate as evaluate_embeddings
 from retrieval.evaluate import mean_loss
 from retrieval.evaluation import Evaluation, Result
@@ -39,15 +40,14 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained, workdir:
     leakage.check_encoding(recipe.encoding, recipe.negatives.counts, trained.train, any_vocabulary=any_vocabulary)
     evaluation = evaluation_of(config, dataset)
     workdir.add_result("popularity", evaluate_popularity(evaluation))
-    workdir.add_result("test", evaluate_model(evaluation, trained))
+    workdir.add_result("test", evaluate_model(evaluation, trained, dataset.parts.train_and_validation()))
     workdir.add_metrics(_of_model_alone(config, dataset, trained, evaluation))
 
 
-def evaluate_model(evaluation: Evaluation, trained: phases.Trained) -> Result:
-    """Returns what the evaluation says of the model."""
+def evaluate_model(evaluation: Evaluation, trained: phases.Trained, before: Interactions) -> Result:
+    """Returns what the evaluation says of the model, whose queries come after what they did `before`."""
     recipe = trained.recipe
-    rows = recipe.encoding.queries.rows(evaluation.targets.query_ids)
-    queries = recipe.query_embeddings(trained.params, rows)
+    queries = recipe.query_embeddings(trained.params, evaluation.targets.query_ids, before)
     return evaluation.measure(evaluation.rank(queries, recipe.candidate_embeddings(trained.params)))
 
 
@@ -65,12 +65,12 @@ def _of_model_alone(
         recipe.model,
         trained.params,
         recipe.loss,
-        recipe.encoding.examples(dataset.parts.test),
+        recipe.held_out_examples(dataset.parts.test, dataset.parts.train_and_validation()),
         batch_size=config.evaluate.batch_size,
         negatives=recipe.negatives,
     )
     train = recipe.encoding.targets(trained.train, None)
-    queries = recipe.query_embeddings(trained.params, train.query_rows)
+    queries = recipe.query_embeddings(trained.params, train.query_ids, trained.train)
     candidates = recipe.candidate_embeddings(trained.params)
     on_train = evaluate_embeddings(queries, candidates, train, ks=config.evaluate.ks)
     return {

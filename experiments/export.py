@@ -26,8 +26,8 @@ def build_index(config: Config, trained: phases.Trained) -> index_lib.HnswIndex:
     """Builds the index and measures its recall against exact search, over all queries of the vocabulary."""
     candidates = np.asarray(trained.recipe.candidate_embeddings(trained.params))
     index = index_lib.HnswIndex.build(candidates, **dataclasses.asdict(config.index))
-    rows = np.arange(1, trained.recipe.encoding.queries.num_rows, dtype=np.int32)
-    queries = np.asarray(trained.recipe.query_embeddings(trained.params, rows))
+    query_ids = trained.recipe.encoding.queries.ids
+    queries = np.asarray(trained.recipe.query_embeddings(trained.params, query_ids, trained.train))
     _, exact = top_k(queries, candidates, RECALL_AT)
     figures = {f"recall_at_{RECALL_AT}": index_lib.recall(index, queries, exact)}
     return dataclasses.replace(index, figures=figures)

@@ -59,27 +59,87 @@ class Data:
 
 
 @dataclasses.dataclass
+class Feature:
+    """A column that a tower reads, and how; see `retrieval.features`."""
+
+    column: str = ""  # "id", a column of the tower's table, or of a query tower "timestamp": the time of the request
+    kind: str = "category"  # "category", "bag", "number", "buckets", "periodic", "text" or "vector"
+    dimension: int = 0  # of its embedding; 0: the tower's
+    size: int = 0  # rows of a hashed table, number of buckets, or of frequencies
+    hashes: int = 0  # rows that a value looks up in a hashed table; 0: a vocabulary from train, not hashed
+    combiner: str = "mean"  # of the rows of one entity: "mean", "sum" or "sqrtn"
+    weights: str = ""  # column of the weights of a bag's values
+    period: float = 0.0  # of the slowest frequency, in units of the column; of the time, seconds
+    dropout: float = 0.0  # probability that training takes it as missing: of "id", so that the unknown row is trained
+
+
+def _ids() -> tuple[Feature, ...]:
+    return (Feature(column="id"),)
+
+
+@dataclasses.dataclass
+class Tower:
+    """What a tower reads, and how it puts that together; see `retrieval.models.feature_tower.FeatureTower`."""
+
+    features: tuple[Feature, ...] = dataclasses.field(default_factory=_ids)
+    combine: str = "sum"  # of the features' embeddings: "sum" or "concat"
+    hidden_sizes: tuple[int, ...] = ()  # of the MLP over them; none: a sum is the output
+    normalization: str = ""  # of its hidden layers: "layer"; none
+    residual: bool = False  # its hidden layers add their input to their output
+    dropout: float = 0.0  # of its hidden layers
+    output_dropout: float = 0.0  # of the tower's output
+    cross_layers: int = 0  # DCN-v2 layers before the MLP
+    cross_rank: int = 0  # of their matrices; 0: full
+
+
+@dataclasses.dataclass
+class History:
+    """What the query tower makes of the query's last interactions; see `retrieval.models.history`."""
+
+    encoder: str = ""  # "recency", "mean", "weighted", "attention", "gru", "transformer" or "hstu"; none: no history
+    length: int = 50  # interactions that it reads
+    visible: str = "past"  # to a target in training: "past", or "others": all of its window but itself
+    items: str = "shared"  # the candidate tower's embeddings, or a table of "separate" ones
+    last: bool = False  # the most recent interaction has an embedding of its own besides: transitions
+    layers: int = 1  # of gru, transformer and hstu
+    heads: int = 1  # of attention, transformer and hstu
+    dropout: float = 0.0  # of the values of its tokens, and inside gru, transformer and hstu
+    noise: float = 0.0  # probability that training takes an interaction out of the history
+    ratings: bool = False  # tokens tell the ratings, in steps of a half
+    gaps: bool = False  # tokens tell the time since the interaction before
+
+
+@dataclasses.dataclass
 class Model:
-    """The towers: an embedding per id and an MLP over it, and a popularity prior added to their dot product."""
+    """The two towers, and what is added to the dot product of their outputs."""
 
     embedding_dimension: int = 32
-    query_hidden_sizes: tuple[int, ...] = ()  # none: the bare embedding
-    candidate_hidden_sizes: tuple[int, ...] = ()
+    query: Tower = dataclasses.field(default_factory=Tower)
+    candidate: Tower = dataclasses.field(default_factory=Tower)
+    history: History = dataclasses.field(default_factory=History)
     initial_scale: float = 0.02  # standard deviation of the initial embeddings
     precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+    candidate_bias: bool = False  # a learned addition to the score of each candidate
+    temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are
 
 
 @dataclasses.dataclass
 class Loss:
-    """The in-batch softmax and its corrections; see `retrieval.losses.sampled_softmax`."""
+    """What training minimises; see `retrieval.objectives`."""
 
-    temperature: float = 1.0
-    log_q: bool = True  # correct for the candidates' frequencies in train
+    name: str = "in_batch_softmax"  # or "full_softmax", "implicit_squared", "cosine_contrastive", "bpr"
+    temperature: float = 1.0  # of the softmaxes
+    log_q: bool = True  # in-batch softmax: correct for the candidates' frequencies in train
     scale_log_q: bool = False  # divide the correction by the temperature too
     remove_accidental_hits: bool = True
     remove_known_positives: bool = False  # the query's other positives in train are no negatives
-    num_hard_negatives: int = 0  # 0: all
+    num_hard_negatives: int = 0  # in-batch softmax; 0: all
+    label_smoothing: float = 0.0  # softmaxes: share of the target that is spread over the columns
+    unobserved_weight: float = 0.1  # implicit squared loss: of a pair that is not observed
+    margin: float = 0.5  # cosine contrastive: cosines of negatives below it cost nothing
+    negative_weight: float = 10.0  # cosine contrastive: of the negatives' mean
+    rating_weight: float = 0.0  # an example weighs 1 + this * (its rating - the mean) / half the range; 0: all alike
     embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
     reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
 

@@ -106,7 +106,7 @@ class _Phase:
         if config.data.vocabulary not in ("train", "all"):
             raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
         known = parts.all() if config.data.vocabulary == "all" else self.interactions
-        self.recipe = prepare(config, self.interactions, dataset.corpus, known)
+        self.recipe = prepare(config, self.interactions, dataset.corpus, known, dataset.queries)
         self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
         trained_with = [config.model, config.loss, config.negatives, config.optimizer, config.train]
         of_data = [dataset.fingerprint(), config.data.vocabulary, config.data.dislike_at_most]
@@ -154,7 +154,7 @@ class _Phase:
             recipe.examples,
             recipe.loss,
             recipe.optimizer,
-            batch_size=settings.batch_size,
+            batch_size=recipe.batch_size,
             epochs=self.epochs,
             seed=settings.seed,
             state=state,
@@ -171,7 +171,7 @@ class _Phase:
                 "loss": means["loss"],
                 "seconds": seconds,
                 "step_seconds": seconds / steps,
-                "examples_per_second": len(recipe.examples.weights) / seconds,
+                "examples_per_second": recipe.num_examples / seconds,
                 **peak_memory(),
             }
             yield {"phase": self.name, "epoch": len(history), "step": step, **figures}, state
@@ -185,7 +185,7 @@ class _Phase:
         if self.targets is None:
             return {}
         params = state.kept
-        queries = self.recipe.query_embeddings(params, self.targets.query_rows)
+        queries = self.recipe.query_embeddings(params, self.targets.query_ids, self.interactions)
         candidates = self.recipe.candidate_embeddings(params)
         figures = evaluate(queries, candidates, self.targets, ks=self.config.evaluate.ks)
         return {f"validation/{name}": value for name, value in figures.items()}

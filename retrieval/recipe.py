@@ -9,24 +9,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from retrieval import architecture, optimizers, penalties, sampling
 from retrieval import config as config_lib
-from retrieval import optimizers, penalties, sampling
+from retrieval.architecture import Architecture
 from retrieval.averages import averaged
+from retrieval.context import Columns, QueryContext
 from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
+from retrieval.data.ids import Ids
 from retrieval.data.interactions import Interactions, Table
-from retrieval.data.negatives import Negatives
+from retrieval.data.negatives import NONE, Negatives
+from retrieval.data.sequences import Windows
+from retrieval.examples import held_out_windows, of_windows, rating_weights
 from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
-from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import Params, TwoTower, bind
-from retrieval.objectives import InBatchSoftmax
+from retrieval.objectives import (
+    BPR,
+    CosineContrastive,
+    FullSoftmax,
+    ImplicitSquared,
+    InBatchSoftmax,
+    Objective,
+    query_weights,
+)
 from retrieval.schedules import schedule
+from retrieval.suggestions import check_choice
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+QUERIES_A_CALL = 4096  # whose histories are on the device at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,36 +48,95 @@ class Recipe:
     Attributes:
       encoding: vocabularies from the training part, and the corpus.
       examples: the training part in rows.
-      model: the towers, with initial parameters.
+      architecture: the towers, with initial parameters, and what makes the columns that they read.
       loss: the objective.
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
+      batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
     """
 
     encoding: Encoding
     examples: Examples
-    model: TwoTower
-    loss: InBatchSoftmax
+    architecture: Architecture
+    loss: Objective
     optimizer: optax.GradientTransformation
     negatives: Negatives
+    batch_size: int
 
-    def query_embeddings(self, params: Params, rows: Int[np.ndarray, "Q"]) -> Float[Array, "Q D"]:
-        """Returns the embeddings of query rows."""
-        return self._encoders[0](params, rows)
+    @property
+    def model(self) -> TwoTower:
+        """The two towers."""
+        return self.architecture.model
+
+    @property
+    def num_examples(self) -> int:
+        """The number of interactions that an epoch predicts."""
+        rows = self.examples.candidate_rows
+        return int(np.sum(rows != NONE)) if self.examples.are_windows else len(rows)
+
+    @property
+    def context(self) -> QueryContext:
+        """What makes the columns that the query tower reads."""
+        return self.architecture.context
+
+    def query_embeddings(
+        self, params: Params, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None
+    ) -> Float[Array, "Q D"]:
+        """Returns the embeddings of queries.
+
+        Args:
+          params: the parameters.
+          query_ids: raw ids [Q].
+          before: interactions, of these queries and others, that their histories are taken from.
+          times: of the requests in Unix seconds; None: the end of train.
+        """
+        rows, columns = self.encoding.queries.rows(query_ids), self.columns(query_ids, before, times)
+        step = QUERIES_A_CALL if columns else max(len(rows), 1)
+        pieces = [
+            self._encoders[0](params, rows[i : i + step], {name: of[i : i + step] for name, of in columns.items()})
+            for i in range(0, max(len(rows), 1), step)
+        ]
+        return jnp.concatenate(pieces)
+
+    def columns(self, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None) -> Columns:
+        """Returns what the query tower reads besides the row; arguments as of `query_embeddings`."""
+        columns = self.context.of_requests(times, len(query_ids))
+        if not self.context.length:
+            return columns
+        windows = self.encoding.histories(query_ids, before).last(self.context.length)
+        return columns | self.context.of_histories(windows)
 
     def candidate_embeddings(self, params: Params) -> Float[Array, "N D"]:
         """Returns the embeddings of the whole corpus, in its order."""
         return self._encoders[1](params, self.encoding.corpus_rows)
 
+    def held_out_examples(self, held_out: Interactions, before: Interactions) -> Examples:
+        """Returns held-out interactions as examples, each after what its query did before all of them."""
+        examples = self.encoding.examples(held_out)
+        held_out = self.encoding.without_dislikes(held_out)
+        if not self.context.length:
+            return examples._replace(context=self.context.of_requests(held_out.timestamps, len(held_out)))
+        windows = held_out_windows(self.encoding, held_out, before, self.context.length)
+        return of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
+
     @functools.cached_property
     def _encoders(self):
-        return (
-            jax.jit(lambda params, rows: bind(self.model, params).query(rows).astype(jnp.float32)),
-            jax.jit(lambda params, rows: bind(self.model, params).candidate(rows).astype(jnp.float32)),
-        )
+        def query(params, rows, columns):
+            return bind(self.model, params).query(rows, columns).astype(jnp.float32)
+
+        def candidate(params, rows):
+            return bind(self.model, params).candidate(rows).astype(jnp.float32)
+
+        return jax.jit(query), jax.jit(candidate)
 
 
-def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known: Interactions | None = None) -> Recipe:
+def prepare(
+    config: config_lib.Config,
+    train: Interactions,
+    corpus: Table,
+    known: Interactions | None = None,
+    queries: Table | None = None,
+) -> Recipe:
     """Builds vocabularies, model, loss and optimizer for a training part.
 
     Args:
@@ -73,48 +144,60 @@ def prepare(config: config_lib.Config, train: Interactions, corpus: Table, known
       train: the training part.
       corpus: all candidates.
       known: whose ids have a row of their own; None: those of the training part.
+      queries: attributes of the queries; None: they have none.
     """
-    encoding = Encoding.fit(train if known is None else known, corpus, config.data.dislike_at_most or None)
+    encoding = Encoding.fit(
+        train if known is None else known,
+        corpus,
+        config.data.dislike_at_most or None,
+        queries=queries if _reads_table(config.model.query) else None,
+        has_features=_reads_table(config.model.candidate),
+    )
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
-    model = create_model(
-        config.model,
-        num_query_rows=encoding.queries.num_rows,
-        num_candidate_rows=encoding.candidates.num_rows,
-        log_prior=sampling.log_prior(counts) if config.model.popularity_prior else None,
-        seed=config.train.seed,
-    )
-    loss = create_loss(config.loss, examples, encoding.queries.num_rows)
-    optimizer = create_optimizer(config, model, examples, counts)
+    prior = sampling.log_prior(counts) if config.model.popularity_prior else None
+    towers = architecture.create(config.model, encoding, train, queries, log_prior=prior, seed=config.train.seed)
+    loss = create_loss(config.loss, examples, encoding)
+    examples, batch_size = create_examples(config, encoding, examples, train, towers.context)
+    optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
-    return Recipe(encoding, examples, model, loss, optimizer, negatives)
+    if examples.are_windows and (negatives.queue or negatives.dislikes):
+        raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size)
 
 
-def create_model(
-    model: config_lib.Model,
-    *,
-    num_query_rows: int,
-    num_candidate_rows: int,
-    log_prior: Float[np.ndarray, "N"] | None,
-    seed: int,
-) -> TwoTower:
-    """Creates the two id towers."""
-    if model.precision not in PRECISIONS:
-        raise ValueError(f"model.precision must be one of {', '.join(PRECISIONS)}, got {model.precision!r}")
-    common = {"initial_scale": model.initial_scale, "dtype": PRECISIONS[model.precision], "rngs": nnx.Rngs(seed)}
+def _reads_table(tower: config_lib.Tower) -> bool:
+    return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
 
-    def tower(num_rows, hidden_sizes):
-        return IdTower(num_rows, model.embedding_dimension, hidden_sizes, **common)
 
-    return TwoTower(
-        tower(num_query_rows, model.query_hidden_sizes),
-        tower(num_candidate_rows, model.candidate_hidden_sizes),
-        log_prior,
+def create_examples(
+    config: config_lib.Config, encoding: Encoding, examples: Examples, train: Interactions, context: QueryContext
+) -> tuple[Examples, int]:
+    """Returns the examples in the form that the query tower reads, and how many make a batch."""
+    train = encoding.without_dislikes(train)
+    weights = rating_weights(train.ratings, config.loss.rating_weight)
+    if not context.length:
+        batch_size = max(1, min(config.train.batch_size, len(train)))
+        columns = context.of_requests(train.timestamps, len(train))
+        return examples._replace(weights=examples.weights if weights is None else weights, context=columns), batch_size
+    histories = encoding.histories(encoding.queries.ids, train)
+    windows: Windows = histories.windows(context.length)
+    of_rating = (
+        np.ones(windows.rows.shape)
+        if weights is None
+        else rating_weights(windows.ratings, config.loss.rating_weight, train.ratings)
     )
+    examples = of_windows(1 + windows.owners, windows, of_rating, context)
+    share = len(windows.owners) / max(int(windows.is_target.sum()), 1)
+    return examples, max(1, min(round(config.train.batch_size * share), len(windows.owners)))
 
 
 def create_optimizer(
-    config: config_lib.Config, model: TwoTower, examples: Examples, candidate_counts: Float[np.ndarray, "N"]
+    config: config_lib.Config,
+    model: TwoTower,
+    examples: Examples,
+    candidate_counts: Float[np.ndarray, "N"],
+    batch_size: int,
 ) -> optax.GradientTransformation:
     """Creates the optimizer with its regularisation, from `config.optimizer` and `config.train`.
 
@@ -123,9 +206,10 @@ def create_optimizer(
       model: whose tables may have a penalty.
       examples: the training examples.
       candidate_counts: how often each candidate row occurs in them.
+      batch_size: examples a step.
     """
     settings, train = config.optimizer, config.train
-    steps_per_epoch = num_batches(len(examples.query_rows), train.batch_size)
+    steps_per_epoch = num_batches(len(examples.query_rows), batch_size)
     before, after = [], []
     if settings.clip_norm:
         before.append(optax.clip_by_global_norm(settings.clip_norm))
@@ -164,20 +248,57 @@ def create_negatives(
     )
 
 
-def create_loss(loss: config_lib.Loss, examples: Examples, num_query_rows: int) -> InBatchSoftmax:
-    """Creates the objective, with the known positives of the examples if it asks for them."""
-    if loss.reduction not in ("sum", "mean"):
-        raise ValueError(f"loss.reduction must be 'sum' or 'mean', got {loss.reduction!r}")
-    known = None
-    if loss.remove_known_positives:
-        known = RowSets.of(Lists.from_pairs(examples.query_rows, examples.candidate_rows, num_query_rows))
-    return InBatchSoftmax(
-        known,
+def create_loss(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> Objective:
+    """Creates the objective, with what it needs to know of the examples.
+
+    Raises:
+      ValueError: there is no such loss or reduction.
+    """
+    check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
+    check_choice("loss.name", loss.name, OBJECTIVES)
+    return OBJECTIVES[loss.name](loss, examples, encoding)
+
+
+def _known(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> RowSets | None:
+    if not loss.remove_known_positives:
+        return None
+    lists = Lists.from_pairs(examples.query_rows, examples.candidate_rows, encoding.queries.num_rows)
+    return RowSets.of(lists)
+
+
+def _common(loss: config_lib.Loss) -> dict:
+    return {"embedding_l2": loss.embedding_l2, "reduction": loss.reduction}
+
+
+OBJECTIVES = {
+    "in_batch_softmax": lambda loss, examples, encoding: InBatchSoftmax(
+        _known(loss, examples, encoding),
         log_q=loss.log_q,
         temperature=loss.temperature,
         scale_log_q=loss.scale_log_q,
         remove_accidental_hits=loss.remove_accidental_hits,
         num_hard_negatives=loss.num_hard_negatives,
-        embedding_l2=loss.embedding_l2,
-        reduction=loss.reduction,
-    )
+        label_smoothing=loss.label_smoothing,
+        **_common(loss),
+    ),
+    "full_softmax": lambda loss, examples, encoding: FullSoftmax(
+        encoding.candidates.num_rows,
+        _known(loss, examples, encoding),
+        temperature=loss.temperature,
+        label_smoothing=loss.label_smoothing,
+        **_common(loss),
+    ),
+    "implicit_squared": lambda loss, examples, encoding: ImplicitSquared(
+        encoding.candidates.num_rows,
+        query_weights(examples, encoding.queries.num_rows),
+        loss.unobserved_weight,
+        **_common(loss),
+    ),
+    "cosine_contrastive": lambda loss, examples, encoding: CosineContrastive(
+        _known(loss, examples, encoding),
+        margin=loss.margin,
+        negative_weight=loss.negative_weight,
+        **_common(loss),
+    ),
+    "bpr": lambda loss, examples, encoding: BPR(_known(loss, examples, encoding), **_common(loss)),
+}

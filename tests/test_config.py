@@ -12,7 +12,7 @@ def changed():
     config = Config(name="changed")
     config.data.columns.title = "überschrift"
     config.data.split.test_fraction = 0.125
-    config.model.query_hidden_sizes = (64, 32)
+    config.model.query.hidden_sizes = (64, 32)
     config.optimizer = config_lib.Optimizer("adam", 1e-3, {"b1": 0.85, "eps": 1e-7})
     config.train.refit = False
     config.evaluate.ks = ()
@@ -34,7 +34,7 @@ def edited(path, value):
 def test_a_config_comes_back_from_json(make):
     again = from_json(to_json(make()))
     assert again == make()
-    assert type(again.model.query_hidden_sizes) is tuple
+    assert type(again.model.query.hidden_sizes) is tuple
 
 
 def test_every_config_has_sections_of_its_own():

@@ -34,7 +34,8 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.schedules",
         "retrieval.scoring",
     ),
-    ("retrieval.touched",),
+    ("retrieval.touched", "retrieval.context"),
+    ("retrieval.architecture", "retrieval.examples"),
     (
         "retrieval.ranks",
         "retrieval.topk",

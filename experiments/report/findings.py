@@ -133,8 +133,7 @@ def measure(dataset: Dataset, trained: Trained, index: HnswIndex) -> Findings:
     targets = _sample(whole)
     counts = recipe.negatives.counts[encoding.corpus_rows]
     candidates = np.asarray(index.embeddings)
-    rows = np.arange(encoding.queries.num_rows, dtype=np.int32)  # the shape that evaluation has compiled
-    queries = np.asarray(recipe.query_embeddings(trained.params, rows))[targets.query_rows]
+    queries = np.asarray(recipe.query_embeddings(trained.params, targets.query_ids, trained.train))
     systems = {MODEL: (queries, candidates), POPULARITY: most_popular(counts, len(queries))}
     length = min(LENGTH, len(candidates))
     lists = {name: top_k(*embeddings, length, targets.seen)[1] for name, embeddings in systems.items()}

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int32, Shaped
 from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.mapped import windows
+from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.lists import Lists
 
@@ -80,10 +81,28 @@ class Encoding:
     dislike_at_most: float | None = None
 
     @classmethod
-    def fit(cls, known: Interactions, corpus: Table, dislike_at_most: float | None = None) -> Encoding:
-        """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason."""
-        queries, candidates = map(Vocabulary, known.distinct_ids)
-        return cls(queries, candidates, corpus, candidates.rows(corpus.ids), dislike_at_most)
+    def fit(
+        cls,
+        known: Interactions,
+        corpus: Table,
+        dislike_at_most: float | None = None,
+        *,
+        queries: Table | None = None,
+        has_features: bool = False,
+    ) -> Encoding:
+        """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason.
+
+        Args:
+          known: whose ids have a row of their own.
+          corpus: all candidates.
+          dislike_at_most: see above.
+          queries: the queries that have features, whether known or not; None: none has.
+          has_features: whether the candidates of the corpus have some.
+        """
+        query_ids, candidate_ids = known.distinct_ids
+        query_vocabulary = Vocabulary(query_ids, None if queries is None else queries.ids)
+        candidates = Vocabulary(candidate_ids, corpus.ids if has_features else None)
+        return cls(query_vocabulary, candidates, corpus, candidates.rows(corpus.ids), dislike_at_most)
 
     def examples(self, interactions: Interactions) -> Examples:
         """Returns the interactions that are no dislikes as examples of weight 1, the weights one number in memory."""
@@ -145,7 +164,15 @@ class Encoding:
         rows = self.queries.rows(interactions.query_ids)
         known = rows > 0
         positions = self.positions(interactions.candidate_ids[known])
-        return Lists.from_pairs(rows[known], positions, self.queries.num_rows)
+        return Lists.from_pairs(rows[known], positions, self.queries.num_entities)
+
+    def histories(self, query_ids: Ids, interactions: Interactions) -> Histories:
+        """Returns what each of the queries did in `interactions`, in candidate rows, without dislikes."""
+        interactions = self.without_dislikes(interactions)
+        distinct_ids, which = np.unique(query_ids, return_inverse=True)
+        owners = find(distinct_ids, interactions.query_ids)
+        rows = self.candidates.rows(interactions.candidate_ids)
+        return Histories.of(owners, rows, interactions, len(distinct_ids)).take(which)
 
     def lists_of(self, query_ids: Ids, interactions: Interactions) -> Lists:
         """Returns the corpus positions of what each of the sorted, unique `query_ids` interacted with."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.encoded import Encoded, Spec
 from retrieval.models.features import Dense, Lookup
-from retrieval.models.layers import MLP, Cross
+from retrieval.models.layers import MLP, Cross, Dropout
 from retrieval.models.tables import Fixed
 from retrieval.suggestions import check_choice
 
@@ -82,6 +82,7 @@ class FeatureTower(nnx.Module):
         activation: str = "relu",
         cross_layers: int = 0,
         cross_rank: int = 0,
+        output_dropout: float = 0.0,
         initial_scale: float,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -100,6 +101,7 @@ class FeatureTower(nnx.Module):
           activation: likewise.
           cross_layers: number of cross layers; see `Cross`.
           cross_rank: their rank; 0: full.
+          output_dropout: of the tower's output, value by value.
           initial_scale: standard deviation of the features' initial parameters, cut at two of them.
           dtype: type of the parameters and of the output; products of matrices are accumulated in float32.
           rngs: random streams of the initial values.
@@ -125,6 +127,7 @@ class FeatureTower(nnx.Module):
         of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout, "activation": activation}
         self.cross = Cross(width, cross_layers, cross_rank, **common) if cross_layers else None
         self.mlp = MLP(sizes, **of_hidden, **common) if sizes else None
+        self.output_dropout = Dropout(output_dropout)
 
     def __call__(self, rows: Int[Array, "B"], **context: Shaped[Array, "B ..."]) -> Float[Array, "B D"]:
         """Returns the embeddings of entity rows, in the context of the columns that the attribute `context` names.
@@ -163,7 +166,7 @@ class FeatureTower(nnx.Module):
         ]
         x = sum(outputs[1:], outputs[0]) if self.combine == "sum" else jnp.concatenate(outputs, axis=-1)
         x = x if self.cross is None else self.cross(x)
-        return x if self.mlp is None else self.mlp(x)
+        return self.output_dropout(x if self.mlp is None else self.mlp(x))
 
     def lookups(self, rows: Int[Array, "U"]) -> dict[str, Int[Array, "_"]]:
         """Returns which rows of which table a call with `rows` looks up, by the table's path in the tower.

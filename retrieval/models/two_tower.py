@@ -84,6 +84,16 @@ class TwoTower(nnx.Module):
         """Returns the embeddings of query rows, in the context of the columns that the tower reads [B, ...] each."""
         return self.query_of(self.query_tower(rows, **{name: context[name] for name in self.context}))
 
+    @property
+    def reads_windows(self) -> bool:
+        """Whether the query tower has an output at each position of a window, see `HistoryTower`."""
+        return hasattr(self.query_tower, "positions")
+
+    def query_at(self, places: Int[Array, "B"], rows: Int[Array, "S"], context: Mapping[str, Array]) -> Embeddings:
+        """Returns the embeddings of the queries at some of the S * L positions of windows."""
+        outputs = self.query_tower.positions(rows, **{name: context[name] for name in self.context})
+        return self.query_of(outputs.reshape(-1, outputs.shape[-1])[places])
+
     def candidate(self, rows: Rows) -> Embeddings:
         """Returns the embeddings of candidate rows."""
         return self.candidate_of(self.candidate_tower(rows), rows)

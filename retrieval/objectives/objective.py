@@ -54,13 +54,19 @@ class Objective(abc.ABC):
 def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Float[Array, "V D"], Batch]:
     """Returns the embeddings of the batch's distinct queries and candidates, and the batch as it stands for them.
 
-    Queries that are read in the contexts of their examples are not alike: there is one for each example then. In the
-    batch returned, `queries.rows` and `candidates.rows` are the rows that the embeddings belong to, one each.
+    Queries that are read in the contexts of their examples are not alike: there is one for each example then, as there
+    is of windows for each target. In the batch returned, `queries.rows` and `candidates.rows` are the rows that the
+    embeddings belong to, one each.
     """
+    (rows, places), candidates = batch.queries, model.candidate(batch.candidates.rows)
+    if model.reads_windows:
+        queries = model.query_at(places, rows, batch.context)
+        positions = next(iter(batch.context.values())).shape[1]
+        batch = batch._replace(queries=Distinct(rows[places // positions], jnp.arange(len(places))))
+        return queries, candidates, batch
     if model.context:
-        places = batch.queries.places
-        batch = batch._replace(queries=Distinct(batch.queries.rows[places], jnp.arange(len(places))))
-    return model.query(batch.queries.rows, batch.context), model.candidate(batch.candidates.rows), batch
+        batch = batch._replace(queries=Distinct(rows[places], jnp.arange(len(places))))
+    return model.query(batch.queries.rows, batch.context), candidates, batch
 
 
 def lookups(model: TwoTower, batch: Batch) -> Lookups:

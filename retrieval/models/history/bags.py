@@ -53,6 +53,37 @@ class WeightedBag(nnx.Module):
         return decayed_mean(tokens, real, decay, self.visible)
 
 
+class PowerBag(nnx.Module):
+    """A sum in which the n-th token counted back weighs scale * n ** -power, both learned. O(B M^2 D).
+
+    START stands before the first token and counts as one. Unlike a mean, the sum grows with the history: a query that
+    is known better departs further from what is popular.
+    """
+
+    def __init__(self, *, visible: str, dtype: DTypeLike = jnp.float32):
+        """Creates the encoder, with scale 1 and power 1 at first.
+
+        Raises:
+          ValueError: `visible` is not "past".
+        """
+        if visibility.check(visible) != "past":
+            raise ValueError(f"'recency' is about the order of the past: visible must be 'past', got {visible!r}")
+        self.log_scale = nnx.Param(jnp.zeros((), dtype))
+        self.power = nnx.Param(jnp.ones((), dtype))
+
+    def __call__(
+        self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        after = jnp.pad(real[:, 1:], ((0, 0), (0, 1)), constant_values=True)
+        counted = real | after  # padding that a token or nothing follows is the START of the history
+        places = jnp.arange(tokens.shape[1])
+        back = (places[:, None] - places[None, :] + 1).astype(jnp.float32)  # 1: the token itself
+        power, scale = (of[...].astype(jnp.float32) for of in (self.power, self.log_scale))
+        weights = jnp.where(back >= 1, jnp.exp(scale - power * jnp.log(jnp.maximum(back, 1.0))), 0.0)
+        terms = jnp.where(counted[..., None], tokens.astype(jnp.float32), 0.0)
+        return jnp.einsum("pq,bqd->bpd", weights, terms, precision="highest").astype(tokens.dtype)
+
+
 def decayed_mean(
     tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], decay: Float[Array, "_"], visible: str
 ) -> Float[Array, "B M D"]:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from retrieval.models.history import visibility
 from retrieval.models.history.attention import AttentionPooling
-from retrieval.models.history.bags import MeanBag, WeightedBag
+from retrieval.models.history.bags import MeanBag, PowerBag, WeightedBag
 from retrieval.models.history.hstu import Hstu
 from retrieval.models.history.recurrent import Gru
 from retrieval.models.history.transformer import Transformer
@@ -36,6 +36,7 @@ class Options(NamedTuple):
 
 
 ENCODERS: dict[str, Callable[[Options], nnx.Module]] = {
+    "recency": lambda options: PowerBag(**options.pick("visible", "dtype")),
     "mean": lambda options: MeanBag(visible=options.visible),
     "weighted": lambda options: WeightedBag(options.dimension, **options.pick("length", "visible", "dtype")),
     "attention": lambda options: AttentionPooling(

@@ -1,0 +1,220 @@
+"""From the config's `model` section to the two towers, and to the columns that the query tower reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from retrieval import config as config_lib
+from retrieval.context import QueryContext, num_rating_rows
+from retrieval.data.encoding import Encoding
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
+from retrieval.models import history
+from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
+from retrieval.models.history_tower import HistoryTower, LastEmbedding
+from retrieval.models.tables import Table as EmbeddingTable
+from retrieval.models.two_tower import TwoTower
+from retrieval.suggestions import check_choice
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+ITEMS = ("shared", "separate")
+TIMESTAMP = "timestamp"  # the column that is the time of the request
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A model, and what turns raw values into what it reads.
+
+    Attributes:
+      model: the two towers, with initial parameters.
+      context: makes the columns that the query tower reads.
+      query_features: encoders of the columns of the queries' table, by the feature's name.
+      candidate_features: likewise of the candidates'.
+    """
+
+    model: TwoTower
+    context: QueryContext
+    query_features: Mapping[str, Encoder]
+    candidate_features: Mapping[str, Encoder]
+
+
+def create(
+    model: config_lib.Model,
+    encoding: Encoding,
+    train: Interactions,
+    queries: Table | None,
+    *,
+    log_prior: Float[np.ndarray, "N"] | None,
+    seed: int,
+) -> Architecture:
+    """Creates the towers that the config describes, with the statistics of train.
+
+    Args:
+      model: the section of the config.
+      encoding: vocabularies, and the corpus, which is the candidates' table.
+      train: the training part.
+      queries: the queries' table, or None.
+      log_prior: the log-probability of each candidate row in train; None: no prior.
+      seed: of the initial values.
+
+    Raises:
+      ValueError: a setting does not exist, or a feature's column is not there.
+    """
+    check_choice("model.precision", model.precision, PRECISIONS)
+    maker = _Maker(model, PRECISIONS[model.precision], nnx.Rngs(seed))
+    requests, static = _split_by_time(model.query.features)
+    time_encoders = _fit_times(requests, train)
+    queries = Table(encoding.queries.ids) if queries is None else queries
+    query_features = fit_table([f for f in static if f.column != ID], queries, encoding.queries.ids)
+    others = [f for f in model.candidate.features if f.column != ID]
+    candidate_features = fit_table(others, encoding.corpus, encoding.candidates.ids)
+    query_tower = maker.tower(model.query, encoding.queries, queries, query_features, time_encoders)
+    candidate_tower = maker.tower(model.candidate, encoding.candidates, encoding.corpus, candidate_features, {})
+    if candidate_tower is None:
+        raise ValueError("model.candidate.features is empty: a candidate tower needs at least one")
+    top_rating = float(np.nanmax(train.ratings, initial=0.0)) if train.ratings is not None else 0.0
+    if model.history.encoder:
+        query_tower = maker.history(model.history, query_tower, candidate_tower, encoding.candidates, train, top_rating)
+    if query_tower is None:
+        raise ValueError(
+            "model.query.features is empty and there is no model.history.encoder: the query tower is empty"
+        )
+    two_tower = TwoTower(
+        query_tower,
+        candidate_tower,
+        _of_entities(log_prior, encoding.candidates),
+        num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
+        temperature=model.temperature or None,
+    )
+    times = train.timestamps
+    context = QueryContext(
+        names=two_tower.context,
+        length=model.history.length if model.history.encoder else 0,
+        encoders=time_encoders,
+        now=int(times.max()) if times is not None and len(times) else 0,
+        start=int(times.min()) if times is not None and len(times) else 0,
+        top_rating=top_rating,
+    )
+    return Architecture(two_tower, context, query_features, candidate_features)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """Makes towers with what they have in common."""
+
+    model: config_lib.Model
+    dtype: jnp.dtype | type
+    rngs: nnx.Rngs
+
+    @property
+    def common(self):
+        return {"initial_scale": self.model.initial_scale, "dtype": self.dtype, "rngs": self.rngs}
+
+    def tower(
+        self,
+        tower: config_lib.Tower,
+        vocabulary: Vocabulary,
+        table: Table,
+        encoders: Mapping[str, Encoder],
+        time_encoders: Mapping[str, Encoder],
+    ) -> FeatureTower | None:
+        """Returns the tower over the features of a table and of the request's time; None where it has none."""
+        if not tower.features:
+            return None
+        encoded = encode_table(encoders, table, vocabulary.entity_ids)
+        inputs = {}
+        for feature, name in zip(tower.features, feature_names(tower.features), strict=True):
+            settings = feature.dimension, feature.dropout
+            if feature.column == ID:
+                inputs[ID] = FeatureInput(Spec(vocabulary.num_rows, 1, "mean"), *settings)
+            elif name in time_encoders:
+                inputs[name] = FeatureInput(time_encoders[name].spec, *settings)
+            else:
+                inputs[name] = FeatureInput(encoders[name].spec, *settings, encoded[name])
+        return FeatureTower(
+            inputs,
+            num_entities=vocabulary.num_entities,
+            dimension=self.model.embedding_dimension,
+            combine=tower.combine,
+            hidden_sizes=tower.hidden_sizes,
+            normalization=tower.normalization,
+            residual=tower.residual,
+            dropout=tower.dropout,
+            cross_layers=tower.cross_layers,
+            cross_rank=tower.cross_rank,
+            output_dropout=tower.output_dropout,
+            **self.common,
+        )
+
+    def history(
+        self,
+        settings: config_lib.History,
+        features: FeatureTower | None,
+        candidate_tower: FeatureTower,
+        candidates: Vocabulary,
+        train: Interactions,
+        top_rating: float,
+    ) -> HistoryTower:
+        """Returns the tower over histories, and over the features where there are any."""
+        check_choice("model.history.items", settings.items, ITEMS)
+        for name, column in (("ratings", train.ratings), ("gaps", train.timestamps)):
+            if getattr(settings, name) and column is None:
+                raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
+        if settings.length < 1:
+            raise ValueError(f"model.history.length must be at least 1, got {settings.length}")
+        dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
+        table = {"dropout": settings.dropout, **self.common}
+        reads_times = settings.encoder == "hstu" and train.timestamps is not None
+        items, num_items = candidate_tower, candidates.num_entities
+        if settings.items == "separate":
+            normal = nnx.initializers.truncated_normal(self.model.initial_scale)
+            items = EmbeddingTable(candidates.num_rows, dimension, initializer=normal, **of_kind)
+            num_items = candidates.num_rows
+        tokens = history.Tokens(
+            dimension,
+            num_ratings=num_rating_rows(top_rating) if settings.ratings else 0,
+            gaps=settings.gaps,
+            dropout=settings.dropout,
+            noise=settings.noise,
+            **of_kind,
+        )
+        encoder = history.create(
+            settings.encoder,
+            dimension,
+            length=settings.length,
+            layers=settings.layers,
+            heads=settings.heads,
+            dropout=settings.dropout,
+            visible=settings.visible,
+            **of_kind,
+        )
+        last = LastEmbedding(candidates.num_rows, dimension, **table) if settings.last else None
+        return HistoryTower(items, num_items, tokens, encoder, last=last, features=features, reads_times=reads_times)
+
+
+def _split_by_time(
+    features: Sequence[config_lib.Feature],
+) -> tuple[list[config_lib.Feature], list[config_lib.Feature]]:
+    """Returns the features of the request's time, and those of the table."""
+    return [f for f in features if f.column == TIMESTAMP], [f for f in features if f.column != TIMESTAMP]
+
+
+def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> dict[str, Encoder]:
+    if features and train.timestamps is None:
+        raise ValueError("a feature of the query tower is the timestamp, and the interactions have none")
+    names = feature_names(features)
+    return {name: fit(feature, train.timestamps) for name, feature in zip(names, features, strict=True)}
+
+
+def _of_entities(log_prior: Float[np.ndarray, "N"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M"] | None:
+    """Returns the prior of each entity row: one that train does not know has that of the unknown row."""
+    if log_prior is None or not len(candidates.others):
+        return log_prior
+    return np.concatenate([log_prior, np.full(len(candidates.others), log_prior[0], log_prior.dtype)])

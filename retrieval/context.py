@@ -1,0 +1,78 @@
+"""The columns that a query tower reads besides the query's row: its history, and the time of the request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped
+
+from retrieval.data.sequences import Windows, gaps
+from retrieval.features import Encoder
+from retrieval.models.feature_tower import to_columns
+from retrieval.models.history_tower import GAPS, HISTORY, RATINGS, TIMES
+
+Columns = dict[str, Shaped[np.ndarray, "n ..."]]
+RATING_STEPS = 2  # rows of the table of ratings for a difference of 1: half stars
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryContext:
+    """Makes the columns of a query tower, in training as in serving.
+
+    Attributes:
+      names: the columns that the tower reads.
+      length: interactions of a history; 0: there are no histories.
+      encoders: of the time of the request, by the name of the feature.
+      now: the time of a request that does not say its own: the last in train, in Unix seconds.
+      start: the first time in train, which `history_times` count from.
+      top_rating: the highest rating in train.
+    """
+
+    names: tuple[str, ...] = ()
+    length: int = 0
+    encoders: Mapping[str, Encoder] = dataclasses.field(default_factory=dict)
+    now: int = 0
+    start: int = 0
+    top_rating: float = 0.0
+
+    def of_requests(self, times: Int64[np.ndarray, "n"] | None, number: int) -> Columns:
+        """Returns the columns of the time of each request, [n, ...] each; None: `now`."""
+        columns: Columns = {}
+        times = np.full(number, self.now, np.int64) if times is None else times
+        for name, encoder in self.encoders.items():
+            columns |= to_columns(name, encoder.encode(times))
+        return columns
+
+    def of_windows(self, windows: Windows) -> Columns:
+        """Returns the columns of histories, and the times of their interactions as those of requests, [n, L, ...]."""
+        shape = windows.rows.shape
+        columns = {name: of.reshape(*shape, -1) for name, of in self.of_requests(windows.times.ravel(), 0).items()}
+        return self.of_histories(windows) | columns
+
+    def of_histories(self, windows: Windows) -> Columns:
+        """Returns the columns of histories alone."""
+        since = np.clip(windows.times - self.start, 0, np.iinfo(np.int32).max).astype(np.int32)
+        columns = {
+            HISTORY: windows.rows,
+            RATINGS: rating_rows(windows.ratings, self.top_rating),
+            GAPS: gaps(windows.times),
+            TIMES: np.where(windows.times < 0, np.int32(0), since),
+        }
+        return {name: column for name, column in columns.items() if name in self.names}
+
+
+def rating_rows(ratings: Float32[np.ndarray, "*S"], top: float) -> Shaped[np.ndarray, "*S"]:
+    """Returns the row of each rating in a table: 0 where it is not known, then one for each half star from 0 to `top`.
+
+    >>> rating_rows(np.array([np.nan, 0.5, 5.0, 9.0], np.float32), 5.0)
+    array([ 0,  2, 11, 11], dtype=int32)
+    """
+    rows = 1 + np.rint(RATING_STEPS * np.clip(np.nan_to_num(ratings), 0.0, top))
+    return np.where(np.isnan(ratings), 0, rows).astype(np.int32)
+
+
+def num_rating_rows(top: float) -> int:
+    """Returns the number of rows of that table."""
+    return 2 + int(np.rint(RATING_STEPS * top))
