@@ -37,8 +37,8 @@ def fit_many(
 ) -> Iterator[tuple[TrainState, Means]]:
     """Trains R replicas of a model together; yields their states [R, ...] and the means of their sums after each epoch.
 
-    Replica r ends as `fit` with model r, learning rate r and the other arguments, to rounding. All see the same batches,
-    which are prepared once, and the same draws of what is random in training: the spread over replicas is that of the
+    Replica r ends as `fit` with model r, learning rate r and the other arguments, to rounding. All see the same batches
+    (these are prepared once) and the same draws of what is random in training: the spread over replicas is that of the
     initial values. One that diverges has means that are not finite, and leaves the others as they are.
 
     A program over R replicas does the work of R and pays once for what does not depend on them: compilation, batches,
