@@ -79,8 +79,8 @@ def _best(trials: Sequence[Trial], metric: str) -> str:
         for t in ranked[:NUM_SHOWN]
     ]
     lead = (
-        "Chosen on the validation part; the test part is not looked at. The best of many trials is flattered by chance: "
-        "what counts is a run with these settings."
+        "Chosen on the validation part; the test part is not looked at. The best of many trials is flattered by "
+        "chance: what counts is a run with these settings."
     )
     flags = escape(" \\\n  ".join(as_flags(ranked[0].settings)))
     return f'<p class="lead">{lead}</p><pre class="scroll">{flags}</pre>{table(header, rows, "figures")}'

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, shorten, small_text
 from experiments.report.palette import Plot, colour
@@ -70,24 +70,25 @@ def importances(trials: Sequence[Trial], space: Space) -> list[Plot]:
         for field, declared in space.items()
     }
     ordered = sorted(shares, key=lambda field: -shares[field])
-    height, margins = ROW * len(ordered) + 64, MARGINS | {"left": 142, "right": 44, "top": 12}
+    height, margins = ROW * len(ordered) + 64, MARGINS | {"left": 166, "right": 44, "top": 12}
     figure, axes = new_axes("share of the variance of ranks", "", height=height, margins=margins)
     axes.grid(visible=False, axis="y")
     bars = axes.barh(range(len(ordered)), [shares[field] for field in ordered], 0.6, color=colour("model"), alpha=0.75)
     titles = {}
     for i, (bar, field) in enumerate(zip(bars, ordered, strict=True)):
         bar.set_gid(f"bar-{i}")
-        titles[f"bar-{i}"] = [f"{field}: {shares[field]:.0%}"]
-        axes.annotate(f"{shares[field]:.0%}", (shares[field], i), (5, 0), va="center", **small_text("left"))
-    axes.set_yticks(range(len(ordered)), [shorten(field, 24) for field in ordered], color=colour("ink"))
+        share = f"{100 * shares[field]:.0f} %"
+        titles[f"bar-{i}"] = [f"{field}: {share}"]
+        axes.annotate(share, (shares[field], i), (5, 0), va="center", **small_text("left"))
+    axes.set_yticks(range(len(ordered)), [shorten(field, 27) for field in ordered], color=colour("ink"))
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set_xlim(0, max(1.15 * max(shares.values()), 0.1))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(as_percent))
     caption = (
-        f"How much of the order of the {len(distinct)} different trials each setting explains by itself (effect size of "
-        "the Kruskal-Wallis test, corrected for chance). Effects of settings together are not in it, and it speaks of "
-        "the values that were tried: more of them near the best."
+        f"How much of the order of the {len(distinct)} different trials each setting explains by itself (effect size "
+        "of the Kruskal-Wallis test, corrected for chance). Effects of settings together are not in it, and it "
+        "speaks of the values that were tried: more of them near the best."
     )
     return [Plot("importance", "What mattered", caption, figure, titles)]
 
@@ -106,7 +107,7 @@ def _slice(trials: Sequence[Trial], field: str, declared: Declaration, metric: s
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
     titles = _points(axes, trials, places, floor)
     best = max(trials, key=_rank_key)
     _ring(axes, places[trials.index(best)], best.best[1])
@@ -168,7 +169,7 @@ def _ring(axes: Axes, x: float, y: float) -> None:
 
 
 def _set_floor(axes: Axes, values: Sequence[float]) -> float:
-    """Gives the axes the height of most values, so that a few bad trials do not flatten the rest; returns the bottom."""
+    """Gives the axes the height of most values: a few bad trials do not flatten the rest; returns the bottom."""
     top = max(values)
     low = float(np.quantile(values, 1 - SHOWN))
     height = max(top - low, 1e-3)

@@ -2,9 +2,9 @@
 
     python -m experiments.sweep --config=configs/movielens_100k.py --workdir=runs/sweep --trials=50
 
-What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.space`); without one it
-is penalty, learning rate and batch size. A trial is the search phase of a training: the test part is not looked at. Poor
-trials are given up early. Killed, the same command goes on; with a larger number, it adds trials. It needs
+What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.space`); without
+one it is penalty, learning rate and batch size. A trial is the search phase of a training: the test part is not looked
+at. Poor trials are given up early. Killed, the same command goes on; with a larger number, it adds trials. It needs
 `pip install -e '.[sweep]'`.
 
 Printed and written: the best settings as flags (`best.json`), all trials (`trials.jsonl`), and a page that shows what
@@ -12,8 +12,6 @@ mattered (`sweep.html`, its figures in `report/`).
 """
 
 from __future__ import annotations
-
-import pathlib
 
 from absl import flags as absl_flags
 
@@ -54,7 +52,7 @@ def main() -> None:
     search.print_best(ranked, config.train.metric)
     paths = {"best": folder.best_file, "all trials": folder.trials_file, "report": folder.report_file}
     for what, path in paths.items():
-        console.say(f"{what}: {pathlib.Path(path)}")
+        console.say(f"{what}: {path}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from retrieval.config import Config
 from retrieval.space import Choice, LogUniform, Space, is_whole, value_of
 
 NUM_UNPRUNED = 5  # trials that are complete before any is given up
-WARMUP = 5  # evaluations of a trial before it can be
+WARMUP = 10  # evaluations of a trial before it can be: large batches and small steps begin slowly
 ORIGIN, DIVERGED = "origin", "diverged"  # attributes of trials
 DIGITS = 4  # significant ones of a setting: enough to paste
 
