@@ -70,8 +70,8 @@ FIXED = {  # first parts of fields that no sweep may vary, and why
 }
 
 
-def check_space(space: Space, config: Config) -> None:
-    """Checks that each field may vary, and that the config can hold all its values.
+def check_space(space: Any, config: Config) -> None:
+    """Checks that `space` is one, that its fields may vary, and that the config can hold all their values.
 
     Raises:
       ValueError: it cannot; the message names the field.

@@ -39,7 +39,7 @@ def write_sweep(config: Config, space: Space, folder: Folder, trials: Sequence[T
             write_png(plot, folder.report_figures)
         sections = {
             "best": ("Best settings", _best(trials, metric)),
-            "mattered": ("What mattered", _mattered(mattered, by_setting)),
+            "mattered": ("What mattered", _mattered([*mattered, *by_setting])),
             "trials": ("Trials", figures(general)),
             "run": ("How it was run", _run(config, space, folder)),
         }
@@ -86,9 +86,9 @@ def _best(trials: Sequence[Trial], metric: str) -> str:
     return f'<p class="lead">{lead}</p><pre class="scroll">{flags}</pre>{table(header, rows, "figures")}'
 
 
-def _mattered(mattered: Sequence[Plot], by_setting: Sequence[Plot]) -> str:
-    lead = "Trials by each setting. Triangles on the bottom are below it."
-    return f'{figures(mattered)}<h3>By setting</h3><p class="lead">{lead}</p>{figures(by_setting)}'
+def _mattered(plots: Sequence[Plot]) -> str:
+    lead = "All trials by each setting, the other settings as they were. Triangles on the bottom are below it."
+    return f'<p class="lead">{lead}</p>{figures(plots)}'
 
 
 def _run(config: Config, space: Space, folder: Folder) -> str:

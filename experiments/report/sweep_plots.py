@@ -90,7 +90,7 @@ def importances(trials: Sequence[Trial], space: Space) -> list[Plot]:
         "of the Kruskal-Wallis test, corrected for chance). Effects of settings together are not in it, and it "
         "speaks of the values that were tried: more of them near the best."
     )
-    return [Plot("importance", "What mattered", caption, figure, titles)]
+    return [Plot("importance", "Importance", caption, figure, titles)]
 
 
 def slices(trials: Sequence[Trial], space: Space, metric: str) -> list[Plot]:
