@@ -1,5 +1,6 @@
 """The page of a sweep, drawn from trials that are made up."""
 
+import dataclasses
 import re
 
 import matplotlib as mpl
@@ -80,6 +81,7 @@ def test_equal_figures_and_no_complete_trial_are_drawn(folder):
 
 def test_every_trial_is_drawn_once_and_says_what_it_was():
     trials = made_up(40)
+    trials[3] = dataclasses.replace(trials[3], curve=[(0, -1.0)])
     with mpl.rc_context(SETTINGS):
         for plot in (sweep_plots.progress(trials, METRIC), *sweep_plots.slices(trials, SPACE, METRIC)):
             said = [title for titles in plot.titles.values() for title in titles]
