@@ -54,11 +54,6 @@ class Choice:
 Declaration = Uniform | LogUniform | Choice
 Space = Mapping[str, Declaration]  # by field, as in "train.batch_size"
 KINDS = {cls.__name__: cls for cls in (Uniform, LogUniform, Choice)}
-DEFAULT_SPACE: Space = {
-    "loss.embedding_l2": LogUniform(0.005, 0.5),
-    "optimizer.learning_rate": LogUniform(0.02, 0.5),
-    "train.batch_size": Choice(512, 1024, 2048, 4096, 8192),
-}
 FIXED = {  # first parts of fields that no sweep may vary, and why
     "name": "is a name",
     "data": "decides what is learned from, and figures on different data do not compare",
@@ -68,6 +63,21 @@ FIXED = {  # first parts of fields that no sweep may vary, and why
     "train.metric": "is what settings are compared by",
     "train.refit": "comes after the search",
 }
+
+
+def default_space(config: Config) -> Space:
+    """Returns a space around a config: its penalty, if it has one, its learning rate, and its batch size.
+
+    >>> for field, declared in default_space(Config()).items():
+    ...     print(field, declared)
+    loss.embedding_l2 LogUniform(low=0.0055, high=0.55)
+    optimizer.learning_rate LogUniform(low=0.02, high=0.5)
+    train.batch_size Choice(values=(512, 1024, 2048, 4096, 8192))
+    """
+    penalty, rate, batch_size = config.loss.embedding_l2, config.optimizer.learning_rate, config.train.batch_size
+    penalties = {"loss.embedding_l2": LogUniform(penalty / 10, penalty * 10)} if penalty > 0 else {}
+    sizes = dict.fromkeys(max(int(batch_size * factor), 1) for factor in (0.25, 0.5, 1, 2, 4))
+    return penalties | {"optimizer.learning_rate": LogUniform(rate / 5, rate * 5), "train.batch_size": Choice(*sizes)}
 
 
 def check_space(space: Any, config: Config) -> None:

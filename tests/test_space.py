@@ -10,12 +10,12 @@ from ml_collections import config_flags
 
 from retrieval.config import Config, field_types
 from retrieval.space import (
-    DEFAULT_SPACE,
     Choice,
     LogUniform,
     Uniform,
     as_flags,
     check_space,
+    default_space,
     from_record,
     is_whole,
     to_record,
@@ -31,7 +31,7 @@ def with_momentum():
 
 
 def test_the_default_space_and_all_kinds_of_fields_are_accepted():
-    check_space(DEFAULT_SPACE, Config())
+    check_space(default_space(Config()), Config())
     space = {
         "model.query_hidden_sizes": Choice((), (64,), (64, 32)),
         "loss.log_q": Choice(True, False),
@@ -85,6 +85,15 @@ def test_settings_are_set_in_a_copy():
     assert value_of(changed, "optimizer.arguments.momentum") == 0.9
     with pytest.raises(ValueError, match="optimizer.arguments.nesterov is not set"):
         with_settings(config, {"optimizer.arguments.nesterov": 1.0})
+
+
+def test_the_default_space_lies_around_the_config():
+    config = with_settings(
+        Config(), {"loss.embedding_l2": 0.0, "optimizer.learning_rate": 0.001, "train.batch_size": 2}
+    )
+    space = default_space(config)
+    check_space(space, config)
+    assert space == {"optimizer.learning_rate": LogUniform(0.0002, 0.005), "train.batch_size": Choice(1, 2, 4, 8)}
 
 
 numbers = st.floats(1e-3, 1e3) | st.integers(1, 1000)
