@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 
+import jax
 import optuna
 from optuna.trial import TrialState
 
@@ -21,6 +22,8 @@ from retrieval import phases
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset, load
 from retrieval.space import with_settings
+
+KEPT = 25  # trials whose compiled programs are kept in memory at most, about 4 MiB each
 
 
 def work(folder: Folder, worker: int, most: int) -> None:
@@ -36,6 +39,8 @@ def work(folder: Folder, worker: int, most: int) -> None:
         if not study_lib.repeat(study, trial, space):
             own = with_settings(config, study_lib.settings_of(trial.params, space))
             run_trial(study, trial, own, dataset, folder)
+        if trial.number % KEPT == KEPT - 1:
+            jax.clear_caches()
 
 
 def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset: Dataset, folder: Folder) -> None:
