@@ -9,6 +9,7 @@ TEST = [
     "beartype>=0.18",
     "ruff>=0.6",
     "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
+    "optuna>=5",
     "selenium>=4.20",  # looks at the report in a browser
     "tensorboard>=2.18",
 ]
@@ -40,6 +41,7 @@ setup(
     extras_require={
         "test": TEST,
         "bench": ["implicit>=0.7.3"],
+        "sweep": ["optuna>=5"],
         "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later
             "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",

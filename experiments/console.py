@@ -25,6 +25,12 @@ def say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def say_progress(text: str) -> None:
+    """Prints a line, unless quiet."""
+    if not _hidden["progress"]:
+        say(text)
+
+
 def show_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
 ) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import compilation, console
 from retrieval.config import Config, check_field
+from retrieval.space import Space
 
 MISTAKES = (
     ValueError,
@@ -70,6 +72,22 @@ def config() -> Config:
             raise ValueError(f"--config: {error}") from None
         raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
     return experiment
+
+
+def space() -> Space | None:
+    """Returns what `get_space` of the config file declares, for the variant that --config names; None without it.
+
+    Raises:
+      ValueError: it does not return a search space.
+    """
+    path, *variant = flags.FLAGS["config"].config_filename.split(":", 1)
+    namespace = runpy.run_path(path)
+    if "get_space" not in namespace:
+        return None
+    declared = namespace["get_space"](*variant)
+    if not isinstance(declared, Mapping):
+        raise ValueError(f"--config: get_space() must return a dictionary, got {declared!r}")
+    return declared
 
 
 def workdir() -> str:

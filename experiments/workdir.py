@@ -192,7 +192,18 @@ def _read(path: pathlib.Path, missing: Any) -> Any:
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
-    """Loads the data of the run, with a progress bar while they are fetched, and begins the run on them.
+    """Loads the data of the run, as `load_checked` does, and begins the run on them.
+
+    Raises:
+      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
+    """
+    dataset = load_checked(config)
+    workdir.begin(config, dataset)
+    return dataset
+
+
+def load_checked(config: config_lib.Config) -> Dataset:
+    """Loads the data of an experiment, with a progress bar while they are fetched.
 
     Raises:
       ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
@@ -204,5 +215,4 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     num_repeated = leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
     if num_repeated:
         console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
-    workdir.begin(config, dataset)
     return dataset

@@ -12,6 +12,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "rich": ("experiments/",),
     "hnswlib": ("retrieval/index.py",),
     "matplotlib": ("experiments/report/",),
+    "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),
     "tensorflow": ("retrieval/savedmodel.py",),
     "pyarrow": ("retrieval/data/", "retrieval/per_query.py", "experiments/benchmarks/"),
@@ -20,7 +21,14 @@ ONLY_IN = {  # package -> the only files that may import it
     "pickle": (),
 }
 LAYERS = (  # each may import those before it and, within retrieval, its own
-    ("retrieval.suggestions", "retrieval.storage", "retrieval.config", "retrieval.lists", "retrieval.log_partition"),
+    (
+        "retrieval.suggestions",
+        "retrieval.storage",
+        "retrieval.config",
+        "retrieval.space",
+        "retrieval.lists",
+        "retrieval.log_partition",
+    ),
     ("retrieval.data",),
     ("retrieval.features",),
     (

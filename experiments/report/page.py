@@ -1,22 +1,19 @@
-"""The page of the report: one HTML file that needs no network."""
+"""The page of the report of a run."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from experiments.report import bars, tables
+from experiments.report.document import cards, document, figures, key_figures
 from experiments.report.findings import LENGTH, Findings
-from experiments.report.palette import Plot, css_variables, to_svg
+from experiments.report.palette import Plot
 from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
 from retrieval.config import Config
 
-FOLDER = pathlib.Path(__file__).parent
-SCRIPT, STYLE = FOLDER / "page.js", FOLDER / "page.css"
 SECTIONS = {
     "results": "Results",
     "slices": "Slices",
@@ -41,53 +38,16 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
     contents = {
         "results": results(records, plots["results"]),
         "slices": slices(records, config.train.metric, plots["slices"]),
-        "popularity": _figures(plots["popularity"]),
-        "map": _figures(plots["map"]),
-        "index": f'<div class="grid">{_cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
+        "popularity": figures(plots["popularity"]),
+        "map": figures(plots["map"]),
+        "index": f'<div class="grid">{cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
         "examples": _examples(findings),
-        "training": _figures(plots["training"]),
+        "training": figures(plots["training"]),
         "run": _run(config, records),
     }
-    links = "".join(f'<a href="#{name}">{SECTIONS[name]}</a>' for name in SECTIONS)
-    sections = "\n".join(
-        f'<section id="{name}"><h2>{SECTIONS[name]}</h2>\n{contents[name]}</section>' for name in SECTIONS
-    )
-    title = escape(config.name or "Unnamed run")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_policy()}">
-<title>{title} · retrieval</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{
-{css_variables()}
-}}
-{STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header>
-<div><h1>{title}</h1>
-<p class="quiet">{escape(_subtitle(config, records, findings))}</p></div>
-<button id="theme" type="button">Light or dark</button>
-</header>
-<nav aria-label="Sections">{links}</nav>
-<main>
-{_tiles(records, findings)}
-{sections}
-</main>
-<script>{SCRIPT.read_text(encoding="utf-8")}</script>
-</body>
-</html>
-"""
-
-
-def _policy() -> str:
-    """Returns the policy that forbids the page all but its own script and style, and any network."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.read_bytes()).digest()).decode()
-    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    sections = {name: (SECTIONS[name], content) for name, content in contents.items()}
+    title = config.name or "Unnamed run"
+    return document(title, _subtitle(config, records, findings), _tiles(records, findings), sections)
 
 
 def _subtitle(config: Config, records: Records, findings: Findings) -> str:
@@ -104,7 +64,7 @@ def _subtitle(config: Config, records: Records, findings: Findings) -> str:
 
 
 def _tiles(records: Records, findings: Findings) -> str:
-    """Returns the key figures."""
+    """Returns the key figures of the run."""
     names, _ = tables.main_names(records)
     tiles = []
     for name in names[:3]:
@@ -121,12 +81,7 @@ def _tiles(records: Records, findings: Findings) -> str:
     if "seconds/total" in records.figures:
         train = records.figures["seconds/train"]
         tiles.append(("whole run", f"{records.figures['seconds/total']:.1f} s", [f"{train:.1f} s of it training"]))
-    return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
-
-
-def _tile(label: str, value: str, notes: Sequence[str]) -> str:
-    lines = "".join(f"<span>{escape(note)}</span>" for note in notes)
-    return f'<div class="tile"><p>{escape(label)}</p><strong>{escape(value)}</strong>{lines}</div>'
+    return key_figures(tiles)
 
 
 def results(records: Records, plots: Sequence[Plot]) -> str:
@@ -145,7 +100,7 @@ def results(records: Records, plots: Sequence[Plot]) -> str:
         notes.append(_missing("Stronger baselines", "experiments.baselines --workdir=…"))
     if len(records.ks("recall")) < 2:
         notes.append('<p class="missing">Curves over k need several lengths in <code>evaluate.ks</code>.</p>')
-    parts += [*notes, _figures(plots)]
+    parts += [*notes, figures(plots)]
     if of_lists:
         lead = "What the lists are like: no value is the best for everybody."
         parts.append(f'<h3>Lists</h3><p class="lead">{lead}</p>{tables.systems_table(records, of_lists, best=False)}')
@@ -166,19 +121,7 @@ def slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
         f"{metric_label(bars.slice_metric(records, metric))} by slice. Bars: this model, with 95 % intervals over "
         "users; squares: most popular. What train does not know has its own line."
     )
-    return f'<p class="lead">{escape(lead)}</p>{_figures(plots)}'
-
-
-def _figures(plots: Sequence[Plot]) -> str:
-    return f'<div class="grid">{_cards(plots)}</div>' if plots else ""
-
-
-def _cards(plots: Sequence[Plot]) -> str:
-    return "\n".join(
-        f'<figure class="card" id="{escape(plot.name)}"><h3>{escape(plot.heading)}</h3>\n{to_svg(plot)}\n'
-        f"{f'<figcaption>{escape(plot.caption)}</figcaption>' if plot.caption else ''}</figure>"
-        for plot in plots
-    )
+    return f'<p class="lead">{escape(lead)}</p>{figures(plots)}'
 
 
 def _examples(findings: Findings) -> str:

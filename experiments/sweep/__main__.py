@@ -1,0 +1,62 @@
+"""Searches for the best settings of an experiment on its validation part.
+
+    python -m experiments.sweep --config=configs/movielens_100k.py --workdir=runs/sweep --trials=50
+
+What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.space`); without
+one it is penalty, learning rate and batch size, around those of the config. A trial is the search phase of a training:
+the test part is not looked at. Poor trials are given up early. Killed, the same command goes on; with a larger number,
+it adds trials. It needs `pip install -e '.[sweep]'`.
+
+Printed and written: the best settings as flags (`best.json`), all trials (`trials.jsonl`), and a page that shows what
+mattered (`sweep.html`, its figures in `report/`).
+"""
+
+from __future__ import annotations
+
+from absl import flags as absl_flags
+
+from experiments import console, flags
+from experiments.sweep.folder import Folder
+from retrieval.config import Config
+from retrieval.space import Space, default_space
+from retrieval.suggestions import did_you_mean
+
+TRIALS = absl_flags.DEFINE_integer("trials", 50, "How many trials, in all.", lower_bound=1)
+PROCESSES = absl_flags.DEFINE_integer("processes", 1, "How many train at a time, sharing the cores.", lower_bound=1)
+SPACE = absl_flags.DEFINE_list("space", None, "Fields of the space to vary, the others as in the config; none: all.")
+
+
+def space_of(config: Config, declared: Space | None, fields: list[str] | None) -> Space:
+    """Returns what varies: of what the config file declares, or else of the default, the fields named.
+
+    Raises:
+      ValueError: a field is not in the space.
+    """
+    space = default_space(config) if declared is None else declared
+    for field in fields or ():
+        if field not in space:
+            known = ", ".join(space)
+            raise ValueError(f"--space must be among {known}, got {field!r}{did_you_mean(field, space)}")
+    return {field: space[field] for field in fields} if fields else space
+
+
+def main() -> None:
+    try:
+        from experiments.sweep import search
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise ImportError("a sweep needs optuna: pip install -e '.[sweep]'") from None
+    config, folder = flags.config(), Folder(flags.workdir())
+    space = space_of(config, flags.space(), SPACE.value)
+    ranked = search.sweep(config, space, folder, TRIALS.value, PROCESSES.value)
+    search.print_best(ranked, config.train.metric)
+    paths = {"best": folder.best_file, "all trials": folder.trials_file, "report": folder.report_file}
+    for what, path in paths.items():
+        console.say(f"{what}: {path}")
+
+
+if __name__ == "__main__":
+    flags.define_config()
+    flags.define_workdir()
+    flags.run(main)

@@ -1,0 +1,171 @@
+"""What is asked of optuna: which settings to try next, which trials to give up, and a journal of them all.
+
+Settings come from the tree-structured Parzen estimator (Bergstra et al. 2011), the joint one of Falkner et al. 2018; a
+trial is given up where its best epoch is below the median of the other trials at the same epoch (the median rule of
+Golovin et al. 2017).
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.sweep.folder import Trial
+from retrieval.config import Config
+from retrieval.space import Choice, LogUniform, Space, is_whole, value_of
+
+NUM_UNPRUNED = 5  # trials that are complete before any is given up
+WARMUP = 10  # evaluations of a trial before it can be: large batches and small steps begin slowly
+ORIGIN, DIVERGED = "origin", "diverged"  # attributes of trials
+DIGITS = 4  # significant ones of a setting: enough to paste
+
+
+def open_study(journal: pathlib.Path, warmup: int) -> optuna.Study:
+    """Opens the study whose journal this is, or creates it.
+
+    Args:
+      journal: a file of JSON lines; processes append to it in turn.
+      warmup: epochs of a trial before it can be given up.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name="sweep",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=NUM_UNPRUNED, n_warmup_steps=warmup),
+    )
+
+
+def mend(journal: pathlib.Path) -> None:
+    """Removes what a crash left of a journal that nobody else has open: half a line, and a lock."""
+    journal.with_name(journal.name + ".lock").unlink(missing_ok=True)
+    if journal.exists():
+        content = journal.read_bytes()
+        if not content.endswith(b"\n"):
+            journal.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Returns a space as optuna declares it; a choice is among the texts of its values."""
+    declared = {}
+    for field, of_field in space.items():
+        if isinstance(of_field, Choice):
+            declared[field] = CategoricalDistribution([repr(value) for value in of_field.values])
+        else:
+            kind = IntDistribution if is_whole(field) else FloatDistribution
+            declared[field] = kind(of_field.low, of_field.high, log=isinstance(of_field, LogUniform))
+    return declared
+
+
+def settings_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Returns the values of fields that optuna's parameters stand for, numbers to four significant digits."""
+    return {field: _setting(params[field], space[field]) for field in space}
+
+
+def _setting(param: Any, declared: Any) -> Any:
+    if isinstance(declared, Choice):
+        return {repr(value): value for value in declared.values}[param]
+    if isinstance(param, int):
+        return param
+    return min(max(float(f"{param:.{DIGITS}g}"), float(declared.low)), float(declared.high))
+
+
+def begin(study: optuna.Study, config: Config, space: Space) -> None:
+    """Puts first what the config has, and then again what was interrupted; called before any process works.
+
+    An interrupted trial counts for nothing, and its settings are tried anew, from its last checkpoint.
+    """
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(_params(config, space))
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        is_complete = trial.params.keys() == space.keys()
+        if params := trial.params if is_complete else trial.system_attrs.get("fixed_params"):
+            study.enqueue_trial(params, user_attrs={ORIGIN: origin(trial)})
+
+
+def _params(config: Config, space: Space) -> dict[str, Any]:
+    """Returns the config's own values, of the fields where the space holds them."""
+    params = {}
+    for field, declared in space.items():
+        value = value_of(config, field)
+        if not isinstance(declared, Choice) and declared.low <= value <= declared.high:
+            params[field] = value
+        elif isinstance(declared, Choice) and value in declared.values:
+            params[field] = repr(value)
+    return params
+
+
+def origin(trial: FrozenTrial | optuna.Trial) -> int:
+    """Returns the number of the trial that these settings were first asked for: it names their checkpoints."""
+    return trial.user_attrs.get(ORIGIN, trial.number)
+
+
+def limit(study: optuna.Study, trials: int) -> int:
+    """Returns how many trials the study may have, failed ones included, for `trials` that count."""
+    return trials + len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
+
+
+def claim(study: optuna.Study, space: Space, most: int, worker: int) -> optuna.Trial | None:
+    """Returns the next trial, with settings; None where there are `most` already.
+
+    With one worker the settings depend on the trials before alone, whether they were interrupted or not.
+
+    Args:
+      study: that of the sweep.
+      space: what varies.
+      most: see `limit`.
+      worker: number of the process.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if len(trials) >= most and not any(trial.state == TrialState.WAITING for trial in trials):
+        return None
+    counted = sum(trial.state != TrialState.FAIL for trial in trials)
+    study.sampler = optuna.samplers.TPESampler(seed=1000 * counted + worker)
+    trial = study.ask(distributions(space))
+    if trial.number < most:
+        return trial
+    study.tell(trial, state=TrialState.FAIL)  # another process was quicker
+    return None
+
+
+def finished(study: optuna.Study, space: Space) -> list[Trial]:
+    """Returns the trials that have ended, in the order of their beginnings."""
+    counted = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+    return [
+        _record(number, trial, space)
+        for number, trial in enumerate(counted, 1)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+
+
+def _record(number: int, trial: FrozenTrial, space: Space) -> Trial:
+    state = DIVERGED if DIVERGED in trial.user_attrs else trial.state.name.lower()
+    curve = sorted(trial.intermediate_values.items())
+    return Trial(number, state, settings_of(trial.params, space), curve, trial.duration.total_seconds())
+
+
+def repeat(study: optuna.Study, trial: optuna.Trial, space: Space) -> bool:
+    """Ends a trial as an earlier one with the same settings ended; tells whether there is one.
+
+    A training is a function of its settings, so that there is nothing to train.
+    """
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    settings = settings_of(trial.params, space)
+    same = next((other for other in ended if settings_of(other.params, space) == settings), None)
+    if same is None:
+        return False
+    for epoch, value in same.intermediate_values.items():
+        trial.report(value, epoch)
+    for name in same.user_attrs.keys() & {DIVERGED}:
+        trial.set_user_attr(name, same.user_attrs[name])
+    study.tell(trial, same.value if same.state == TrialState.COMPLETE else None, state=same.state)
+    return True

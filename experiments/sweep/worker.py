@@ -1,0 +1,93 @@
+"""A process that trains trials of a sweep; `experiments.sweep` starts it, and it ends with it.
+
+python -m experiments.sweep.worker FOLDER WORKER LIMIT
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+
+import jax
+import optuna
+from optuna.trial import TrialState
+
+from experiments import compilation
+from experiments.flags import MISTAKES
+from experiments.sweep import study as study_lib
+from experiments.sweep.folder import Folder
+from retrieval import phases
+from retrieval.config import Config
+from retrieval.data.dataset import Dataset, load
+from retrieval.space import with_settings
+
+KEPT = 25  # trials whose compiled programs are kept in memory at most, about 4 MiB each
+
+
+def work(folder: Folder, worker: int, most: int) -> None:
+    """Trains one trial after the other until the sweep has `most`; the data are loaded once.
+
+    Raises:
+      ValueError: the config or the data do not fit some settings.
+    """
+    config, space = folder.read()
+    dataset = load(config.data)
+    study = study_lib.open_study(folder.journal, study_lib.WARMUP * config.train.evaluate_every)
+    while trial := study_lib.claim(study, space, most, worker):
+        if not study_lib.repeat(study, trial, space):
+            own = with_settings(config, study_lib.settings_of(trial.params, space))
+            run_trial(study, trial, own, dataset, folder)
+        if trial.number % KEPT == KEPT - 1:
+            jax.clear_caches()
+
+
+def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset: Dataset, folder: Folder) -> None:
+    """Trains the search phase of a config, and tells the study what the epochs show.
+
+    The test part is not looked at, and nothing is trained anew for the best number of epochs.
+    """
+    config.train.refit = False
+    values: dict[int, float] = {}
+
+    def on_epoch(history: list[phases.Record]) -> None:
+        for record in history:  # several, where a checkpoint is gone on from
+            value = record.get(f"validation/{config.train.metric}")
+            if value is not None and record["epoch"] not in values:
+                values[record["epoch"]] = value
+                trial.report(value, record["epoch"])
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    scratch = folder.checkpoints / str(study_lib.origin(trial))
+    try:
+        phases.train(config, dataset, scratch, on_epoch)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except FloatingPointError:
+        trial.set_user_attr(study_lib.DIVERGED, True)
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, max(values.values()))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this process at once when its standard input is closed, which is when who started it ends, killed or not."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    path, worker, most = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    compilation.keep()
+    try:
+        work(Folder(path), int(worker), int(most))
+    except MISTAKES as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
