@@ -157,8 +157,9 @@ def prepare(
     counts = encoding.counts(examples)
     prior = sampling.log_prior(counts) if config.model.popularity_prior else None
     towers = architecture.create(config.model, encoding, train, queries, log_prior=prior, seed=config.train.seed)
-    loss = create_loss(config.loss, examples, encoding)
-    examples, batch_size = create_examples(config, encoding, examples, train, towers.context)
+    pairs = examples
+    examples, batch_size = create_examples(config, encoding, pairs, train, towers.context)
+    loss = create_loss(config.loss, pairs, examples, encoding)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
@@ -248,21 +249,21 @@ def create_negatives(
     )
 
 
-def create_loss(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> Objective:
-    """Creates the objective, with what it needs to know of the examples.
+def create_loss(loss: config_lib.Loss, pairs: Examples, examples: Examples, encoding: Encoding) -> Objective:
+    """Creates the objective, with what it needs to know of the training part: as pairs, and as it is trained on.
 
     Raises:
       ValueError: there is no such loss or reduction.
     """
     check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
     check_choice("loss.name", loss.name, OBJECTIVES)
-    return OBJECTIVES[loss.name](loss, examples, encoding)
+    return OBJECTIVES[loss.name](loss, pairs, examples, encoding)
 
 
-def _known(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> RowSets | None:
+def _known(loss: config_lib.Loss, pairs: Examples, encoding: Encoding) -> RowSets | None:
     if not loss.remove_known_positives:
         return None
-    lists = Lists.from_pairs(examples.query_rows, examples.candidate_rows, encoding.queries.num_rows)
+    lists = Lists.from_pairs(pairs.query_rows, pairs.candidate_rows, encoding.queries.num_rows)
     return RowSets.of(lists)
 
 
@@ -271,8 +272,8 @@ def _common(loss: config_lib.Loss) -> dict:
 
 
 OBJECTIVES = {
-    "in_batch_softmax": lambda loss, examples, encoding: InBatchSoftmax(
-        _known(loss, examples, encoding),
+    "in_batch_softmax": lambda loss, pairs, examples, encoding: InBatchSoftmax(
+        _known(loss, pairs, encoding),
         log_q=loss.log_q,
         temperature=loss.temperature,
         scale_log_q=loss.scale_log_q,
@@ -281,24 +282,24 @@ OBJECTIVES = {
         label_smoothing=loss.label_smoothing,
         **_common(loss),
     ),
-    "full_softmax": lambda loss, examples, encoding: FullSoftmax(
+    "full_softmax": lambda loss, pairs, examples, encoding: FullSoftmax(
         encoding.candidates.num_rows,
-        _known(loss, examples, encoding),
+        _known(loss, pairs, encoding),
         temperature=loss.temperature,
         label_smoothing=loss.label_smoothing,
         **_common(loss),
     ),
-    "implicit_squared": lambda loss, examples, encoding: ImplicitSquared(
+    "implicit_squared": lambda loss, pairs, examples, encoding: ImplicitSquared(
         encoding.candidates.num_rows,
         query_weights(examples, encoding.queries.num_rows),
         loss.unobserved_weight,
         **_common(loss),
     ),
-    "cosine_contrastive": lambda loss, examples, encoding: CosineContrastive(
-        _known(loss, examples, encoding),
+    "cosine_contrastive": lambda loss, pairs, examples, encoding: CosineContrastive(
+        _known(loss, pairs, encoding),
         margin=loss.margin,
         negative_weight=loss.negative_weight,
         **_common(loss),
     ),
-    "bpr": lambda loss, examples, encoding: BPR(_known(loss, examples, encoding), **_common(loss)),
+    "bpr": lambda loss, pairs, examples, encoding: BPR(_known(loss, pairs, encoding), **_common(loss)),
 }
