@@ -57,7 +57,7 @@ def save(
     index: HnswIndex,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes a bundle, replacing one that is there once the new one is whole.
+    """Writes a bundle, replacing one that is there once the new one is whole. Heads of the model stay behind.
 
     Args:
       folder: where; its parent exists.

@@ -1,4 +1,4 @@
-"""How far predictions of labels are off, query by query: values that a weighted mean over the queries makes a figure."""
+"""How far predictions of labels are off, query by query: figures are weighted means over the queries."""
 
 from __future__ import annotations
 

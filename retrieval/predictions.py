@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Float32, Float64, Int
+from jaxtyping import Array, Float, Float64, Int
 
 from retrieval import label_metrics
 from retrieval.baselines.labels import PREDICTORS
@@ -20,12 +16,11 @@ from retrieval.data.encoding import Encoding
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Interactions
 from retrieval.labels import BINARY, Labels, labels_of
-from retrieval.models.two_tower import Params, bind
 from retrieval.per_query import PerQuery
 
 PAIRS_A_CALL = 2**16  # whose embeddings are gathered at a time
-ROOT_OF = {"rmse": "mse"}
-Predictions = Mapping[str, Float[np.ndarray, "n"]]
+Predictions = Mapping[str, Float[np.ndarray, "n"]]  # by the name of the task
+Predict = Callable[[Float[Array, "m E"], Float[Array, "m E"]], Mapping[str, Float[Array, "m"]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +53,17 @@ class Labelled:
         positions = encoding.positions(held_out.candidate_ids)
         return cls(tasks, query_ids, owners, positions, labels_of(tasks, held_out.ratings))
 
-    def by_heads(
-        self, model: nnx.Module, params: Params, queries: Float[Array, "Q E"], candidates: Float[Array, "N E"]
-    ) -> Predictions:
-        """Returns what the heads of a model expect of each interaction [n], from the embeddings of all queries."""
-        of_pairs = _predictor(model)
-        pieces = [
-            of_pairs(params, queries, candidates, self.owners[i : i + PAIRS_A_CALL], self.positions[i : i + PAIRS_A_CALL])
-            for i in range(0, max(len(self.owners), 1), PAIRS_A_CALL)
-        ]
+    def by_heads(self, predict: Predict, queries: Float[Array, "Q E"], candidates: Float[Array, "N E"]) -> Predictions:
+        """Returns what the heads of a model expect of each interaction [n]; O(n D) time.
+
+        Args:
+          predict: pairs of embeddings [m, E] -> what each head expects of them, by the name of the task.
+          queries: embedding of each of the queries.
+          candidates: embedding of each candidate of the corpus.
+        """
+        starts = range(0, max(len(self.owners), 1), PAIRS_A_CALL)
+        pairs = [(self.owners[i : i + PAIRS_A_CALL], self.positions[i : i + PAIRS_A_CALL]) for i in starts]
+        pieces = [predict(queries[owners], candidates[positions]) for owners, positions in pairs]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.labels}
 
     def by_baselines(self, encoding: Encoding, train: Interactions) -> dict[str, Predictions]:
@@ -131,14 +128,3 @@ def _has_root(name: str) -> bool:
 
 def _root(name: str) -> str:
     return name.removesuffix("mse") + "rmse"
-
-
-@functools.lru_cache(maxsize=4)
-def _predictor(model: nnx.Module):
-    """Returns the compiled predictions of pairs."""
-
-    @jax.jit
-    def of_pairs(params, queries, candidates, owners, positions):
-        return bind(model, params).predict(queries[owners], candidates[positions])
-
-    return of_pairs

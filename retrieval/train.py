@@ -26,6 +26,7 @@ from retrieval.stream import device_blocks
 Loss = Callable[[nnx.Module, Batch], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 EXAMPLES = "examples"  # how the names of the sums begin that divide others
+OfReplicas = Float64[np.ndarray, "R"] | float  # of each of several trainings, or of one
 
 
 class TrainState(NamedTuple):
@@ -242,15 +243,16 @@ class _Sums:
         )
 
 
-def means(sums: Mapping[str, Float64[np.ndarray, "*R"] | np.float64]) -> dict[str, Float64[np.ndarray, "*R"]]:
+def means(sums: Mapping[str, OfReplicas]) -> dict[str, OfReplicas]:
     """Returns each logged sum over its number of examples: "examples/NAME" where there is one, or else "examples".
 
     NaN where there are no examples.
 
-    >>> means({"loss": np.float64(6), "task/rating": np.float64(2), "examples": 3, "examples/task/rating": 1})
-    {'loss': np.float64(2.0), 'task/rating': np.float64(2.0)}
+    >>> sums = {"loss": 6.0, "task/rating": 2.0, "examples": 3.0, "examples/task/rating": 1.0}
+    >>> {name: float(mean) for name, mean in means(sums).items()}
+    {'loss': 2.0, 'task/rating': 2.0}
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         return {
             name: np.divide(value, sums.get(f"{EXAMPLES}/{name}", sums[EXAMPLES]))
             for name, value in sums.items()

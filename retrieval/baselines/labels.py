@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-DAMPING = 5.0  # labels at the mean that each candidate is taken to have besides its own
-QUERY_DAMPING = 5.0
+DAMPING = 5.0  # labels at the mean that each candidate, or query, is taken to have besides its own
 SWEEPS = 10  # of the two kinds of biases in turn
 Rows = Int[np.ndarray, "n"]
 Predictor = Callable[[Rows, Rows], Float64[np.ndarray, "n"]]  # (query rows, candidate rows) -> the expected labels
@@ -21,7 +20,7 @@ def mean(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Rows) -> Pre
 
 
 def candidate_mean(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Rows) -> Predictor:
-    """Returns the mean label of the candidate, drawn to that of all by `DAMPING` labels; of an unknown one, that of all.
+    """Returns the mean label of the candidate, drawn to that of all by `DAMPING` labels; that of all where unknown.
 
     >>> predict = candidate_mean(np.array([5.0, 5.0, 2.0]), np.array([1, 2, 1]), np.array([1, 1, 2]))
     >>> predict(np.array([1, 1, 1]), np.array([0, 1, 2])).round(4).tolist()  # 4, (2 * 5 + 5 * 4) / 7, (2 + 5 * 4) / 6
@@ -41,7 +40,7 @@ def biases(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Rows) -> P
     of_query, of_candidate = np.zeros(1), np.zeros(1)
     for _ in range(SWEEPS):
         of_candidate = _biases(labels - overall - _of(of_query, queries), candidates, DAMPING)
-        of_query = _biases(labels - overall - _of(of_candidate, candidates), queries, QUERY_DAMPING)
+        of_query = _biases(labels - overall - _of(of_candidate, candidates), queries, DAMPING)
     return lambda queries, candidates: overall + _of(of_query, queries) + _of(of_candidate, candidates)
 
 
