@@ -10,5 +10,7 @@ def get_config() -> Config:
     """Returns the experiment."""
     config = Config(name="multitask")
     config.data.dataset = "movielens-100k"
-    config.tasks = (Task(name="rating", weight=0.1),)
+    config.model.embedding_dimension = 64
+    config.tasks = (Task(name="rating", weight=0.03),)
+    config.optimizer.weight_decay = 0.1
     return config

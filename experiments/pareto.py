@@ -20,9 +20,9 @@ from absl import flags as absl_flags
 
 from experiments import console, flags
 from experiments.report.pareto import write_pareto
-from experiments.report.records import Records, metric_label
+from experiments.report.records import Records
 from experiments.run import run
-from experiments.tradeoff import Point, figure_of, points_of
+from experiments.tradeoff import Point, figures_of, points_of
 from experiments.workdir import Workdir
 from retrieval.config import Config
 from retrieval.storage import write_json
@@ -60,15 +60,11 @@ def with_weights(config: Config, factor: float) -> Config:
 
 def print_points(config: Config, points: Sequence[Point]) -> None:
     """Prints the ranking and the errors of each weight, on the validation part and on test."""
-    names = [config.train.metric, *map(figure_of, config.tasks)]
-    header = [
-        "weights",
-        *(f"{part} {metric_label(name)}" for part in ("validation", "test") for name in names),
-        "front",
-    ]
+    labels = figures_of(config)
+    header = ["weights", *(f"{part} {label}" for part in ("validation", "test") for label in labels.values()), "front"]
     rows = []
     for point in points:
-        cells = [f"{of[name]:.4f}" for of in (point.validation, point.test) for name in names]
+        cells = [f"{of[name]:.4f}" for of in (point.validation, point.test) for name in labels]
         rows.append([f"x {point.factor:g}", *cells, ", ".join(point.on_front)])
     console.show_table("Ranking and errors by the weights of the tasks", header, rows)
 

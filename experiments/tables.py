@@ -12,7 +12,10 @@ from retrieval.config import Task
 
 COLUMNS = ("precision", "recall", "ndcg")
 OF_LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")
-OF_PREDICTIONS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
+OF_PREDICTIONS = {  # by the kind of the task, and what readers call them
+    "regression": {"rmse": "RMSE", "mae": "MAE"},
+    "binary": {"log_loss": "log loss", "auc": "AUC"},
+}
 SHOWN_SLICES = ("popularity", "activity", "vocabulary")
 PREFERRED_K = 10
 
@@ -69,8 +72,7 @@ def _print_predictions(tasks: Sequence[Task], figures: Mapping[str, float], inte
         systems = [name.removesuffix(f"/{names[0]}") for name in figures if name.endswith(f"/{names[0]}")]
         systems = sorted((s for s in systems if not s.startswith("train")), key=lambda s: s != MODEL)
         rows = [[_title(s), *(_with_interval(f"{s}/{name}", figures, intervals) for name in names)] for s in systems]
-        header = ["prediction by", *(metric.upper() for metric in OF_PREDICTIONS[task.kind])]
-        header = [name.replace("LOG_LOSS", "log loss") for name in header]
+        header = ["prediction by", *OF_PREDICTIONS[task.kind].values()]
         console.show_table(f"Test part, {task.name}", header, rows)
 
 

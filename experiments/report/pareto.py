@@ -74,8 +74,9 @@ def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
         if own:
             style = {"s": 44, "color": colour(role), "linewidths": 0, "zorder": 3, "label": name}
             axes.scatter(*zip(*own, strict=True), gid=f"front-{is_on}", **style)
-    for point, place in zip(points, places, strict=True):
-        axes.annotate(f"× {point.factor:g}", place, (7, 6), **small_text("left"))
+    for i, (point, place) in enumerate(zip(points, places, strict=True)):
+        beside = (7, -13 if i % 2 else 6)  # in turn above and below: neighbours on the curve are neighbours in weight
+        axes.annotate(f"× {point.factor:g}", place, beside, **small_text("left"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.14, y=0.14)
     add_legend(axes)
@@ -95,8 +96,8 @@ def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
 def _caption(part: str, task: Task) -> str:
     if part == "validation":
         return (
-            f"Points are factors of the task's weight, {task.weight:g}. This part decides: on the front, no other "
-            "weight is better in one figure and not worse in the other. × 0 is retrieval alone; its head knows the mean."
+            f"Points are factors of the task's weight, {task.weight:g}; this part decides. On the front, no other weight "
+            "is better in one figure and not worse in the other. × 0 is retrieval alone: its head knows the mean."
         )
     return "The same weights on the test part, after the last fit; crosses are 95 % intervals over users."
 
