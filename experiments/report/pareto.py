@@ -96,7 +96,7 @@ def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
 def _caption(part: str, task: Task) -> str:
     if part == "validation":
         return (
-            f"Points are factors of the task's weight, {task.weight:g}; this part decides. On the front, no other weight "
+            f"Points are factors of the task's weight, {task.weight:g}; this part decides. On the front, no other "
             "is better in one figure and not worse in the other. × 0 is retrieval alone: its head knows the mean."
         )
     return "The same weights on the test part, after the last fit; crosses are 95 % intervals over users."
