@@ -25,8 +25,8 @@ class RowPenaltyState(NamedTuple):
 
     Attributes:
       count: steps taken.
-      rates: penalty a step of each row of a table [N]; of other parameters 0.
-      last: the step before which each row's penalty is paid [N].
+      rates: penalty a step of each row of a table [N]; a zero for each other parameter.
+      last: the step as far as which each row's penalty is paid [N].
     """
 
     count: Int[Array, ""]
@@ -47,8 +47,10 @@ def row_penalty(rates: Mapping[str, Float[np.ndarray, "_"]]) -> optax.GradientTr
 
     def init(params):
         def rates_of(path, leaf):
-            found = rates.get(table_path(path))
-            return jnp.zeros((), leaf.dtype) if found is None else jnp.asarray(found, leaf.dtype)
+            table = table_path(path)
+            if table in rates:
+                return jnp.asarray(rates[table], leaf.dtype)
+            return jnp.zeros(leaf.shape[:1] if table is not None else (), leaf.dtype)
 
         of_params = jax.tree_util.tree_map_with_path(rates_of, params)
         never = jax.tree.map(lambda rate: jnp.zeros(rate.shape, jnp.int32), of_params)
