@@ -132,14 +132,16 @@ def table_counts(
     nobody = jnp.full(1, UNKNOWN_ROW, jnp.int32)
     num_rows = {path: len(leaf) for path, leaf in flatten_params(init(model)).items() if leaf.ndim}
     counts: Counts = {}
-    for rows_of, of_entities in (
-        (lambda row: model.lookups(row[None], nobody), query_counts),
-        (lambda row: model.lookups(nobody, row[None]), candidate_counts),
+    for rows_of, of_entities, of_queries in (
+        (lambda row: model.lookups(row[None], nobody), query_counts, True),
+        (lambda row: model.lookups(nobody, row[None]), candidate_counts, False),
     ):
         for start in range(0, len(of_entities), ENTITIES_AT_A_TIME):
             times = of_entities[start : start + ENTITIES_AT_A_TIME]
             found = jax.vmap(rows_of)(jnp.arange(start, start + len(times), dtype=jnp.int32))
             for path, rows in found.items():
+                if path.startswith("query_tower/") != of_queries:
+                    continue  # what nobody looks up
                 times_of_rows = np.repeat(times, rows.shape[1])
                 added = np.bincount(np.asarray(rows).ravel(), times_of_rows, num_rows[f"{path}/embedding"])
                 counts[path] = counts[path] + added if path in counts else added

@@ -95,7 +95,7 @@ def test_rows_that_do_not_occur_keep_their_bits():
 
 
 def shrunk_over_an_epoch(examples, rule, loss):
-    """Returns how far each row of both tables moves in an epoch of one example a step, beyond what the softmax does."""
+    """Returns how far each row of both tables moves in an epoch of one example a step, beyond the softmax."""
     moved = []
     for optimizer, objective in ((rule, loss), (optimizers.create("sgd", 1e-5), InBatchSoftmax())):
         *_, (state, _) = fit(make_model(), examples, objective, optimizer, batch_size=1, epochs=1, seed=0)

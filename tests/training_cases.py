@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from hypothesis import strategies as st
 
-from retrieval.data.batches import batches
+from retrieval.data.batches import Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower
@@ -28,7 +28,9 @@ def make_examples(query_rows, candidate_rows):
 
 def one_batch(query_rows, candidate_rows):
     """Returns up to `BATCH_SIZE` examples as one batch, of one shape whatever they are."""
-    epoch = batches(make_examples(query_rows, candidate_rows), np.arange(len(query_rows)), BATCH_SIZE, (8, 8))
+    epoch = batches(
+        make_examples(query_rows, candidate_rows), np.arange(len(query_rows)), BATCH_SIZE, Capacity(8, 8, 8)
+    )
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), epoch)
 
 
