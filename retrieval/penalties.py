@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.tables import table_path
@@ -116,7 +116,7 @@ def row_rates(
 
 
 def table_counts(
-    model: nnx.Module, query_counts: Float[np.ndarray, "Nq"], candidate_counts: Float[np.ndarray, "Nc"]
+    model: nnx.Module, query_counts: Num[np.ndarray, "Nq"], candidate_counts: Num[np.ndarray, "Nc"]
 ) -> Counts:
     """Returns how often the rows of each table occur in examples: as often as the entities that look them up.
 

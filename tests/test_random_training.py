@@ -146,7 +146,7 @@ def test_a_model_taken_apart_and_put_together_is_the_same():
         *(getattr(make_model(), side) for side in ("query_tower", "candidate_tower")), np.arange(7.0, dtype=np.float32)
     )
     given, model_of = take_apart(model)
-    assert [leaf.tolist() for leaf in jax.tree.leaves(given)] == [list(range(7))]
+    assert [leaf.tolist() for leaf in jax.tree.leaves(given)] == [list(range(NUM_CANDIDATES))]
     doubled = model_of(jax.tree.map(lambda leaf: 2 * leaf, given))
     assert same(init(doubled), init(model))
     rows = jnp.array([3, 4])
