@@ -41,9 +41,9 @@ def fit_many(
     and the same draws of what is random in training: the spread over replicas is that of the initial values. One that
     diverges has means that are not finite, and leaves the others as they are.
 
-    The program does the work of R trainings, in the memory of R. What it pays once is compilation, the batches, and the
-    start of each operation: it pays for trainings that are short beside their compilation, and where a step is too
-    small for its device. On two CPU cores the steps themselves cost about as much as one after another.
+    The program does the work of R trainings, in the memory of R. What it pays once is the batches, the start of each
+    operation, and compilation: it pays where steps are small for the device, or where programs are not kept on disk. On
+    two CPU cores, steps that keep both busy cost somewhat more together than one after another.
 
     Args:
       models: R models of one structure, with the same arrays beside the parameters, which are taken from the first.

@@ -46,7 +46,7 @@ def test_optimizer():
 
 def test_replicas(recipe):
     names = ("replicas/batch_32", "replicas/batch_32/epoch")
-    check(replicas.together([recipe, recipe], batch_sizes=(32,), epochs=3), *names)
+    check(replicas.together([recipe, recipe], batch_sizes=(32,), epochs=3, rounds=1), *names)
 
 
 def test_streaming():
