@@ -1,6 +1,6 @@
 """Two-tower retrieval in JAX: train on implicit feedback, evaluate on the full corpus, export, index and serve."""
 
-from retrieval import baselines, leakage, list_metrics, losses, metrics
+from retrieval import baselines, features, leakage, list_metrics, losses, metrics
 from retrieval.baselines import most_popular
 from retrieval.bundle import load
 from retrieval.comparison import compare
@@ -66,6 +66,7 @@ __all__ = [
     "compare",
     "create_state",
     "evaluate",
+    "features",
     "fit",
     "fit_many",
     "folded_softmax",
