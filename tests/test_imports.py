@@ -31,6 +31,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
     ),
     ("retrieval.data",),
     ("retrieval.features",),
+    ("retrieval.context",),
     (
         "retrieval.stream",
         "retrieval.models",
@@ -42,7 +43,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.schedules",
         "retrieval.scoring",
     ),
-    ("retrieval.touched", "retrieval.context"),
+    ("retrieval.touched",),
     ("retrieval.architecture", "retrieval.examples"),
     (
         "retrieval.ranks",
