@@ -15,6 +15,10 @@ from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
+from retrieval.data.encoding import Encoding
+from retrieval.data.interactions import Interactions
+from retrieval.data.sequences import Histories
+from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.two_tower import bind
 from retrieval.topk import top_k
 
@@ -37,7 +41,7 @@ def export(
     config: Config, dataset: Dataset, trained: phases.Trained, index: index_lib.HnswIndex, workdir: Workdir
 ) -> None:
     """Writes the bundle of the run."""
-    encoding = trained.recipe.encoding
+    encoding, context = trained.recipe.encoding, trained.recipe.context
     bundle.save(
         workdir.bundle,
         model=bind(trained.recipe.model, trained.params),
@@ -51,7 +55,17 @@ def export(
             "data_fingerprint": dataset.fingerprint(),
             "figures": {f"index/{name}": value for name, value in index.figures.items()},
         },
+        context=context,
+        histories=histories_by_row(encoding, trained.train) if context.length else None,
     )
+
+
+def histories_by_row(encoding: Encoding, train: Interactions) -> Histories:
+    """Returns what each query row did in train, in candidate rows, without dislikes; row 0 did nothing."""
+    train = encoding.without_dislikes(train)
+    rows, candidate_rows = train.rows_in(encoding.queries, encoding.candidates)
+    owners = np.where(rows == UNKNOWN_ROW, -1, rows)
+    return Histories.of(owners, candidate_rows, train, encoding.queries.num_entities)
 
 
 def main() -> None:
@@ -61,6 +75,8 @@ def main() -> None:
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    if flags.tensorflow():
+        savedmodel.check(trained.recipe.context)
     index = build_index(config, trained)
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
