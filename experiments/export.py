@@ -42,13 +42,14 @@ def export(
 ) -> None:
     """Writes the bundle of the run."""
     encoding, context = trained.recipe.encoding, trained.recipe.context
+    done = dataset.parts.train_and_validation()
     bundle.save(
         workdir.bundle,
         model=bind(trained.recipe.model, trained.params),
         queries=encoding.queries,
         candidates=encoding.candidates,
         corpus=dataset.corpus,
-        seen=encoding.seen_by_row(trained.train),
+        seen=encoding.seen_by_row(done),
         index=index,
         facts={
             "config": dataclasses.asdict(config),
@@ -56,16 +57,16 @@ def export(
             "figures": {f"index/{name}": value for name, value in index.figures.items()},
         },
         context=context,
-        histories=histories_by_row(encoding, trained.train) if context.length else None,
+        histories=histories_by_row(encoding, done) if context.length else None,
     )
 
 
-def histories_by_row(encoding: Encoding, train: Interactions) -> Histories:
-    """Returns what each query row did in train, in candidate rows, without dislikes; row 0 did nothing."""
-    train = encoding.without_dislikes(train)
-    rows, candidate_rows = train.rows_in(encoding.queries, encoding.candidates)
+def histories_by_row(encoding: Encoding, done: Interactions) -> Histories:
+    """Returns what each query row has done, in candidate rows, without dislikes; row 0 nothing."""
+    done = encoding.without_dislikes(done)
+    rows, candidate_rows = done.rows_in(encoding.queries, encoding.candidates)
     owners = np.where(rows == UNKNOWN_ROW, -1, rows)
-    return Histories.of(owners, candidate_rows, train, encoding.queries.num_entities)
+    return Histories.of(owners, candidate_rows, done, encoding.queries.num_entities)
 
 
 def main() -> None:

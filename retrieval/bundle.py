@@ -11,7 +11,7 @@ import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from retrieval.data.vocabulary import Vocabulary
 from retrieval.index import HnswIndex
 from retrieval.lists import Lists
 from retrieval.logs import versions
-from retrieval.recommend import Recommender
+from retrieval.recommend import Encode, Recommender
 from retrieval.storage import replace_folder, sha256, write_json
 
 FORMAT_VERSION = 2
@@ -42,6 +42,7 @@ MANIFEST = "manifest.json"
 Tower = Callable[..., Float[Array, "B D"]]
 
 
+@runtime_checkable
 class Towers(Protocol):
     """A trained model, as `retrieval.TwoTower`."""
 
@@ -142,7 +143,6 @@ def load(folder: pathlib.Path | str) -> Recommender:
     """
     folder = pathlib.Path(folder)
     files = verify(folder)["files"]
-    tower = load_tower(folder / QUERY_TOWER)
 
     def text(name):
         return (folder / name).read_text(encoding="utf-8")
@@ -155,7 +155,7 @@ def load(folder: pathlib.Path | str) -> Recommender:
         lists = Lists(array(HISTORY_OFFSETS), array(HISTORY_ROWS))
         histories = Histories(lists, array(HISTORY_RATINGS), array(HISTORY_TIMES))
     return Recommender(
-        encode=lambda rows, **columns: np.asarray(tower(rows, **columns)),
+        encode=_in_few_sizes(load_tower(folder / QUERY_TOWER)),
         search=HnswIndex.load(folder).search,
         queries=Vocabulary.from_json(text(QUERIES)),
         candidates=Vocabulary.from_json(text(CANDIDATES)),
@@ -192,6 +192,24 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
                 "export the bundle again"
             )
     return manifest
+
+
+def _in_few_sizes(tower: Tower) -> Encode:
+    """Returns the tower for batches of any size, none included, which are padded to powers of two.
+
+    It is compiled anew for each size that it gets.
+    """
+
+    def encode(rows, **columns):
+        number = len(rows)
+        missing = (1 << max(number - 1, 0).bit_length()) - number
+        padded = {
+            name: np.concatenate([column, np.zeros((missing, *column.shape[1:]), column.dtype)])
+            for name, column in {"": rows, **columns}.items()
+        }
+        return np.asarray(tower(padded.pop(""), **padded))[:number]
+
+    return encode
 
 
 def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:

@@ -51,8 +51,9 @@ class QueryContext:
         """Returns the columns of the time of each request, [n, ...] each; None: `now`."""
         columns: Columns = {}
         times = np.full(number, self.now, np.int64) if times is None else times
+        with_now = np.append(times, self.now)  # the columns of no requests have the same shapes as those of some
         for name, encoder in self.encoders.items():
-            columns |= to_columns(name, encoder.encode(times))
+            columns |= {key: of[:-1] for key, of in to_columns(name, encoder.encode(with_now)).items()}
         return columns
 
     def of_windows(self, windows: Windows) -> Columns:
