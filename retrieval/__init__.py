@@ -45,6 +45,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "compare": "retrieval.comparison:compare",
     "create_state": "retrieval.train:create_state",
     "evaluate": "retrieval.evaluate:evaluate",
+    "features": "retrieval.features",
     "fit": "retrieval.train:fit",
     "fit_many": "retrieval.replicas:fit_many",
     "folded_softmax": "retrieval.losses:folded_softmax",

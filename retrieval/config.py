@@ -119,6 +119,12 @@ class Model:
     history: History = dataclasses.field(default_factory=History)
     initial_scale: float = 0.02  # standard deviation of the initial embeddings
     precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
+    linear_rank: int = (
+        0  # dimensions of a linear model of candidates by candidates (EASE), whose score is added to that
+    )
+    # of the trained towers; 0: none
+    linear_l2: float = 300.0  # its penalty
+    linear_weight: float = 1.0  # of its score
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
     candidate_bias: bool = False  # a learned addition to the score of each candidate
     temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are

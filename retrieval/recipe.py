@@ -15,6 +15,8 @@ from retrieval import architecture, optimizers, penalties, sampling
 from retrieval import config as config_lib
 from retrieval.architecture import Architecture
 from retrieval.averages import averaged
+from retrieval.baselines import ease
+from retrieval.baselines.training import Training
 from retrieval.context import Columns, QueryContext
 from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
@@ -25,6 +27,7 @@ from retrieval.data.sequences import Windows
 from retrieval.examples import held_out_windows, of_windows, rating_weights
 from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
+from retrieval.models.blend import Blend, FixedTowers
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objectives import (
     BPR,
@@ -53,6 +56,7 @@ class Recipe:
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
+      linear: a model that is not trained, whose score is added to that of the towers; None: there is none.
     """
 
     encoding: Encoding
@@ -62,6 +66,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
+    linear: FixedTowers | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -119,13 +124,18 @@ class Recipe:
         windows = held_out_windows(self.encoding, held_out, before, self.context.length)
         return of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
 
+    def bound(self, params: Params) -> TwoTower | Blend:
+        """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
+        trained = bind(self.model, params)
+        return trained if self.linear is None else Blend(trained, self.linear)
+
     @functools.cached_property
     def _encoders(self):
         def query(params, rows, columns):
-            return bind(self.model, params).query(rows, columns).astype(jnp.float32)
+            return self.bound(params).query(rows, columns).astype(jnp.float32)
 
         def candidate(params, rows):
-            return bind(self.model, params).candidate(rows).astype(jnp.float32)
+            return self.bound(params).candidate(rows).astype(jnp.float32)
 
         return jax.jit(query), jax.jit(candidate)
 
@@ -157,13 +167,29 @@ def prepare(
     counts = encoding.counts(examples)
     prior = sampling.log_prior(counts) if config.model.popularity_prior else None
     towers = architecture.create(config.model, encoding, train, queries, log_prior=prior, seed=config.train.seed)
-    loss = create_loss(config.loss, examples, encoding)
-    examples, batch_size = create_examples(config, encoding, examples, train, towers.context)
+    pairs = examples
+    examples, batch_size = create_examples(config, encoding, pairs, train, towers.context)
+    loss = create_loss(config.loss, pairs, examples, encoding)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size)
+    linear = create_linear(config, encoding, train) if config.model.linear_rank else None
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear)
+
+
+def create_linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers:
+    """Creates the linear model beside the towers, see `baselines.ease.towers`, by the rows of the vocabularies."""
+    settings = config.model
+    training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
+    of_queries, of_positions = ease.towers(training, settings.linear_l2, settings.linear_rank)
+    scale = np.float32(settings.linear_weight)
+    queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
+    queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries
+    candidates = np.zeros((encoding.candidates.num_entities, settings.linear_rank), np.float32)
+    known = encoding.corpus_rows > 0
+    candidates[encoding.corpus_rows[known]] = of_positions[known]
+    return FixedTowers(queries, candidates)
 
 
 def _reads_table(tower: config_lib.Tower) -> bool:
@@ -248,21 +274,21 @@ def create_negatives(
     )
 
 
-def create_loss(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> Objective:
-    """Creates the objective, with what it needs to know of the examples.
+def create_loss(loss: config_lib.Loss, pairs: Examples, examples: Examples, encoding: Encoding) -> Objective:
+    """Creates the objective, with what it needs to know of the training part: as pairs, and as it is trained on.
 
     Raises:
       ValueError: there is no such loss or reduction.
     """
     check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
     check_choice("loss.name", loss.name, OBJECTIVES)
-    return OBJECTIVES[loss.name](loss, examples, encoding)
+    return OBJECTIVES[loss.name](loss, pairs, examples, encoding)
 
 
-def _known(loss: config_lib.Loss, examples: Examples, encoding: Encoding) -> RowSets | None:
+def _known(loss: config_lib.Loss, pairs: Examples, encoding: Encoding) -> RowSets | None:
     if not loss.remove_known_positives:
         return None
-    lists = Lists.from_pairs(examples.query_rows, examples.candidate_rows, encoding.queries.num_rows)
+    lists = Lists.from_pairs(pairs.query_rows, pairs.candidate_rows, encoding.queries.num_rows)
     return RowSets.of(lists)
 
 
@@ -271,8 +297,8 @@ def _common(loss: config_lib.Loss) -> dict:
 
 
 OBJECTIVES = {
-    "in_batch_softmax": lambda loss, examples, encoding: InBatchSoftmax(
-        _known(loss, examples, encoding),
+    "in_batch_softmax": lambda loss, pairs, examples, encoding: InBatchSoftmax(
+        _known(loss, pairs, encoding),
         log_q=loss.log_q,
         temperature=loss.temperature,
         scale_log_q=loss.scale_log_q,
@@ -281,24 +307,24 @@ OBJECTIVES = {
         label_smoothing=loss.label_smoothing,
         **_common(loss),
     ),
-    "full_softmax": lambda loss, examples, encoding: FullSoftmax(
+    "full_softmax": lambda loss, pairs, examples, encoding: FullSoftmax(
         encoding.candidates.num_rows,
-        _known(loss, examples, encoding),
+        _known(loss, pairs, encoding),
         temperature=loss.temperature,
         label_smoothing=loss.label_smoothing,
         **_common(loss),
     ),
-    "implicit_squared": lambda loss, examples, encoding: ImplicitSquared(
+    "implicit_squared": lambda loss, pairs, examples, encoding: ImplicitSquared(
         encoding.candidates.num_rows,
         query_weights(examples, encoding.queries.num_rows),
         loss.unobserved_weight,
         **_common(loss),
     ),
-    "cosine_contrastive": lambda loss, examples, encoding: CosineContrastive(
-        _known(loss, examples, encoding),
+    "cosine_contrastive": lambda loss, pairs, examples, encoding: CosineContrastive(
+        _known(loss, pairs, encoding),
         margin=loss.margin,
         negative_weight=loss.negative_weight,
         **_common(loss),
     ),
-    "bpr": lambda loss, examples, encoding: BPR(_known(loss, examples, encoding), **_common(loss)),
+    "bpr": lambda loss, pairs, examples, encoding: BPR(_known(loss, pairs, encoding), **_common(loss)),
 }

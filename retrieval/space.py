@@ -102,6 +102,10 @@ def check_space(space: Any, config: Config) -> None:
 
 def _check_values(field: str, declared: Declaration) -> None:
     if isinstance(declared, Choice):
+        if not _is_plain(declared.values):
+            raise ValueError(
+                f"{field} must have a choice of texts, numbers, booleans or tuples of them, got {declared!r}"
+            )
         if len(set(declared.values)) < max(len(declared.values), 2):
             raise ValueError(f"{field} must have a choice of two different values or more, got {declared!r}")
         return
@@ -111,6 +115,10 @@ def _check_values(field: str, declared: Declaration) -> None:
     if not least < declared.low < declared.high < float("inf"):
         below = "0 < low" if least == 0 else "low"
         raise ValueError(f"{field} must have finite bounds with {below} < high, got {declared!r}")
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, str | int | float)
 
 
 def is_whole(field: str) -> bool:
@@ -154,8 +162,8 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
     """Returns what sets these fields on the command line, ready for a shell.
 
-    >>> as_flags({"train.epochs": 3, "model.query_hidden_sizes": (64, 32)})
-    ['--config.train.epochs=3', "'--config.model.query_hidden_sizes=(64, 32)'"]
+    >>> as_flags({"train.epochs": 3, "model.query.hidden_sizes": (64, 32)})
+    ['--config.train.epochs=3', "'--config.model.query.hidden_sizes=(64, 32)'"]
     """
     return [shlex.quote(f"--config.{field}={value}") for field, value in settings.items()]
 

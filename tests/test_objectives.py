@@ -116,7 +116,7 @@ def test_an_epoch_of_the_squared_loss_counts_each_query_with_the_corpus_once(bat
     )
     tables = model.query(jnp.arange(NUM_QUERY_ROWS)), model.candidate(jnp.arange(NUM_CANDIDATE_ROWS))
     scores = np.asarray(tables[0]) @ np.asarray(tables[1]).T
-    q, c, weights, _ = EXAMPLES
+    q, c, weights = EXAMPLES[:3]
     with_examples = scores[np.unique(q), 1:]
     expected = np.sum(weights * (scores[q, c] - 1) ** 2) + 0.3 * np.sum(with_examples**2)
     assert np.sum(sums["loss"]) == pytest.approx(expected, rel=1e-5)
@@ -138,6 +138,12 @@ def test_a_query_without_examples_in_train_counts_the_corpus_in_each():
     scores, _, c = scores_of_examples(model, batch)
     terms = (scores[np.arange(20), c] - 1) ** 2 + 0.3 * np.sum(scores[:, 1:] ** 2, axis=1)
     assert WEIGHTS[4] == 0 and value == pytest.approx(np.sum(EXAMPLES.weights * terms), rel=1e-5)
+
+
+def test_the_weights_of_windows_are_those_of_their_targets():
+    candidates = np.array([[-1, 3], [2, 3], [-1, -1]], np.int32)
+    examples = Examples(np.array([1, 1, 2], np.int32), candidates, np.array([[9, 1], [2, 3], [9, 9]], np.float32))
+    assert query_weights(examples, 4).tolist() == [0, 6, 0, 0]
 
 
 @pytest.mark.parametrize("uniform", [0, 5])

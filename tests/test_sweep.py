@@ -23,7 +23,7 @@ from retrieval.space import Choice, LogUniform, default_space, with_settings
 
 SPACE = {
     "loss.embedding_l2": LogUniform(0.01, 0.3),
-    "model.query_hidden_sizes": Choice((), (8,)),
+    "model.query.hidden_sizes": Choice((), (8,)),
     "train.batch_size": LogUniform(512, 2048),
 }
 CONFIG_FILE = """

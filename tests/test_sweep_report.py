@@ -16,7 +16,7 @@ from retrieval.space import Choice, LogUniform, Uniform
 
 SPACE = {
     "loss.embedding_l2": LogUniform(0.005, 0.5),
-    "model.query_hidden_sizes": Choice((), (64,), (64, 32)),
+    "model.query.hidden_sizes": Choice((), (64,), (64, 32)),
     "optimizer.name": Choice("<b>", "adagrad"),
     "loss.temperature": Uniform(0.5, 2.0),
     "train.batch_size": LogUniform(256, 4096),
@@ -30,7 +30,7 @@ def made_up(num_trials, seed=0):
     for number in range(1, num_trials + 1):
         settings = {
             "loss.embedding_l2": float(np.exp(rng.uniform(np.log(0.005), np.log(0.5)))),
-            "model.query_hidden_sizes": SPACE["model.query_hidden_sizes"].values[rng.integers(3)],
+            "model.query.hidden_sizes": SPACE["model.query.hidden_sizes"].values[rng.integers(3)],
             "optimizer.name": SPACE["optimizer.name"].values[rng.integers(2)],
             "loss.temperature": float(rng.uniform(0.5, 2)),
             "train.batch_size": int(rng.integers(256, 4097)),

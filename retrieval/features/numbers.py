@@ -27,7 +27,7 @@ class Number(Encoder):
 
     Attributes:
       mean: of the numbers of the training part; 0: there is none.
-      deviation: their standard deviation, above 0; 1 where they are all the same.
+      deviation: their standard deviation; 1 in place of 0.
       least: the least of them.
       largest: the largest.
     """
@@ -52,8 +52,7 @@ class Number(Encoder):
             return cls(feature.column, mean=0.0, deviation=1.0, least=0.0, largest=0.0)
         least, largest = float(numbers.min()), float(numbers.max())
         mean = min(max(float(numbers.mean()), least), largest)  # rounding must not leave the range
-        deviation = float(numbers.std()) if least < largest else 1.0
-        return cls(feature.column, mean, deviation or 1.0, least, largest)  # 0 where squares underflow
+        return cls(feature.column, mean, float(numbers.std()) or 1.0, least, largest)
 
     @property
     def spec(self) -> Spec:

@@ -13,6 +13,7 @@ from retrieval import losses
 from retrieval.data.batches import Batch, Distinct, Drawn
 from retrieval.data.encoding import Examples
 from retrieval.data.mapped import windows
+from retrieval.data.negatives import NONE
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.log_partition import RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
@@ -125,13 +126,14 @@ class ImplicitSquared(OverCorpus):
 
 
 def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:
-    """Returns the sum of the weights of each query row's examples, in O(n) time.
+    """Returns the sum of the weights of each query row's examples, of windows those of their targets; O(n) time.
 
     >>> rows = np.array([1, 2, 1], np.int32)
     >>> query_weights(Examples(rows, rows, np.array([1.0, 0.5, 2.0], np.float32)), 4).tolist()
     [0.0, 3.0, 0.5, 0.0]
     """
     sums = np.zeros(num_query_rows)
-    for rows, weights in zip(windows(examples.query_rows), windows(examples.weights), strict=True):
-        sums += np.bincount(rows, weights, num_query_rows)
+    for rows, candidates, weights in zip(*map(windows, examples[:3]), strict=True):
+        of_examples = np.where(candidates == NONE, 0, weights).reshape(len(rows), -1).sum(axis=1)
+        sums += np.bincount(rows, of_examples, num_query_rows)
     return jnp.asarray(sums, jnp.float32)
