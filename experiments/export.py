@@ -19,7 +19,6 @@ from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.models.two_tower import bind
 from retrieval.topk import top_k
 
 RECALL_AT = 10
@@ -45,7 +44,7 @@ def export(
     done = dataset.parts.train_and_validation()
     bundle.save(
         workdir.bundle,
-        model=bind(trained.recipe.model, trained.params),
+        model=trained.recipe.bound(trained.params),
         queries=encoding.queries,
         candidates=encoding.candidates,
         corpus=dataset.corpus,
