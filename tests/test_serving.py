@@ -75,6 +75,7 @@ WITH_HISTORY = {name: config_of(encoder=name, layers=2, heads=2) for name in ENC
     "separate items": config_of(ID, ID + GROUP, encoder="hstu", items="separate", gaps=True, dropout=0.5),
 }
 CONFIGS = WITH_HISTORY | {"features": config_of(ID + TABLE, ID + GROUP), "time": config_of(ID + TIME)}
+CONFIGS["everything"].model.linear_rank = 4
 WITH_HISTORY_AND_TIME = {"everything", "hstu", "separate items"}
 
 
