@@ -144,6 +144,7 @@ class Loss:
     negative_weight: float = 10.0  # cosine contrastive: of the negatives' mean
     rating_weight: float = 0.0  # an example weighs 1 + this * (its rating - the mean) / half the range; 0: all alike
     embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
+    candidate_l2_power: float = 1.0  # a candidate's penalty in an epoch grows with its count in train to this power
     reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
 
 

@@ -303,7 +303,11 @@ def create_loss(loss: config_lib.Loss, pairs: Examples, examples: Examples, enco
     """
     check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
     check_choice("loss.name", loss.name, OBJECTIVES)
-    return OBJECTIVES[loss.name](loss, pairs, examples, encoding)
+    objective = OBJECTIVES[loss.name](loss, pairs, examples, encoding)
+    if loss.candidate_l2_power == 1.0:
+        return objective
+    scale = sampling.penalty_scale(encoding.counts(pairs), loss.candidate_l2_power)
+    return dataclasses.replace(objective, candidate_l2_scale=jnp.asarray(scale))
 
 
 def _known(loss: config_lib.Loss, pairs: Examples, encoding: Encoding) -> RowSets | None:

@@ -6,6 +6,20 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 
+def penalty_scale(counts: Shaped[np.ndarray, "num_rows"], power: float) -> Float32[np.ndarray, "num_rows"]:
+    """Returns what to multiply a penalty by that each example adds, for a row's sum of them to grow as count ** power.
+
+    The mean over the examples stays 1. Source: Rendle et al. 2021, "Revisiting the performance of iALS on item
+    recommendation benchmarks", section 3.3, where the exponent is called nu.
+
+    >>> penalty_scale(np.array([0, 1, 4]), 0.5).round(3)
+    array([1.667, 1.667, 0.833], dtype=float32)
+    """
+    scale = np.maximum(counts, 1.0) ** (power - 1.0)
+    total = float(np.sum(counts))
+    return (scale * (total / np.sum(scale * counts) if total else 1.0)).astype(np.float32)
+
+
 def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
     """Returns the log of each candidate row's probability, over that of a candidate never seen in train.
 

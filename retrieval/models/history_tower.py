@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import export as jax_export
 from jaxtyping import Array, Float, Int, Shaped
 
+from retrieval.context import GAPS, HISTORY, RATINGS, TIMES
 from retrieval.data.sequences import PADDING
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history import Tokens
 from retrieval.models.layers import Dropout
 from retrieval.models.tables import Table
-
-HISTORY, RATINGS, GAPS, TIMES = "history", "history_ratings", "history_gaps", "history_times"  # columns that it reads
 
 
 class LastEmbedding(nnx.Module):
@@ -95,8 +95,9 @@ class HistoryTower(nnx.Module):
     def _of_features(self, context):
         return {name: column for name, column in context.items() if name not in self.history_columns}
 
-    def _encode(self, context) -> Float[Array, "S L+1 D"]:
+    def _encode(self, context) -> Float[Array, "S M D"]:
         history = context[HISTORY]
+        history = jnp.where(history < self.num_items, history, PADDING)  # nothing is known of those beyond
         tokens, real = self.tokens(
             self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), None
         )
@@ -105,7 +106,10 @@ class HistoryTower(nnx.Module):
         return outputs if self.last is None else outputs + self.last(history)
 
     def _embed(self, history: Int[Array, "S L"]) -> Float[Array, "S L D"]:
-        """Returns the embeddings of the candidates; where there are more places than candidates, each is made once."""
-        if history.size <= self.num_items:
+        """Returns the embeddings of the candidates; where there are more places than candidates, each is made once.
+
+        A program for any number of histories is exported for few of them.
+        """
+        if jax_export.is_symbolic_dim(history.size) or history.size <= self.num_items:
             return self.items(history.reshape(-1)).reshape(*history.shape, -1)
         return self.items(jnp.arange(self.num_items, dtype=history.dtype))[history]

@@ -25,10 +25,12 @@ class Objective(abc.ABC):
     Attributes:
       embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
       reduction: "sum" or "mean" over the batch.
+      candidate_l2_scale: factor of the penalty on the candidate of each row [num_candidate_rows]; None: 1.
     """
 
     embedding_l2: float = dataclasses.field(default=0.0, kw_only=True, metadata={"static": True})
     reduction: str = dataclasses.field(default="sum", kw_only=True, metadata={"static": True})
+    candidate_l2_scale: Float[Array, "num_candidate_rows"] | None = dataclasses.field(default=None, kw_only=True)
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of losses and weights over the batch."""
@@ -40,7 +42,10 @@ class Objective(abc.ABC):
         """Returns what a call does, from what `embeddings` returns of the batch."""
         terms = self.terms(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.places]
-        norms += model.squared_norms(candidates)[batch.candidates.places]
+        of_candidates = model.squared_norms(candidates)
+        if self.candidate_l2_scale is not None:
+            of_candidates *= self.candidate_l2_scale[batch.candidates.rows]
+        norms += of_candidates[batch.candidates.places]
         value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
 
