@@ -182,7 +182,7 @@ def create_examples(
         columns = context.of_requests(train.timestamps, len(train))
         return examples._replace(weights=examples.weights if weights is None else weights, context=columns), batch_size
     histories = encoding.histories(encoding.queries.ids, train)
-    windows: Windows = histories.windows(context.length)
+    windows: Windows = histories.windows(context.length + 1)
     of_rating = (
         np.ones(windows.rows.shape)
         if weights is None
