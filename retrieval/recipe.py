@@ -150,8 +150,8 @@ def prepare(
         train if known is None else known,
         corpus,
         config.data.dislike_at_most or None,
-        queries=queries if _reads_table(config.model.query) else None,
-        has_features=_reads_table(config.model.candidate),
+        queries=queries if architecture.reads_table(config.model.query) else None,
+        has_features=architecture.reads_table(config.model.candidate),
     )
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
@@ -165,10 +165,6 @@ def prepare(
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
     return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size)
-
-
-def _reads_table(tower: config_lib.Tower) -> bool:
-    return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
 
 
 def create_examples(
