@@ -100,7 +100,7 @@ class HistoryTower(nnx.Module):
     def _of_features(self, context):
         return {name: column for name, column in context.items() if name not in self.history_columns}
 
-    def _encode(self, context) -> Float[Array, "S L+1 D"]:
+    def _encode(self, context) -> Float[Array, "S M D"]:
         history = context[HISTORY]
         history = jnp.where(history < self.num_items, history, PADDING)  # a separate table knows those of train alone
         tokens, real = self.tokens(
