@@ -19,6 +19,7 @@ CORPUS = Table(  # candidates 9 and 10 are cold: train has none of their events
     },
 )
 PEOPLE = Table(np.arange(NUM_QUERIES + 1), {"age": np.array([20.0, 30, 40, 50, 60, np.nan, 25])})  # 6 is new
+ID = Feature("id")
 GENRES, YEAR, AGE = Feature("genres", "bag"), Feature("year", "number"), Feature("age", "number")
 HOUR = Feature("timestamp", "periodic", size=1, period=86400.0)
 
@@ -36,7 +37,7 @@ def interactions(seed=0, number=40, *, ratings=True, times=True):
     )
 
 
-def config(query=(), candidate=(Feature("id"),), **history):
+def config(query, candidate=(ID,), **history):
     """Returns a small config of towers with these features, and a history where `history` has settings."""
     config = Config()
     config.model.embedding_dimension = 4
