@@ -160,8 +160,8 @@ def prepare(
         train if known is None else known,
         corpus,
         config.data.dislike_at_most or None,
-        queries=queries if _reads_table(config.model.query) else None,
-        has_features=_reads_table(config.model.candidate),
+        queries=queries if architecture.reads_table(config.model.query) else None,
+        has_features=architecture.reads_table(config.model.candidate),
     )
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
@@ -192,10 +192,6 @@ def create_linear(config: config_lib.Config, encoding: Encoding, train: Interact
     return FixedTowers(queries, candidates)
 
 
-def _reads_table(tower: config_lib.Tower) -> bool:
-    return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
-
-
 def create_examples(
     config: config_lib.Config, encoding: Encoding, examples: Examples, train: Interactions, context: QueryContext
 ) -> tuple[Examples, int]:
@@ -207,7 +203,7 @@ def create_examples(
         columns = context.of_requests(train.timestamps, len(train))
         return examples._replace(weights=examples.weights if weights is None else weights, context=columns), batch_size
     histories = encoding.histories(encoding.queries.ids, train)
-    windows: Windows = histories.windows(context.length)
+    windows: Windows = histories.windows(context.length + 1)
     of_rating = (
         np.ones(windows.rows.shape)
         if weights is None
