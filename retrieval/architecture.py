@@ -18,6 +18,7 @@ from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
 from retrieval.models import history
 from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
+from retrieval.models.heads import Head
 from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.tables import Table as EmbeddingTable
 from retrieval.models.two_tower import TwoTower
@@ -53,6 +54,7 @@ def create(
     queries: Table | None,
     *,
     log_prior: Float[np.ndarray, "N"] | None,
+    heads: Mapping[str, Head],
     seed: int,
 ) -> Architecture:
     """Creates the towers that the config describes, with the statistics of train.
@@ -63,6 +65,7 @@ def create(
       train: the training part.
       queries: the queries' table, or None.
       log_prior: the log-probability of each candidate row in train; None: no prior.
+      heads: what the model predicts besides, by name.
       seed: of the initial values.
 
     Raises:
@@ -94,6 +97,7 @@ def create(
         _of_entities(log_prior, encoding.candidates),
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
+        heads=heads,
     )
     times = train.timestamps
     context = QueryContext(

@@ -89,7 +89,7 @@ def save(
     context: QueryContext | None = None,
     histories: Histories | None = None,
 ) -> None:
-    """Writes a bundle, replacing one that is there once the new one is whole.
+    """Writes a bundle, replacing one that is there once the new one is whole. Heads of the model stay behind.
 
     Args:
       folder: where; its parent exists.

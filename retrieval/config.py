@@ -149,6 +149,18 @@ class Loss:
 
 
 @dataclasses.dataclass
+class Task:
+    """What a head predicts of an interaction besides whether it happens; see `retrieval.labels`."""
+
+    name: str = ""  # of its figures and of its parameters
+    kind: str = "regression"  # or "binary": whether the target is at least `threshold`
+    target: str = "rating"  # of the interaction
+    threshold: float = 0.0
+    weight: float = 1.0  # of its loss beside that of retrieval, both scaled alike; 0: the head is not trained
+    hidden_sizes: tuple[int, ...] = ()  # of the head's MLP
+
+
+@dataclasses.dataclass
 class Negatives:
     """Negatives of a batch beside its own candidates; see `retrieval.data.negatives.Negatives`."""
 
@@ -217,6 +229,7 @@ class Config:
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
     loss: Loss = dataclasses.field(default_factory=Loss)
+    tasks: tuple[Task, ...] = ()  # a head for each
     negatives: Negatives = dataclasses.field(default_factory=Negatives)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     train: Train = dataclasses.field(default_factory=Train)

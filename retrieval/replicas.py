@@ -17,7 +17,7 @@ from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives
 from retrieval.models.two_tower import Given, bind, init, take_apart
 from retrieval.stream import device_blocks
-from retrieval.train import Loss, TrainState, create_state, train_block
+from retrieval.train import Loss, TrainState, create_state, means, train_block
 
 Means = dict[str, Float[np.ndarray, "R"]]
 
@@ -109,7 +109,5 @@ def _compiled(model: nnx.Module, optimizer) -> tuple[Callable, Given]:
 
 
 def _means(of_blocks: list[dict[str, Float[np.ndarray, "R _"]]]) -> Means:
-    """Returns the sums over the epoch, divided by that of the weights."""
-    sums = {name: sum(np.sum(b[name], axis=1, dtype=np.float64) for b in of_blocks) for name in of_blocks[0]}
-    count = sums.pop("examples")
-    return {name: value / count for name, value in sums.items()}
+    """Returns the means over the epoch, see `train.means`."""
+    return means({name: sum(np.sum(b[name], axis=1, dtype=np.float64) for b in of_blocks) for name in of_blocks[0]})

@@ -58,6 +58,11 @@ class Blend(nnx.Module):
         """Returns the embeddings of candidate rows."""
         return jnp.concatenate([model.candidate(rows) for model in (self.first, self.second)], axis=1)
 
+    def predict(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> dict[str, Float[Array, "B"]]:
+        """Returns what the heads of the first model expect of pairs of embeddings; the second has none."""
+        width = queries.shape[1] - self.second.queries.shape[1]
+        return self.first.predict(queries[:, :width], candidates[:, :width])
+
 
 def _at(embeddings: Fixed, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
     given = embeddings[...]

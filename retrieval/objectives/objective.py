@@ -6,6 +6,7 @@ import abc
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
@@ -33,7 +34,12 @@ class Objective(abc.ABC):
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of losses and weights over the batch."""
-        queries, candidates, batch = embeddings(model, self.batch_of(batch))
+        return self.of_embeddings(model, *embeddings(model, self.batch_of(batch)))
+
+    def of_embeddings(
+        self, model: TwoTower, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns what a call does, from what `embeddings` returns of the batch."""
         terms = self.terms(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.places]
         of_candidates = model.squared_norms(candidates)
@@ -46,6 +52,14 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the unweighted loss of each example, from the embeddings that its places in the batch refer to."""
+
+    @abc.abstractmethod
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns about the loss of an example where no score depends on the query: what there is to improve on.
+
+        Args:
+          counts: how often each candidate row occurs in train.
+        """
 
     def batch_of(self, batch: Batch) -> Batch:
         """Returns the batch with the candidates that the objective compares with: here its own."""
