@@ -56,8 +56,8 @@ class WeightedBag(nnx.Module):
 class PowerBag(nnx.Module):
     """A sum in which the n-th real token counted back weighs scale * n ** -power; START where there is none.
 
-    Scale and power are learned. O(B M^2 D). Unlike a mean, the sum grows with the history: a query that is known better departs
-    further from what is popular. It sees the past alone.
+    Scale and power are learned. O(B M^2 D). Unlike a mean, the sum grows with the history: a query that is known
+    better departs further from what is popular. It sees the past alone.
     """
 
     def __init__(self, *, dtype: DTypeLike = jnp.float32):
