@@ -15,7 +15,6 @@ from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
-from retrieval.models.two_tower import bind
 from retrieval.topk import top_k
 
 RECALL_AT = 10
@@ -40,7 +39,7 @@ def export(
     encoding = trained.recipe.encoding
     bundle.save(
         workdir.bundle,
-        model=bind(trained.recipe.model, trained.params),
+        model=trained.recipe.served(trained.params),
         queries=encoding.queries,
         candidates=encoding.candidates,
         corpus=dataset.corpus,

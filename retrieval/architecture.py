@@ -89,7 +89,7 @@ def create(
     two_tower = TwoTower(
         query_tower,
         candidate_tower,
-        _of_entities(log_prior, encoding.candidates),
+        of_entities(log_prior, encoding.candidates),
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
     )
@@ -213,8 +213,8 @@ def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> d
     return {name: fit(feature, train.timestamps) for name, feature in zip(names, features, strict=True)}
 
 
-def _of_entities(log_prior: Float[np.ndarray, "N"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M"] | None:
-    """Returns the prior of each entity row: one that train does not know has that of the unknown row."""
-    if log_prior is None or not len(candidates.others):
-        return log_prior
-    return np.concatenate([log_prior, np.full(len(candidates.others), log_prior[0], log_prior.dtype)])
+def of_entities(of_rows: Float[np.ndarray, "N *G"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M *G"] | None:
+    """Returns values of each entity row, from those of each row: one that train does not know has the unknown row's."""
+    if of_rows is None:
+        return None
+    return np.concatenate([of_rows, np.repeat(of_rows[:1], len(candidates.others), axis=0)])

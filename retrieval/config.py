@@ -120,6 +120,8 @@ class Model:
     initial_scale: float = 0.02  # standard deviation of the initial embeddings
     precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+    prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old
+    # counts half; see `retrieval.models.prior_shift`; 0: all of train counts alike
     candidate_bias: bool = False  # a learned addition to the score of each candidate
     temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are
 

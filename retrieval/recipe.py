@@ -25,6 +25,7 @@ from retrieval.data.sequences import Windows
 from retrieval.examples import held_out_windows, of_windows, rating_weights
 from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
+from retrieval.models.prior_shift import PriorShift
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objectives import (
     BPR,
@@ -38,6 +39,7 @@ from retrieval.objectives import (
 from retrieval.schedules import schedule
 from retrieval.suggestions import check_choice
 
+SOFTMAXES = ("in_batch_softmax", "full_softmax")  # whose scores are log-probabilities
 QUERIES_A_CALL = 4096  # whose histories are on the device at a time
 
 
@@ -53,6 +55,7 @@ class Recipe:
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
+      shift: what the score of each candidate row gains when the model answers, see `PriorShift`; None: nothing.
     """
 
     encoding: Encoding
@@ -62,6 +65,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
+    shift: Float[np.ndarray, "N 2"] | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -78,6 +82,11 @@ class Recipe:
     def context(self) -> QueryContext:
         """What makes the columns that the query tower reads."""
         return self.architecture.context
+
+    def served(self, params: Params) -> TwoTower | PriorShift:
+        """Returns the trained model as it answers queries."""
+        model = bind(self.model, params)
+        return model if self.shift is None else PriorShift(model, self.shift, self.encoding.queries.num_rows)
 
     def query_embeddings(
         self, params: Params, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None
@@ -122,10 +131,10 @@ class Recipe:
     @functools.cached_property
     def _encoders(self):
         def query(params, rows, columns):
-            return bind(self.model, params).query(rows, columns).astype(jnp.float32)
+            return self.served(params).query(rows, columns).astype(jnp.float32)
 
         def candidate(params, rows):
-            return bind(self.model, params).candidate(rows).astype(jnp.float32)
+            return self.served(params).candidate(rows).astype(jnp.float32)
 
         return jax.jit(query), jax.jit(candidate)
 
@@ -164,11 +173,36 @@ def prepare(
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size)
+    shift = create_shift(config, encoding, pairs, train)
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, shift)
 
 
 def _reads_table(tower: config_lib.Tower) -> bool:
     return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
+
+
+def create_shift(
+    config: config_lib.Config, encoding: Encoding, pairs: Examples, train: Interactions
+) -> Float[np.ndarray, "M 2"] | None:
+    """Returns what the score of each candidate row gains at the end of train, in units of the loss; None: nothing.
+
+    Raises:
+      ValueError: scores are no log-probabilities, or the interactions have no timestamps.
+    """
+    days, loss = config.model.prior_half_life, config.loss
+    if not days:
+        return None
+    if days < 0:
+        raise ValueError(f"model.prior_half_life must be positive, or 0 for none, got {days}")
+    check_choice("loss.name, with model.prior_half_life,", loss.name, SOFTMAXES)
+    times = encoding.without_dislikes(train).timestamps
+    if times is None:
+        raise ValueError(
+            "model.prior_half_life is set, and the interactions have no timestamps; set data.columns.timestamp"
+        )
+    candidates = encoding.candidates
+    shift = sampling.prior_shift(pairs.query_rows, pairs.candidate_rows, times, candidates.num_rows, half_life=days)
+    return architecture.of_entities(loss.temperature * shift, candidates)
 
 
 def create_examples(
