@@ -22,7 +22,6 @@ Batch size and penalty were chosen on the validation part, 20 % of train.
 
 from retrieval.config import Config, Feature
 
-
 VARIANTS = ("", "temporal", "temporal_best")
 
 

@@ -48,5 +48,5 @@ class PriorShift(nnx.Module):
         return _beside(self.model.candidate(rows), self.shift[...][rows] / OFFSET_SCALE)
 
 
-def _beside(embeddings: Embeddings, columns: Float[Array, "B 2"]) -> Embeddings:
+def _beside(embeddings: Embeddings, columns: Float[Array, "B 2"]) -> Float[Array, "B E"]:
     return jnp.concatenate([embeddings.astype(jnp.float32), columns], axis=-1)
