@@ -41,9 +41,12 @@ def get_config(variant: str = "") -> Config:
             Feature(column="gender"),
             Feature(column="occupation"),
         )
+        config.model.embedding_dimension = 64
         config.model.prior_half_life = 10.0
+        config.model.prior_news = 0.3
         config.loss.name = "full_softmax"
         config.loss.rating_weight = 0.5
+        config.loss.embedding_l2 = 0.09
         config.train.batch_size = 8192
         config.train.average = 0.95
     return config

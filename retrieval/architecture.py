@@ -11,8 +11,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from retrieval import config as config_lib
+from retrieval import sampling
 from retrieval.context import QueryContext, num_rating_rows
-from retrieval.data.encoding import Encoding
+from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
@@ -25,6 +26,7 @@ from retrieval.suggestions import check_choice
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ITEMS = ("shared", "separate")
+SOFTMAXES = ("in_batch_softmax", "full_softmax")  # whose scores are log-probabilities
 TIMESTAMP = "timestamp"  # the column that is the time of the request
 
 
@@ -89,7 +91,7 @@ def create(
     two_tower = TwoTower(
         query_tower,
         candidate_tower,
-        of_entities(log_prior, encoding.candidates),
+        _of_entities(log_prior, encoding.candidates),
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
     )
@@ -103,6 +105,43 @@ def create(
         top_rating=top_rating,
     )
     return Architecture(two_tower, context, query_features, candidate_features)
+
+
+def recent_prior(
+    model: config_lib.Model, loss: config_lib.Loss, encoding: Encoding, pairs: Examples, train: Interactions
+) -> sampling.RecentPrior | None:
+    """Returns what scores gain at the end of train; None: nothing.
+
+    Args:
+      model: the section of the config.
+      loss: likewise.
+      encoding: vocabularies.
+      pairs: the training part without dislikes, in rows.
+      train: the training part.
+
+    Raises:
+      ValueError: scores are no log-probabilities, or the interactions have no timestamps.
+    """
+    if not model.prior_half_life:
+        return None
+    if model.prior_half_life < 0:
+        raise ValueError(f"model.prior_half_life must be positive, or 0 for none, got {model.prior_half_life}")
+    check_choice("loss.name, with model.prior_half_life,", loss.name, SOFTMAXES)
+    times = encoding.without_dislikes(train).timestamps
+    if times is None:
+        raise ValueError(
+            "model.prior_half_life is set, and the interactions have no timestamps; set data.columns.timestamp"
+        )
+    prior = sampling.recent_prior(
+        pairs.query_rows,
+        pairs.candidate_rows,
+        times,
+        num_query_rows=encoding.queries.num_rows,
+        num_candidate_rows=encoding.candidates.num_rows,
+        half_life=model.prior_half_life,
+        news=model.prior_news,
+    )
+    return prior._replace(shifts=_of_entities(loss.temperature * prior.shifts, encoding.candidates))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +252,7 @@ def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> d
     return {name: fit(feature, train.timestamps) for name, feature in zip(names, features, strict=True)}
 
 
-def of_entities(of_rows: Float[np.ndarray, "N *G"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M *G"] | None:
+def _of_entities(of_rows: Float[np.ndarray, "N *G"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M *G"] | None:
     """Returns values of each entity row, from those of each row: one that train does not know has the unknown row's."""
     if of_rows is None:
         return None

@@ -39,7 +39,6 @@ from retrieval.objectives import (
 from retrieval.schedules import schedule
 from retrieval.suggestions import check_choice
 
-SOFTMAXES = ("in_batch_softmax", "full_softmax")  # whose scores are log-probabilities
 QUERIES_A_CALL = 4096  # whose histories are on the device at a time
 
 
@@ -55,7 +54,7 @@ class Recipe:
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
-      shift: what the score of each candidate row gains when the model answers, see `PriorShift`; None: nothing.
+      recent_prior: what scores gain when the model answers, see `PriorShift`; None: nothing.
     """
 
     encoding: Encoding
@@ -65,7 +64,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
-    shift: Float[np.ndarray, "N 2"] | None = None
+    recent_prior: sampling.RecentPrior | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -86,7 +85,7 @@ class Recipe:
     def served(self, params: Params) -> TwoTower | PriorShift:
         """Returns the trained model as it answers queries."""
         model = bind(self.model, params)
-        return model if self.shift is None else PriorShift(model, self.shift, self.encoding.queries.num_rows)
+        return model if self.recent_prior is None else PriorShift(model, self.recent_prior)
 
     def query_embeddings(
         self, params: Params, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None
@@ -173,36 +172,12 @@ def prepare(
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    shift = create_shift(config, encoding, pairs, train)
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, shift)
+    recent_prior = architecture.recent_prior(config.model, config.loss, encoding, pairs, train)
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, recent_prior)
 
 
 def _reads_table(tower: config_lib.Tower) -> bool:
     return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
-
-
-def create_shift(
-    config: config_lib.Config, encoding: Encoding, pairs: Examples, train: Interactions
-) -> Float[np.ndarray, "M 2"] | None:
-    """Returns what the score of each candidate row gains at the end of train, in units of the loss; None: nothing.
-
-    Raises:
-      ValueError: scores are no log-probabilities, or the interactions have no timestamps.
-    """
-    days, loss = config.model.prior_half_life, config.loss
-    if not days:
-        return None
-    if days < 0:
-        raise ValueError(f"model.prior_half_life must be positive, or 0 for none, got {days}")
-    check_choice("loss.name, with model.prior_half_life,", loss.name, SOFTMAXES)
-    times = encoding.without_dislikes(train).timestamps
-    if times is None:
-        raise ValueError(
-            "model.prior_half_life is set, and the interactions have no timestamps; set data.columns.timestamp"
-        )
-    candidates = encoding.candidates
-    shift = sampling.prior_shift(pairs.query_rows, pairs.candidate_rows, times, candidates.num_rows, half_life=days)
-    return architecture.of_entities(loss.temperature * shift, candidates)
 
 
 def create_examples(

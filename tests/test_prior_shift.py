@@ -16,63 +16,97 @@ from retrieval.models.prior_shift import PriorShift
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.recipe import prepare
-from retrieval.sampling import SECONDS_A_DAY, prior_shift
+from retrieval.sampling import SECONDS_A_DAY, RecentPrior, recent_prior
 from retrieval.topk import top_k
 from retrieval.train import fit
 
 ROWS = jnp.arange(5)
 
 
-def plain_shift(query_rows, candidate_rows, times, num_rows, half_life):
-    """The definition, interaction by interaction."""
-    now, ever = np.zeros((num_rows, 2)), np.zeros(num_rows)
-    for query, candidate, time in zip(query_rows, candidate_rows, times, strict=True):
-        weight = 2.0 ** (-(max(times) - time) / SECONDS_A_DAY / half_life)
-        first = min(t for q, t in zip(query_rows, times, strict=True) if q == query)
-        now[candidate] += weight * (time - first <= SECONDS_A_DAY), weight
-        ever[candidate] += 1
-    return np.log((now + 0.5) / (ever[:, None] + 0.5))
+def plain_gains(query_rows, candidate_rows, times, num_queries, num_candidates, half_life, news=0.0):
+    """What each query's score of each candidate gains: the definition, interaction by interaction."""
+    gains = np.zeros((num_queries, num_candidates))
+    events = list(zip(query_rows, candidate_rows, times, strict=True))
+    for query in range(num_queries):
+        own = [t for q, _, t in events if q == query and query > 0]
+        away = (max(times) - max(own)) / SECONDS_A_DAY if own else 0.0
+        since = max((days for days in 2.0 ** np.arange(9) if days <= away), default=0.0)
+        for candidate in range(num_candidates):
+            now = ever = new = 0.0
+            for q, c, t in events:
+                if c != candidate:
+                    continue
+                age = (max(times) - t) / SECONDS_A_DAY
+                is_first = t - min(time for other, _, time in events if other == q) <= SECONDS_A_DAY
+                now += 0.5 ** (age / half_life) if own or is_first else 0.0
+                ever, new = ever + 1, new + (age < since)
+            gains[query, candidate] = np.log((now + 0.5) / (ever + 0.5))
+            gains[query, candidate] += news * np.log((new + 1) / (ever + 1)) if since else 0.0
+    return gains
 
 
-INTERACTIONS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), max_size=12)
+def gains(prior):
+    return prior.mixes[prior.groups] @ prior.shifts.T
 
 
-@given(INTERACTIONS, st.sampled_from([0.5, 3.0, 1000.0]))
-def test_the_shift_is_that_of_a_loop_over_the_interactions(interactions, half_life):
+INTERACTIONS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9)), max_size=12)
+
+
+@given(INTERACTIONS, st.sampled_from([0.5, 3.0, 1000.0]), st.sampled_from([0.0, 0.3]))
+def test_the_gains_are_those_of_a_loop_over_the_interactions(interactions, half_life, news):
     columns = np.array(interactions, np.int64).reshape(-1, 3)
-    queries, candidates, times = columns[:, 0].astype(np.int32), columns[:, 1].astype(np.int32), columns[:, 2] * 40_000
-    shift = prior_shift(queries, candidates, times, 5, half_life=half_life)
-    expected = plain_shift(queries, candidates, times, 5, half_life)
-    np.testing.assert_allclose(shift, expected, rtol=1e-5, atol=1e-6)
+    queries, candidates, times = columns[:, 0].astype(np.int32), columns[:, 1].astype(np.int32), columns[:, 2] * 43_200
+    of_rows = {"num_query_rows": 4, "num_candidate_rows": 5, "half_life": half_life, "news": news}
+    prior = recent_prior(queries, candidates, times, **of_rows)
+    expected = plain_gains(queries, candidates, times, 4, 5, half_life, news)
+    np.testing.assert_allclose(gains(prior), expected, rtol=1e-4, atol=1e-5)
+    assert prior.shifts.shape == (5, 11 if news else 2)
 
 
 def test_a_day_after_the_first_interaction_is_still_the_beginning_and_a_second_later_is_not():
     queries, candidates = np.array([1, 1, 1], np.int32), np.array([1, 2, 3], np.int32)
     times = np.array([0, SECONDS_A_DAY, SECONDS_A_DAY + 1])
-    unknown = prior_shift(queries, candidates, times, 4, half_life=1e9)[:, 0]
-    np.testing.assert_allclose(unknown, [0, 0, 0, -np.log(3)], atol=1e-5)
+    prior = recent_prior(queries, candidates, times, num_query_rows=2, num_candidate_rows=4, half_life=1e9)
+    np.testing.assert_allclose(gains(prior)[0], [0, 0, 0, -np.log(3)], atol=1e-5)
+
+
+def test_what_came_before_a_query_left_falls_behind_for_it_alone():
+    queries, candidates = np.array([1, 2, 2, 3], np.int32), np.array([1, 1, 2, 2], np.int32)
+    times = np.array([0, 0, 30, 30]) * SECONDS_A_DAY
+    of_rows = {"num_query_rows": 4, "num_candidate_rows": 3, "half_life": 1e9}
+    added = gains(recent_prior(queries, candidates, times, news=1.0, **of_rows))
+    added -= gains(recent_prior(queries, candidates, times, **of_rows))
+    np.testing.assert_allclose(added, [[0, 0, 0], [0, -np.log(3), 0], [0, 0, 0], [0, 0, 0]], atol=1e-5)
+
+
+PRIOR = RecentPrior(
+    np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32),
+    np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]], np.float32),
+    np.array([0, 2, 1], np.int32),
+)
 
 
 def test_scores_gain_the_shift_of_those_who_ask():
     towers = [IdTower(5, 3, initial_scale=1.0, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
     model = TwoTower(*towers, np.array([0.0, 2.0, 5.0, 1.0, 3.0], np.float32))
-    shift = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    served = PriorShift(model, shift, num_known=3)
+    served = PriorShift(model, PRIOR)
     gained = served.query(ROWS) @ served.candidate(ROWS).T - model.query(ROWS) @ model.candidate(ROWS).T
-    expected = np.where(np.isin(ROWS, [1, 2])[:, None], shift[:, 1], shift[:, 0])  # 0 is unknown, 3 and 4 have features
+    unknown, present, back = PRIOR.shifts[:, 0], PRIOR.shifts[:, 1], PRIOR.shifts[:, 1] + PRIOR.shifts[:, 2]
+    expected = [unknown, back, present, unknown, unknown]  # 3 and 4 have features alone
     np.testing.assert_allclose(gained, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_embeddings_are_float32_whatever_the_towers_are():
     towers = [IdTower(5, 3, initial_scale=1.0, dtype=jnp.bfloat16, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
-    served = PriorShift(TwoTower(*towers), np.full((5, 2), 0.123456, np.float32), num_known=5)
+    served = PriorShift(TwoTower(*towers), PRIOR)
     assert served.query(ROWS).dtype == served.candidate(ROWS).dtype == jnp.float32
-    np.testing.assert_allclose(served.candidate(ROWS)[:, -2:] * served.query(ROWS)[1, -1], 0.123456, rtol=1e-6)
+    np.testing.assert_allclose(served.candidate(ROWS)[:, -3:] * served.query(ROWS)[0, -3], PRIOR.shifts, rtol=1e-6)
 
 
 def config(half_life=10.0, **loss):
     made = Config()
     made.model.prior_half_life = half_life
+    made.model.prior_news = 0.3
     made.model.query.features = (Feature(column="id", dropout=0.5), Feature(column="taste"))
     made.loss.name = "full_softmax"
     for name, value in loss.items():
@@ -96,16 +130,15 @@ def test_without_a_half_life_the_trained_model_answers_itself():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
-def test_scores_of_answers_differ_from_those_of_training_by_the_shift(temperature):
+def test_scores_of_answers_differ_from_those_of_training_by_the_gains(temperature):
     recipe = prepare(config(temperature=temperature), EVENTS, CORPUS, queries=TASTES)
-    params = init(recipe.model)
-    rows = recipe.encoding.queries.rows(np.array([3, 70]))
+    params, ids = init(recipe.model), np.array([3, 58, 70])
     trained = bind(recipe.model, params)
-    before = trained.query(rows) @ trained.candidate(recipe.encoding.corpus_rows).T
-    queries, candidates = recipe.query_embeddings(params, np.array([3, 70]), EVENTS), recipe.candidate_embeddings(params)
-    shift = plain_shift(EVENTS.query_ids, EVENTS.candidate_ids, EVENTS.timestamps, 20, 10.0)
-    expected = temperature * shift[:, [1, 0]].T
-    np.testing.assert_allclose(queries @ candidates.T - before, expected, rtol=1e-4, atol=1e-4)
+    rows, corpus_rows = jnp.asarray(recipe.encoding.queries.rows(ids)), jnp.asarray(recipe.encoding.corpus_rows)
+    before = trained.query(rows) @ trained.candidate(corpus_rows).T
+    scores = recipe.query_embeddings(params, ids, EVENTS) @ recipe.candidate_embeddings(params).T
+    plain = plain_gains(EVENTS.query_ids + 1, EVENTS.candidate_ids, EVENTS.timestamps, 61, 20, 10.0, 0.3)
+    np.testing.assert_allclose(scores - before, temperature * plain[[4, 59, 0]], rtol=1e-3, atol=1e-4)
 
 
 def test_a_candidate_that_train_does_not_know_gains_nothing_with_features_and_without():
@@ -114,20 +147,29 @@ def test_a_candidate_that_train_does_not_know_gains_nothing_with_features_and_wi
     for features in ((Feature(column="id"),), (Feature(column="id"), Feature(column="kind"))):
         made.model.candidate.features = features
         recipe = prepare(made, EVENTS, corpus, queries=TASTES)
-        assert np.all(recipe.candidate_embeddings(init(recipe.model))[20:, -2:] == 0)
+        assert np.all(recipe.candidate_embeddings(init(recipe.model))[20:, -11:] == 0)
 
 
 def test_the_search_knows_nothing_of_what_comes_after_train():
     parts = split(EVENTS, "temporal", test_fraction=0.2, validation_fraction=0.2, seed=0)
-    made = config()
-    shift = prepare(made, parts.train, CORPUS, queries=TASTES).shift
-    train = parts.train
-    expected = plain_shift(train.query_ids, train.candidate_ids, train.timestamps, 20, 10.0)
-    rows = prepare(made, train, CORPUS, parts.all(), TASTES).encoding.corpus_rows
-    np.testing.assert_allclose(prepare(made, train, CORPUS, parts.all(), TASTES).shift[rows], expected, rtol=1e-4)
-    known = prepare(made, train, CORPUS, queries=TASTES).encoding.corpus_rows
-    np.testing.assert_allclose(shift[known], expected, rtol=1e-4, atol=1e-6)
-    assert not np.allclose(prepare(made, parts.train_and_validation(), CORPUS, queries=TASTES).shift, shift)
+    alone = prepare(config(), parts.train, CORPUS, queries=TASTES)
+    among = prepare(config(), parts.train, CORPUS, parts.all(), TASTES)  # vocabularies of all
+    known = np.unique(parts.train.query_ids)
+    for recipe in (alone, among):
+        rows, corpus_rows = recipe.encoding.queries.rows(known), recipe.encoding.corpus_rows
+        plain = plain_gains(
+            known[0] + 1 + np.searchsorted(known, parts.train.query_ids),
+            parts.train.candidate_ids,
+            parts.train.timestamps,
+            known[0] + 1 + len(known),
+            20,
+            10.0,
+            0.3,
+        )
+        found = gains(recipe.recent_prior)[rows][:, corpus_rows]
+        np.testing.assert_allclose(found, plain[known[0] + 1 :], rtol=1e-3, atol=1e-5)
+    later = prepare(config(), parts.train_and_validation(), CORPUS, queries=TASTES)
+    assert not np.allclose(later.recent_prior.shifts, alone.recent_prior.shifts)
 
 
 def trained(made):
