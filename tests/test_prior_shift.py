@@ -1,4 +1,4 @@
-"""Answers follow the popularity at the end of train: the shift of the prior, where it is applied, and who gets which."""
+"""Answers follow the popularity at the end of train: what scores gain, where it is applied, and who gets which."""
 
 import jax.numpy as jnp
 import numpy as np
