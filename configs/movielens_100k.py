@@ -12,12 +12,29 @@ in train; seed 0: precision@10 0.336, recall@10 0.079; most popular 0.327, 0.071
 
     python -m experiments.run --config=configs/movielens_100k.py:temporal --workdir=runs/movielens_100k_temporal
 
-Variant `temporal_best` is the same split for a query tower that reads age, gender and occupation too, and whose answers
-follow the popularity of late.
+Variant `temporal_best` is the same split. The query tower reads age, gender and occupation too, with dropout of the id,
+so that they answer for a user that train does not know; answers follow the popularity of late, and what is new to a
+user since the last visit. Precision@10 and nDCG@10, mean and standard deviation over training seeds 0 to 4, with
+95 % intervals over users, beside the best window of `recent_popularity` (30 days, chosen on validation):
+
+    109 known users     .1971 +- .0031 [.159, .239]   .2696 +- .0024 [.225, .314]   recent .1596 .2113, p .012 .0005
+    192 unknown users   .4922 +- .0019 [.459, .525]   .5300 +- .0007 [.494, .565]   recent .4833 .5140, p .19  .027
+
+p-values are of the paired randomisation test, uncorrected. Windows of 7, 14 and 60 days are below the model too, in both
+groups and figures. Training takes 10 to 29 s a seed on two busy cores, search included; the baseline none.
 
     python -m experiments.run --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_best
+    python -m experiments.seeds --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_seeds --seeds=5
+    python -m experiments.baselines --config=configs/movielens_100k.py:temporal_best \\
+        --workdir=runs/temporal_seeds/seed_0 --baselines=recent_popularity
+    python -m experiments.compare runs/temporal_seeds runs/temporal_seeds/seed_0:recent_popularity \\
+        --queries=vocabulary=cold --metrics=excluding_seen/ndcg_at_10
 
-Batch size and penalty were chosen on the validation part, 20 % of train.
+Dimension, penalty, half-life and weight of news were chosen on five cuts in time of what is not test, the next 16,000
+ratings held out. It is the third setting that the test part was asked of: a prototype with these terms had nDCG@10
+.2878 for known users and .5338 for unknown ones, and one of 32 dimensions without news .2301 and .5308 (p .053).
+
+Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
 from retrieval.config import Config, Feature

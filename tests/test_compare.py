@@ -166,7 +166,9 @@ def test_a_slice_of_the_queries_is_compared_alone(tmp_path):
     for name, gain in (("a", 0.0), ("b", 0.25)):
         workdir = make_run(tmp_path / name, config=config)
         values = np.where(members, 0.5 + gain, 0.0)
-        write_per_query(workdir.per_query_file("test"), PerQuery(ids, {NDCG: values}, {NDCG: 1.0 + np.arange(len(ids))}, "abc"))
+        write_per_query(
+            workdir.per_query_file("test"), PerQuery(ids, {NDCG: values}, {NDCG: 1.0 + np.arange(len(ids))}, "abc")
+        )
     of_slice = f"--queries={evaluation.query_slices[0].column}={evaluation.query_slices[0].value}"
     program("compare", tmp_path / "a", tmp_path / "b", of_slice, "--resamples=200", f"--out={tmp_path / 'found.json'}")
     (comparison,) = json.loads((tmp_path / "found.json").read_text())["comparisons"]
