@@ -122,6 +122,8 @@ def recent_prior(
     Raises:
       ValueError: scores are no log-probabilities, or the interactions have no timestamps.
     """
+    if model.prior_news and not model.prior_half_life:
+        raise ValueError("model.prior_news is set without model.prior_half_life, which it adds to; set both")
     if not model.prior_half_life:
         return None
     if model.prior_half_life < 0:

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int, Int32, Shaped
 
 SECONDS_A_DAY = 86_400
 ABSENCES = 2.0 ** np.arange(9)  # days: queries that come back are told apart by how many of these they have been away
-UNKNOWN, PRESENT = 0, 1  # groups of queries: not in train, and seen in its last day
+UNKNOWN, PRESENT = 0, 1  # groups of queries: not in train, and in it; behind these, those that come back
 
 
 class RecentPrior(NamedTuple):

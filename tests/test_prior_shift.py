@@ -103,10 +103,9 @@ def test_embeddings_are_float32_whatever_the_towers_are():
     np.testing.assert_allclose(served.candidate(ROWS)[:, -3:] * served.query(ROWS)[0, -3], PRIOR.shifts, rtol=1e-6)
 
 
-def config(half_life=10.0, **loss):
+def config(half_life=10.0, news=0.3, **loss):
     made = Config()
-    made.model.prior_half_life = half_life
-    made.model.prior_news = 0.3
+    made.model.prior_half_life, made.model.prior_news = half_life, news
     made.model.query.features = (Feature(column="id", dropout=0.5), Feature(column="taste"))
     made.loss.name = "full_softmax"
     for name, value in loss.items():
@@ -123,7 +122,7 @@ EVENTS = Interactions(PAIRS[:, 0], PAIRS[:, 1], timestamps=PAIRS[:, 0] * SECONDS
 
 
 def test_without_a_half_life_the_trained_model_answers_itself():
-    recipe = prepare(config(half_life=0.0), EVENTS, CORPUS, queries=TASTES)
+    recipe = prepare(config(half_life=0.0, news=0.0), EVENTS, CORPUS, queries=TASTES)
     params = init(recipe.model)
     assert isinstance(recipe.served(params), TwoTower)
     assert recipe.candidate_embeddings(params).shape == (20, 33)
@@ -210,6 +209,7 @@ def test_the_bundle_answers_as_the_recipe_does(tmp_path):
     ("made", "events", "message"),
     [
         (config(half_life=-1.0), EVENTS, "model.prior_half_life must be positive, or 0 for none, got -1.0"),
+        (config(half_life=0.0), EVENTS, "model.prior_news is set without model.prior_half_life.*set both"),
         (config(name="bpr"), EVENTS, "in_batch_softmax.*full_softmax.*bpr"),
         (config(), Interactions(PAIRS[:, 0], PAIRS[:, 1]), "no timestamps; set data.columns.timestamp"),
     ],

@@ -18,10 +18,10 @@ class PriorShift(nnx.Module):
     """Adds to the scores of a trained model how far each candidate's log-probability has moved since.
 
     A softmax learns the probability of candidates as it was in all of train. Where that changes, and what draws a query
-    to a candidate does not, Bayes' rule gives today's: times the ratio of the priors (Saerens,
-    Latinne and Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", equation 2.4).
-    Groups of queries have ratios of their own, see `sampling.recent_prior`. All are dimensions of the embeddings, so
-    that the score stays a dot product; embeddings are float32.
+    to a candidate does not, Bayes' rule gives today's: times the ratio of the priors (Saerens, Latinne and Decaestecker
+    2002, "Adjusting the outputs of a classifier to new a priori probabilities", equation 2.4). Groups of queries have
+    ratios of their own, see `sampling.recent_prior`. All are dimensions of the embeddings, so that the score stays a
+    dot product; embeddings are float32.
     """
 
     def __init__(self, model: TwoTower, prior: RecentPrior):
