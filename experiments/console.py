@@ -107,6 +107,7 @@ def _line(record: Mapping[str, Any], metric: str) -> str:
     parts = [f"{record['phase']:>6} epoch {record['epoch']:>3}"]
     if "loss" in record:
         parts.append(f"loss {record['loss']:.4f}")
+    parts += [f"{name} {value:.4f}" for name, value in record.items() if name.startswith("task/")]
     if f"validation/{metric}" in record:
         parts.append(f"validation {metric.split('/')[-1]} {record[f'validation/{metric}']:.4f}")
     return "  ".join(parts)

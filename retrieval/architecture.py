@@ -11,14 +11,14 @@ from flax import nnx
 from jaxtyping import Float
 
 from retrieval import config as config_lib
-from retrieval import sampling
 from retrieval.context import QueryContext, num_rating_rows
-from retrieval.data.encoding import Encoding, Examples
+from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
 from retrieval.models import history
 from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
+from retrieval.models.heads import Head
 from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.tables import Table as EmbeddingTable
 from retrieval.models.two_tower import TwoTower
@@ -26,7 +26,7 @@ from retrieval.suggestions import check_choice
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ITEMS = ("shared", "separate")
-SOFTMAXES = ("in_batch_softmax", "full_softmax")  # whose scores are log-probabilities
+COVERED, LENGTHS = 0.9, (10, 200)  # the share of histories that an automatic length holds whole, and its limits
 TIMESTAMP = "timestamp"  # the column that is the time of the request
 
 
@@ -54,6 +54,7 @@ def create(
     queries: Table | None,
     *,
     log_prior: Float[np.ndarray, "N"] | None,
+    heads: Mapping[str, Head],
     seed: int,
 ) -> Architecture:
     """Creates the towers that the config describes, with the statistics of train.
@@ -64,6 +65,7 @@ def create(
       train: the training part.
       queries: the queries' table, or None.
       log_prior: the log-probability of each candidate row in train; None: no prior.
+      heads: what the model predicts besides, by name.
       seed: of the initial values.
 
     Raises:
@@ -74,16 +76,17 @@ def create(
     requests, static = _split_by_time(model.query.features)
     time_encoders = _fit_times(requests, train)
     queries = Table(encoding.queries.ids) if queries is None else queries
-    query_features = fit_table([f for f in static if f.column != ID], queries, encoding.queries.ids)
-    others = [f for f in model.candidate.features if f.column != ID]
-    candidate_features = fit_table(others, encoding.corpus, encoding.candidates.ids)
+    query_features = _fit_features(static, queries, encoding.queries)
+    candidate_features = _fit_features(model.candidate.features, encoding.corpus, encoding.candidates)
     query_tower = maker.tower(model.query, encoding.queries, queries, query_features, time_encoders)
     candidate_tower = maker.tower(model.candidate, encoding.candidates, encoding.corpus, candidate_features, {})
     if candidate_tower is None:
         raise ValueError("model.candidate.features is empty: a candidate tower needs at least one")
     top_rating = float(np.nanmax(train.ratings, initial=0.0)) if train.ratings is not None else 0.0
-    if model.history.encoder:
-        query_tower = maker.history(model.history, query_tower, candidate_tower, encoding.candidates, train, top_rating)
+    length = _length(model.history, train) if model.history.encoder else 0
+    if length:
+        of_data = encoding.candidates, train, length, top_rating
+        query_tower = maker.history(model.history, query_tower, candidate_tower, *of_data)
     if query_tower is None:
         raise ValueError(
             "model.query.features is empty and there is no model.history.encoder: the query tower is empty"
@@ -94,56 +97,18 @@ def create(
         _of_entities(log_prior, encoding.candidates),
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
+        heads=heads,
     )
     times = train.timestamps
     context = QueryContext(
         names=two_tower.context,
-        length=model.history.length if model.history.encoder else 0,
+        length=length,
         encoders=time_encoders,
         now=int(times.max()) if times is not None and len(times) else 0,
         start=int(times.min()) if times is not None and len(times) else 0,
         top_rating=top_rating,
     )
     return Architecture(two_tower, context, query_features, candidate_features)
-
-
-def recent_prior(
-    model: config_lib.Model, loss: config_lib.Loss, encoding: Encoding, pairs: Examples, train: Interactions
-) -> sampling.RecentPrior | None:
-    """Returns what scores gain at the end of train; None: nothing.
-
-    Args:
-      model: the section of the config.
-      loss: likewise.
-      encoding: vocabularies.
-      pairs: the training part without dislikes, in rows.
-      train: the training part.
-
-    Raises:
-      ValueError: scores are no log-probabilities, or the interactions have no timestamps.
-    """
-    if model.prior_news and not model.prior_half_life:
-        raise ValueError("model.prior_news is set without model.prior_half_life, which it adds to; set both")
-    if not model.prior_half_life:
-        return None
-    if model.prior_half_life < 0:
-        raise ValueError(f"model.prior_half_life must be positive, or 0 for none, got {model.prior_half_life}")
-    check_choice("loss.name, with model.prior_half_life,", loss.name, SOFTMAXES)
-    times = encoding.without_dislikes(train).timestamps
-    if times is None:
-        raise ValueError(
-            "model.prior_half_life is set, and the interactions have no timestamps; set data.columns.timestamp"
-        )
-    prior = sampling.recent_prior(
-        pairs.query_rows,
-        pairs.candidate_rows,
-        times,
-        num_query_rows=encoding.queries.num_rows,
-        num_candidate_rows=encoding.candidates.num_rows,
-        half_life=model.prior_half_life,
-        news=model.prior_news,
-    )
-    return prior._replace(shifts=_of_entities(loss.temperature * prior.shifts, encoding.candidates))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +135,16 @@ class _Maker:
         if not tower.features:
             return None
         encoded = encode_table(encoders, table, vocabulary.entity_ids)
-        inputs = {}
-        for feature, name in zip(tower.features, feature_names(tower.features), strict=True):
+        inputs, names, times = {}, iter(encoders), iter(time_encoders)
+        for feature in tower.features:
             settings = feature.dimension, feature.dropout
-            if feature.column == ID:
+            if is_row(feature):
                 inputs[ID] = FeatureInput(Spec(vocabulary.num_rows, 1, "mean"), *settings)
-            elif name in time_encoders:
+            elif feature.column == TIMESTAMP and time_encoders:
+                name = next(times)
                 inputs[name] = FeatureInput(time_encoders[name].spec, *settings)
             else:
+                name = next(names)
                 inputs[name] = FeatureInput(encoders[name].spec, *settings, encoded[name])
         return FeatureTower(
             inputs,
@@ -201,6 +168,7 @@ class _Maker:
         candidate_tower: FeatureTower,
         candidates: Vocabulary,
         train: Interactions,
+        length: int,
         top_rating: float,
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
@@ -208,8 +176,6 @@ class _Maker:
         for name, column in (("ratings", train.ratings), ("gaps", train.timestamps)):
             if getattr(settings, name) and column is None:
                 raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
-        if settings.length < 1:
-            raise ValueError(f"model.history.length must be at least 1, got {settings.length}")
         dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
         table = {"dropout": settings.dropout, **self.common}
         reads_times = settings.encoder == "hstu" and train.timestamps is not None
@@ -229,7 +195,7 @@ class _Maker:
         encoder = history.create(
             settings.encoder,
             dimension,
-            length=settings.length,
+            length=length,
             layers=settings.layers,
             heads=settings.heads,
             dropout=settings.dropout,
@@ -238,6 +204,25 @@ class _Maker:
         )
         last = LastEmbedding(candidates.num_rows, dimension, **table) if settings.last else None
         return HistoryTower(items, num_items, tokens, encoder, last=last, features=features, reads_times=reads_times)
+
+
+def is_row(feature: config_lib.Feature) -> bool:
+    """Returns whether a feature is the row of the entity itself: its id, neither hashed nor a number."""
+    return feature.column == ID and feature.kind == "category" and not feature.hashes
+
+
+def reads_table(tower: config_lib.Tower) -> bool:
+    """Returns whether a tower has features that tell of entities that train has not seen."""
+    return any(not is_row(feature) and feature.column != TIMESTAMP for feature in tower.features)
+
+
+def _fit_features(features: Sequence[config_lib.Feature], table: Table, vocabulary: Vocabulary) -> dict[str, Encoder]:
+    """Returns the encoders of all features but the row; one of the id has another name than that."""
+    rows = [feature for feature in features if is_row(feature)]
+    if len(rows) > 1:
+        raise ValueError(f"feature {ID!r} is there {len(rows)} times; leave it once")
+    encoders = fit_table([feature for feature in features if not is_row(feature)], table, vocabulary.ids)
+    return {f"{ID}/{encoder.kind}" if name == ID else name: encoder for name, encoder in encoders.items()}
 
 
 def _split_by_time(
@@ -254,8 +239,18 @@ def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> d
     return {name: fit(feature, train.timestamps) for name, feature in zip(names, features, strict=True)}
 
 
-def _of_entities(of_rows: Float[np.ndarray, "N *G"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M *G"] | None:
-    """Returns values of each entity row, from those of each row: one that train does not know has the unknown row's."""
-    if of_rows is None:
-        return None
-    return np.concatenate([of_rows, np.repeat(of_rows[:1], len(candidates.others), axis=0)])
+def _length(settings: config_lib.History, train: Interactions) -> int:
+    """Returns how many interactions a history has at most."""
+    if settings.length < 0:
+        raise ValueError(f"model.history.length must be 0 or more, got {settings.length}")
+    if settings.length:
+        return settings.length
+    numbers = np.unique(train.query_ids, return_counts=True)[1]
+    return int(np.clip(np.ceil(np.quantile(numbers, COVERED)), *LENGTHS)) if len(numbers) else LENGTHS[0]
+
+
+def _of_entities(log_prior: Float[np.ndarray, "N"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M"] | None:
+    """Returns the prior of each entity row: one that train does not know has that of the unknown row."""
+    if log_prior is None or not len(candidates.others):
+        return log_prior
+    return np.concatenate([log_prior, np.full(len(candidates.others), log_prior[0], log_prior.dtype)])

@@ -28,6 +28,20 @@ class RecentPrior(NamedTuple):
     groups: Int32[np.ndarray, "M"]
 
 
+def penalty_scale(counts: Shaped[np.ndarray, "num_rows"], power: float) -> Float32[np.ndarray, "num_rows"]:
+    """Returns what to multiply a penalty by that each example adds, for a row's sum of them to grow as count ** power.
+
+    The mean over the examples stays 1. Source: Rendle et al. 2021, "Revisiting the performance of iALS on item
+    recommendation benchmarks", section 3.3, where the exponent is called nu.
+
+    >>> penalty_scale(np.array([0, 1, 4]), 0.5).round(3)
+    array([1.667, 1.667, 0.833], dtype=float32)
+    """
+    scale = np.maximum(counts, 1.0) ** (power - 1.0)
+    total = float(np.sum(counts))
+    return (scale * (total / np.sum(scale * counts) if total else 1.0)).astype(np.float32)
+
+
 def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
     """Returns the log of each candidate row's probability, over that of a candidate never seen in train.
 
@@ -37,6 +51,19 @@ def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "nu
     array([0.  , 1.95, 1.1 ], dtype=float32)
     """
     return np.log1p(2 * counts).astype(np.float32)
+
+
+def entropy(counts: Shaped[np.ndarray, "num_rows"]) -> float:
+    """Returns the entropy of the candidates' shares of train, in nats; 0 without any.
+
+    It is the least cross-entropy that a ranking can have which is the same for every query.
+
+    >>> round(entropy(np.array([0, 2, 2])), 4)
+    0.6931
+    """
+    positive = counts[counts > 0].astype(np.float64)
+    shares = positive / positive.sum()
+    return float(-np.sum(shares * np.log(shares)))
 
 
 def recent_prior(
@@ -55,6 +82,11 @@ def recent_prior(
     - For the others all counts. Those that have been away for a day or more passed over what was there before: `news`
       times the log of the share of a candidate's n interactions that came since, (n_since + 1) / (n + 1), is added. It
       is taken at the nearest of `ABSENCES` below.
+
+    A softmax learns the probability of candidates as it was in all of train. Where that changes, and what draws a query
+    to a candidate does not, Bayes' rule gives today's: times the ratio of the priors. Source: Saerens, Latinne and
+    Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", equation 2.4; the news are
+    not in it.
 
     Logs are smoothed as in `log_prior`, and constants of a query left out: a candidate never seen has 0. O(n) time.
 

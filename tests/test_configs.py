@@ -60,7 +60,7 @@ def train_and_evaluate(config, dataset):
     )
     evaluation = evaluation_of(config, dataset)
     systems = {
-        "test": evaluate_model(evaluation, phases.Trained(recipe, state.params, train)),
+        "test": evaluate_model(evaluation, phases.Trained(recipe, state.params, train), train),
         "popularity": evaluate_popularity(evaluation),
     }
     return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}

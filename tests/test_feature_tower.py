@@ -16,8 +16,8 @@ from retrieval import optimizers
 from retrieval.bundle import export_tower
 from retrieval.data.batches import batches
 from retrieval.data.encoding import Examples
-from retrieval.features.encoded import Encoded, Spec
-from retrieval.models.feature_tower import FeatureInput, FeatureTower, to_columns
+from retrieval.features.encoded import Encoded, Spec, to_columns
+from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
 from retrieval.objectives import InBatchSoftmax

@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,15 +11,11 @@ from retrieval.config import Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.splits import split
 from retrieval.index import HnswIndex
-from retrieval.models.prior_shift import PriorShift
-from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.recipe import prepare
-from retrieval.sampling import SECONDS_A_DAY, RecentPrior, recent_prior
+from retrieval.sampling import SECONDS_A_DAY, recent_prior
 from retrieval.topk import top_k
 from retrieval.train import fit
-
-ROWS = jnp.arange(5)
 
 
 def plain_gains(query_rows, candidate_rows, times, num_queries, num_candidates, half_life, news=0.0):
@@ -79,28 +74,9 @@ def test_what_came_before_a_query_left_falls_behind_for_it_alone():
     np.testing.assert_allclose(added, [[0, 0, 0], [0, -np.log(3), 0], [0, 0, 0], [0, 0, 0]], atol=1e-5)
 
 
-PRIOR = RecentPrior(
-    np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32),
-    np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]], np.float32),
-    np.array([0, 2, 1], np.int32),
-)
-
-
-def test_scores_gain_the_shift_of_those_who_ask():
-    towers = [IdTower(5, 3, initial_scale=1.0, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
-    model = TwoTower(*towers, np.array([0.0, 2.0, 5.0, 1.0, 3.0], np.float32))
-    served = PriorShift(model, PRIOR)
-    gained = served.query(ROWS) @ served.candidate(ROWS).T - model.query(ROWS) @ model.candidate(ROWS).T
-    unknown, present, back = PRIOR.shifts[:, 0], PRIOR.shifts[:, 1], PRIOR.shifts[:, 1] + PRIOR.shifts[:, 2]
-    expected = [unknown, back, present, unknown, unknown]  # 3 and 4 have features alone
-    np.testing.assert_allclose(gained, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_embeddings_are_float32_whatever_the_towers_are():
-    towers = [IdTower(5, 3, initial_scale=1.0, dtype=jnp.bfloat16, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
-    served = PriorShift(TwoTower(*towers), PRIOR)
-    assert served.query(ROWS).dtype == served.candidate(ROWS).dtype == jnp.float32
-    np.testing.assert_allclose(served.candidate(ROWS)[:, -3:] * served.query(ROWS)[0, -3], PRIOR.shifts, rtol=1e-6)
+def gains_of(towers):
+    """What scores gain by the rows of queries and candidates that train knows."""
+    return np.asarray(towers.queries[...] @ towers.candidates[...].T)
 
 
 def config(half_life=10.0, news=0.3, **loss):
@@ -124,7 +100,7 @@ EVENTS = Interactions(PAIRS[:, 0], PAIRS[:, 1], timestamps=PAIRS[:, 0] * SECONDS
 def test_without_a_half_life_the_trained_model_answers_itself():
     recipe = prepare(config(half_life=0.0, news=0.0), EVENTS, CORPUS, queries=TASTES)
     params = init(recipe.model)
-    assert isinstance(recipe.served(params), TwoTower)
+    assert isinstance(recipe.bound(params), TwoTower)
     assert recipe.candidate_embeddings(params).shape == (20, 33)
 
 
@@ -165,10 +141,10 @@ def test_the_search_knows_nothing_of_what_comes_after_train():
             10.0,
             0.3,
         )
-        found = gains(recipe.recent_prior)[rows][:, corpus_rows]
+        found = gains_of(recipe.recent_prior)[rows][:, corpus_rows]
         np.testing.assert_allclose(found, plain[known[0] + 1 :], rtol=1e-3, atol=1e-5)
     later = prepare(config(), parts.train_and_validation(), CORPUS, queries=TASTES)
-    assert not np.allclose(later.recent_prior.shifts, alone.recent_prior.shifts)
+    assert not np.allclose(later.recent_prior.candidates[...], alone.recent_prior.candidates[...])
 
 
 def trained(made):
@@ -190,7 +166,7 @@ def test_the_bundle_answers_as_the_recipe_does(tmp_path):
     candidates = np.asarray(recipe.candidate_embeddings(params))
     bundle.save(
         tmp_path / "bundle",
-        model=recipe.served(params),
+        model=recipe.bound(params),
         queries=recipe.encoding.queries,
         candidates=recipe.encoding.candidates,
         corpus=CORPUS,
