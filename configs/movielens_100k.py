@@ -17,11 +17,11 @@ so that they answer for a user that train does not know; answers follow the popu
 user since the last visit. Precision@10 and nDCG@10, mean and standard deviation over training seeds 0 to 4, with
 95 % intervals over users, beside the best window of `recent_popularity` (30 days, chosen on validation):
 
-    109 known users     .1971 +- .0031 [.159, .239]   .2696 +- .0024 [.225, .314]   recent .1596 .2113, p .012 .0005
-    192 unknown users   .4922 +- .0019 [.459, .525]   .5300 +- .0007 [.494, .565]   recent .4833 .5140, p .19  .027
+    109 known users     .1950 +- .0049 [.158, .237]   .2680 +- .0027 [.226, .313]   recent .1596 .2113, p .014 .0005
+    192 unknown users   .4930 +- .0025 [.460, .526]   .5308 +- .0019 [.496, .565]   recent .4833 .5140, p .16  .023
 
 p-values are of the paired randomisation test, uncorrected. Windows of 7, 14 and 60 days are below the model too, in
-both groups and figures. Training takes 10 to 29 s a seed on two busy cores, search included; the baseline none.
+both groups and figures. Training takes 3 to 6 s a seed on two cores, search included; the baseline none.
 
     python -m experiments.run --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_best
     python -m experiments.seeds --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_seeds --seeds=5
