@@ -58,8 +58,8 @@ class QueryContext:
 
     def of_windows(self, windows: Windows) -> Columns:
         """Returns the columns of histories, and the times of their interactions as those of requests, [n, L, ...]."""
-        shape = windows.rows.shape
-        columns = {name: of.reshape(*shape, -1) for name, of in self.of_requests(windows.times.ravel(), 0).items()}
+        shape, times = windows.rows.shape, np.where(windows.times < 0, self.now, windows.times)
+        columns = {name: of.reshape(*shape, -1) for name, of in self.of_requests(times.ravel(), 0).items()}
         return self.of_histories(windows) | columns
 
     def of_histories(self, windows: Windows) -> Columns:

@@ -38,7 +38,8 @@ class HistoryTower(nnx.Module):
     """The sum of what a history encoder makes of the query's last interactions, and of a tower over its features.
 
     A history is the rows of candidates, right-aligned, 0 in padding [S, L]. In training each of its positions asks for
-    the candidate that stands there (`positions`), in serving the whole history for the next one (a call).
+    the candidate that stands there (`positions`), in serving the whole history for the next one (a call). So that
+    training reads as many interactions before a target as serving does, its windows are one longer.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class HistoryTower(nnx.Module):
         self.encoder = encoder
         self.last = last
         self.features = features
+        self.looks_ahead = getattr(encoder, "visible", "past") == "others"
         side = [name for name, column in ((RATINGS, "ratings"), (GAPS, "gaps")) if column in tokens.tables]
         self.history_columns = (HISTORY, *side, *((TIMES,) if reads_times else ()))
         self.context = self.history_columns + (() if features is None else features.context)
@@ -83,7 +85,10 @@ class HistoryTower(nnx.Module):
 
         Columns of the example that the features read are those of each position.
         """
-        outputs = self._encode(context)[:, :-1]
+        read = context  # nothing past sees the last interaction, which is a target alone
+        if not self.looks_ahead:
+            read = {name: of[:, :-1] if name in self.history_columns else of for name, of in context.items()}
+        outputs = self._encode(read)[:, : context[HISTORY].shape[1]]
         if self.features is None:
             return outputs
         if not self.features.context:
@@ -111,5 +116,6 @@ class HistoryTower(nnx.Module):
         A program for any number of histories is exported for few of them.
         """
         if jax_export.is_symbolic_dim(history.size) or history.size <= self.num_items:
-            return self.items(history.reshape(-1)).reshape(*history.shape, -1)
+            embeddings = self.items(history.reshape(-1))
+            return embeddings.reshape(*history.shape, embeddings.shape[-1])
         return self.items(jnp.arange(self.num_items, dtype=history.dtype))[history]

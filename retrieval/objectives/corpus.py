@@ -48,7 +48,7 @@ class OverCorpus(Objective):
     def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
         """Returns the look-ups of the queries: of the candidates' tables every row is."""
         found = lookups(model, batch)
-        return {table: rows for table, rows in found.items() if not table.startswith("candidate_tower/")}
+        return {table: rows for table, rows in found.items() if table.startswith("query_tower/")}
 
     def counts(self, batch: Batch) -> Float[Array, "V"]:
         """Returns how often the corpus holds each row: once, but for the unknown one."""
