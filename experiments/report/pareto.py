@@ -75,7 +75,8 @@ def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
             style = {"s": 44, "color": colour(role), "linewidths": 0, "zorder": 3, "label": name}
             axes.scatter(*zip(*own, strict=True), gid=f"front-{is_on}", **style)
     for i, (point, place) in enumerate(zip(points, places, strict=True)):
-        beside = (0, -18 if i % 2 else 9)  # in turn above and below: neighbours on the curve are neighbours in weight
+        around = [height for _, height in places[max(i - 1, 0) : i + 2]]
+        beside = (0, 9 if place[1] >= sum(around) / len(around) else -18)  # away from the curve
         axes.annotate(f"× {point.factor:g}", place, beside, **small_text("center"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.14, y=0.14)
