@@ -207,7 +207,7 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
 
 
 def plain_power_bag(tokens, real, power, scale):
-    """Returns the sums of a plain loop over the real tokens up to each; START, which is token p, where there are none."""
+    """Returns the sums of a plain loop over the real tokens up to each; START, token p, where there are none."""
     outputs = np.array(tokens)
     for b in range(len(tokens)):
         for p in range(tokens.shape[1]):
