@@ -104,7 +104,7 @@ def test_a_step_of_training_moves_start_and_every_parameter_that_serving_reads()
     made, _, *_ = case("transformer", last=True)
     batch = batches(made.examples, np.arange(len(made.examples.query_rows)), len(made.examples.query_rows))
     batch = jax.tree.map(lambda column: jnp.asarray(column[0]), batch)
-    gradient = jax.grad(lambda params: made.loss(bind(made.model, params), batch)[0])(moved(made.model))
+    gradient = jax.jit(jax.grad(lambda params: made.loss(bind(made.model, params), batch)[0]))(moved(made.model))
     still = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient["query_tower"])
@@ -207,6 +207,7 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
 
 
 def plain_power_bag(tokens, real, power, scale):
+<<<<<<< HEAD
     """Returns the sums of a plain loop over the real tokens up to each; the token itself where there are none."""
     outputs = np.array(tokens)
     for b in range(len(tokens)):
@@ -214,6 +215,14 @@ def plain_power_bag(tokens, real, power, scale):
             seen = [tokens[b, q] for q in range(p + 1) if real[b, q]]
             if seen:
                 outputs[b, p] = sum(scale * n**-power * token for n, token in enumerate(reversed(seen), start=1))
+=======
+    """Returns the sums of a plain loop over the real tokens up to each; START, token p, where there are none."""
+    outputs = np.array(tokens)
+    for b in range(len(tokens)):
+        for p in range(tokens.shape[1]):
+            if seen := [q for q in range(p + 1) if real[b, q]][::-1]:
+                outputs[b, p] = sum(scale * n**-power * tokens[b, q] for n, q in enumerate(seen, 1))
+>>>>>>> inspect
     return outputs
 
 
@@ -224,9 +233,14 @@ def test_a_power_bag_is_the_sum_of_a_plain_loop():
     np.testing.assert_allclose(bag(tokens, real), expected, rtol=1e-5, atol=1e-5)
 
 
+<<<<<<< HEAD
 def test_a_power_bag_begins_as_the_last_token_and_less_of_those_before():
     tokens = jnp.array([[[8.0], [6.0], [4.0]]])
     real = jnp.array([[False, True, True]])
+=======
+def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
+    tokens, real = jnp.array([[[8.0], [6.0], [4.0]]]), jnp.array([[False, True, True]])
+>>>>>>> inspect
     np.testing.assert_allclose(PowerBag()(tokens, real)[0, :, 0], [8, 6, 4 + 6 / 2])
 
 
