@@ -207,40 +207,24 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
 
 
 def plain_power_bag(tokens, real, power, scale):
-<<<<<<< HEAD
-    """Returns the sums of a plain loop over the real tokens up to each; the token itself where there are none."""
-    outputs = np.array(tokens)
-    for b in range(len(tokens)):
-        for p in range(tokens.shape[1]):
-            seen = [tokens[b, q] for q in range(p + 1) if real[b, q]]
-            if seen:
-                outputs[b, p] = sum(scale * n**-power * token for n, token in enumerate(reversed(seen), start=1))
-=======
     """Returns the sums of a plain loop over the real tokens up to each; START, token p, where there are none."""
     outputs = np.array(tokens)
     for b in range(len(tokens)):
         for p in range(tokens.shape[1]):
             if seen := [q for q in range(p + 1) if real[b, q]][::-1]:
                 outputs[b, p] = sum(scale * n**-power * tokens[b, q] for n, q in enumerate(seen, 1))
->>>>>>> inspect
     return outputs
 
 
 def test_a_power_bag_is_the_sum_of_a_plain_loop():
     bag = bind(PowerBag(), {"log_scale": jnp.float32(0.3), "power": jnp.float32(0.7)})
     tokens, real = tokens_of(REAL)
-    expected = plain_power_bag(np.asarray(tokens, np.float64), np.asarray(real), 0.7, np.exp(0.3))
+    expected = plain_power_bag(np.asarray(tokens, np.float64), REAL, 0.7, np.exp(0.3))
     np.testing.assert_allclose(bag(tokens, real), expected, rtol=1e-5, atol=1e-5)
 
 
-<<<<<<< HEAD
-def test_a_power_bag_begins_as_the_last_token_and_less_of_those_before():
-    tokens = jnp.array([[[8.0], [6.0], [4.0]]])
-    real = jnp.array([[False, True, True]])
-=======
 def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
     tokens, real = jnp.array([[[8.0], [6.0], [4.0]]]), jnp.array([[False, True, True]])
->>>>>>> inspect
     np.testing.assert_allclose(PowerBag()(tokens, real)[0, :, 0], [8, 6, 4 + 6 / 2])
 
 
