@@ -98,6 +98,18 @@ def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, c
     return Trained(phase.recipe, state.kept, phase.interactions)
 
 
+def prepare_on(config: config_lib.Config, dataset: Dataset, interactions: Interactions) -> Recipe:
+    """Returns the recipe of a phase that trains on these interactions.
+
+    Raises:
+      ValueError: the config does not fit the data.
+    """
+    if config.data.vocabulary not in ("train", "all"):
+        raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
+    known = dataset.parts.all() if config.data.vocabulary == "all" else interactions
+    return prepare(config, interactions, dataset.corpus, known, dataset.queries)
+
+
 class _Phase:
     """One fit: on train with validation figures, or on both without."""
 
@@ -105,10 +117,7 @@ class _Phase:
         parts = dataset.parts
         self.name, self.config, self.epochs = name, config, epochs
         self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
-        if config.data.vocabulary not in ("train", "all"):
-            raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
-        known = parts.all() if config.data.vocabulary == "all" else self.interactions
-        self.recipe = prepare(config, self.interactions, dataset.corpus, known, dataset.queries)
+        self.recipe = prepare_on(config, dataset, self.interactions)
         encoding, is_search = self.recipe.encoding, name == SEARCH
         self.targets = encoding.targets(parts.validation, parts.train) if is_search else None
         self.labelled = Labelled.of(config.tasks, encoding, parts.validation) if is_search else None

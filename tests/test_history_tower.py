@@ -104,7 +104,7 @@ def test_a_step_of_training_moves_start_and_every_parameter_that_serving_reads()
     made, _, *_ = case("transformer", last=True)
     batch = batches(made.examples, np.arange(len(made.examples.query_rows)), len(made.examples.query_rows))
     batch = jax.tree.map(lambda column: jnp.asarray(column[0]), batch)
-    gradient = jax.grad(lambda params: made.loss(bind(made.model, params), batch)[0])(moved(made.model))
+    gradient = jax.jit(jax.grad(lambda params: made.loss(bind(made.model, params), batch)[0]))(moved(made.model))
     still = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient["query_tower"])
@@ -207,33 +207,25 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
 
 
 def plain_power_bag(tokens, real, power, scale):
-    """Returns the sums of a plain loop: each history is START and its real tokens, with the places of both."""
-    outputs = np.zeros_like(tokens)
+    """Returns the sums of a plain loop over the real tokens up to each; START, token p, where there are none."""
+    outputs = np.array(tokens)
     for b in range(len(tokens)):
         for p in range(tokens.shape[1]):
-            for q in range(p + 1):
-                begins = q + 1 == tokens.shape[1] or real[b, q + 1]  # START, or a token that noise took out
-                if real[b, q] or begins:
-                    outputs[b, p] += scale * (p - q + 1) ** -power * tokens[b, q]
+            if seen := [q for q in range(p + 1) if real[b, q]][::-1]:
+                outputs[b, p] = sum(scale * n**-power * tokens[b, q] for n, q in enumerate(seen, 1))
     return outputs
 
 
 def test_a_power_bag_is_the_sum_of_a_plain_loop():
-    bag = bind(PowerBag(visible="past"), {"log_scale": jnp.float32(0.3), "power": jnp.float32(0.7)})
+    bag = bind(PowerBag(), {"log_scale": jnp.float32(0.3), "power": jnp.float32(0.7)})
     tokens, real = tokens_of(REAL)
     expected = plain_power_bag(np.asarray(tokens, np.float64), REAL, 0.7, np.exp(0.3))
     np.testing.assert_allclose(bag(tokens, real), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_power_bag_begins_as_the_last_token_and_less_of_those_before():
-    tokens = jnp.array([[[8.0], [6.0], [4.0]]])
-    real = jnp.array([[False, True, True]])
-    np.testing.assert_allclose(PowerBag(visible="past")(tokens, real)[0, :, 0], [8, 6 + 8 / 2, 4 + 6 / 2 + 8 / 3])
-
-
-def test_a_power_bag_is_about_the_past_alone():
-    with pytest.raises(ValueError, match="visible must be 'past', got 'others'"):
-        PowerBag(visible="others")
+def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
+    tokens, real = jnp.array([[[8.0], [6.0], [4.0]]]), jnp.array([[False, True, True]])
+    np.testing.assert_allclose(PowerBag()(tokens, real)[0, :, 0], [8, 6, 4 + 6 / 2])
 
 
 def test_the_columns_of_other_examples_change_nothing():
