@@ -123,6 +123,9 @@ class Model:
     linear_l2: float = 300.0  # its penalty
     linear_weight: float = 1.0  # of its score
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+    prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old
+    # counts half; see `retrieval.sampling.recent_prior`; 0: all of train counts alike
+    prior_news: float = 0.0  # with it: weight of what is new to queries since they were last there; 0: none
     candidate_bias: bool = False  # a learned addition to the score of each candidate
     temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are
 

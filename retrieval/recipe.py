@@ -12,12 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval import architecture, optimizers, penalties, sampling
+from retrieval import additions, architecture, optimizers, penalties, sampling
 from retrieval import config as config_lib
 from retrieval.architecture import Architecture
 from retrieval.averages import averaged
-from retrieval.baselines import ease
-from retrieval.baselines.training import Training
 from retrieval.context import Columns, QueryContext
 from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
@@ -61,6 +59,7 @@ class Recipe:
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
       linear: a model that is not trained, whose score is added to that of the towers; None: there is none.
       tasks: what the heads of the model predict.
+      recent_prior: what scores gain besides when the model answers, see `sampling.recent_prior`; None: nothing.
     """
 
     encoding: Encoding
@@ -72,6 +71,7 @@ class Recipe:
     batch_size: int
     linear: FixedTowers | None = None
     tasks: Tasks = NO_TASKS
+    recent_prior: FixedTowers | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -138,8 +138,8 @@ class Recipe:
 
     def bound(self, params: Params) -> TwoTower | Blend:
         """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
-        trained = bind(self.model, params)
-        return trained if self.linear is None else Blend(trained, self.linear)
+        beside = [towers for towers in (self.linear, self.recent_prior) if towers is not None]
+        return functools.reduce(Blend, beside, bind(self.model, params))
 
     @functools.cached_property
     def _encoders(self):
@@ -188,22 +188,9 @@ def prepare(
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    linear = create_linear(config, encoding, train) if config.model.linear_rank else None
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear, tasks)
-
-
-def create_linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers:
-    """Creates the linear model beside the towers, see `baselines.ease.towers`, by the rows of the vocabularies."""
-    settings = config.model
-    training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
-    of_queries, of_positions = ease.towers(training, settings.linear_l2, settings.linear_rank)
-    scale = np.float32(settings.linear_weight)
-    queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
-    queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries
-    candidates = np.zeros((encoding.candidates.num_entities, settings.linear_rank), np.float32)
-    known = encoding.corpus_rows > 0
-    candidates[encoding.corpus_rows[known]] = of_positions[known]
-    return FixedTowers(queries, candidates)
+    linear = additions.linear(config, encoding, train)
+    prior = additions.recent_prior(config, encoding, pairs, train)
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear, tasks, prior)
 
 
 def create_examples(

@@ -60,6 +60,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
     (
         "retrieval.evaluate",
         "retrieval.predictions",
+        "retrieval.additions",
         "retrieval.recipe",
         "retrieval.checkpoint",
         "retrieval.index",
