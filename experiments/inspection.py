@@ -12,7 +12,7 @@ from retrieval.models.outline import Part, outline
 from retrieval.recipe import Recipe
 
 MILLION = 1_000_000
-HEADER = ["part", "kind", "what", "parameters of its own", "output", "parameters", "share"]
+HEADER = ["part", "", "", "own", "output", "parameters", "share"]
 LOSS_FIELDS = {  # what each loss reads of its section, beside what all read
     "in_batch_softmax": ("temperature", "log_q", "num_hard_negatives", "label_smoothing"),
     "full_softmax": ("temperature", "label_smoothing"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+import textwrap
 from html import escape
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from retrieval.storage import write_atomically
 
 WIDTH, COLUMN = 720, 346  # points
 LINE, GAP, PADDING, TITLE = 38, 16, 8, 22  # height of a box, between boxes, inside of a frame, of its heading
-BUS = 26  # between the towers and what they meet in
+BUS, MEETING = 26, 50  # between the towers and what they meet in, and its height
 ACCENTS = {"query_tower": "model", "candidate_tower": "green"}
 A_CHARACTER = 4.9  # points, on average; longer texts are cut
 
@@ -53,19 +53,24 @@ class Block(NamedTuple):
             return LINE
         return TITLE + PADDING + sum(block.height for block in self.blocks) + self.gap * (len(self.blocks) - 1)
 
+    @property
+    def num_parameters(self) -> int:
+        """Of the part, or of all that is in the frame."""
+        return self.part.num_parameters or sum(block.num_parameters for block in self.blocks)
+
 
 def write_towers(config: Config, inspection: Inspection, path: pathlib.Path) -> None:
     """Writes the page of the drawing: one file that needs no network."""
     root = inspection.root
     tiles = [("parameters", f"{root.num_parameters:,}", [bytes_text(root.num_bytes)])]
     tiles += [(of.name.replace("_", " "), f"{of.num_parameters:,}", [of.kind]) for of in root.parts]
-    parts = table(HEADER, [list(map(escape, row)) for row in inspection.rows()], "facts")
+    rows = [[escape(cell).replace("  ", "&emsp;") for cell in row] for row in inspection.rows()]
     with mpl.rc_context(SETTINGS):
         drawing = cards([draw(inspection)])
     sections = {
         "towers": ("Towers", drawing),
         "facts": ("What they amount to", facts_table(inspection.facts)),
-        "parts": ("Parts", parts.replace('scope="row">  ', 'scope="row">')),
+        "parts": ("Parts", table(HEADER, rows, "parts")),
         "config": ("Differs from the defaults", config_table(config)),
     }
     title = f"Towers of {config.name or 'an unnamed config'}"
@@ -78,9 +83,8 @@ def draw(inspection: Inspection) -> Plot:
     """Returns the drawing, in two columns."""
     root = inspection.root
     towers = [tower_block(part) for part in root.parts if part.path in ACCENTS]
-    others = [part for part in root.parts if part.path not in ACCENTS]
     below = max(tower.height for tower in towers)
-    height = below + BUS + LINE + 2 * PADDING
+    height = below + BUS + MEETING + 2 * PADDING
     figure = Figure(figsize=(WIDTH * UNIT, height * UNIT))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(0, height))
@@ -90,7 +94,7 @@ def draw(inspection: Inspection) -> Plot:
     for x, tower in zip((2, WIDTH - COLUMN - 2), towers, strict=True):
         canvas.place(tower, x, top - tower.height, COLUMN, ACCENTS[tower.part.path], 0)
         canvas.rise(x + COLUMN / 2, top, top + BUS / 2, arrow=False)
-    canvas.meet(others, top + BUS / 2, top + BUS)
+    canvas.meet(top + BUS / 2, top + BUS)
     caption = (
         "From what each tower reads, at the bottom, to the score, at the top. The line under a box is its share of all "
         "parameters; on the right their number."
@@ -122,6 +126,10 @@ def _branch(part: Part) -> Block:
     return tower_block(part) if part.parts else Block(part)
 
 
+def _output(part: Part) -> str:
+    return f" → {shape_text(part.output)}" if part.output else ""
+
+
 class _Canvas:
     """Draws blocks on axes in points."""
 
@@ -135,8 +143,7 @@ class _Canvas:
             self.box(block.part, x, y, width, accent)
             return
         self.rectangle(x, y, width, block.height, "ground" if depth % 2 == 0 else "paper")
-        number = sum(inner.part.num_parameters for inner in block.blocks) or block.part.num_parameters
-        self.heading(block.part, number, x, y + block.height - TITLE / 2, width, accent)
+        self.heading(block, x, y + block.height - TITLE / 2, width, accent)
         bottom = y + PADDING
         for i, inner in enumerate(block.blocks):
             self.place(inner, x + PADDING, bottom, width - 2 * PADDING, accent, depth + 1)
@@ -144,45 +151,54 @@ class _Canvas:
             if block.chained and i + 1 < len(block.blocks):
                 self.rise(x + width / 2, bottom - block.gap, bottom)
 
-    def heading(self, part: Part, number: int, x: float, y: float, width: float, accent: str) -> None:
+    def heading(self, block: Block, x: float, y: float, width: float, accent: str) -> None:
         """Writes the line above the blocks of a frame."""
-        kind = f"  {part.kind}{f', {part.detail}' if part.detail else ''}" if part.kind else ""
-        output = f" → {shape_text(part.output)}" if part.output else ""
-        name = part.name.replace("_", " ")
-        self.text(x + PADDING, y, name, colour(accent), "bold")
-        self.text(x + PADDING + 6.2 * len(name), y, shorten(kind + output, int(width / 7)), colour("muted"))
-        if number:
-            self.text(x + width - PADDING, y, f"{number:,}", colour("muted"), align="right")
+        part, number = block.part, block.num_parameters
+        self.text(x + PADDING, y, part.name.replace("_", " "), colour(accent), "bold")
+        words = ", ".join(filter(None, [part.kind, part.detail]))
+        words = shorten(words, int(width / A_CHARACTER) - 36) + _output(part)
+        words = " · ".join(filter(None, [words, f"{number:,}" if number else ""]))
+        self.text(x + width - PADDING, y, words, colour("muted"), align="right")
 
     def box(self, part: Part, x: float, y: float, width: float, accent: str) -> None:
         """Draws a box of two lines: name and number of parameters, and what it does."""
         self.rectangle(x, y, width, LINE, "soft" if part.num_parameters else "paper")
-        self.text(x + 8, y + LINE - 12, shorten(part.name, int(width / 8)), colour("ink"), "bold")
-        words = " ".join(filter(None, [self.inspection.text(part) or part.kind]))
-        if part.kind in ("sum", "concat"):
-            words = f"{part.kind} {part.detail}"
-        shapes = [shape_text(of.shape) for of in part.own.values() if len(of.shape) > 1]
-        words += f"; {', '.join(shapes)}" if shapes else ""
-        output = f" → {shape_text(part.output)}" if part.output else ""
-        room = int((width - 16) / A_CHARACTER) - len(output)
-        self.text(x + 8, y + 11, shorten(words, room) + output, colour("muted"))
+        words = f"{part.kind} {part.detail}" if part.kind in ("sum", "concat") else self.inspection.text(part)
+        shapes = ", ".join(shape_text(of.shape) for of in part.own.values() if len(of.shape) > 1)
+        words = "; ".join(filter(None, [words or part.kind, shapes]))
+        room = int((width - 16) / A_CHARACTER) - len(_output(part))
+        self.text(x + 8, y + 11, shorten(words, room) + _output(part), colour("muted"))
+        self.title(part, x, y + LINE - 12, width)
         if part.num_parameters:
-            self.text(x + width - 8, y + LINE - 12, f"{part.num_parameters:,}", colour("ink"), align="right")
             share = (width - 16) * part.num_parameters / self.total
             self.axes.add_patch(Rectangle((x + 8, y + 1.6), max(share, 1), 2.2, facecolor=colour(accent), linewidth=0))
 
-    def meet(self, others: Sequence[Part], bus: float, y: float) -> None:
-        """Draws the score, and what else there is over both towers, above the line in which these come together."""
+    def title(self, part: Part, x: float, y: float, width: float) -> None:
+        """Writes the first line of a box: the name, and the number of parameters."""
+        self.text(x + 8, y, shorten(part.name, int(width / 8)), colour("ink"), "bold")
+        if part.num_parameters:
+            self.text(x + width - 8, y, f"{part.num_parameters:,}", colour("ink"), align="right")
+
+    def meet(self, bus: float, y: float) -> None:
+        """Draws the score and the heads, which all read both towers, above the line in which these come together."""
+        left, right = 2 + COLUMN / 2, WIDTH - 2 - COLUMN / 2
+        self.axes.plot([left, right], [bus, bus], color=colour("muted"), linewidth=1.2)
+        root = self.inspection.root
+        heads = [part for part in root.parts if part.path.startswith("heads/")]
+        beside = tuple(part for part in root.parts if part.path == "candidate_bias")
         named, _, words = self.inspection.facts["score"].partition(": ")
-        score = Part(named, "", words)
-        boxes = [(score, WIDTH * (0.98 if not others else 0.6))]
-        boxes += [(part, (WIDTH * 0.38 - 8 * len(others)) / len(others)) for part in others]
-        self.axes.plot([2 + COLUMN / 2, WIDTH - 2 - COLUMN / 2], [bus, bus], color=colour("muted"), linewidth=1.2)
-        x = WIDTH * 0.01
-        for part, width in boxes:
-            self.box(part, x, y, width, "vermillion")
-            self.rise(min(max(x + width / 2, 2 + COLUMN / 2), WIDTH - 2 - COLUMN / 2), bus, y)
-            x += width + 8
+        score = Part(named, "", "", words, parts=beside, own=root.own)
+        room = WIDTH - 4 - PADDING * len(heads)
+        widths = [room * (0.5 if heads else 1.0), *[room * 0.5 / max(len(heads), 1)] * len(heads)]
+        x = 2.0
+        for part, width in zip((score, *heads), widths, strict=True):
+            self.rectangle(x, y, width, MEETING, "soft" if part.num_parameters else "paper")
+            self.title(part, x, y + MEETING - 12, width)
+            lines = textwrap.wrap(part.detail or part.kind, int((width - 16) / A_CHARACTER))[:2]
+            for i, line in enumerate(lines):
+                self.text(x + 8, y + MEETING - 27 - 12 * i, line, colour("muted"))
+            self.rise(min(max(x + width / 2, left), right), bus, y)
+            x += width + PADDING
 
     def rise(self, x: float, bottom: float, top: float, *, arrow: bool = True) -> None:
         """Draws a line upwards."""

@@ -165,7 +165,7 @@ def _module(name: str, path: str, module: nnx.Module, output: Shape = ()) -> Par
 def _number(named: tuple[str, str, nnx.Module]) -> float:
     """Returns the number of a layer; what has none comes after all layers."""
     number = re.search(r"_(\d+)$", named[0])
-    return int(number[1]) if number else math.inf
+    return float(number[1]) if number else math.inf
 
 
 def _width(module: nnx.Module) -> Shape:
