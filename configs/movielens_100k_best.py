@@ -5,6 +5,15 @@
 Embeddings of 128 dimensions, trained by the softmax over the whole corpus; examples weigh more the higher their rating;
 an average of the weights is kept; and the score of a linear item-item model (EASE), cut to 64 dimensions, is added.
 
+Random split with seed 42, train excluded, mean and standard deviation over training seeds 0 to 4: precision@10
+0.3833 +- 0.0018, nDCG@10 0.4597 +- 0.0014, recall@20 0.3656 +- 0.0012, recall@10 0.2473 +- 0.0019. Training takes about
+40 seconds a seed on two busy cores, search included.
+
+    python -m experiments.seeds --config=configs/movielens_100k_best.py --workdir=runs/best_seeds --seeds=5
+
+Weight of ratings, dimension, penalty and its power, average and rank were chosen on validation parts of train: three
+random ones, of which one is that of the config. Dimension, the weight of ratings and the average matter most.
+
 Variant `32`: 32 dimensions, no linear model.
 
     python -m experiments.run --config=configs/movielens_100k_best.py:32 --workdir=runs/movielens_100k_best_32
