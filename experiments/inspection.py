@@ -139,10 +139,10 @@ def _score(recipe: Recipe, root: Part) -> tuple[int, str]:
     added = {"popularity prior": model.log_prior, "learned bias": model.candidate_bias}
     added = [name for name, there in added.items() if there is not None]
     terms = [f"{width - bool(added)} of the towers"] + [f"1 of {' and '.join(added)}"] * bool(added)
-    if recipe.linear is not None:
-        of_linear = recipe.linear.candidates.shape[1]
-        width += of_linear
-        terms.append(f"{of_linear} of a linear model")
+    for name, beside in (("a linear model", recipe.linear), ("recent popularity", recipe.recent_prior)):
+        if beside is not None:
+            terms.append(f"{beside.candidates.shape[1]} of {name}")
+            width += beside.candidates.shape[1]
     text = f"dot product of {width} dimensions: {', '.join(terms)}"
     if model.log_temperature is None:
         return width, text

@@ -119,7 +119,7 @@ def test_details_say_what_is_looked_up_and_dropped():
     )
     assert part_of(root, "candidate_tower/features/genres").detail == "sqrtn of up to 2 of 4 rows, dropout 0.25"
     assert part_of(root, "candidate_tower/features/id").detail == "1 of 10 rows"
-    assert part_of(root, "query_tower/features/timestamp/buckets").detail == "rows of 4"
+    assert part_of(root, "query_tower/features/timestamp/buckets").detail == "rows of 3"
     assert part_of(root, "query_tower/features/timestamp/periodic").detail == "3 values"
     assert part_of(root, "candidate_tower/mlp").detail == "relu, dropout 0.2"
 
