@@ -19,9 +19,9 @@ table with the candidate tower. Nothing needs tuning to begin, and this is how i
 - at most 12 epochs of falling learning rate; the number of epochs is chosen on the validation part, and the model is
   trained anew on both parts for as many.
 
-Amazon Toys and Games, 5-core (19,412 users, 11,924 items, 167,597 interactions; lines `user_id,item_id` in the order of
-time), all items ranked, those of the history excluded: hit rate@10 0.1214, nDCG@10 0.0754 (one seed). Dimension, dropout
-and learning rate were chosen on its validation part. Counts of first-order transitions reach 0.0706 and 0.0479 there.
+Amazon Toys and Games, 5-core (19,412 users, 11,924 items, 167,597 interactions; lines `user_id,item_id` in the order
+of time), all items ranked, those of the history excluded: hit rate@10 0.1214, nDCG@10 0.0754 (one seed). Dimension,
+dropout and learning rate were chosen on its validation part. Counts of first-order transitions reach 0.0706 and 0.0479.
 """
 
 from retrieval.config import Config
