@@ -22,7 +22,11 @@ SYSTEMS = {  # as tables and curves order them; what is not here stands behind, 
     POPULARITY: "most popular",
     "random": "random",
 }
-PROTOCOLS = {"excluding_seen": "train excluded", "including_seen": "nothing excluded"}
+PROTOCOLS = {
+    "excluding_seen": "train excluded",
+    "including_seen": "nothing excluded",
+    "cold_candidates": "candidates that train does not know, among themselves",
+}
 METRICS = {
     "ndcg": "nDCG",
     "recall": "recall",
