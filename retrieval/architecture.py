@@ -25,6 +25,7 @@ from retrieval.suggestions import check_choice
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ITEMS = ("shared", "separate")
+COVERED, LENGTHS = 0.9, (10, 200)  # the share of histories that an automatic length holds whole, and its limits
 TIMESTAMP = "timestamp"  # the column that is the time of the request
 
 
@@ -80,8 +81,10 @@ def create(
     if candidate_tower is None:
         raise ValueError("model.candidate.features is empty: a candidate tower needs at least one")
     top_rating = float(np.nanmax(train.ratings, initial=0.0)) if train.ratings is not None else 0.0
-    if model.history.encoder:
-        query_tower = maker.history(model.history, query_tower, candidate_tower, encoding.candidates, train, top_rating)
+    length = _length(model.history, train) if model.history.encoder else 0
+    if length:
+        of_data = encoding.candidates, train, length, top_rating
+        query_tower = maker.history(model.history, query_tower, candidate_tower, *of_data)
     if query_tower is None:
         raise ValueError(
             "model.query.features is empty and there is no model.history.encoder: the query tower is empty"
@@ -96,7 +99,7 @@ def create(
     times = train.timestamps
     context = QueryContext(
         names=two_tower.context,
-        length=model.history.length if model.history.encoder else 0,
+        length=length,
         encoders=time_encoders,
         now=int(times.max()) if times is not None and len(times) else 0,
         start=int(times.min()) if times is not None and len(times) else 0,
@@ -160,6 +163,7 @@ class _Maker:
         candidate_tower: FeatureTower,
         candidates: Vocabulary,
         train: Interactions,
+        length: int,
         top_rating: float,
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
@@ -167,8 +171,6 @@ class _Maker:
         for name, column in (("ratings", train.ratings), ("gaps", train.timestamps)):
             if getattr(settings, name) and column is None:
                 raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
-        if settings.length < 1:
-            raise ValueError(f"model.history.length must be at least 1, got {settings.length}")
         dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
         table = {"dropout": settings.dropout, **self.common}
         reads_times = settings.encoder == "hstu" and train.timestamps is not None
@@ -188,7 +190,7 @@ class _Maker:
         encoder = history.create(
             settings.encoder,
             dimension,
-            length=settings.length,
+            length=length,
             layers=settings.layers,
             heads=settings.heads,
             dropout=settings.dropout,
@@ -211,6 +213,16 @@ def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> d
         raise ValueError("a feature of the query tower is the timestamp, and the interactions have none")
     names = feature_names(features)
     return {name: fit(feature, train.timestamps) for name, feature in zip(names, features, strict=True)}
+
+
+def _length(settings: config_lib.History, train: Interactions) -> int:
+    """Returns how many interactions a history has at most."""
+    if settings.length < 0:
+        raise ValueError(f"model.history.length must be 0 or more, got {settings.length}")
+    if settings.length:
+        return settings.length
+    numbers = np.unique(train.query_ids, return_counts=True)[1]
+    return int(np.clip(np.ceil(np.quantile(numbers, COVERED)), *LENGTHS)) if len(numbers) else LENGTHS[0]
 
 
 def _of_entities(log_prior: Float[np.ndarray, "N"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M"] | None:

@@ -97,7 +97,7 @@ class History:
     """What the query tower makes of the query's last interactions; see `retrieval.models.history`."""
 
     encoder: str = ""  # "recency", "mean", "weighted", "attention", "gru", "transformer" or "hstu"; none: no history
-    length: int = 50  # interactions that it reads
+    length: int = 0  # interactions that it reads; 0: as many as nine in ten queries have in train, from 10 to 200
     visible: str = "past"  # to a target in training: "past", or "others": all of its window but itself
     items: str = "shared"  # the candidate tower's embeddings, or a table of "separate" ones
     last: bool = False  # the most recent interaction has an embedding of its own besides: transitions
@@ -119,6 +119,9 @@ class Model:
     history: History = dataclasses.field(default_factory=History)
     initial_scale: float = 0.02  # standard deviation of the initial embeddings
     precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
+    linear_rank: int = 0  # dimensions of a linear item-item model (EASE) whose score is added to the towers'; 0: none
+    linear_l2: float = 300.0  # its penalty
+    linear_weight: float = 1.0  # of its score
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
     candidate_bias: bool = False  # a learned addition to the score of each candidate
     temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are

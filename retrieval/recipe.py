@@ -15,6 +15,8 @@ from retrieval import architecture, optimizers, penalties, sampling
 from retrieval import config as config_lib
 from retrieval.architecture import Architecture
 from retrieval.averages import averaged
+from retrieval.baselines import ease
+from retrieval.baselines.training import Training
 from retrieval.context import Columns, QueryContext
 from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
@@ -25,6 +27,7 @@ from retrieval.data.sequences import Windows
 from retrieval.examples import held_out_windows, of_windows, rating_weights
 from retrieval.lists import Lists
 from retrieval.log_partition import RowSets
+from retrieval.models.blend import Blend, FixedTowers
 from retrieval.models.two_tower import Params, TwoTower, bind
 from retrieval.objectives import (
     BPR,
@@ -53,6 +56,7 @@ class Recipe:
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
+      linear: a model that is not trained, whose score is added to that of the towers; None: there is none.
     """
 
     encoding: Encoding
@@ -62,6 +66,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
+    linear: FixedTowers | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -119,13 +124,18 @@ class Recipe:
         windows = held_out_windows(self.encoding, held_out, before, self.context.length)
         return of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
 
+    def bound(self, params: Params) -> TwoTower | Blend:
+        """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
+        trained = bind(self.model, params)
+        return trained if self.linear is None else Blend(trained, self.linear)
+
     @functools.cached_property
     def _encoders(self):
         def query(params, rows, columns):
-            return bind(self.model, params).query(rows, columns).astype(jnp.float32)
+            return self.bound(params).query(rows, columns).astype(jnp.float32)
 
         def candidate(params, rows):
-            return bind(self.model, params).candidate(rows).astype(jnp.float32)
+            return self.bound(params).candidate(rows).astype(jnp.float32)
 
         return jax.jit(query), jax.jit(candidate)
 
@@ -164,7 +174,22 @@ def prepare(
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size)
+    linear = create_linear(config, encoding, train) if config.model.linear_rank else None
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear)
+
+
+def create_linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers:
+    """Creates the linear model beside the towers, see `baselines.ease.towers`, by the rows of the vocabularies."""
+    settings = config.model
+    training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
+    of_queries, of_positions = ease.towers(training, settings.linear_l2, settings.linear_rank)
+    scale = np.float32(settings.linear_weight)
+    queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
+    queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries
+    candidates = np.zeros((encoding.candidates.num_entities, settings.linear_rank), np.float32)
+    known = encoding.corpus_rows > 0
+    candidates[encoding.corpus_rows[known]] = of_positions[known]
+    return FixedTowers(queries, candidates)
 
 
 def _reads_table(tower: config_lib.Tower) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 from jaxtyping import Float32
 from scipy.sparse import csr_array
 
@@ -24,6 +25,16 @@ def fit(training: Training, *, regularization: float) -> Scorer:
       training: what is learnt from.
       regularization: above 0.
     """
+    weights = weights_of(training, regularization)
+
+    def scores(histories: Lists) -> Float32[np.ndarray, "q N"]:
+        return np.asarray(matrix(histories, training.num_candidates) @ weights)
+
+    return or_popularity(scores, training)
+
+
+def weights_of(training: Training, regularization: float) -> Float32[np.ndarray, "N N"]:
+    """Returns B, which `fit` scores by: what each candidate of a history adds to the score of each other."""
     interactions = matrix(training.histories, training.num_candidates)
     inverse = _dual(interactions, regularization)
     if inverse is None:
@@ -31,11 +42,38 @@ def fit(training: Training, *, regularization: float) -> Scorer:
     weights = inverse
     weights /= -np.diag(inverse).copy()
     np.fill_diagonal(weights, 0.0)
+    return weights
 
-    def scores(histories: Lists) -> Float32[np.ndarray, "q N"]:
-        return np.asarray(matrix(histories, training.num_candidates) @ weights)
 
-    return or_popularity(scores, training)
+def towers(
+    training: Training, regularization: float, rank: int
+) -> tuple[Float32[np.ndarray, "Q rank"], Float32[np.ndarray, "N rank"]]:
+    """Returns embeddings of queries and candidates whose dot products are closest to the scores of the histories.
+
+    They are X B V and V, with V the right singular vectors of X B of the `rank` largest values: among all scores of
+    that rank, those at the least squared distance (Eckart and Young 1936). O(rank (n + N^2)) time an iteration.
+
+    Args:
+      training: what is learnt from.
+      regularization: see `fit`.
+      rank: above 0, and below the number of queries and of candidates.
+
+    Raises:
+      ValueError: the rank is not.
+    """
+    interactions, weights = matrix(training.histories, training.num_candidates), weights_of(training, regularization)
+    if not 0 < rank < min(interactions.shape):
+        raise ValueError(f"rank must be in (0, {min(interactions.shape)}), the least side of the data, got {rank}")
+    product = scipy.sparse.linalg.LinearOperator(
+        interactions.shape,
+        matvec=lambda v: interactions @ (weights @ v.astype(np.float32)),
+        rmatvec=lambda v: weights.T @ (interactions.T @ v.astype(np.float32)),
+        dtype=np.float32,
+    )
+    start = np.full(min(interactions.shape), 1.0, np.float32)
+    _, _, right = scipy.sparse.linalg.svds(product, k=rank, v0=start)
+    candidates = np.ascontiguousarray(right[::-1].T, np.float32)
+    return np.asarray(interactions @ (weights @ candidates)), candidates
 
 
 def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray, "N N"] | None:

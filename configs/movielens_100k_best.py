@@ -1,0 +1,32 @@
+"""MovieLens 100K, random split: the best that validation chose, with an output of 193 dimensions.
+
+    python -m experiments.run --config=configs/movielens_100k_best.py --workdir=runs/movielens_100k_best
+
+Embeddings of 128 dimensions, trained by the softmax over the whole corpus; examples weigh more the higher their rating;
+an average of the weights is kept; and the score of a linear item-item model (EASE), cut to 64 dimensions, is added.
+
+Variant `32`: 32 dimensions, no linear model.
+
+    python -m experiments.run --config=configs/movielens_100k_best.py:32 --workdir=runs/movielens_100k_best_32
+"""
+
+from retrieval.config import Config
+
+
+def get_config(variant: str = "") -> Config:
+    """Returns the experiment, or its variant "32"."""
+    if variant not in ("", "32"):
+        raise ValueError(f"variant must be '32' or none, got {variant!r}")
+    config = Config(name="movielens-100k-best")
+    config.data.dataset = "movielens-100k"
+    config.loss.name = "full_softmax"
+    config.loss.rating_weight = 0.5
+    config.train.batch_size = 4096
+    config.train.average = 0.986
+    if variant == "32":
+        config.name += ":32"
+        return config
+    config.model.embedding_dimension = 128
+    config.model.linear_rank = 64
+    config.loss.embedding_l2 = 0.068
+    return config

@@ -1,0 +1,46 @@
+"""Your own sequences: what comes next after a query's history, from ids in the order of time.
+
+    python -m experiments.run --config=configs/my_sequences.py --workdir=runs/mine \
+        --config.data.interactions=events.csv --config.data.columns.timestamp=time
+
+The fields of `data` are those of `configs/my_interactions.py`. Without a timestamp the order of the file is that of
+time. The last interaction of each query is the test part, the one before it the validation part
+(`data.split.strategy=temporal` cuts at one time for all instead).
+
+The query tower has no id: it reads the history, so that new queries need no training. It adds a sum of the last
+candidates, which weigh less the longer ago they were (learned), and an embedding of the very last one. Sums share their
+table with the candidate tower. Nothing needs tuning to begin, and this is how it scales:
+
+- a history holds what nine in ten queries have, from 10 to 200 interactions; longer ones are cut into windows, so that
+  each interaction is predicted once. Time and memory of a step grow with that length;
+- 64 dimensions in two tables of all candidates;
+- the softmax compares with 1,024 random candidates and those of the batch, corrected for their probabilities, whatever
+  the size of the corpus; half of the values of the history are dropped in training, and there is no other penalty;
+- at most 12 epochs of falling learning rate; the number of epochs is chosen on the validation part, and the model is
+  trained anew on both parts for as many.
+"""
+
+from retrieval.config import Config
+
+
+def get_config() -> Config:
+    """Returns the experiment: name your files by flags, or here."""
+    config = Config(name="my-sequences")
+    config.data.split.strategy = "leave_last_out"
+    config.model.embedding_dimension = 64
+    config.model.initial_scale = 0.05
+    config.model.query.features = ()
+    config.model.history.encoder = "recency"
+    config.model.history.last = True
+    config.model.history.dropout = 0.5
+    config.negatives.uniform = 1024
+    config.loss.embedding_l2 = 0.0
+    config.loss.reduction = "mean"
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 0.006
+    config.optimizer.schedule = "linear"
+    config.optimizer.warmup = 0.03
+    config.train.batch_size = 1024
+    config.train.epochs = 12
+    config.train.patience = 3
+    return config

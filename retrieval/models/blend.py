@@ -1,0 +1,64 @@
+"""Models side by side: the sum of their scores, as one dot product."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int
+
+from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.models.tables import Fixed
+
+
+class FixedTowers(nnx.Module):
+    """Embeddings that are given, by row; those of a row that is not given are 0."""
+
+    context = ()
+
+    def __init__(self, queries: Float32[np.ndarray, "Q D"], candidates: Float32[np.ndarray, "N D"]):
+        """Holds the embedding of each row, that of the unknown row first."""
+        self.queries = Fixed(jnp.asarray(queries))
+        self.candidates = Fixed(jnp.asarray(candidates))
+
+    def query(
+        self, rows: Int[Array, "B"], context: Mapping[str, Array] = types.MappingProxyType({})
+    ) -> Float[Array, "B D"]:
+        """Returns the embeddings of query rows."""
+        return _at(self.queries, rows)
+
+    def candidate(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
+        """Returns the embeddings of candidate rows."""
+        return _at(self.candidates, rows)
+
+
+class Blend(nnx.Module):
+    """Two models whose scores are added: their embeddings stand side by side."""
+
+    def __init__(self, first: nnx.Module, second: nnx.Module):
+        """Joins two models with `query`, `candidate` and `context`."""
+        self.first = first
+        self.second = second
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Names of the columns that their query towers read."""
+        return self.first.context + self.second.context
+
+    def query(
+        self, rows: Int[Array, "B"], context: Mapping[str, Array] = types.MappingProxyType({})
+    ) -> Float[Array, "B D"]:
+        """Returns the embeddings of query rows."""
+        return jnp.concatenate([model.query(rows, context) for model in (self.first, self.second)], axis=1)
+
+    def candidate(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
+        """Returns the embeddings of candidate rows."""
+        return jnp.concatenate([model.candidate(rows) for model in (self.first, self.second)], axis=1)
+
+
+def _at(embeddings: Fixed, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
+    given = embeddings[...]
+    return given[jnp.where(rows < len(given), rows, UNKNOWN_ROW)]
