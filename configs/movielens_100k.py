@@ -12,19 +12,58 @@ in train; seed 0: precision@10 0.336, recall@10 0.079; most popular 0.327, 0.071
 
     python -m experiments.run --config=configs/movielens_100k.py:temporal --workdir=runs/movielens_100k_temporal
 
-Batch size and penalty were chosen on the validation part, 20 % of train.
+Variant `temporal_best` is the same split. The query tower reads age, gender and occupation too, with dropout of the id,
+so that they answer for a user that train does not know; answers follow the popularity of late, and what is new to a
+user since the last visit. Precision@10 and nDCG@10, mean and standard deviation over training seeds 0 to 4, with
+95 % intervals over users, beside the best window of `recent_popularity` (30 days, chosen on validation):
+
+    109 known users     .1950 +- .0049 [.158, .237]   .2680 +- .0027 [.226, .313]   recent .1596 .2113, p .014 .0005
+    192 unknown users   .4930 +- .0026 [.460, .526]   .5308 +- .0019 [.496, .565]   recent .4833 .5140, p .16  .023
+
+p-values are of the paired randomisation test, uncorrected. Windows of 7, 14 and 60 days are below the model too, in
+both groups and figures. Training takes 3 to 6 s a seed on two cores, search included; the baseline none.
+
+    python -m experiments.run --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_best
+    python -m experiments.seeds --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_seeds --seeds=5
+    python -m experiments.baselines --config=configs/movielens_100k.py:temporal_best \\
+        --workdir=runs/temporal_seeds/seed_0 --baselines=recent_popularity
+    python -m experiments.compare runs/temporal_seeds runs/temporal_seeds/seed_0:recent_popularity \\
+        --queries=vocabulary=cold --metrics=excluding_seen/ndcg_at_10
+
+Dimension, penalty, half-life and weight of news were chosen on five cuts in time of what is not test, the next 16,000
+ratings held out. It is the third setting that the test part was asked of: a prototype with these terms had nDCG@10
+.2878 for known users and .5338 for unknown ones, and one of 32 dimensions without news .2301 and .5308 (p .053).
+
+Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
-from retrieval.config import Config
+from retrieval.config import Config, Feature
+
+VARIANTS = ("", "temporal", "temporal_best")
 
 
 def get_config(variant: str = "") -> Config:
-    """Returns the experiment, or its variant "temporal"."""
+    """Returns the experiment, or its variant "temporal" or "temporal_best"."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS[1:])}, or none, got {variant!r}")
     config = Config(name="movielens-100k")
     config.data.dataset = "movielens-100k"
-    if variant == "temporal":
-        config.name += ":temporal"
+    if variant:
+        config.name += f":{variant}"
         config.data.split.strategy = "temporal"
-    elif variant:
-        raise ValueError(f"variant must be 'temporal' or none, got {variant!r}")
+    if variant == "temporal_best":
+        config.model.query.features = (
+            Feature(column="id", dropout=0.3),  # so that the others answer for a user that train does not know
+            Feature(column="age", kind="buckets", size=7),
+            Feature(column="gender"),
+            Feature(column="occupation"),
+        )
+        config.model.embedding_dimension = 64
+        config.model.prior_half_life = 10.0
+        config.model.prior_news = 0.3
+        config.loss.name = "full_softmax"
+        config.loss.rating_weight = 0.5
+        config.loss.embedding_l2 = 0.09
+        config.train.batch_size = 8192
+        config.train.average = 0.95
     return config

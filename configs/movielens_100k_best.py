@@ -21,6 +21,7 @@ def get_config(variant: str = "") -> Config:
     config.data.dataset = "movielens-100k"
     config.loss.name = "full_softmax"
     config.loss.rating_weight = 0.5
+    config.loss.candidate_l2_power = 0.75
     config.train.batch_size = 4096
     config.train.average = 0.986
     if variant == "32":

@@ -11,6 +11,13 @@ or parts that are split already:
     python -m experiments.run --config=configs/my_interactions.py --workdir=runs/mine \
         --config.data.train=train.parquet --config.data.validation=val.parquet --config.data.test=test.parquet
 
+What is chosen by itself, and how it scales: 32 dimensions, in one row a query and one a candidate; a penalty on the
+embeddings for each example that looks them up, so that a row is held back in proportion to how little is known of it,
+whatever the size of the data; scores that start at popularity; steps of 2,048 examples, or all where there are fewer;
+and as many epochs, up to 60, as raise nDCG@10 on the validation part. More dimensions help above some 100,000
+events (`--config.model.embedding_dimension=64`); larger steps are faster above millions
+(`--config.train.batch_size=8192`).
+
 Optional besides: `data.candidates`, a table of all candidates with their ids and, in `data.columns.title`, titles;
 `data.queries`, a table of queries; `data.columns.timestamp`, for `data.split.strategy=temporal` or
 `leave_last_out`; `data.columns.rating`. Copy this file and set the fields in it once they no longer change.

@@ -6,6 +6,9 @@ Each argument is the workdir of a run, or a folder of several seeds of one confi
 whose values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are
 compared with the first. Systems that were asked different things are refused. Intervals and p-values speak of other
 queries, for these trainings as they are; what another seed would change is the spread over seeds beside the mean.
+
+`--queries=vocabulary=cold` compares on the queries of a slice alone: here those that train does not know. It reads the
+data of the first run.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import comparison_tables, console, flags
-from experiments.systems import System, read_system
+from experiments.systems import System, read_slice, read_system
 from retrieval.comparison import check_comparable, compare, holm
 from retrieval.storage import write_json
 from retrieval.suggestions import did_you_mean
@@ -28,6 +31,7 @@ METRICS = absl_flags.DEFINE_list(
     "metrics", None, "Metrics to compare; by default precision, recall and nDCG at 10, train excluded where it is."
 )
 RESAMPLES = absl_flags.DEFINE_integer("resamples", 10_000, "Resamples, and swaps, of the tests.", lower_bound=100)
+QUERIES = absl_flags.DEFINE_string("queries", "", "Slice of the queries, COLUMN=VALUE as in slices.json; none: all.")
 DEFAULT = ("precision_at_10", "recall_at_10", "ndcg_at_10")
 
 
@@ -87,6 +91,9 @@ def main(arguments: list[str]) -> None:
     if len(set(arguments)) < len(arguments):
         raise ValueError(f"give each run once, got {' '.join(arguments)}")
     systems = {name: read_system(name) for name in arguments}
+    if QUERIES.value:
+        query_ids = read_slice(arguments[0], QUERIES.value)
+        systems = {name: system.take(query_ids) for name, system in systems.items()}
     known = set.intersection(*(set(system.per_query.values) for system in systems.values()))
     result = compare_systems(systems, chosen_metrics(METRICS.value, known), resamples=RESAMPLES.value)
     comparison_tables.print_comparisons(result)

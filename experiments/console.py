@@ -38,7 +38,7 @@ def show_table(
 
     Args:
       title: what the table is of.
-      header: names of the columns; the first column names the rows.
+      header: names of the columns, "" where cells speak for themselves; the first column names the rows.
       rows: the cells; an empty one says nothing.
       best: (row, column) of the cells to mark.
     """
@@ -48,7 +48,11 @@ def show_table(
     if _hidden["tables"] or not CONSOLE.is_terminal:
         say(title)
         for first, *others in marked:
-            say("  ".join([first, *(f"{name} {text}" for name, text in zip(header[1:], others, strict=True) if text)]))
+            say(
+                "  ".join(
+                    [first, *(f"{name} {text}".strip() for name, text in zip(header[1:], others, strict=True) if text)]
+                )
+            )
         return
     table = rich.table.Table(title=title)
     for j, name in enumerate(header):
@@ -107,6 +111,7 @@ def _line(record: Mapping[str, Any], metric: str) -> str:
     parts = [f"{record['phase']:>6} epoch {record['epoch']:>3}"]
     if "loss" in record:
         parts.append(f"loss {record['loss']:.4f}")
+    parts += [f"{name} {value:.4f}" for name, value in record.items() if name.startswith("task/")]
     if f"validation/{metric}" in record:
         parts.append(f"validation {metric.split('/')[-1]} {record[f'validation/{metric}']:.4f}")
     return "  ".join(parts)

@@ -5,16 +5,20 @@ python -m experiments.evaluate --workdir=runs/movielens_100k
 
 from __future__ import annotations
 
+import functools
+
 from experiments import console, flags, tables
-from experiments.workdir import Workdir, load_data
+from experiments.workdir import MODEL, Workdir, load_data
 from retrieval import leakage, phases
 from retrieval.baselines.popularity import by_counts
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
+from retrieval.data.splits import Parts
 from retrieval.evaluate import evaluate as evaluate_embeddings
 from retrieval.evaluate import mean_loss
 from retrieval.evaluation import Evaluation, Result
+from retrieval.predictions import Labelled
 
 
 def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
@@ -40,7 +44,13 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained, workdir:
     leakage.check_encoding(recipe.encoding, recipe.negatives.counts, trained.train, any_vocabulary=any_vocabulary)
     evaluation = evaluation_of(config, dataset)
     workdir.add_result("popularity", evaluate_popularity(evaluation))
-    workdir.add_result("test", evaluate_model(evaluation, trained, dataset.parts.train_and_validation()))
+    result = evaluate_model(evaluation, trained, dataset.parts.train_and_validation())
+    for name, of_predictions in evaluate_predictions(evaluation, trained, dataset.parts).items():
+        if name == MODEL:
+            result = result.beside(of_predictions)
+        else:
+            workdir.add_result(name, of_predictions)
+    workdir.add_result(MODEL, result)
     workdir.add_metrics(_of_model_alone(config, dataset, trained, evaluation))
 
 
@@ -49,6 +59,19 @@ def evaluate_model(evaluation: Evaluation, trained: phases.Trained, before: Inte
     recipe = trained.recipe
     queries = recipe.query_embeddings(trained.params, evaluation.targets.query_ids, before)
     return evaluation.measure(evaluation.rank(queries, recipe.candidate_embeddings(trained.params)))
+
+
+def evaluate_predictions(evaluation: Evaluation, trained: phases.Trained, parts: Parts) -> dict[str, Result]:
+    """Returns how far the heads of the model, and predictions without it, are off on test; empty without heads."""
+    recipe, before = trained.recipe, parts.train_and_validation()
+    labelled = Labelled.of(recipe.tasks.settings, recipe.encoding, parts.test)
+    if not labelled.tasks:
+        return {}
+    queries = recipe.query_embeddings(trained.params, labelled.query_ids, before)
+    candidates = recipe.candidate_embeddings(trained.params)
+    by_model = labelled.by_heads(functools.partial(recipe.predict, trained.params), queries, candidates)
+    systems = {MODEL: by_model} | labelled.by_baselines(recipe.encoding, before)
+    return {name: Result.of(labelled.measure(of_system, evaluation.test_set)) for name, of_system in systems.items()}
 
 
 def evaluate_popularity(evaluation: Evaluation) -> Result:

@@ -15,7 +15,10 @@ from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
-from retrieval.models.two_tower import bind
+from retrieval.data.encoding import Encoding
+from retrieval.data.interactions import Interactions
+from retrieval.data.sequences import Histories
+from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.topk import top_k
 
 RECALL_AT = 10
@@ -37,21 +40,32 @@ def export(
     config: Config, dataset: Dataset, trained: phases.Trained, index: index_lib.HnswIndex, workdir: Workdir
 ) -> None:
     """Writes the bundle of the run."""
-    encoding = trained.recipe.encoding
+    encoding, context = trained.recipe.encoding, trained.recipe.context
+    done = dataset.parts.train_and_validation()
     bundle.save(
         workdir.bundle,
-        model=bind(trained.recipe.model, trained.params),
+        model=trained.recipe.bound(trained.params),
         queries=encoding.queries,
         candidates=encoding.candidates,
         corpus=dataset.corpus,
-        seen=encoding.seen_by_row(trained.train),
+        seen=encoding.seen_by_row(done),
         index=index,
         facts={
             "config": dataclasses.asdict(config),
             "data_fingerprint": dataset.fingerprint(),
             "figures": {f"index/{name}": value for name, value in index.figures.items()},
         },
+        context=context,
+        histories=histories_by_row(encoding, done) if context.length else None,
     )
+
+
+def histories_by_row(encoding: Encoding, done: Interactions) -> Histories:
+    """Returns what each query row has done, in candidate rows, without dislikes; row 0 nothing."""
+    done = encoding.without_dislikes(done)
+    rows, candidate_rows = done.rows_in(encoding.queries, encoding.candidates)
+    owners = np.where(rows == UNKNOWN_ROW, -1, rows)
+    return Histories.of(owners, candidate_rows, done, encoding.queries.num_entities)
 
 
 def main() -> None:
@@ -61,6 +75,8 @@ def main() -> None:
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    if flags.tensorflow():
+        savedmodel.check(trained.recipe.context)
     index = build_index(config, trained)
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})

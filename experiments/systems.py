@@ -6,10 +6,13 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments.workdir import MODEL, Workdir
+from experiments.evaluate import evaluation_of
+from experiments.workdir import MODEL, Workdir, load_checked
 from retrieval.comparison import SeedSummary, average, summarize_seeds
 from retrieval.config import differences
+from retrieval.data.ids import Ids
 from retrieval.per_query import PerQuery
+from retrieval.suggestions import did_you_mean
 
 SEED_FIELD = "train.seed"
 
@@ -26,6 +29,10 @@ class System:
     seeds: Mapping[str, PerQuery]
     per_query: PerQuery
 
+    def take(self, query_ids: Ids) -> System:
+        """Returns the system on some of the queries."""
+        return System({name: of.take(query_ids) for name, of in self.seeds.items()}, self.per_query.take(query_ids))
+
     def summary(self) -> dict[str, SeedSummary]:
         """Returns mean and spread of each metric."""
         return summarize_seeds(self.seeds)
@@ -39,15 +46,36 @@ def read_system(name: str) -> System:
     Raises:
       ValueError: there is no such run, or the system is not evaluated there, or the runs are not seeds of one config.
     """
+    folder, system = _parsed(name)
+    runs = seed_runs(folder)
+    seeds = {str(run.path): run.read_per_query(system) for run in runs}
+    return System(seeds, average(seeds))
+
+
+def read_slice(name: str, slice_name: str) -> Ids:
+    """Returns the ids of the queries in a slice, as "vocabulary=cold", of the test part that a system was asked.
+
+    Raises:
+      ValueError: there is no such system or slice.
+    """
+    config = seed_runs(_parsed(name)[0])[0].read_config()
+    evaluation = evaluation_of(config, load_checked(config))
+    slices = {f"{of.column}={of.value}": of.members for of in evaluation.query_slices}
+    if slice_name not in slices:
+        near = did_you_mean(slice_name, slices)
+        raise ValueError(f"--queries: there is no slice {slice_name!r}{near}; there are {', '.join(slices)}")
+    return evaluation.targets.query_ids[slices[slice_name]]
+
+
+def _parsed(name: str) -> tuple[pathlib.Path, str]:
+    """Returns the folder and the system of RUN or RUN:SYSTEM."""
     folder, system = pathlib.Path(name), MODEL
     if not folder.exists() and ":" in name:
         path, _, system = name.rpartition(":")
         folder = pathlib.Path(path)
     if not folder.is_dir():
         raise ValueError(f"{name}: there is no folder {folder}; give the workdir of a run, or WORKDIR:BASELINE")
-    runs = seed_runs(folder)
-    seeds = {str(run.path): run.read_per_query(system) for run in runs}
-    return System(seeds, average(seeds))
+    return folder, system
 
 
 def seed_runs(folder: pathlib.Path) -> list[Workdir]:

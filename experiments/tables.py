@@ -8,9 +8,14 @@ from collections.abc import Mapping, Sequence
 from experiments import console
 from experiments.benchmarks.measure import Figure
 from experiments.workdir import MODEL, Workdir
+from retrieval.config import Task
 
 COLUMNS = ("precision", "recall", "ndcg")
 OF_LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")
+OF_PREDICTIONS = {  # by the kind of the task, and what readers call them
+    "regression": {"rmse": "RMSE", "mae": "MAE"},
+    "binary": {"log_loss": "log loss", "auc": "AUC"},
+}
 SHOWN_SLICES = ("popularity", "activity", "vocabulary")
 PREFERRED_K = 10
 
@@ -25,6 +30,7 @@ def print_metrics(workdir: Workdir) -> None:
     k = PREFERRED_K if PREFERRED_K in ks else ks[0]
     _print_systems(figures, intervals, prefix, k)
     _print_model(figures, intervals, prefix, k)
+    _print_predictions(workdir.read_config().tasks, figures, intervals)
     _print_slices(workdir, prefix, k)
 
 
@@ -58,6 +64,16 @@ def _print_model(figures: Mapping[str, float], intervals, prefix: str, k: int) -
         if f"{MODEL}/{name}" in figures
     ]
     console.show_table("Other figures", ["figure", _title(MODEL), _title("popularity")], rows)
+
+
+def _print_predictions(tasks: Sequence[Task], figures: Mapping[str, float], intervals) -> None:
+    for task in tasks:
+        names = [f"{task.name}/{metric}" for metric in OF_PREDICTIONS[task.kind]]
+        systems = [name.removesuffix(f"/{names[0]}") for name in figures if name.endswith(f"/{names[0]}")]
+        systems = sorted((s for s in systems if not s.startswith("train")), key=lambda s: s != MODEL)
+        rows = [[_title(s), *(_with_interval(f"{s}/{name}", figures, intervals) for name in names)] for s in systems]
+        header = ["prediction by", *OF_PREDICTIONS[task.kind].values()]
+        console.show_table(f"Test part, {task.name}", header, rows)
 
 
 def _print_slices(workdir: Workdir, prefix: str, k: int) -> None:

@@ -1,88 +1,93 @@
-"""Two-tower retrieval in JAX: train on implicit feedback, evaluate on the full corpus, export, index and serve."""
+"""Two-tower retrieval in JAX: train on implicit feedback, evaluate on the full corpus, export, index and serve.
 
-from retrieval import baselines, features, leakage, list_metrics, losses, metrics
-from retrieval.baselines import most_popular
-from retrieval.bundle import load
-from retrieval.comparison import compare
-from retrieval.config import Config
-from retrieval.data.batches import batches
-from retrieval.data.dataset import Dataset
-from retrieval.data.dataset import load as load_data
-from retrieval.data.encoding import Encoding, Examples, Targets
-from retrieval.data.interactions import Interactions, Table
-from retrieval.data.negatives import Negatives
-from retrieval.data.splits import Parts, split
-from retrieval.data.vocabulary import Vocabulary
-from retrieval.evaluate import evaluate
-from retrieval.evaluation import Evaluation
-from retrieval.index import HnswIndex
-from retrieval.lists import Lists
-from retrieval.losses import folded_softmax, sampled_softmax
-from retrieval.models.feature_tower import FeatureInput, FeatureTower
-from retrieval.models.towers import IdTower
-from retrieval.models.two_tower import TwoTower, bind
-from retrieval.objectives import BPR, CosineContrastive, FullSoftmax, ImplicitSquared, InBatchSoftmax
-from retrieval.optimizers import TouchedRows
-from retrieval.per_query import PerQuery, read_per_query, write_per_query
-from retrieval.ranks import rank
-from retrieval.recipe import Recipe, prepare
-from retrieval.recommend import Recommendations, Recommender
-from retrieval.replicas import fit_many
-from retrieval.topk import top_k
-from retrieval.train import TrainState, create_state, fit, train_step
+A name is imported when it is first used: `load`, and all that a bundle needs, without what trains models.
+"""
 
-__all__ = [
-    "BPR",
-    "Config",
-    "CosineContrastive",
-    "Dataset",
-    "Encoding",
-    "Evaluation",
-    "Examples",
-    "FeatureInput",
-    "FeatureTower",
-    "FullSoftmax",
-    "HnswIndex",
-    "IdTower",
-    "ImplicitSquared",
-    "InBatchSoftmax",
-    "Interactions",
-    "Lists",
-    "Negatives",
-    "Parts",
-    "PerQuery",
-    "Recipe",
-    "Recommendations",
-    "Recommender",
-    "Table",
-    "Targets",
-    "TouchedRows",
-    "TrainState",
-    "TwoTower",
-    "Vocabulary",
-    "baselines",
-    "batches",
-    "bind",
-    "compare",
-    "create_state",
-    "evaluate",
-    "features",
-    "fit",
-    "fit_many",
-    "folded_softmax",
-    "leakage",
-    "list_metrics",
-    "load",
-    "load_data",
-    "losses",
-    "metrics",
-    "most_popular",
-    "prepare",
-    "rank",
-    "read_per_query",
-    "sampled_softmax",
-    "split",
-    "top_k",
-    "train_step",
-    "write_per_query",
-]
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import Any
+
+_PLACES = {  # public name -> its module, or module:attribute
+    "BPR": "retrieval.objectives:BPR",
+    "Config": "retrieval.config:Config",
+    "CosineContrastive": "retrieval.objectives:CosineContrastive",
+    "Dataset": "retrieval.data.dataset:Dataset",
+    "Encoding": "retrieval.data.encoding:Encoding",
+    "Evaluation": "retrieval.evaluation:Evaluation",
+    "Examples": "retrieval.data.encoding:Examples",
+    "FeatureInput": "retrieval.models.feature_tower:FeatureInput",
+    "FeatureTower": "retrieval.models.feature_tower:FeatureTower",
+    "FullSoftmax": "retrieval.objectives:FullSoftmax",
+    "Head": "retrieval.models.heads:Head",
+    "HeadLoss": "retrieval.objectives:HeadLoss",
+    "HnswIndex": "retrieval.index:HnswIndex",
+    "IdTower": "retrieval.models.towers:IdTower",
+    "ImplicitSquared": "retrieval.objectives:ImplicitSquared",
+    "InBatchSoftmax": "retrieval.objectives:InBatchSoftmax",
+    "Interactions": "retrieval.data.interactions:Interactions",
+    "Lists": "retrieval.lists:Lists",
+    "MultiTask": "retrieval.objectives:MultiTask",
+    "Negatives": "retrieval.data.negatives:Negatives",
+    "Parts": "retrieval.data.splits:Parts",
+    "PerQuery": "retrieval.per_query:PerQuery",
+    "Recipe": "retrieval.recipe:Recipe",
+    "Recommendations": "retrieval.recommend:Recommendations",
+    "Recommender": "retrieval.recommend:Recommender",
+    "Table": "retrieval.data.interactions:Table",
+    "Targets": "retrieval.data.encoding:Targets",
+    "TouchedRows": "retrieval.optimizers:TouchedRows",
+    "TrainState": "retrieval.train:TrainState",
+    "TwoTower": "retrieval.models.two_tower:TwoTower",
+    "Vocabulary": "retrieval.data.vocabulary:Vocabulary",
+    "baselines": "retrieval.baselines",
+    "batches": "retrieval.data.batches:batches",
+    "bind": "retrieval.models.two_tower:bind",
+    "compare": "retrieval.comparison:compare",
+    "create_state": "retrieval.train:create_state",
+    "evaluate": "retrieval.evaluate:evaluate",
+    "features": "retrieval.features",
+    "fit": "retrieval.train:fit",
+    "fit_many": "retrieval.replicas:fit_many",
+    "folded_softmax": "retrieval.losses:folded_softmax",
+    "leakage": "retrieval.leakage",
+    "list_metrics": "retrieval.list_metrics",
+    "load": "retrieval.bundle:load",
+    "load_data": "retrieval.data.dataset:load",
+    "losses": "retrieval.losses",
+    "metrics": "retrieval.metrics",
+    "most_popular": "retrieval.baselines:most_popular",
+    "prepare": "retrieval.recipe:prepare",
+    "rank": "retrieval.ranks:rank",
+    "read_per_query": "retrieval.per_query:read_per_query",
+    "sampled_softmax": "retrieval.losses:sampled_softmax",
+    "split": "retrieval.data.splits:split",
+    "top_k": "retrieval.topk:top_k",
+    "train_step": "retrieval.train:train_step",
+    "write_per_query": "retrieval.per_query:write_per_query",
+}
+__all__ = sorted(_PLACES)
+
+
+class _Package(types.ModuleType):
+    """The package: finds its public names."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        module, _, attribute = _PLACES[name].partition(":")
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # importing the module `retrieval.evaluate` does not hide the function of that name
+        if not (isinstance(value, types.ModuleType) and ":" in _PLACES.get(name, "")):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -18,6 +18,7 @@ from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
 from retrieval.models import history
 from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
+from retrieval.models.heads import Head
 from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.tables import Table as EmbeddingTable
 from retrieval.models.two_tower import TwoTower
@@ -53,6 +54,7 @@ def create(
     queries: Table | None,
     *,
     log_prior: Float[np.ndarray, "N"] | None,
+    heads: Mapping[str, Head],
     seed: int,
 ) -> Architecture:
     """Creates the towers that the config describes, with the statistics of train.
@@ -63,6 +65,7 @@ def create(
       train: the training part.
       queries: the queries' table, or None.
       log_prior: the log-probability of each candidate row in train; None: no prior.
+      heads: what the model predicts besides, by name.
       seed: of the initial values.
 
     Raises:
@@ -73,9 +76,8 @@ def create(
     requests, static = _split_by_time(model.query.features)
     time_encoders = _fit_times(requests, train)
     queries = Table(encoding.queries.ids) if queries is None else queries
-    query_features = fit_table([f for f in static if f.column != ID], queries, encoding.queries.ids)
-    others = [f for f in model.candidate.features if f.column != ID]
-    candidate_features = fit_table(others, encoding.corpus, encoding.candidates.ids)
+    query_features = _fit_features(static, queries, encoding.queries)
+    candidate_features = _fit_features(model.candidate.features, encoding.corpus, encoding.candidates)
     query_tower = maker.tower(model.query, encoding.queries, queries, query_features, time_encoders)
     candidate_tower = maker.tower(model.candidate, encoding.candidates, encoding.corpus, candidate_features, {})
     if candidate_tower is None:
@@ -95,6 +97,7 @@ def create(
         _of_entities(log_prior, encoding.candidates),
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
+        heads=heads,
     )
     times = train.timestamps
     context = QueryContext(
@@ -132,14 +135,16 @@ class _Maker:
         if not tower.features:
             return None
         encoded = encode_table(encoders, table, vocabulary.entity_ids)
-        inputs = {}
-        for feature, name in zip(tower.features, feature_names(tower.features), strict=True):
+        inputs, names, times = {}, iter(encoders), iter(time_encoders)
+        for feature in tower.features:
             settings = feature.dimension, feature.dropout
-            if feature.column == ID:
+            if is_row(feature):
                 inputs[ID] = FeatureInput(Spec(vocabulary.num_rows, 1, "mean"), *settings)
-            elif name in time_encoders:
+            elif feature.column == TIMESTAMP and time_encoders:
+                name = next(times)
                 inputs[name] = FeatureInput(time_encoders[name].spec, *settings)
             else:
+                name = next(names)
                 inputs[name] = FeatureInput(encoders[name].spec, *settings, encoded[name])
         return FeatureTower(
             inputs,
@@ -199,6 +204,25 @@ class _Maker:
         )
         last = LastEmbedding(candidates.num_rows, dimension, **table) if settings.last else None
         return HistoryTower(items, num_items, tokens, encoder, last=last, features=features, reads_times=reads_times)
+
+
+def is_row(feature: config_lib.Feature) -> bool:
+    """Returns whether a feature is the row of the entity itself: its id, neither hashed nor a number."""
+    return feature.column == ID and feature.kind == "category" and not feature.hashes
+
+
+def reads_table(tower: config_lib.Tower) -> bool:
+    """Returns whether a tower has features that tell of entities that train has not seen."""
+    return any(not is_row(feature) and feature.column != TIMESTAMP for feature in tower.features)
+
+
+def _fit_features(features: Sequence[config_lib.Feature], table: Table, vocabulary: Vocabulary) -> dict[str, Encoder]:
+    """Returns the encoders of all features but the row; one of the id has another name than that."""
+    rows = [feature for feature in features if is_row(feature)]
+    if len(rows) > 1:
+        raise ValueError(f"feature {ID!r} is there {len(rows)} times; leave it once")
+    encoders = fit_table([feature for feature in features if not is_row(feature)], table, vocabulary.ids)
+    return {f"{ID}/{encoder.kind}" if name == ID else name: encoder for name, encoder in encoders.items()}
 
 
 def _split_by_time(

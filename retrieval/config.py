@@ -123,6 +123,9 @@ class Model:
     linear_l2: float = 300.0  # its penalty
     linear_weight: float = 1.0  # of its score
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+    prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old
+    # counts half; see `retrieval.sampling.recent_prior`; 0: all of train counts alike
+    prior_news: float = 0.0  # with it: weight of what is new to queries since they were last there; 0: none
     candidate_bias: bool = False  # a learned addition to the score of each candidate
     temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are
 
@@ -144,7 +147,20 @@ class Loss:
     negative_weight: float = 10.0  # cosine contrastive: of the negatives' mean
     rating_weight: float = 0.0  # an example weighs 1 + this * (its rating - the mean) / half the range; 0: all alike
     embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
+    candidate_l2_power: float = 1.0  # a candidate's penalty in an epoch grows with its count in train to this power
     reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
+
+
+@dataclasses.dataclass
+class Task:
+    """What a head predicts of an interaction besides whether it happens; see `retrieval.labels`."""
+
+    name: str = ""  # of its figures and of its parameters
+    kind: str = "regression"  # or "binary": whether the target is at least `threshold`
+    target: str = "rating"  # of the interaction
+    threshold: float = 0.0
+    weight: float = 1.0  # of its loss beside that of retrieval, both scaled alike; 0: the head is not trained
+    hidden_sizes: tuple[int, ...] = ()  # of the head's MLP
 
 
 @dataclasses.dataclass
@@ -216,6 +232,7 @@ class Config:
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
     loss: Loss = dataclasses.field(default_factory=Loss)
+    tasks: tuple[Task, ...] = ()  # a head for each
     negatives: Negatives = dataclasses.field(default_factory=Negatives)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     train: Train = dataclasses.field(default_factory=Train)

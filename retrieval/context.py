@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from retrieval.data.sequences import Windows, gaps
-from retrieval.features import Encoder
-from retrieval.models.feature_tower import to_columns
-from retrieval.models.history_tower import GAPS, HISTORY, RATINGS, TIMES
+from retrieval.data.sequences import Histories, Windows, gaps
+from retrieval.features import Encoder, encoder_from_json, to_columns
 
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]
+HISTORY, RATINGS, GAPS, TIMES = "history", "history_ratings", "history_gaps", "history_times"  # columns of a history
 RATING_STEPS = 2  # rows of the table of ratings for a difference of 1: half stars
 
 
@@ -37,18 +37,29 @@ class QueryContext:
     start: int = 0
     top_rating: float = 0.0
 
+    def of_queries(self, histories: Histories, times: Int64[np.ndarray, "n"] | None = None) -> Columns:
+        """Returns the columns of queries that ask for what comes after their histories.
+
+        Args:
+          histories: one of each query; not read where there are none.
+          times: of the requests in Unix seconds; None: `now`.
+        """
+        columns = self.of_requests(times, len(histories.lists))
+        return columns | self.of_histories(histories.last(self.length)) if self.length else columns
+
     def of_requests(self, times: Int64[np.ndarray, "n"] | None, number: int) -> Columns:
         """Returns the columns of the time of each request, [n, ...] each; None: `now`."""
         columns: Columns = {}
         times = np.full(number, self.now, np.int64) if times is None else times
+        with_now = np.append(times, self.now)  # the columns of no requests have the same shapes as those of some
         for name, encoder in self.encoders.items():
-            columns |= to_columns(name, encoder.encode(times))
+            columns |= {key: of[:-1] for key, of in to_columns(name, encoder.encode(with_now)).items()}
         return columns
 
     def of_windows(self, windows: Windows) -> Columns:
         """Returns the columns of histories, and the times of their interactions as those of requests, [n, L, ...]."""
-        shape = windows.rows.shape
-        columns = {name: of.reshape(*shape, -1) for name, of in self.of_requests(windows.times.ravel(), 0).items()}
+        shape, times = windows.rows.shape, np.where(windows.times < 0, self.now, windows.times)
+        columns = {name: of.reshape(*shape, -1) for name, of in self.of_requests(times.ravel(), 0).items()}
         return self.of_histories(windows) | columns
 
     def of_histories(self, windows: Windows) -> Columns:
@@ -61,6 +72,26 @@ class QueryContext:
             TIMES: np.where(windows.times < 0, np.int32(0), since),
         }
         return {name: column for name, column in columns.items() if name in self.names}
+
+    def to_json(self) -> str:
+        """Returns the context as JSON text."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        encoders = {name: json.loads(encoder.to_json()) for name, encoder in self.encoders.items()}
+        return json.dumps(fields | {"encoders": encoders}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> QueryContext:
+        """Reads what `to_json` wrote.
+
+        Raises:
+          ValueError: the text is not that of a context.
+        """
+        try:
+            fields = dict(json.loads(text))
+            encoders = {name: encoder_from_json(json.dumps(of)) for name, of in fields["encoders"].items()}
+            return cls(**fields | {"names": tuple(fields["names"]), "encoders": encoders})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a query context: {error!r} in {text[:60]!r}") from None
 
 
 def rating_rows(ratings: Float32[np.ndarray, "*S"], top: float) -> Shaped[np.ndarray, "*S"]:

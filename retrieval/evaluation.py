@@ -18,6 +18,7 @@ from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
 from retrieval.evaluate import COLD, Catalogue, check_ks, measure, rank, rank_by
 from retrieval.per_query import PerQuery
+from retrieval.predictions import with_roots, with_roots_of_intervals
 from retrieval.ranking import Ranking, Scorer
 from retrieval.slices import Slice
 from retrieval.uncertainty import bootstrap_intervals, weighted_means
@@ -72,6 +73,28 @@ class Result:
     figures: Mapping[str, float]
     intervals: Mapping[str, Interval]
     slices: Sequence[SliceFigures]
+
+    @classmethod
+    def of(cls, per_query: PerQuery) -> Result:
+        """Returns figures and intervals of values of each query, and those of the roots of mean squared errors."""
+        figures, intervals = per_query.figures(), per_query.intervals(resamples=RESAMPLES, level=LEVEL)
+        return cls(per_query, with_roots(figures), with_roots_of_intervals(intervals), ())
+
+    def beside(self, other: Result) -> Result:
+        """Returns what this and another result say of one system that was asked both.
+
+        Raises:
+          ValueError: the queries are not the same.
+        """
+        ours, theirs = self.per_query, other.per_query
+        if not np.array_equal(ours.query_ids, theirs.query_ids):
+            raise ValueError(f"results of {len(ours.query_ids)} and {len(theirs.query_ids)} queries, not the same ones")
+        return Result(
+            dataclasses.replace(ours, values=ours.values | theirs.values, weights=ours.weights | theirs.weights),
+            self.figures | other.figures,
+            self.intervals | other.intervals,
+            (*self.slices, *other.slices),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,8 +33,11 @@ def rating_weights(
     if ratings is None:
         raise ValueError("loss.rating_weight is set, and the interactions have no ratings; set data.columns.rating")
     train = ratings if train is None else train
-    half_range = max((train.max(initial=0.0) - train.min(initial=0.0)) / 2, np.finfo(np.float32).tiny)
-    shares = (ratings - train.mean()) / half_range
+    known = train[~np.isnan(train)]
+    if not len(known):
+        return np.ones_like(ratings)
+    half_range = max((known.max() - known.min()) / 2, np.finfo(np.float32).tiny)
+    shares = (ratings - known.mean()) / half_range
     return np.maximum(1 + strength * np.nan_to_num(shares), 0.0).astype(np.float32)
 
 
@@ -51,19 +54,22 @@ def of_windows(
 
 
 def held_out_windows(encoding: Encoding, held_out: Interactions, before: Interactions, length: int) -> Windows:
-    """Returns a window for each held-out interaction: it is the target, after the last of what its query did before."""
+    """Returns a window for each held-out interaction: it is the target, after the last of what its query did before.
+
+    Windows are of `length` interactions and the target [n, length + 1].
+    """
     history = encoding.histories(held_out.query_ids, before).last(length)
     number = len(held_out)
     last = np.full((number, 1), np.nan, np.float32) if held_out.ratings is None else held_out.ratings[:, None]
     times = np.full((number, 1), -1, np.int64) if held_out.timestamps is None else held_out.timestamps[:, None]
 
     def followed(column, by):
-        return np.concatenate([column[:, 1:], by], axis=1)
+        return np.concatenate([column, by], axis=1)
 
     return Windows(
         history.owners,
         followed(history.rows, encoding.candidates.rows(held_out.candidate_ids)[:, None]),
-        np.arange(length)[None, :] == np.full((number, 1), length - 1),
+        np.arange(length + 1)[None, :] == np.full((number, 1), length),
         followed(history.ratings, last),
         followed(history.times, times),
     )

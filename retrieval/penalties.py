@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.tables import table_path
@@ -25,8 +25,8 @@ class RowPenaltyState(NamedTuple):
 
     Attributes:
       count: steps taken.
-      rates: penalty a step of each row of a table [N]; of other parameters 0.
-      last: the step before which each row's penalty is paid [N].
+      rates: penalty a step of each row of a table [N]; a zero for each other parameter.
+      last: the step as far as which each row's penalty is paid [N].
     """
 
     count: Int[Array, ""]
@@ -47,8 +47,10 @@ def row_penalty(rates: Mapping[str, Float[np.ndarray, "_"]]) -> optax.GradientTr
 
     def init(params):
         def rates_of(path, leaf):
-            found = rates.get(table_path(path))
-            return jnp.zeros((), leaf.dtype) if found is None else jnp.asarray(found, leaf.dtype)
+            table = table_path(path)
+            if table in rates:
+                return jnp.asarray(rates[table], leaf.dtype)
+            return jnp.zeros(leaf.shape[:1] if table is not None else (), leaf.dtype)
 
         of_params = jax.tree_util.tree_map_with_path(rates_of, params)
         never = jax.tree.map(lambda rate: jnp.zeros(rate.shape, jnp.int32), of_params)
@@ -114,7 +116,7 @@ def row_rates(
 
 
 def table_counts(
-    model: nnx.Module, query_counts: Float[np.ndarray, "Nq"], candidate_counts: Float[np.ndarray, "Nc"]
+    model: nnx.Module, query_counts: Num[np.ndarray, "Nq"], candidate_counts: Num[np.ndarray, "Nc"]
 ) -> Counts:
     """Returns how often the rows of each table occur in examples: as often as the entities that look them up.
 
@@ -130,14 +132,16 @@ def table_counts(
     nobody = jnp.full(1, UNKNOWN_ROW, jnp.int32)
     num_rows = {path: len(leaf) for path, leaf in flatten_params(init(model)).items() if leaf.ndim}
     counts: Counts = {}
-    for rows_of, of_entities in (
-        (lambda row: model.lookups(row[None], nobody), query_counts),
-        (lambda row: model.lookups(nobody, row[None]), candidate_counts),
+    for rows_of, of_entities, of_queries in (
+        (lambda row: model.lookups(row[None], nobody), query_counts, True),
+        (lambda row: model.lookups(nobody, row[None]), candidate_counts, False),
     ):
         for start in range(0, len(of_entities), ENTITIES_AT_A_TIME):
             times = of_entities[start : start + ENTITIES_AT_A_TIME]
             found = jax.vmap(rows_of)(jnp.arange(start, start + len(times), dtype=jnp.int32))
             for path, rows in found.items():
+                if path.startswith("query_tower/") != of_queries:
+                    continue  # what nobody looks up
                 times_of_rows = np.repeat(times, rows.shape[1])
                 added = np.bincount(np.asarray(rows).ravel(), times_of_rows, num_rows[f"{path}/embedding"])
                 counts[path] = counts[path] + added if path in counts else added

@@ -66,6 +66,12 @@ class PerQuery:
         low, high = bootstrap_intervals(*columns, resamples=resamples, level=level, seed=seed)
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.values)}
 
+    def take(self, query_ids: Ids) -> PerQuery:
+        """Returns what is known of some of the queries; ids that are not among them are left out."""
+        chosen = np.isin(self.query_ids, query_ids)
+        values, weights = ({name: of[chosen] for name, of in by.items()} for by in (self.values, self.weights))
+        return dataclasses.replace(self, query_ids=self.query_ids[chosen], values=values, weights=weights)
+
     def columns(self, metrics: Sequence[str]) -> tuple[Float64[np.ndarray, "Q M"], Float64[np.ndarray, "Q M"] | None]:
         """Returns values and weights of some metrics as matrices; None for weights of 1."""
         values = _stacked([self.values[name] for name in metrics], len(self.query_ids))

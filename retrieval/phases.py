@@ -11,6 +11,7 @@ and the same share of the schedule: the final phase ends at the learning rate at
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -26,6 +27,7 @@ from retrieval.data.interactions import Interactions
 from retrieval.evaluate import evaluate
 from retrieval.logs import peak_memory
 from retrieval.models.two_tower import Params
+from retrieval.predictions import Labelled, with_roots
 from retrieval.recipe import Recipe, prepare
 from retrieval.suggestions import did_you_mean
 from retrieval.train import TrainState, best_epoch, create_state, fit, should_stop
@@ -96,6 +98,18 @@ def restore(config: config_lib.Config, dataset: Dataset, folder: pathlib.Path, c
     return Trained(phase.recipe, state.kept, phase.interactions)
 
 
+def prepare_on(config: config_lib.Config, dataset: Dataset, interactions: Interactions) -> Recipe:
+    """Returns the recipe of a phase that trains on these interactions.
+
+    Raises:
+      ValueError: the config does not fit the data.
+    """
+    if config.data.vocabulary not in ("train", "all"):
+        raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
+    known = dataset.parts.all() if config.data.vocabulary == "all" else interactions
+    return prepare(config, interactions, dataset.corpus, known, dataset.queries)
+
+
 class _Phase:
     """One fit: on train with validation figures, or on both without."""
 
@@ -103,12 +117,11 @@ class _Phase:
         parts = dataset.parts
         self.name, self.config, self.epochs = name, config, epochs
         self.interactions = parts.train if name == SEARCH else parts.train_and_validation()
-        if config.data.vocabulary not in ("train", "all"):
-            raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
-        known = parts.all() if config.data.vocabulary == "all" else self.interactions
-        self.recipe = prepare(config, self.interactions, dataset.corpus, known, dataset.queries)
-        self.targets = self.recipe.encoding.targets(parts.validation, parts.train) if name == SEARCH else None
-        trained_with = [config.model, config.loss, config.negatives, config.optimizer, config.train]
+        self.recipe = prepare_on(config, dataset, self.interactions)
+        encoding, is_search = self.recipe.encoding, name == SEARCH
+        self.targets = encoding.targets(parts.validation, parts.train) if is_search else None
+        self.labelled = Labelled.of(config.tasks, encoding, parts.validation) if is_search else None
+        trained_with = [config.model, config.loss, *config.tasks, config.negatives, config.optimizer, config.train]
         of_data = [dataset.fingerprint(), config.data.vocabulary, config.data.dislike_at_most]
         facts = [*of_data, *map(dataclasses.asdict, trained_with)]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -168,7 +181,7 @@ class _Phase:
             seconds, steps = time.perf_counter() - started, int(state.step) - step
             step += steps
             figures = {
-                "loss": means["loss"],
+                **means,
                 "seconds": seconds,
                 "step_seconds": seconds / steps,
                 "examples_per_second": recipe.num_examples / seconds,
@@ -188,6 +201,8 @@ class _Phase:
         queries = self.recipe.query_embeddings(params, self.targets.query_ids, self.interactions)
         candidates = self.recipe.candidate_embeddings(params)
         figures = evaluate(queries, candidates, self.targets, ks=self.config.evaluate.ks)
+        predictions = self.labelled.by_heads(functools.partial(self.recipe.predict, params), queries, candidates)
+        figures |= with_roots(self.labelled.measure(predictions).figures())
         return {f"validation/{name}": value for name, value in figures.items()}
 
     def _score(self, record: Record) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval import architecture, optimizers, penalties, sampling
+from retrieval import additions, architecture, optimizers, penalties, sampling
 from retrieval import config as config_lib
 from retrieval.architecture import Architecture
 from retrieval.averages import averaged
-from retrieval.baselines import ease
-from retrieval.baselines.training import Training
 from retrieval.context import Columns, QueryContext
 from retrieval.data.batches import num_batches
 from retrieval.data.encoding import Encoding, Examples
@@ -35,11 +34,13 @@ from retrieval.objectives import (
     FullSoftmax,
     ImplicitSquared,
     InBatchSoftmax,
+    MultiTask,
     Objective,
     query_weights,
 )
 from retrieval.schedules import schedule
 from retrieval.suggestions import check_choice
+from retrieval.tasks import NO_TASKS, Tasks
 
 QUERIES_A_CALL = 4096  # whose histories are on the device at a time
 
@@ -57,16 +58,20 @@ class Recipe:
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
       linear: a model that is not trained, whose score is added to that of the towers; None: there is none.
+      tasks: what the heads of the model predict.
+      recent_prior: what scores gain besides when the model answers, see `sampling.recent_prior`; None: nothing.
     """
 
     encoding: Encoding
     examples: Examples
     architecture: Architecture
-    loss: Objective
+    loss: Objective | MultiTask
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
     linear: FixedTowers | None = None
+    tasks: Tasks = NO_TASKS
+    recent_prior: FixedTowers | None = None
 
     @property
     def model(self) -> TwoTower:
@@ -120,14 +125,21 @@ class Recipe:
         examples = self.encoding.examples(held_out)
         held_out = self.encoding.without_dislikes(held_out)
         if not self.context.length:
-            return examples._replace(context=self.context.of_requests(held_out.timestamps, len(held_out)))
+            context = self.context.of_requests(held_out.timestamps, len(held_out))
+            return examples._replace(context=context, labels=self.tasks.labels(held_out.ratings))
         windows = held_out_windows(self.encoding, held_out, before, self.context.length)
-        return of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
+        examples = of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
+        return examples._replace(labels=self.tasks.labels(windows.ratings))
+
+    @functools.cached_property
+    def predict(self) -> Callable[[Params, Float[Array, "n E"], Float[Array, "n E"]], dict[str, Float[Array, "n"]]]:
+        """Tells what the heads expect of pairs of embeddings, by the name of the task; see `TwoTower.predict`."""
+        return jax.jit(lambda params, queries, candidates: self.bound(params).predict(queries, candidates))
 
     def bound(self, params: Params) -> TwoTower | Blend:
         """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
-        trained = bind(self.model, params)
-        return trained if self.linear is None else Blend(trained, self.linear)
+        beside = [towers for towers in (self.linear, self.recent_prior) if towers is not None]
+        return functools.reduce(Blend, beside, bind(self.model, params))
 
     @functools.cached_property
     def _encoders(self):
@@ -160,44 +172,34 @@ def prepare(
         train if known is None else known,
         corpus,
         config.data.dislike_at_most or None,
-        queries=queries if _reads_table(config.model.query) else None,
-        has_features=_reads_table(config.model.candidate),
+        queries=queries if architecture.reads_table(config.model.query) else None,
+        has_features=architecture.reads_table(config.model.candidate),
     )
     examples = encoding.examples(train)
     counts = encoding.counts(examples)
     prior = sampling.log_prior(counts) if config.model.popularity_prior else None
-    towers = architecture.create(config.model, encoding, train, queries, log_prior=prior, seed=config.train.seed)
-    pairs = examples
-    examples, batch_size = create_examples(config, encoding, pairs, train, towers.context)
-    loss = create_loss(config.loss, pairs, examples, encoding)
+    tasks = Tasks.fit(config.tasks, encoding.without_dislikes(train).ratings)
+    heads = tasks.heads(config.model.embedding_dimension, config.train.seed)
+    of_model = {"log_prior": prior, "heads": heads, "seed": config.train.seed}
+    towers, pairs = architecture.create(config.model, encoding, train, queries, **of_model), examples
+    examples, batch_size = create_examples(config, encoding, pairs, train, towers.context, tasks)
+    loss = tasks.objective(create_loss(config.loss, pairs, examples, encoding), counts)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    linear = create_linear(config, encoding, train) if config.model.linear_rank else None
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear)
-
-
-def create_linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers:
-    """Creates the linear model beside the towers, see `baselines.ease.towers`, by the rows of the vocabularies."""
-    settings = config.model
-    training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
-    of_queries, of_positions = ease.towers(training, settings.linear_l2, settings.linear_rank)
-    scale = np.float32(settings.linear_weight)
-    queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
-    queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries
-    candidates = np.zeros((encoding.candidates.num_entities, settings.linear_rank), np.float32)
-    known = encoding.corpus_rows > 0
-    candidates[encoding.corpus_rows[known]] = of_positions[known]
-    return FixedTowers(queries, candidates)
-
-
-def _reads_table(tower: config_lib.Tower) -> bool:
-    return any(feature.column not in (architecture.ID, architecture.TIMESTAMP) for feature in tower.features)
+    linear = additions.linear(config, encoding, train)
+    prior = additions.recent_prior(config, encoding, pairs, train)
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear, tasks, prior)
 
 
 def create_examples(
-    config: config_lib.Config, encoding: Encoding, examples: Examples, train: Interactions, context: QueryContext
+    config: config_lib.Config,
+    encoding: Encoding,
+    examples: Examples,
+    train: Interactions,
+    context: QueryContext,
+    tasks: Tasks,
 ) -> tuple[Examples, int]:
     """Returns the examples in the form that the query tower reads, and how many make a batch."""
     train = encoding.without_dislikes(train)
@@ -205,15 +207,17 @@ def create_examples(
     if not context.length:
         batch_size = max(1, min(config.train.batch_size, len(train)))
         columns = context.of_requests(train.timestamps, len(train))
-        return examples._replace(weights=examples.weights if weights is None else weights, context=columns), batch_size
+        weights = examples.weights if weights is None else weights
+        return examples._replace(weights=weights, context=columns, labels=tasks.labels(train.ratings)), batch_size
     histories = encoding.histories(encoding.queries.ids, train)
-    windows: Windows = histories.windows(context.length)
+    windows: Windows = histories.windows(context.length + 1)
     of_rating = (
         np.ones(windows.rows.shape)
         if weights is None
         else rating_weights(windows.ratings, config.loss.rating_weight, train.ratings)
     )
     examples = of_windows(1 + windows.owners, windows, of_rating, context)
+    examples = examples._replace(labels=tasks.labels(windows.ratings))
     share = len(windows.owners) / max(int(windows.is_target.sum()), 1)
     return examples, max(1, min(round(config.train.batch_size * share), len(windows.owners)))
 
@@ -282,7 +286,11 @@ def create_loss(loss: config_lib.Loss, pairs: Examples, examples: Examples, enco
     """
     check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
     check_choice("loss.name", loss.name, OBJECTIVES)
-    return OBJECTIVES[loss.name](loss, pairs, examples, encoding)
+    objective = OBJECTIVES[loss.name](loss, pairs, examples, encoding)
+    if loss.candidate_l2_power == 1.0:
+        return objective
+    scale = sampling.penalty_scale(encoding.counts(pairs), loss.candidate_l2_power)
+    return dataclasses.replace(objective, candidate_l2_scale=jnp.asarray(scale))
 
 
 def _known(loss: config_lib.Loss, pairs: Examples, encoding: Encoding) -> RowSets | None:

@@ -17,7 +17,7 @@ from retrieval.data.encoding import Examples
 from retrieval.data.negatives import Negatives
 from retrieval.models.two_tower import Given, bind, init, take_apart
 from retrieval.stream import device_blocks
-from retrieval.train import Loss, TrainState, create_state, train_block
+from retrieval.train import Loss, TrainState, create_state, means, train_block
 
 Means = dict[str, Float[np.ndarray, "R"]]
 
@@ -38,11 +38,12 @@ def fit_many(
     """Trains R replicas of a model together; yields their states [R, ...] and the means of their sums after each epoch.
 
     Replica r ends as `fit` with model r, learning rate r and the other arguments, to rounding. All see the same batches
-    (these are prepared once) and the same draws of what is random in training: the spread over replicas is that of the
-    initial values. One that diverges has means that are not finite, and leaves the others as they are.
+    and the same draws of what is random in training: the spread over replicas is that of the initial values. One that
+    diverges has means that are not finite, and leaves the others as they are.
 
-    A program over R replicas does the work of R and pays once for what does not depend on them: compilation, batches,
-    and the starts of operations, which are most of the time of a small step. Memory is that of R states and steps.
+    The program does the work of R trainings, in the memory of R. What it pays once is the batches, the start of each
+    operation, and compilation: it pays where steps are small for the device, or where programs are not kept on disk. On
+    two CPU cores, steps that keep both busy cost somewhat more together than one after another.
 
     Args:
       models: R models of one structure, with the same arrays beside the parameters, which are taken from the first.
@@ -108,7 +109,5 @@ def _compiled(model: nnx.Module, optimizer) -> tuple[Callable, Given]:
 
 
 def _means(of_blocks: list[dict[str, Float[np.ndarray, "R _"]]]) -> Means:
-    """Returns the sums over the epoch, divided by that of the weights."""
-    sums = {name: sum(np.sum(b[name], axis=1, dtype=np.float64) for b in of_blocks) for name in of_blocks[0]}
-    count = sums.pop("examples")
-    return {name: value / count for name, value in sums.items()}
+    """Returns the means over the epoch, see `train.means`."""
+    return means({name: sum(np.sum(b[name], axis=1, dtype=np.float64) for b in of_blocks) for name in of_blocks[0]})

@@ -9,6 +9,8 @@ vocabulary has them:
   with exact search, without what the query has in train. k is fixed, since a server that batches requests
   takes no input without a batch dimension; the best j < k are the first j.
 
+It serves query towers of the row alone: not those that read histories, or the time of the request.
+
 TensorFlow compiles the tower anew for each size of batch, which takes 0.1 s with a thousand queries and 2 s
 with a million. So batches are padded to powers of two; warm a server up with those that it will get.
 """
@@ -25,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from retrieval import bundle
+from retrieval.context import QueryContext
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.recommend import Recommender
 from retrieval.storage import replace_folder
@@ -51,6 +54,19 @@ def import_tensorflow() -> ModuleType:
             "a SavedModel needs TensorFlow, which is not installed: pip install -e '.[tensorflow]'"
         ) from None
     return tensorflow
+
+
+def check(context: QueryContext) -> None:
+    """Checks that a query tower reads nothing besides its row.
+
+    Raises:
+      ValueError: it does; the message names the columns.
+    """
+    if context.names:
+        raise ValueError(
+            f"a SavedModel serves query towers of the row alone, and this one reads {', '.join(context.names)} too; "
+            "serve the bundle with retrieval.load, or its StableHLO program"
+        )
 
 
 def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *, k: int) -> None:
@@ -88,10 +104,12 @@ def save(
       k: how many candidates the signature `recommend` returns, at least 1; fewer if the corpus is smaller.
 
     Raises:
-      ValueError: k is below 1, `embeddings` are not those of the corpus, or `folder` holds something else.
+      ValueError: k is below 1, `embeddings` are not those of the corpus, `folder` holds something else, or see
+        `check`.
       ImportError: TensorFlow is not installed.
     """
     folder = pathlib.Path(folder)
+    check(recommender.context)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if len(embeddings) != len(recommender.corpus):
@@ -113,19 +131,23 @@ def _module(
     """Returns a `tf.Module` with the functions `embed` and `recommend`, and all that they read."""
     module = tf.Module()
     module.table = _table(tf, recommender.queries)
+    num_known = recommender.queries.num_rows
     module.corpus = _corpus(tf, recommender, embeddings)
     encode, best = _encode(tf, tower), _best(tf, module.corpus, k)
     query_id = tf.TensorSpec([None], module.table.key_dtype, "query_id")
 
+    def are_known(rows):
+        return (rows != UNKNOWN_ROW) & (rows < num_known)
+
     @tf.function(input_signature=[query_id], autograph=False)
     def embed(query_id):
         rows = module.table.lookup(query_id)
-        return {"embedding": encode(rows), "known": rows != UNKNOWN_ROW}
+        return {"embedding": encode(rows), "known": are_known(rows)}
 
     @tf.function(input_signature=[query_id], autograph=False)
     def recommend(query_id):
         rows = module.table.lookup(query_id)
-        return best(encode(rows), rows) | {"known": rows != UNKNOWN_ROW}
+        return best(encode(rows), rows) | {"known": are_known(rows)}
 
     module.embed, module.recommend = embed, recommend
     return module
@@ -133,8 +155,9 @@ def _module(
 
 def _table(tf: ModuleType, vocabulary: Vocabulary) -> Any:
     """Returns the `tf.lookup.StaticHashTable` of raw ids to rows; strings are UTF-8."""
-    ids = tf.constant(vocabulary.ids, tf.string if vocabulary.ids.dtype.kind == "U" else tf.int64)
-    initializer = tf.lookup.KeyValueTensorInitializer(ids, vocabulary.rows(vocabulary.ids))
+    entity_ids = vocabulary.entity_ids
+    ids = tf.constant(entity_ids, tf.string if entity_ids.dtype.kind == "U" else tf.int64)
+    initializer = tf.lookup.KeyValueTensorInitializer(ids, vocabulary.rows(entity_ids))
     return tf.lookup.StaticHashTable(initializer, UNKNOWN_ROW)
 
 

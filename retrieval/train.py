@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Float64, Int, Key
 
 from retrieval import averages, touched
 from retrieval.data.batches import Batch, check_batch_size, check_placement, num_batches
@@ -21,9 +21,12 @@ from retrieval.models.two_tower import Params, bind, flatten_params, init, take_
 from retrieval.optimizers import TouchedRows
 from retrieval.stream import device_blocks
 
-# What `fit` minimises: (model, batch) -> the value, and sums to log, which "examples" among them divides. A pytree, so
+# What `fit` minimises: (model, batch) -> the value, and sums to log; see `means` for what divides them. A pytree, so
 # that the arrays in it are arguments of the compiled step.
 Loss = Callable[[nnx.Module, Batch], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
+
+EXAMPLES = "examples"  # how the names of the sums begin that divide others
+OfReplicas = Float64[np.ndarray, "R"] | float  # of each of several trainings, or of one
 
 
 class TrainState(NamedTuple):
@@ -209,7 +212,7 @@ class _Sums:
         values = jax.device_get(self.running)
         self.running = {}
         self.blocks.append(values)
-        logged = {name: value for name, value in values.items() if name != "examples"}
+        logged = {name: value for name, value in values.items() if not name.startswith(EXAMPLES)}
         bad = np.flatnonzero(~np.logical_and.reduce([np.isfinite(value) for value in logged.values()]))
         if len(bad):
             batch = self.steps - len(values["examples"]) + int(bad[0])
@@ -228,10 +231,9 @@ class _Sums:
             raise self._error(what, self.total - 1, f"in {', '.join(bad)}")
 
     def means(self) -> dict[str, float]:
-        """Returns the sums over the epoch, divided by that of the weights."""
-        sums = {name: float(sum(np.sum(b[name], dtype=np.float64) for b in self.blocks)) for name in self.blocks[0]}
-        count = sums.pop("examples") or float("nan")
-        return {name: value / count for name, value in sums.items()}
+        """Returns the means over the epoch, see `means`."""
+        sums = {name: sum(np.sum(b[name], dtype=np.float64) for b in self.blocks) for name in self.blocks[0]}
+        return {name: float(mean) for name, mean in means(sums).items()}
 
     def _error(self, what: str, batch: int, received: str) -> FloatingPointError:
         step = self.epoch * self.total + batch + 1
@@ -239,6 +241,23 @@ class _Sums:
             f"{what}, step {step} (batch {batch} of the epoch, from 0): {received}; lower the learning rate, or look "
             "for extreme weights in the data"
         )
+
+
+def means(sums: Mapping[str, OfReplicas]) -> dict[str, OfReplicas]:
+    """Returns each logged sum over its number of examples: "examples/NAME" where there is one, or else "examples".
+
+    NaN where there are no examples.
+
+    >>> sums = {"loss": 6.0, "task/rating": 2.0, "examples": 3.0, "examples/task/rating": 1.0}
+    >>> {name: float(mean) for name, mean in means(sums).items()}
+    {'loss': 2.0, 'task/rating': 2.0}
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            name: np.divide(value, sums.get(f"{EXAMPLES}/{name}", sums[EXAMPLES]))
+            for name, value in sums.items()
+            if not name.startswith(EXAMPLES)
+        }
 
 
 @jax.jit

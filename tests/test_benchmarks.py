@@ -14,6 +14,7 @@ from experiments.benchmarks import (
     losses,
     optimizer,
     ranking,
+    replicas,
     resume,
     streaming,
     uncertainty,
@@ -41,6 +42,11 @@ def test_losses(recipe):
 
 def test_optimizer():
     check(optimizer.touched_rows(many=100, few=10, dimension=4, batch_size=8, steps=2), "optimizer/touched_rows")
+
+
+def test_replicas(recipe):
+    names = ("replicas/batch_32", "replicas/batch_32/epoch")
+    check(replicas.together([recipe, recipe], batch_sizes=(32,), epochs=3, rounds=1), *names)
 
 
 def test_streaming():

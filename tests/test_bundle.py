@@ -43,8 +43,8 @@ def folder(tmp_path):
 
 def test_a_loaded_bundle_ranks_as_the_model_does(folder):
     answer = bundle.load(folder).recommend(["ann", "bob", "eve"], k=4, exclude_seen=False)
-    rows = RECIPE.encoding.queries.rows(["ann", "bob", "eve"])
-    scores, positions = top_k(RECIPE.query_embeddings(PARAMS, rows), RECIPE.candidate_embeddings(PARAMS), k=4)
+    queries = RECIPE.query_embeddings(PARAMS, np.array(["ann", "bob", "eve"]), TRAIN)
+    scores, positions = top_k(queries, RECIPE.candidate_embeddings(PARAMS), k=4)
     assert np.array_equal(answer.positions, positions)
     assert np.allclose(answer.scores, scores, atol=1e-5)
 
@@ -83,7 +83,9 @@ def test_a_bundle_is_replaced_as_a_whole(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
 
-@pytest.mark.parametrize("name", ["query_tower.stablehlo", "corpus.json", "index.hnsw", "seen_rows.npy"])
+@pytest.mark.parametrize(
+    "name", ["query_tower.stablehlo", "query_context.json", "corpus.json", "index.hnsw", "seen_rows.npy"]
+)
 def test_a_changed_file_is_named(folder, name):
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -106,7 +108,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "has bundle format 2, this version reads 1"),
+        ({"format_version": 1}, "has bundle format 1, this version reads 2"),
         ({"files": {"../outside": "0"}}, r"lacks '\.\./outside'"),
         ({"files": 3}, "is damaged"),
     ],

@@ -1,5 +1,6 @@
 """Runs are compared query by query, or refused with the reason: the program, on folders of files alone."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,21 +9,23 @@ from test_programs import program
 
 from experiments import comparison_tables
 from experiments.compare import chosen_metrics, compare_systems
+from experiments.evaluate import evaluation_of
 from experiments.seeds import summarize
-from experiments.systems import read_system, seed_runs
+from experiments.systems import read_slice, read_system, seed_runs
 from experiments.workdir import Workdir
 from retrieval.comparison import holm
-from retrieval.config import Config, to_json
+from retrieval.config import Config, Data, to_json
+from retrieval.data.dataset import load
 from retrieval.per_query import PerQuery, write_per_query
 
 NDCG, RECALL = "excluding_seen/ndcg_at_10", "excluding_seen/recall_at_10"
 QUERIES = np.random.default_rng(0).random((60, 2))
 
 
-def make_run(path, gain=0.0, *, seed=0, system="test", test_set="abc", dimension=32, noise=0.0):
+def make_run(path, gain=0.0, *, seed=0, system="test", test_set="abc", dimension=32, noise=0.0, config=None):
     """Writes the folder of a run, as far as a comparison reads it."""
     path.mkdir(parents=True, exist_ok=True)
-    config = Config()
+    config = copy.deepcopy(config or Config())
     config.train.seed, config.model.embedding_dimension = seed, dimension
     workdir = Workdir(path)
     workdir.config_file.write_text(to_json(config))
@@ -154,6 +157,25 @@ def test_metrics_are_those_named_or_what_there_is_at_ten():
         chosen_metrics(["excluding_seen/ndgc_at_10"], {NDCG})
     with pytest.raises(ValueError, match="no metric at 10 is known; choose --metrics of auc"):
         chosen_metrics(None, {"auc"})
+
+
+def test_a_slice_of_the_queries_is_compared_alone(tmp_path):
+    config = Config(data=Data(dataset="synthetic"))
+    evaluation = evaluation_of(config, load(config.data))
+    ids, members = evaluation.targets.query_ids, evaluation.query_slices[0].members
+    for name, gain in (("a", 0.0), ("b", 0.25)):
+        workdir = make_run(tmp_path / name, config=config)
+        values = np.where(members, 0.5 + gain, 0.0)
+        write_per_query(
+            workdir.per_query_file("test"), PerQuery(ids, {NDCG: values}, {NDCG: 1.0 + np.arange(len(ids))}, "abc")
+        )
+    of_slice = f"--queries={evaluation.query_slices[0].column}={evaluation.query_slices[0].value}"
+    program("compare", tmp_path / "a", tmp_path / "b", of_slice, "--resamples=200", f"--out={tmp_path / 'found.json'}")
+    (comparison,) = json.loads((tmp_path / "found.json").read_text())["comparisons"]
+    assert (comparison["difference"], comparison["num_queries"]) == (pytest.approx(0.25), members.sum())
+    np.testing.assert_array_equal(read_slice(f"{tmp_path / 'a'}:ease", of_slice.partition("=")[2]), ids[members])
+    with pytest.raises(ValueError, match="no slice 'vocabulary=could'; did you mean 'vocabulary=cold'"):
+        read_slice(str(tmp_path / "a"), "vocabulary=could")
 
 
 def test_the_program_prints_and_writes_what_it_found(runs):

@@ -14,10 +14,10 @@ from jax import export as jax_export
 
 from retrieval import optimizers
 from retrieval.bundle import export_tower
-from retrieval.data.batches import batches
+from retrieval.data.batches import Capacity, batches
 from retrieval.data.encoding import Examples
-from retrieval.features.encoded import Encoded, Spec
-from retrieval.models.feature_tower import FeatureInput, FeatureTower, to_columns
+from retrieval.features.encoded import Encoded, Spec, to_columns
+from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
 from retrieval.objectives import InBatchSoftmax
@@ -220,7 +220,7 @@ def step_of(model, optimizer):
 def a_batch(query_rows, candidate_rows, context):
     rows = np.asarray(query_rows, np.int32), np.asarray(candidate_rows, np.int32)
     examples = Examples(*rows, np.ones(len(rows[0]), np.float32))
-    found = batches(examples, np.arange(len(rows[0])), len(rows[0]), (4, 4))
+    found = batches(examples, np.arange(len(rows[0])), len(rows[0]), Capacity(4, 4, len(rows[0])))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), found)._replace(context=context)
 
 

@@ -31,6 +31,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
     ),
     ("retrieval.data",),
     ("retrieval.features",),
+    ("retrieval.context",),
     (
         "retrieval.stream",
         "retrieval.models",
@@ -42,20 +43,29 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.schedules",
         "retrieval.scoring",
     ),
-    ("retrieval.touched", "retrieval.context"),
-    ("retrieval.architecture", "retrieval.examples"),
+    ("retrieval.touched",),
+    ("retrieval.architecture", "retrieval.examples", "retrieval.labels"),
     (
         "retrieval.ranks",
         "retrieval.topk",
         "retrieval.metrics",
         "retrieval.list_metrics",
+        "retrieval.label_metrics",
         "retrieval.objectives",
         "retrieval.train",
         "retrieval.uncertainty",
     ),
-    ("retrieval.ranking", "retrieval.per_query", "retrieval.slices", "retrieval.leakage"),
+    ("retrieval.ranking", "retrieval.per_query", "retrieval.slices", "retrieval.leakage", "retrieval.tasks"),
     ("retrieval.baselines", "retrieval.replicas"),
-    ("retrieval.evaluate", "retrieval.recipe", "retrieval.checkpoint", "retrieval.index", "retrieval.logs"),
+    (
+        "retrieval.evaluate",
+        "retrieval.predictions",
+        "retrieval.additions",
+        "retrieval.recipe",
+        "retrieval.checkpoint",
+        "retrieval.index",
+        "retrieval.logs",
+    ),
     ("retrieval.evaluation", "retrieval.comparison", "retrieval.recommend", "retrieval.phases"),
     ("retrieval.bundle",),
     ("retrieval.savedmodel",),
@@ -104,5 +114,13 @@ def test_importing_the_library_has_no_effect():
     code = "import jax, sys, retrieval; import retrieval.bundle; assert 'absl.flags' not in dir(retrieval)\n"
     code += "assert 'tensorflow' not in sys.modules"
     code += "; assert not jax.config.jax_enable_x64"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_every_public_name_is_there_and_no_module_hides_it():
+    code = "import retrieval, retrieval.evaluate, retrieval.losses as losses\n"
+    code += "for name in retrieval.__all__: assert getattr(retrieval, name) and name in dir(retrieval), name\n"
+    code += "assert callable(retrieval.evaluate) and retrieval.losses is losses and not hasattr(retrieval, 'evalute')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -272,3 +272,13 @@ def test_training_by_the_squared_loss_is_as_good_as_ials(task):
     differences = ours - theirs
     error = np.std(differences) / np.sqrt(len(differences))
     assert np.mean(theirs) > 0.4 and abs(np.mean(differences)) < 3 * error
+
+
+def test_the_penalty_of_a_candidate_is_scaled_by_its_row():
+    model, batch = make_model(), a_batch()
+    scale = jnp.arange(NUM_CANDIDATE_ROWS, dtype=jnp.float32)
+    plain, scaled = (InBatchSoftmax(embedding_l2=0.5, candidate_l2_scale=of) for of in (None, scale))
+    rows = batch.candidates.rows[batch.candidates.places]
+    norms = model.squared_norms(model.candidate(rows))
+    difference = scaled(model, batch)[0] - plain(model, batch)[0]
+    assert difference == pytest.approx(float(0.5 * jnp.sum(batch.weights * norms * (scale[rows] - 1))), rel=1e-3)

@@ -37,10 +37,7 @@ def parameters(config, folder, choice):
 
 
 def equal(ours, theirs):
-    return all(
-        np.array_equal(ours[tower]["embedding"]["embedding"], theirs[tower]["embedding"]["embedding"])
-        for tower in ("query_tower", "candidate_tower")
-    )
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
 def damage(path):

@@ -35,6 +35,7 @@ def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
         encode=functools.partial(np.take, SCORES, axis=0),
         search=search,
         queries=Vocabulary(queries),
+        candidates=Vocabulary(ids),
         corpus=Table(ids, columns),
         seen=SEEN,
     )

@@ -25,6 +25,7 @@ IDS = {
     "int": [5 * n - 300 for n in range(NUM_QUERIES - 1)] + [2**62],
     "str": [f"käufer {n}" for n in range(NUM_QUERIES)],
 }
+OTHERS = {"int": [695], "str": ["kaufer 3"]}  # not in train, with a row of features
 BATCHES = {  # of 1 and of 7; the second query of the second one has seen all but one candidate
     "int": [[5], [-300, 2**62, 6, 0, 0, -(2**62), 695]],
     "str": [["käufer 7"], ["käufer 0", "käufer 99", "never seen", "käufer 3", "käufer 3", "", "kaufer 3"]],
@@ -50,17 +51,18 @@ def create_model():
         return IdTower(num_rows, 32, (16,), initial_scale=1.0, rngs=rngs)
 
     rngs = nnx.Rngs(0)
-    model = TwoTower(tower(NUM_QUERIES + 1), tower(NUM_CANDIDATES + 1), np.linspace(-3, -1, NUM_CANDIDATES + 1))
+    model = TwoTower(tower(NUM_QUERIES + 2), tower(NUM_CANDIDATES + 1), np.linspace(-3, -1, NUM_CANDIDATES + 1))
     table = model.query_tower.embedding.embedding
     table[...] = table[...].at[0].set(0.5)  # tells the unknown row's embedding from zeros
     return model
 
 
-def save_bundle(folder, model, ids):
+def save_bundle(folder, model, ids, others):
     """Writes a bundle whose query row r has seen r % 4 candidates, the last one all but the candidate 103."""
-    queries, rng = Vocabulary(ids), np.random.default_rng(0)
+    queries, rng = Vocabulary(ids, others), np.random.default_rng(0)
     seen = [rng.choice(NUM_CANDIDATES, row % 4, replace=False) for row in range(queries.num_rows)]
     seen[-1] = np.delete(np.arange(NUM_CANDIDATES), 3)
+    seen.append([])  # of the other query
     candidate_ids = np.arange(NUM_CANDIDATES) + 100
     titles = np.array([f"Amélie {n}" for n in candidate_ids])
     embeddings = np.asarray(model.candidate(jnp.arange(1, NUM_CANDIDATES + 1)))
@@ -94,7 +96,7 @@ def tf():
 def bundles(tmp_path_factory):
     folder, model = tmp_path_factory.mktemp("bundles"), create_model()
     for kind, ids in IDS.items():
-        save_bundle(folder / kind, model, ids)
+        save_bundle(folder / kind, model, ids, OTHERS[kind])
     return folder
 
 
@@ -118,7 +120,8 @@ def test_embeddings_are_those_of_jax(served):
         np.testing.assert_allclose(answer["embedding"], expected, rtol=1e-5, atol=1e-5)
         assert answer["known"] == known
     np.testing.assert_array_equal(answer["embedding"][2], answer["embedding"][5])  # both unknown
-    assert np.abs(np.subtract(answer["embedding"][2], answer["embedding"][0])).max() > 0.1
+    for other in (0, 6):
+        assert np.abs(np.subtract(answer["embedding"][2], answer["embedding"][other])).max() > 0.1
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval import optimizers
-from retrieval.data.batches import batches
+from retrieval.data.batches import Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.models.tables import Table, without_padding
 from retrieval.models.towers import IdTower
@@ -40,7 +40,7 @@ def one_batch(query_rows, candidate_rows):
     examples = Examples(
         np.asarray(query_rows, np.int32), np.asarray(candidate_rows, np.int32), np.ones(len(query_rows), np.float32)
     )
-    epoch = batches(examples, np.arange(len(query_rows)), BATCH_SIZE, (8, 8))
+    epoch = batches(examples, np.arange(len(query_rows)), BATCH_SIZE, Capacity(8, 8, 8))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), epoch)
 
 

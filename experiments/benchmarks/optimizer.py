@@ -11,7 +11,7 @@ from flax import nnx
 
 from experiments.benchmarks.measure import Figure, seconds, share
 from retrieval import InBatchSoftmax, TwoTower, create_state, train_step
-from retrieval.data.batches import batches
+from retrieval.data.batches import Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.models.towers import IdTower
 from retrieval.optimizers import create
@@ -35,9 +35,8 @@ def _steps(num_rows: int, num_candidates: int, dimension: int, batch_size: int, 
     rng = np.random.default_rng(0)
     rows = [rng.integers(1, n, steps * batch_size, dtype=np.int32) for n in (num_rows, num_candidates)]
     examples = Examples(*rows, np.ones(steps * batch_size, np.float32))
-    stacked = jax.tree.map(
-        jnp.asarray, batches(examples, np.arange(steps * batch_size), batch_size, (batch_size, batch_size))
-    )
+    capacity = Capacity(batch_size, batch_size, batch_size)
+    stacked = jax.tree.map(jnp.asarray, batches(examples, np.arange(steps * batch_size), batch_size, capacity))
     state = create_state(model, optimizer)
 
     @functools.partial(jax.jit, donate_argnums=0)

@@ -42,7 +42,7 @@ def draw(records: Records, findings: Findings, metric: str) -> dict[str, list[Pl
     return {
         "results": curves.curves_over_k(records),
         "slices": bars.slice_bars(records, metric),
-        "training": [*curves.validation_curve(records, metric), *curves.loss_curve(records)],
+        "training": [*curves.validation_curve(records, metric), *curves.loss_curves(records)],
         "popularity": [bars.calibration(findings), bars.ranks(findings)],
         "map": atlas.atlas(findings.atlas),
         "index": [curves.searches(findings)],

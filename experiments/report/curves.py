@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, new_axes, shorten, small_text, style
+from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, file_name, new_axes, shorten, small_text, style
 from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, colour
 from experiments.report.records import MODEL, PROTOCOLS, Records, metric_label, number, system_label
@@ -103,26 +103,34 @@ def validation_curve(records: Records, metric: str) -> list[Plot]:
     return [Plot("validation", "Validation", caption, figure, titles)]
 
 
-def loss_curve(records: Records) -> list[Plot]:
-    """Draws the training loss by epoch, of each phase."""
-    phases = {name: [r for r in records.phase(name) if "loss" in r] for name in (SEARCH, FINAL)}
-    phases = {name: logged for name, logged in phases.items() if logged}
+def loss_curves(records: Records) -> list[Plot]:
+    """Draws the training loss by epoch, of each phase: that of retrieval, and that of each task."""
+    names = dict.fromkeys(name for record in records.log for name in record if name.startswith("task/"))
+    plots = [
+        _loss_curve(records, "loss", "Training loss", "It grows with the batch: compare runs of one batch size."),
+        *(_loss_curve(records, n, f"Training loss of {n[5:]}", "Its squared error, or its log loss.") for n in names),
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def _loss_curve(records: Records, name: str, heading: str, caption: str) -> Plot | None:
+    phases = {phase: [r for r in records.phase(phase) if name in r] for phase in (SEARCH, FINAL)}
+    phases = {phase: logged for phase, logged in phases.items() if logged}
     if not phases:
-        return []
+        return None
     figure, axes = new_axes("epoch", "loss an example", margins=MARGINS | {"right": 66})
     titles = {}
-    for name, role, dashes in ((SEARCH, "grey", "--"), (FINAL, "model", "-")):
-        if name not in phases:
+    for phase, role, dashes in ((SEARCH, "grey", "--"), (FINAL, "model", "-")):
+        if phase not in phases:
             continue
-        epochs, losses = zip(*((r["epoch"], r["loss"]) for r in phases[name]), strict=True)
+        epochs, losses = zip(*((r["epoch"], r[name]) for r in phases[phase]), strict=True)
         axes.plot(epochs, losses, dashes, color=colour(role), linewidth=1.8)
-        axes.scatter(epochs, losses, s=16, color=colour(role), linewidths=0, gid=f"loss-{name}")
-        titles[f"loss-{name}"] = [f"{name}, epoch {e}: {number(x)}" for e, x in zip(epochs, losses, strict=True)]
-        offset = (9, 7 if name == SEARCH else -7)
-        axes.annotate(name, (epochs[-1], losses[-1]), offset, textcoords="offset points", va="center", fontsize=10)
+        axes.scatter(epochs, losses, s=16, color=colour(role), linewidths=0, gid=f"loss-{phase}")
+        titles[f"loss-{phase}"] = [f"{phase}, epoch {e}: {number(x)}" for e, x in zip(epochs, losses, strict=True)]
+        offset = (9, 7 if phase == SEARCH else -7)
+        axes.annotate(phase, (epochs[-1], losses[-1]), offset, textcoords="offset points", va="center", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    caption = "Mean loss of an epoch while it trains. It grows with the batch: compare runs of one batch size."
-    return [Plot("loss", "Training loss", caption, figure, titles)]
+    return Plot(file_name(name), heading, f"Mean of an epoch while it trains. {caption}", figure, titles)
 
 
 def searches(findings: Findings) -> Plot:

@@ -36,7 +36,7 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
       plots: the figures of each section that has some.
     """
     contents = {
-        "results": results(records, plots["results"]),
+        "results": results(records, plots["results"]) + _predictions(config, records),
         "slices": slices(records, config.train.metric, plots["slices"]),
         "popularity": figures(plots["popularity"]),
         "map": figures(plots["map"]),
@@ -107,6 +107,16 @@ def results(records: Records, plots: Sequence[Plot]) -> str:
     if names:
         parts.append(f"<details><summary>All figures</summary>{tables.all_figures(records)}</details>")
     return "\n".join(parts)
+
+
+def _predictions(config: Config, records: Records) -> str:
+    """Returns how far the heads are off, beside what knows less."""
+    parts = []
+    for task in config.tasks:
+        lead = f"{task.name} of the test interactions, as the model's head and as simpler predictions expect it."
+        content = tables.predictions_table(records, task)
+        parts.append(f'<h3>{escape(task.name)}</h3><p class="lead">{escape(lead)}</p>{content}')
+    return "".join(parts)
 
 
 def _missing(what: str, command: str) -> str:

@@ -10,7 +10,9 @@ from html import escape
 from experiments.report.findings import LENGTH, Example, Search
 from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metric_label, number, system_label
 from retrieval import config as config_lib
+from retrieval.config import Task
 
+OF_PREDICTIONS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
 RANKING = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")  # of lists; higher is better
 OF_LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")  # neither is better
 
@@ -37,6 +39,17 @@ def systems_table(records: Records, names: Sequence[str], best: bool) -> str:
         cells = [_figure(records, f"{system}/{name}", tops[name] == system if best else False) for name in names]
         rows.append([f"<strong>{label}</strong>" if system == MODEL else label, *cells])
     return table(["", *(escape(metric_label(name)) for name in names)], rows, "figures")
+
+
+def predictions_table(records: Records, task: Task) -> str:
+    """Returns who predicts a task in rows and errors in columns, each over its interval; nothing where nobody does."""
+    names = [f"{task.name}/{metric}" for metric in OF_PREDICTIONS[task.kind]]
+    systems = [key.removesuffix(f"/{names[0]}") for key in records.figures if key.endswith(f"/{names[0]}")]
+    rows = [
+        [escape(system_label(system)), *(_figure(records, f"{system}/{name}", False) for name in names)]
+        for system in sorted(systems, key=lambda system: system != MODEL)
+    ]
+    return table(["", *(escape(metric_label(name)) for name in names)], rows, "figures") if rows else ""
 
 
 def main_names(records: Records) -> tuple[list[str], list[str]]:

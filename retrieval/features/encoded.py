@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32, Shaped
 
 
 class Spec(NamedTuple):
@@ -86,3 +86,14 @@ class Encoded(NamedTuple):
             return spread
 
         return Encoded(moved(self.rows, None), moved(self.weights, 0), moved(self.values, -1))
+
+
+def to_columns(name: str, encoded: Encoded) -> dict[str, Shaped[np.ndarray, "n ..."]]:
+    """Returns an encoded feature of n examples as the columns that a `FeatureTower` reads from their context.
+
+    Dense values are one column, [n, F]; rows of a table are two, the rows and their weights, [n, W] each.
+    """
+    if encoded.rows is None:
+        return {name: encoded.values}
+    weights = np.ones(encoded.rows.shape, np.float32) if encoded.weights is None else encoded.weights
+    return {name: encoded.rows, f"{name}/weights": weights}

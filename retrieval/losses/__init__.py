@@ -1,6 +1,7 @@
 """Losses of two-tower retrieval, as pure functions of embeddings; a step of training minimises one of them."""
 
 from retrieval.losses.explanation import explain
+from retrieval.losses.labels import log_loss, squared_error
 from retrieval.losses.pairwise import bpr, cosine_contrastive
 from retrieval.losses.reduction import reduce
 from retrieval.losses.softmax import OwnNegatives, folded_softmax, sampled_softmax
@@ -13,6 +14,8 @@ __all__ = [
     "explain",
     "folded_softmax",
     "implicit_squared",
+    "log_loss",
     "reduce",
     "sampled_softmax",
+    "squared_error",
 ]

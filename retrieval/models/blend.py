@@ -36,7 +36,7 @@ class FixedTowers(nnx.Module):
 
 
 class Blend(nnx.Module):
-    """Two models whose scores are added: their embeddings stand side by side."""
+    """Two models whose scores are added: their embeddings stand side by side, in float32."""
 
     def __init__(self, first: nnx.Module, second: nnx.Module):
         """Joins two models with `query`, `candidate` and `context`."""
@@ -52,13 +52,22 @@ class Blend(nnx.Module):
         self, rows: Int[Array, "B"], context: Mapping[str, Array] = types.MappingProxyType({})
     ) -> Float[Array, "B D"]:
         """Returns the embeddings of query rows."""
-        return jnp.concatenate([model.query(rows, context) for model in (self.first, self.second)], axis=1)
+        return _beside([model.query(rows, context) for model in (self.first, self.second)])
 
     def candidate(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
         """Returns the embeddings of candidate rows."""
-        return jnp.concatenate([model.candidate(rows) for model in (self.first, self.second)], axis=1)
+        return _beside([model.candidate(rows) for model in (self.first, self.second)])
+
+    def predict(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> dict[str, Float[Array, "B"]]:
+        """Returns what the heads of the first model expect of pairs of embeddings; the second has none."""
+        width = queries.shape[1] - self.second.queries.shape[1]
+        return self.first.predict(queries[:, :width], candidates[:, :width])
 
 
 def _at(embeddings: Fixed, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
     given = embeddings[...]
     return given[jnp.where(rows < len(given), rows, UNKNOWN_ROW)]
+
+
+def _beside(embeddings: list[Float[Array, "B _"]]) -> Float[Array, "B D"]:
+    return jnp.concatenate([of.astype(jnp.float32) for of in embeddings], axis=1)

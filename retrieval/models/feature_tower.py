@@ -200,17 +200,6 @@ class FeatureTower(nnx.Module):
         return rows if self.all_known else jnp.where(rows < self.features[ID].num_rows, rows, UNKNOWN_ROW)
 
 
-def to_columns(name: str, encoded: Encoded) -> dict[str, Shaped[np.ndarray, "n ..."]]:
-    """Returns an encoded feature of n examples as the columns that a `FeatureTower` reads from their context.
-
-    Dense values are one column, [n, F]; rows of a table are two, the rows and their weights, [n, W] each.
-    """
-    if encoded.rows is None:
-        return {name: encoded.values}
-    weights = np.ones(encoded.rows.shape, np.float32) if encoded.weights is None else encoded.weights
-    return {name: encoded.rows, f"{name}/weights": weights}
-
-
 def _columns(name: str, feature: FeatureInput) -> tuple[str, ...]:
     """Returns the names of the columns of the example that a feature is read from."""
     if name == ID or feature.encoded is not None:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import export as jax_export
 from jaxtyping import Array, Float, Int, Shaped
 
+from retrieval.context import GAPS, HISTORY, RATINGS, TIMES
 from retrieval.data.sequences import PADDING
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history import Tokens
 from retrieval.models.layers import Dropout
 from retrieval.models.tables import Table
-
-HISTORY, RATINGS, GAPS, TIMES = "history", "history_ratings", "history_gaps", "history_times"  # columns that it reads
 
 
 class LastEmbedding(nnx.Module):
@@ -38,7 +38,8 @@ class HistoryTower(nnx.Module):
     """The sum of what a history encoder makes of the query's last interactions, and of a tower over its features.
 
     A history is the rows of candidates, right-aligned, 0 in padding [S, L]. In training each of its positions asks for
-    the candidate that stands there (`positions`), in serving the whole history for the next one (a call).
+    the candidate that stands there (`positions`), in serving the whole history for the next one (a call). So that
+    training reads as many interactions before a target as serving does, its windows are one longer.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class HistoryTower(nnx.Module):
         self.encoder = encoder
         self.last = last
         self.features = features
+        self.looks_ahead = getattr(encoder, "visible", "past") == "others"
         side = [name for name, column in ((RATINGS, "ratings"), (GAPS, "gaps")) if column in tokens.tables]
         self.history_columns = (HISTORY, *side, *((TIMES,) if reads_times else ()))
         self.context = self.history_columns + (() if features is None else features.context)
@@ -83,7 +85,10 @@ class HistoryTower(nnx.Module):
 
         Columns of the example that the features read are those of each position.
         """
-        outputs = self._encode(context)[:, :-1]
+        read = context  # nothing past sees the last interaction, which is a target alone
+        if not self.looks_ahead:
+            read = {name: of[:, :-1] if name in self.history_columns else of for name, of in context.items()}
+        outputs = self._encode(read)[:, : context[HISTORY].shape[1]]
         if self.features is None:
             return outputs
         if not self.features.context:
@@ -95,8 +100,9 @@ class HistoryTower(nnx.Module):
     def _of_features(self, context):
         return {name: column for name, column in context.items() if name not in self.history_columns}
 
-    def _encode(self, context) -> Float[Array, "S L+1 D"]:
+    def _encode(self, context) -> Float[Array, "S M D"]:
         history = context[HISTORY]
+        history = jnp.where(history < self.num_items, history, PADDING)  # nothing is known of those beyond
         tokens, real = self.tokens(
             self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), None
         )
@@ -105,7 +111,11 @@ class HistoryTower(nnx.Module):
         return outputs if self.last is None else outputs + self.last(history)
 
     def _embed(self, history: Int[Array, "S L"]) -> Float[Array, "S L D"]:
-        """Returns the embeddings of the candidates; where there are more places than candidates, each is made once."""
-        if history.size <= self.num_items:
-            return self.items(history.reshape(-1)).reshape(*history.shape, -1)
+        """Returns the embeddings of the candidates; where there are more places than candidates, each is made once.
+
+        A program for any number of histories is exported for few of them.
+        """
+        if jax_export.is_symbolic_dim(history.size) or history.size <= self.num_items:
+            embeddings = self.items(history.reshape(-1))
+            return embeddings.reshape(*history.shape, embeddings.shape[-1])
         return self.items(jnp.arange(self.num_items, dtype=history.dtype))[history]

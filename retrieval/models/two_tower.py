@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
+from retrieval.models.heads import Head
 from retrieval.models.tables import Fixed, Table
 
 Params = dict[str, Any]  # nested dict of arrays
@@ -40,6 +41,8 @@ class TwoTower(nnx.Module):
     - With `temperature` the outputs are of length 1, and the query's is divided by a learned temperature: their share
       of the score is the cosine over the temperature.
 
+    `heads` predict what else is to be known of a query and a candidate, as its rating, from the towers' outputs.
+
     A query tower may read columns of the example besides the query's row: it names them in an attribute `context`, a
     tuple, and takes them as arguments of these names. Without it, equal rows have equal embeddings, and a batch's
     repeated queries are computed once.
@@ -53,6 +56,7 @@ class TwoTower(nnx.Module):
         *,
         num_biases: int = 0,
         temperature: float | None = None,
+        heads: Mapping[str, Head] = types.MappingProxyType({}),
     ):
         """Creates the model of two towers.
 
@@ -62,6 +66,7 @@ class TwoTower(nnx.Module):
           log_prior: log-probability of each candidate row; None: 0.
           num_biases: number of candidate rows, each with a learned bias that starts at 0; 0: no biases.
           temperature: where the learned temperature starts; None: the outputs are taken as they are.
+          heads: what is predicted of pairs besides their scores, by name.
 
         Raises:
           ValueError: the temperature is not positive.
@@ -74,6 +79,7 @@ class TwoTower(nnx.Module):
         zeros = {"initializer": nnx.initializers.zeros_init(), "rngs": nnx.Rngs(0)}
         self.candidate_bias = Table(num_biases, 1, **zeros) if num_biases else None
         self.log_temperature = None if temperature is None else nnx.Param(jnp.log(jnp.float32(temperature)))
+        self.heads = nnx.Dict(dict(heads))
 
     @property
     def context(self) -> tuple[str, ...]:
@@ -109,6 +115,23 @@ class TwoTower(nnx.Module):
         if self.log_temperature is not None:
             outputs = _unit(outputs)
         return _append(outputs, self._offset(rows) / OFFSET_SCALE) if self._has_offset else outputs
+
+    def head_outputs(self, queries: Embeddings, candidates: Embeddings) -> dict[str, Float[Array, "B"]]:
+        """Returns the outputs of all heads for pairs of embeddings, as `query` and `candidate` return them.
+
+        Heads see the towers' outputs alone: without the dimension of the offset, and before the temperature, which
+        belongs to the scores.
+        """
+        if self._has_offset:
+            queries, candidates = queries[:, :-1], candidates[:, :-1]
+        if self.log_temperature is not None:
+            queries = queries * jnp.exp(self.log_temperature[...]).astype(queries.dtype)
+        return {name: self.heads[name](queries, candidates) for name in self.heads}
+
+    def predict(self, queries: Embeddings, candidates: Embeddings) -> dict[str, Float[Array, "B"]]:
+        """Returns what the heads expect of pairs of embeddings: numbers in their own units, and probabilities."""
+        outputs = self.head_outputs(queries, candidates)
+        return {name: self.heads[name].expected(of_head) for name, of_head in outputs.items()}
 
     @property
     def _has_offset(self) -> bool:

@@ -2,6 +2,7 @@
 
 from retrieval.objectives.corpus import FullSoftmax, ImplicitSquared, query_weights
 from retrieval.objectives.in_batch import InBatchSoftmax
+from retrieval.objectives.multi_task import HeadLoss, MultiTask, scale_of
 from retrieval.objectives.objective import Objective, embeddings, lookups
 from retrieval.objectives.pairwise import BPR, CosineContrastive
 
@@ -9,10 +10,13 @@ __all__ = [
     "BPR",
     "CosineContrastive",
     "FullSoftmax",
+    "HeadLoss",
     "ImplicitSquared",
     "InBatchSoftmax",
+    "MultiTask",
     "Objective",
     "embeddings",
     "lookups",
     "query_weights",
+    "scale_of",
 ]

@@ -18,6 +18,7 @@ from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.log_partition import RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
 from retrieval.objectives.objective import Objective, known_in, lookups
+from retrieval.sampling import entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class OverCorpus(Objective):
     def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
         """Returns the look-ups of the queries: of the candidates' tables every row is."""
         found = lookups(model, batch)
-        return {table: rows for table, rows in found.items() if not table.startswith("candidate_tower/")}
+        return {table: rows for table, rows in found.items() if table.startswith("query_tower/")}
 
     def counts(self, batch: Batch) -> Float[Array, "V"]:
         """Returns how often the corpus holds each row: once, but for the unknown one."""
@@ -87,6 +88,10 @@ class FullSoftmax(OverCorpus):
             reduction="none",
         )
 
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns the entropy of popularity, the cross-entropy of what ranks by it."""
+        return entropy(counts)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +128,10 @@ class ImplicitSquared(OverCorpus):
             unobserved_weight=self.unobserved_weight,
             reduction="none",
         )
+
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns 1, the loss of an example where every score is 0."""
+        return 1.0
 
 
 def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:

@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
@@ -14,6 +15,7 @@ from retrieval.log_partition import RowSets
 from retrieval.losses.columns import scores_at
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives.objective import Objective, counts, embeddings, known_in
+from retrieval.sampling import entropy
 
 
 @jax.tree_util.register_dataclass
@@ -62,6 +64,10 @@ class InBatchSoftmax(Objective):
             own_negatives=self.own_negatives(batch) if batch.negatives.own.shape[1] else None,
             **common,
         )
+
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns the entropy of popularity, which the loss of an in-batch softmax estimates with logQ."""
+        return entropy(counts)
 
     def own_negatives(self, batch: Batch) -> losses.OwnNegatives:
         """Returns the draws from what each query disliked, which stand for all that it disliked.

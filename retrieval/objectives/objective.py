@@ -6,6 +6,7 @@ import abc
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
@@ -24,23 +25,41 @@ class Objective(abc.ABC):
     Attributes:
       embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
       reduction: "sum" or "mean" over the batch.
+      candidate_l2_scale: factor of the penalty on the candidate of each row [num_candidate_rows]; None: 1.
     """
 
     embedding_l2: float = dataclasses.field(default=0.0, kw_only=True, metadata={"static": True})
     reduction: str = dataclasses.field(default="sum", kw_only=True, metadata={"static": True})
+    candidate_l2_scale: Float[Array, "num_candidate_rows"] | None = dataclasses.field(default=None, kw_only=True)
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of losses and weights over the batch."""
-        queries, candidates, batch = embeddings(model, self.batch_of(batch))
+        return self.of_embeddings(model, *embeddings(model, self.batch_of(batch)))
+
+    def of_embeddings(
+        self, model: TwoTower, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns what a call does, from what `embeddings` returns of the batch."""
         terms = self.terms(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.places]
-        norms += model.squared_norms(candidates)[batch.candidates.places]
+        of_candidates = model.squared_norms(candidates)
+        if self.candidate_l2_scale is not None:
+            of_candidates *= self.candidate_l2_scale[batch.candidates.rows]
+        norms += of_candidates[batch.candidates.places]
         value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
 
     @abc.abstractmethod
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the unweighted loss of each example, from the embeddings that its places in the batch refer to."""
+
+    @abc.abstractmethod
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns about the loss of an example where no score depends on the query: what there is to improve on.
+
+        Args:
+          counts: how often each candidate row occurs in train.
+        """
 
     def batch_of(self, batch: Batch) -> Batch:
         """Returns the batch with the candidates that the objective compares with: here its own."""

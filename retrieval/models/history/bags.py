@@ -54,34 +54,29 @@ class WeightedBag(nnx.Module):
 
 
 class PowerBag(nnx.Module):
-    """A sum in which the n-th token counted back weighs scale * n ** -power, both learned. O(B M^2 D).
+    """A sum in which the n-th real token counted back weighs scale * n ** -power; START where there is none.
 
-    START stands before the first token and counts as one. Unlike a mean, the sum grows with the history: a query that
-    is known better departs further from what is popular.
+    Scale and power are learned. O(B M^2 D). Unlike a mean, the sum grows with the history: a query that is known
+    better departs further from what is popular. It sees the past alone.
     """
 
-    def __init__(self, *, visible: str, dtype: DTypeLike = jnp.float32):
-        """Creates the encoder, with scale 1 and power 1 at first.
-
-        Raises:
-          ValueError: `visible` is not "past".
-        """
-        if visibility.check(visible) != "past":
-            raise ValueError(f"'recency' is about the order of the past: visible must be 'past', got {visible!r}")
+    def __init__(self, *, dtype: DTypeLike = jnp.float32):
+        """Creates the encoder, with scale 1 and power 1 at first."""
         self.log_scale = nnx.Param(jnp.zeros((), dtype))
         self.power = nnx.Param(jnp.ones((), dtype))
 
     def __call__(
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
     ) -> Float[Array, "B M D"]:
-        after = jnp.pad(real[:, 1:], ((0, 0), (0, 1)), constant_values=True)
-        counted = real | after  # padding that a token or nothing follows is the START of the history
+        number = jnp.cumsum(real, axis=1)
+        back = (number[:, :, None] - number[:, None, :] + 1).astype(jnp.float32)  # 1: the last real token itself
         places = jnp.arange(tokens.shape[1])
-        back = (places[:, None] - places[None, :] + 1).astype(jnp.float32)  # 1: the token itself
-        power, scale = (of[...].astype(jnp.float32) for of in (self.power, self.log_scale))
-        weights = jnp.where(back >= 1, jnp.exp(scale - power * jnp.log(jnp.maximum(back, 1.0))), 0.0)
-        terms = jnp.where(counted[..., None], tokens.astype(jnp.float32), 0.0)
-        return jnp.einsum("pq,bqd->bpd", weights, terms, precision="highest").astype(tokens.dtype)
+        seen = (places[None, :] <= places[:, None])[None] & real[:, None, :]
+        power, log_scale = (of[...].astype(jnp.float32) for of in (self.power, self.log_scale))
+        weights = jnp.where(seen, jnp.exp(log_scale - power * jnp.log(jnp.where(seen, back, 1.0))), 0.0)
+        terms = jnp.where(real[..., None], tokens.astype(jnp.float32), 0.0)
+        sums = jnp.einsum("bpq,bqd->bpd", weights, terms, precision="highest")
+        return jnp.where((number > 0)[..., None], sums.astype(tokens.dtype), tokens)
 
 
 def decayed_mean(

@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
 
 ENCODERS: dict[str, Callable[[Options], nnx.Module]] = {
-    "recency": lambda options: PowerBag(**options.pick("visible", "dtype")),
+    "recency": lambda options: PowerBag(**options.pick("dtype")),
     "mean": lambda options: MeanBag(visible=options.visible),
     "weighted": lambda options: WeightedBag(options.dimension, **options.pick("length", "visible", "dtype")),
     "attention": lambda options: AttentionPooling(
@@ -51,6 +51,7 @@ ENCODERS: dict[str, Callable[[Options], nnx.Module]] = {
     ),
 }
 CAUSAL = ("gru", "transformer", "hstu")  # output p holds token p + 1 as soon as a later one is visible
+PAST = ("recency", *CAUSAL)  # "recency" is about the order of the past
 
 
 def create(
@@ -84,9 +85,10 @@ def create(
     """
     if name not in ENCODERS:
         raise ValueError(f"no history encoder {name!r}, only {', '.join(ENCODERS)}{did_you_mean(name, ENCODERS)}")
-    if visibility.check(visible) == "others" and name in CAUSAL:
+    if visibility.check(visible) == "others" and name in PAST:
+        why = "would show it the candidate that it is to predict, through the states of the tokens after it"
         raise ValueError(
-            f"visible='others' would show {name!r} the candidate that it is to predict, through the states of the "
-            f"tokens after it; take visible='past', or one of {', '.join(n for n in ENCODERS if n not in CAUSAL)}"
+            f"{name!r} cannot have visible='others', which {why if name in CAUSAL else 'has no order'}; take "
+            f"visible='past', or one of {', '.join(n for n in ENCODERS if n not in PAST)}"
         )
     return ENCODERS[name](Options(dimension, length, layers, heads, dropout, visible, dtype, rngs))

@@ -1,0 +1,43 @@
+"""Draws the towers of an experiment: what each part reads, its shapes and parameters, in the shell and as a page.
+
+    python -m experiments.inspect --config=configs/movielens_100k.py --out=towers.html
+
+The model is made from the data as training makes it, on the training and validation parts; nothing is trained.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import flags as absl_flags
+
+from experiments import console, flags
+from experiments.inspection import HEADER, inspect
+from experiments.report.towers import write_towers
+from experiments.workdir import Workdir, load_checked
+from retrieval import phases
+
+WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page lies there then.")
+OUT = absl_flags.DEFINE_string(
+    "out", None, "HTML page with a drawing; none: towers.html in --workdir, if there is one."
+)
+
+
+def main() -> None:
+    config = flags.config()
+    if WORKDIR.value:
+        Workdir(WORKDIR.value).check(config)
+    dataset = load_checked(config)
+    found = inspect(config, phases.prepare_on(config, dataset, dataset.parts.train_and_validation()))
+    console.show_table(config.name or "The towers", HEADER, found.rows())
+    for about, fact in found.facts.items():
+        console.say(f"{about}: {fact}")
+    page = OUT.value or (f"{WORKDIR.value}/towers.html" if WORKDIR.value else "")
+    if page:
+        write_towers(config, found, pathlib.Path(page))
+        console.say(f"drawing: {page}")
+
+
+if __name__ == "__main__":
+    flags.define_config()
+    flags.run(main)

@@ -1,0 +1,89 @@
+"""Trades retrieval against the heads: an experiment with several weights of its tasks, and the Pareto curve of them.
+
+    python -m experiments.pareto --config=configs/multitask.py --workdir=runs/pareto --weights=0,0.1,0.3,1,3
+
+Each of `--weights` multiplies the weights of all tasks in the config. Each run lies in a folder of its own; finished
+ones are left alone when the command is repeated with more weights. `pareto.json` holds the figures of all, and
+`report.html` their curve: ranking against the error of each task. A weight is on the front where no other is better in
+one of the two and not worse in the other, on the validation part: that is what to choose by, and the test part is shown
+beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from experiments import console, flags
+from experiments.report.pareto import write_pareto
+from experiments.report.records import Records
+from experiments.run import run
+from experiments.tradeoff import Point, figures_of, points_of
+from experiments.workdir import Workdir
+from retrieval.config import Config
+from retrieval.storage import write_json
+
+WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Factors of the weights of the tasks.")
+
+
+def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) -> list[Point]:
+    """Returns the figures of runs whose tasks have their weights times each factor, ascending, and writes them.
+
+    Raises:
+      ValueError: the config has no tasks or no validation part, or a factor is negative or there twice.
+    """
+    if not config.tasks:
+        raise ValueError("the config has no tasks: there is nothing to trade retrieval against")
+    if len(set(factors)) < len(factors) or min(factors, default=0) < 0:
+        raise ValueError(f"--weights must be 0 or more, each once, got {', '.join(f'{f:g}' for f in factors)}")
+    runs = {}
+    for factor in sorted(factors):
+        workdir = Workdir(folder / f"weight_{factor:g}")
+        run(with_weights(config, factor), workdir)
+        runs[factor] = Records.read(workdir)
+    points = points_of(config, runs)
+    write_json(folder / "pareto.json", [dataclasses.asdict(point) for point in points])
+    write_pareto(config, points, folder)
+    return points
+
+
+def with_weights(config: Config, factor: float) -> Config:
+    """Returns a copy of the config with the weights of its tasks times a factor."""
+    config = copy.deepcopy(config)
+    config.tasks = tuple(dataclasses.replace(task, weight=factor * task.weight) for task in config.tasks)
+    return config
+
+
+def print_points(config: Config, points: Sequence[Point]) -> None:
+    """Prints the ranking and the errors of each weight, on the validation part and on test."""
+    labels = figures_of(config)
+    header = ["weights", *(f"{part} {label}" for part in ("validation", "test") for label in labels.values()), "front"]
+    rows = []
+    for point in points:
+        cells = [f"{of[name]:.4f}" for of in (point.validation, point.test) for name in labels]
+        rows.append([f"x {point.factor:g}", *cells, ", ".join(point.on_front)])
+    console.show_table("Ranking and errors by the weights of the tasks", header, rows)
+
+
+def _factors() -> list[float]:
+    try:
+        return [float(text) for text in WEIGHTS.value]
+    except ValueError:
+        raise ValueError(f"--weights must be numbers, got {','.join(WEIGHTS.value)}") from None
+
+
+def main() -> None:
+    config, folder = flags.config(), pathlib.Path(flags.workdir())
+    print_points(config, run_weights(config, folder, _factors()))
+    console.say(f"all figures: {folder / 'pareto.json'}")
+    console.say(f"report: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    flags.define_config()
+    flags.define_workdir()
+    flags.run(main)
