@@ -14,7 +14,7 @@ from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.mapped import windows
 from retrieval.data.sequences import Histories
-from retrieval.data.vocabulary import Vocabulary
+from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.lists import Lists
 
 
@@ -177,6 +177,10 @@ class Encoding:
     def is_known(self) -> Bool[np.ndarray, "N"]:
         """Which candidates of the corpus the training part knows."""
         return (self.corpus_rows > 0) & (self.corpus_rows < self.candidates.num_rows)
+
+    def of_corpus(self, of_rows: Shaped[np.ndarray, "num_rows"]) -> Shaped[np.ndarray, "N"]:
+        """Returns the value of each candidate of the corpus; one that train does not know has that of row 0."""
+        return of_rows[np.where(self.is_known, self.corpus_rows, UNKNOWN_ROW)]
 
     def _cold(self, relevant: Lists) -> Cold | None:
         places = np.cumsum(~self.is_known)[relevant.rows] - 1
