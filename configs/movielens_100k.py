@@ -39,18 +39,21 @@ Batch size and penalty of the main experiment were chosen on the validation part
 
 from retrieval.config import Config, Feature
 
-VARIANTS = ("", "temporal", "temporal_best")
+VARIANTS = ("", "temporal", "temporal_best", "metadata", "metadata_20")
 
 
 def get_config(variant: str = "") -> Config:
-    """Returns the experiment, or its variant "temporal" or "temporal_best"."""
+    """Returns the experiment, or one of its variants."""
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS[1:])}, or none, got {variant!r}")
     config = Config(name="movielens-100k")
     config.data.dataset = "movielens-100k"
     if variant:
         config.name += f":{variant}"
+    if variant.startswith("temporal"):
         config.data.split.strategy = "temporal"
+    if variant.startswith("metadata"):
+        _set_metadata(config, held_out=0.2 if variant == "metadata_20" else 0.1)
     if variant == "temporal_best":
         config.model.query.features = (
             Feature(column="id", dropout=0.3),  # so that the others answer for a user that train does not know
@@ -67,3 +70,18 @@ def get_config(variant: str = "") -> Config:
         config.train.batch_size = 8192
         config.train.average = 0.95
     return config
+
+
+def _set_metadata(config: Config, held_out: float) -> None:
+    """Holds that share of the movies out, and has the candidate tower read what is known of them."""
+    config.data.split.strategy = "cold_candidates"
+    config.data.split.test_fraction = config.data.split.validation_fraction = held_out
+    config.model.candidate.features = (
+        Feature(column="id", dropout=0.3),  # so that the others answer for a movie that train does not know
+        Feature(column="genres", kind="bag", combiner="sqrtn"),  # longer with more genres, which popular movies have
+        Feature(column="release_year", kind="buckets", size=20),
+    )
+    config.model.candidate.cross_layers = 1
+    config.model.popularity_prior = False  # a cold movie has none: features learn what is popular
+    config.train.metric = "cold_candidates/recall_at_20"
+    config.train.patience = 10

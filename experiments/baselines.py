@@ -19,7 +19,7 @@ from absl import flags as absl_flags
 from experiments import console, flags, tables
 from experiments.evaluate import evaluation_of
 from experiments.workdir import Workdir, load_data
-from retrieval.baselines import BASELINES, Baseline, Training
+from retrieval.baselines import BASELINES, Baseline, Training, content
 from retrieval.baselines.search import climb
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
@@ -46,7 +46,12 @@ def evaluate_baselines(config: Config, workdir: Workdir, names: Sequence[str] | 
     known = [part for part in (dataset.parts.train, dataset.parts.validation) if part is not None]
     has_times = all(part.timestamps is not None for part in known)
     evaluation = evaluation_of(config, dataset)
-    for name in names or [name for name, baseline in BASELINES.items() if has_times or not baseline.by_time]:
+    has_attributes = bool(content.attributes(dataset.corpus))
+    for name in names or [
+        name
+        for name, baseline in BASELINES.items()
+        if (has_times or not baseline.by_time) and (has_attributes or not baseline.by_attributes)
+    ]:
         baseline = BASELINES[name]
         fingerprint = _fingerprint(config, dataset, evaluation, name)
         if workdir.read_baselines().get(name, {}).get("fingerprint") == fingerprint:

@@ -9,6 +9,7 @@ from experiments import console
 from experiments.benchmarks.measure import Figure
 from experiments.workdir import MODEL, Workdir
 from retrieval.config import Task
+from retrieval.evaluate import COLD
 
 COLUMNS = ("precision", "recall", "ndcg")
 OF_LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")
@@ -27,14 +28,17 @@ def print_metrics(workdir: Workdir) -> None:
     ks = sorted({int(name.rpartition("_")[2]) for name in figures if f"/{prefix}/ndcg_at_" in name})
     if not ks:
         return
-    k = PREFERRED_K if PREFERRED_K in ks else ks[0]
-    _print_systems(figures, intervals, prefix, k)
+    of_metric = workdir.read_config().train.metric.rpartition("_at_")[2]
+    k = next((k for k in ks if str(k) == of_metric), PREFERRED_K if PREFERRED_K in ks else ks[0])
+    _print_systems(f"Test part, full corpus, {prefix.replace('_', ' ')}", figures, intervals, prefix, k)
+    if any(f"/{COLD}/" in name for name in figures):
+        _print_systems("Candidates that train does not know, among themselves", figures, intervals, COLD, k)
     _print_model(figures, intervals, prefix, k)
     _print_predictions(workdir.read_config().tasks, figures, intervals)
     _print_slices(workdir, prefix, k)
 
 
-def _print_systems(figures: Mapping[str, float], intervals, prefix: str, k: int) -> None:
+def _print_systems(title: str, figures: Mapping[str, float], intervals, prefix: str, k: int) -> None:
     ranked_by = f"{prefix}/ndcg_at_{k}"
     systems = [name.removesuffix(f"/{ranked_by}") for name in figures if name.endswith(f"/{ranked_by}")]
     systems = sorted((s for s in systems if s != "train"), key=lambda s: (s != MODEL, -figures[f"{s}/{ranked_by}"]))
@@ -45,7 +49,7 @@ def _print_systems(figures: Mapping[str, float], intervals, prefix: str, k: int)
         for j, name in enumerate(names, 1)
     }
     header = ["system", *(f"{'nDCG' if column == 'ndcg' else column}@{k}" for column in COLUMNS)]
-    title = f"Test part, full corpus, {prefix.replace('_', ' ')}, with 95 % intervals over queries; * the best"
+    title = f"{title}, with 95 % intervals over queries; * the best"
     console.show_table(title, header, rows, best if len(systems) > 1 else ())
 
 

@@ -211,8 +211,13 @@ def load_checked(config: config_lib.Config) -> Dataset:
     with console.fetching() as progress:
         dataset = load(config.data, progress)
     check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
-    temporal = config.data.split.strategy == "temporal"
-    num_repeated = leakage.check_parts(dataset.parts, repeats=not config.data.drop_duplicates, temporal=temporal)
+    strategy = config.data.split.strategy
+    num_repeated = leakage.check_parts(
+        dataset.parts,
+        repeats=not config.data.drop_duplicates,
+        temporal=strategy == "temporal",
+        cold_candidates=strategy == "cold_candidates",
+    )
     if num_repeated:
         console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
     return dataset

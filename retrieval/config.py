@@ -31,8 +31,8 @@ class Columns:
 class Split:
     """How one set of interactions is cut into train, validation and test."""
 
-    strategy: str = "random"  # "random", "temporal" or "leave_last_out"
-    test_fraction: float = 0.2
+    strategy: str = "random"  # "random", "temporal", "leave_last_out" or "cold_candidates"
+    test_fraction: float = 0.2  # of the events; of the candidates, with all their events, where those are cold
     validation_fraction: float = 0.2  # of what the test part leaves; 0: no validation part
     seed: int = 42
 

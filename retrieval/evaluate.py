@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
 from retrieval import list_metrics, metrics
 from retrieval.data.batches import batches
-from retrieval.data.encoding import Examples, Targets
+from retrieval.data.encoding import Cold, Examples, Targets
 from retrieval.data.negatives import Negatives, Sampler
 from retrieval.lists import Lists
 from retrieval.models.two_tower import Params, bind
@@ -29,6 +29,7 @@ USER_METRICS = {
     "mrr": metrics.reciprocal_rank_at,
     "map": metrics.average_precision_at,
 }
+COLD = "cold_candidates"  # the prefix of figures on those that train does not know, ranked among themselves
 INTERACTION_METRICS = {
     "hit_rate": metrics.interaction_hit_rate_at,
     "mrr": metrics.interaction_reciprocal_rank_at,
@@ -91,6 +92,8 @@ def rank(
 ) -> dict[str, Ranking]:
     """Ranks the corpus for the queries of `targets`, with what they have in train and without.
 
+    Where candidates that train does not know are relevant, all of these are ranked among themselves too.
+
     Args:
       queries: embedding of each query of `targets` [Q, D].
       candidates: embedding of each candidate of the corpus [N, D].
@@ -104,7 +107,11 @@ def rank(
     _check_finite("candidate", candidates)
     exclusions = exclusions_of(targets)
     rankings = rank_embeddings(queries, candidates, targets.relevant, list(exclusions.values()), k)
-    return dict(zip(exclusions, rankings, strict=True))
+    found = dict(zip(exclusions, rankings, strict=True))
+    if targets.cold is not None:
+        positions, relevant = targets.cold
+        (found[COLD],) = rank_embeddings(queries, candidates[positions], relevant, [None], 0)
+    return found
 
 
 def rank_by(scorer: Scorer, histories: Lists, targets: Targets, num_candidates: int, *, k: int) -> dict[str, Ranking]:
@@ -123,7 +130,23 @@ def rank_by(scorer: Scorer, histories: Lists, targets: Targets, num_candidates: 
     exclusions = exclusions_of(targets)
     wanted = targets.relevant, list(exclusions.values()), k
     rankings = rank_scores(scorer, histories, num_candidates, *wanted)
-    return dict(zip(exclusions, rankings, strict=True))
+    found = dict(zip(exclusions, rankings, strict=True))
+    if targets.cold is not None:
+        found[COLD] = _rank_cold_by(scorer, histories, targets.cold, num_candidates)
+    return found
+
+
+def _rank_cold_by(scorer: Scorer, histories: Lists, cold: Cold, num_candidates: int) -> Ranking:
+    """Ranks the cold candidates, by scores that are asked for again only of the queries that they are relevant to."""
+    asked = np.flatnonzero(cold.relevant.lengths > 0)
+
+    def of_cold(histories: Lists) -> Float32[np.ndarray, "q M"]:
+        return np.asarray(scorer(histories))[:, cold.positions]
+
+    wanted = cold.relevant.take(asked), [None], 0
+    (ranking,) = rank_scores(of_cold, histories.take(asked), num_candidates, *wanted)
+    none, left = np.zeros((len(histories), 0), np.int32), np.full(len(histories), len(cold.positions))
+    return ranking._replace(lists=none, num_ranked=left)
 
 
 def measure(
@@ -143,6 +166,8 @@ def measure(
       interaction. Equal scores stand in the order of their rows; for the AUC they count half.
     - `{coverage,gini,novelty,diversity,average_popularity,popularity_lift}_at_{k}` of the lists beside them, with a
       `catalogue`.
+    - `cold_candidates/...`, the same but those of the lists: of candidates that train does not know, ranked among
+      themselves, over the queries that one is relevant to. How they stand in the whole corpus is told by a slice.
     - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
       first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
 
@@ -154,19 +179,23 @@ def measure(
       catalogue: what train tells of the corpus; None: no metrics of the lists.
       test_set: names what is asked, see `PerQuery`.
     """
-    num_interactions = targets.relevant.lengths.astype(np.float64)
     values: dict[str, Float64[np.ndarray, "Q"]] = {}
     weights: dict[str, Float64[np.ndarray, "Q"]] = {}
     if "including_seen" in rankings and top_k_accuracies:
         optimistic = metrics.Placed(rankings["including_seen"].ranks.optimistic, targets.relevant)
         for k in top_k_accuracies:
             name = f"factorized_top_k/top_{k}_categorical_accuracy"
-            values[name], weights[name] = metrics.interaction_hit_rate_at(optimistic, k), num_interactions
+            values[name] = metrics.interaction_hit_rate_at(optimistic, k)
+            weights[name] = targets.relevant.lengths.astype(np.float64)
     for prefix, ranking in rankings.items():
-        of_prefix = {f"{prefix}/{name}": of_each for name, of_each in _of_ranks(ranking, targets, ks)}
-        weights |= {name: num_interactions for name in of_prefix if name.startswith(f"{prefix}/interactions/")}
+        relevant = targets.cold.relevant if prefix == COLD else targets.relevant
+        of_prefix = {f"{prefix}/{name}": of_each for name, of_each in _of_ranks(ranking, relevant, ks)}
+        num_relevant = relevant.lengths.astype(np.float64)
+        weights |= {name: num_relevant for name in of_prefix if name.startswith(f"{prefix}/interactions/")}
+        if prefix == COLD:
+            of_prefix = {name: np.where(num_relevant > 0, of_each, np.nan) for name, of_each in of_prefix.items()}
         values |= of_prefix
-        if catalogue is not None:
+        if catalogue is not None and prefix != COLD:
             of_lists = _of_lists(ranking.lists, catalogue, ks)
             values |= {f"{prefix}/{name}": of_each for name, of_each in of_lists}
     return PerQuery(targets.query_ids, values, weights, test_set)
@@ -198,10 +227,10 @@ def mean_loss(
     return float(np.sum(sums["loss"]) / np.sum(sums["examples"]))
 
 
-def _of_ranks(ranking: Ranking, targets: Targets, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
-    in_lists = ranking.places(targets.relevant)
-    every = metrics.Placed(in_lists, targets.relevant)
-    relevant, places = targets.relevant.distinct()  # a repeated interaction is no second hit of its query
+def _of_ranks(ranking: Ranking, relevant: Lists, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
+    in_lists = ranking.places(relevant)
+    every = metrics.Placed(in_lists, relevant)
+    relevant, places = relevant.distinct()  # a repeated interaction is no second hit of its query
     once = metrics.Placed(in_lists[places], relevant)
     for k in ks:
         for name, metric in USER_METRICS.items():

@@ -16,7 +16,7 @@ from retrieval.baselines.training import Training
 from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
-from retrieval.evaluate import Catalogue, check_ks, measure, rank, rank_by
+from retrieval.evaluate import COLD, Catalogue, check_ks, measure, rank, rank_by
 from retrieval.per_query import PerQuery
 from retrieval.predictions import with_roots, with_roots_of_intervals
 from retrieval.ranking import Ranking, Scorer
@@ -108,7 +108,8 @@ class Evaluation:
       query_slices: slices of the queries.
       ks: lengths of the lists.
       top_k_accuracies: lengths of the lists of the interaction-level accuracies.
-      test_set: SHA-256 of queries, relevant and seen candidates and corpus: only results on the same can be compared.
+      test_set: SHA-256 of queries, relevant, seen and cold candidates and corpus: only results on the same can be
+        compared.
     """
 
     targets: Targets
@@ -156,7 +157,7 @@ class Evaluation:
         return cls(
             targets,
             Catalogue(training.counts, len(training.histories), histories, _features(corpus)),
-            slices.of_candidates(training.counts, encoding.corpus_rows > 0, corpus),
+            slices.of_candidates(training.counts, encoding.is_known, corpus),
             slices.of_queries(histories.lengths, targets.query_rows > 0, positions, queries),
             tuple(ks),
             tuple(top_k_accuracies),
@@ -179,7 +180,8 @@ class Evaluation:
     def measure(self, rankings: Mapping[str, Ranking], *, resamples: int = RESAMPLES) -> Result:
         """Returns every metric of a system's rankings, with intervals, in all and in each slice.
 
-        Slices are of the last of the rankings: of that without the seen candidates, if there is one.
+        Slices are of the last of the rankings of the whole corpus: of that without the seen candidates, where they are
+        known.
 
         Args:
           rankings: by prefix, see `rank`.
@@ -193,7 +195,7 @@ class Evaluation:
             catalogue=self.catalogue,
             test_set=self.test_set,
         )
-        prefix = list(rankings)[-1]
+        prefix = [name for name in rankings if name != COLD][-1]
         names = [f"{prefix}/{name}_at_{k}" for name, k in self._names()]
         fit = SLICED_VALUES // max(1, len(self.targets.query_ids) * len(names))
         size = max(1, min(SLICES_AT_A_TIME, fit))
@@ -285,6 +287,7 @@ def _fingerprint(targets: Targets, corpus: Table) -> str:
         "relevant_offsets": relevant.offsets,
         "seen": seen.rows,
         "seen_offsets": seen.offsets,
+        "cold": np.zeros(0, np.int32) if targets.cold is None else targets.cold.positions,
     }
     for name, column in parts.items():
         update_digest(digest, name, column.dtype, len(column), [column])

@@ -15,7 +15,7 @@ class LeakageError(ValueError):
     """Training has seen what the evaluation asks for."""
 
 
-def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False) -> int:
+def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False, cold_candidates: bool = False) -> int:
     """Checks that no part holds what is held out in another.
 
     O(n log m) time for n interactions and m held-out ones.
@@ -24,13 +24,14 @@ def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False) 
       parts: train, validation and test.
       repeats: a pair may occur again, and so may its repeat in another part; they are counted, not refused.
       temporal: nothing held out may be older than anything before it.
+      cold_candidates: no candidate held out may be known before.
 
     Returns:
       How many interactions of train and validation have a pair that test has too.
 
     Raises:
-      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, or the parts overlap in time or
-        have no timestamps.
+      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, the parts overlap in time or
+        have no timestamps, or they have a candidate in common.
     """
     sequence = [(name, getattr(parts, name)) for name in ("train", "validation", "test")]
     sequence = [(name, part) for name, part in sequence if part is not None]
@@ -41,6 +42,8 @@ def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False) 
             num_repeated += num_shared if later == "test" else 0
             if temporal:
                 _check_times(earlier, part, later, held_out)
+            if cold_candidates:
+                _check_candidates(earlier, part, later, held_out)
     return num_repeated
 
 
@@ -116,4 +119,14 @@ def _check_times(earlier: str, part: Interactions, later: str, held_out: Interac
         raise LeakageError(
             f"the split is temporal, but {earlier} has an interaction at {last}, after the first of {later} at "
             f"{first}: it has seen the future; cut all parts at one time"
+        )
+
+
+def _check_candidates(earlier: str, part: Interactions, later: str, held_out: Interactions) -> None:
+    (_, known), (_, asked) = part.distinct_ids, held_out.distinct_ids
+    shared = asked[find(known, asked) >= 0]
+    if len(shared):
+        raise LeakageError(
+            f"the split is by candidates, but {len(shared)} candidates of {later} are in {earlier} too, the first "
+            f"{shared[0].item()!r}: they are not cold; take all their interactions out of {earlier}"
         )

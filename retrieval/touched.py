@@ -31,7 +31,11 @@ def indices(
 
     of_params = jax.tree_util.tree_map_with_path(index, params)
     of_state = optax.tree_utils.tree_map_params(
-        optimizer, lambda _, rows: rows, opt_state, of_params, transform_non_params=lambda _: WHOLE
+        optimizer,
+        lambda leaf, rows: rows if jnp.ndim(leaf) else WHOLE,  # a rule may keep one number for a table
+        opt_state,
+        of_params,
+        transform_non_params=lambda _: WHOLE,
     )
     return of_params, of_state
 

@@ -18,7 +18,7 @@ TIMELESS = [name for name, baseline in BASELINES.items() if not baseline.by_time
 def training_of(pairs, num_candidates, timestamps=None):
     queries, candidates = zip(*pairs, strict=True)
     events = Interactions(list(queries), list(candidates), timestamps=timestamps)
-    return Training.of(events, Table(np.arange(num_candidates)))
+    return Training.of(events, Table(np.arange(num_candidates), {"kind": np.arange(num_candidates) % 3}))
 
 
 def dense(training):

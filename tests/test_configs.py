@@ -113,3 +113,19 @@ def test_the_best_temporal_variant_is_above_recent_popularity_for_users_known_an
     for group, precision, ndcg in (("known", 0.1596, 0.2113), ("cold", 0.4833, 0.5140)):  # of 30 days
         assert figures[group]["excluding_seen/precision_at_10"] > precision
         assert figures[group]["excluding_seen/ndcg_at_10"] > ndcg + 0.01
+
+
+@pytest.mark.parametrize(("variant", "number"), [("metadata", 168), ("metadata_20", 336)])
+def test_the_metadata_variants_hold_movies_out(variant, number):
+    parts = load(get_config("movielens_100k", variant).data).parts
+    train, validation, test = (set(p.candidate_ids.tolist()) for p in (parts.train, parts.validation, parts.test))
+    assert len(test) == number and not test & (train | validation) and not train & validation
+
+
+def test_the_columns_of_my_items_are_named_by_the_variant():
+    config = get_config("my_items", "id,brand,title=text,price=buckets")
+    kinds = [(feature.column, feature.kind) for feature in config.model.candidate.features]
+    assert kinds == [("id", "category"), ("brand", "bag"), ("title", "text"), ("price", "buckets")]
+    for wrong in ("brand,,tags", "price=bucket", "=text"):
+        with pytest.raises(ValueError, match="columns must be as 'brand,price=buckets'"):
+            get_config("my_items", wrong)

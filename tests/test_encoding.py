@@ -101,3 +101,16 @@ def test_dislikes_without_ratings_are_refused():
     events = Interactions([7], [1])
     with pytest.raises(ValueError, match="no ratings; set data.columns.rating"):
         Encoding.fit(events, Table(np.array([1])), dislike_at_most=2.0).examples(events)
+
+
+def test_candidates_that_only_features_tell_of_are_cold():
+    train, test = Interactions(["a", "b"], [10, 30]), Interactions(["a", "b", "b", "b"], [20, 10, 40, 5])
+    corpus = Table(np.array([40, 30, 20, 10, 5]))
+    for has_features in (False, True):
+        encoding = Encoding.fit(train, corpus, has_features=has_features)
+        assert encoding.is_known.tolist() == [False, True, False, True, False]
+        assert encoding.of_corpus(np.array([7, 8, 9])).tolist() == [7, 9, 7, 8, 7]
+        targets = encoding.targets(test, train)
+        assert targets.cold.positions.tolist() == [0, 2, 4]
+        assert contents(targets.cold.relevant) == [[1], [0, 2]]
+    assert encoding.targets(train, None).cold is None

@@ -64,6 +64,53 @@ def test_slices_tell_how_much_is_in_them():
     assert sum(genders) == len(queries)
 
 
+def cold_world():
+    """Candidates 3, 4 and 5 are cold; query 1 has two of them in test, query 2 none, query 3 one."""
+    train = Interactions([1, 2, 3, 3], [0, 1, 2, 0])
+    test = Interactions([1, 1, 2, 3, 3], [3, 5, 0, 4, 1])
+    return Evaluation.of(train, test, Table(np.arange(6)), ks=(1, 2))
+
+
+def test_cold_candidates_are_ranked_among_themselves_too():
+    evaluation = cold_world()
+    scores = np.float32([[9, 8, 7, 1, 2, 3], [9, 8, 7, 1, 2, 3], [9, 8, 7, 3, 1, 2]])
+    by_embeddings = evaluation.rank(scores, np.eye(6, dtype=np.float32))
+    names = {tuple(evaluation.catalogue.histories[q].tolist()): q for q in range(3)}
+
+    def scorer(histories):
+        return scores[[names[tuple(histories[q].tolist())] for q in range(len(histories))]]
+
+    for rankings in (by_embeddings, evaluation.rank_by(scorer)):
+        result = evaluation.measure(rankings, resamples=10)
+        figures, values = result.figures, result.per_query.values
+        np.testing.assert_array_equal(values["cold_candidates/recall_at_1"], [0.5, np.nan, 0])
+        np.testing.assert_array_equal(values["cold_candidates/precision_at_2"], [0.5, np.nan, 0])
+        assert figures["cold_candidates/interactions/hit_rate_at_1"] == pytest.approx(1 / 3)
+        assert figures["cold_candidates/auc"] == (0.5 + 0) / 2
+        assert figures["excluding_seen/recall_at_1"] == pytest.approx((0 + 1 + 0.5) / 3)
+        assert not any("cold_candidates/coverage" in name for name in figures)
+        (cold,) = (s for s in result.slices if (s.of, s.column, s.value) == ("candidates", "vocabulary", "cold"))
+        assert cold.num_relevant == 3 and cold.figures["excluding_seen/recall_at_2"] == 0  # behind all known ones
+
+
+def test_a_scorer_is_asked_again_only_for_queries_with_something_cold():
+    asked = []
+
+    def scorer(histories):
+        asked.append([histories[q].tolist() for q in range(len(histories))])
+        return np.zeros((len(histories), 6), np.float32)
+
+    cold_world().rank_by(scorer)
+    assert asked == [[[0], [1], [0, 2]], [[0], [0, 2]]]
+
+
+def test_without_something_cold_to_find_there_are_no_such_figures():
+    train, test = Interactions([1, 2], [0, 1]), Interactions([1, 2], [1, 0])
+    evaluation = Evaluation.of(train, test, Table(np.arange(3)), ks=(1,))  # 2 is cold, and nobody's
+    figures = evaluation.measure(evaluation.rank(np.ones((2, 1), np.float32), np.ones((3, 1), np.float32))).figures
+    assert not any(name.startswith("cold_candidates") for name in figures)
+
+
 def test_the_intervals_are_those_of_a_loop_over_resamples_but_for_chance():
     evaluation, queries, candidates, _ = world(1, num_queries=60)
     result = evaluation.measure(evaluation.rank(queries, candidates), resamples=4000)

@@ -57,13 +57,26 @@ def test_text_ids_and_parts_without_anything_in_common_pass():
     assert leakage.check_parts(parts) == 0
 
 
-@pytest.mark.parametrize("strategy", ["random", "temporal", "leave_last_out"])
+@pytest.mark.parametrize("strategy", ["random", "temporal", "leave_last_out", "cold_candidates"])
 def test_our_own_splits_pass(strategy):
     rng = np.random.default_rng(0)
     pairs = np.unique(rng.integers(0, 30, (400, 2)), axis=0)
     whole = Interactions(pairs[:, 0], pairs[:, 1], timestamps=rng.integers(0, 50, len(pairs)))
     parts = split(whole, strategy, test_fraction=0.2, validation_fraction=0.2, seed=0)
-    assert leakage.check_parts(parts, temporal=strategy == "temporal") == 0
+    of_strategy = {name: strategy == name for name in ("temporal", "cold_candidates")}
+    assert leakage.check_parts(parts, **of_strategy) == 0
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("validation", "test"), ("train", "validation")])
+def test_a_cold_candidate_that_is_known_before_is_refused_by_name(names):
+    pairs = {"train": [(1, 10), (1, 11)], "validation": [(2, 12)], "test": [(1, 13), (2, 14)]}
+    leakage.check_parts(Parts(**{name: events(of) for name, of in pairs.items()}), cold_candidates=True)
+    pairs[names[0]].append((3, pairs[names[1]][0][1]))  # of another query: no pair is in two parts
+    parts = Parts(**{name: events(of) for name, of in pairs.items()})
+    assert leakage.check_parts(parts) == 0
+    message = f"1 candidates of {names[1]} are in {names[0]} too, the first {pairs[names[1]][0][1]}"
+    with pytest.raises(leakage.LeakageError, match=message):
+        leakage.check_parts(parts, cold_candidates=True)
 
 
 def encoded(known):

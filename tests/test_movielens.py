@@ -113,7 +113,8 @@ def test_100k_is_read_as_published(tmp_path):
         "timestamps": [881250949, 891717742],
     }
     assert found.movies.ids.tolist() == [1, 267]
-    assert {name: column.tolist() for name, column in found.movies.columns.items()} == {
+    np.testing.assert_array_equal(found.movies.columns["release_year"], [1995, np.nan])
+    assert {name: of.tolist() for name, of in found.movies.columns.items() if name != "release_year"} == {
         "title": ["Mis\xe9rables, Les (1995)", "unknown"],
         "release_date": ["01-Jan-1995", ""],
         "genres": ["Drama|Musical", "unknown"],
@@ -157,6 +158,7 @@ def test_comma_separated_releases_have_quoted_titles(tmp_path):
         '"Great" 2001',
     ]
     assert found.movies.columns["release_date"].tolist() == ["1995", ""]
+    np.testing.assert_array_equal(found.movies.columns["release_year"], [1995, np.nan])
 
 
 def test_an_unknown_release_is_named_with_its_neighbour():

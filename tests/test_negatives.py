@@ -190,6 +190,14 @@ def test_an_interval_is_counted_in_examples_from_the_occurrence_before():
     assert estimate.of(np.array([1]))[0] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("estimated", [False, True])
+def test_a_candidate_that_train_does_not_know_has_the_probability_of_the_unknown_one(estimated):
+    counts = COUNTS + np.eye(7, dtype=np.float32)[0]
+    sampler = Sampler(Negatives(counts, uniform=3, popular=2, estimated=estimated))
+    known, other = (sampler.probabilities(rows, rows, rows[:0])[1:] for rows in (np.array([1, 0]), np.array([1, 9])))
+    assert known == other if not estimated else other > 0
+
+
 def test_an_estimate_takes_the_place_of_the_counts():
     negatives = Negatives(COUNTS, estimated=True)
     estimate = StreamFrequencies(7)

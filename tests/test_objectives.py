@@ -99,8 +99,9 @@ def test_the_full_softmax_is_over_every_known_candidate_whatever_the_batch_holds
     assert sums["examples"] == weights.sum()
 
 
-def test_a_positive_without_a_row_of_its_own_competes_with_the_corpus():
-    unknown = EXAMPLES._replace(candidate_rows=np.zeros_like(EXAMPLES.candidate_rows))
+@pytest.mark.parametrize("row", [0, NUM_CANDIDATE_ROWS])  # unknown, or known by its features alone
+def test_a_positive_without_a_row_of_its_own_competes_with_the_corpus(row):
+    unknown = EXAMPLES._replace(candidate_rows=np.full_like(EXAMPLES.candidate_rows, row))
     model, batch = make_model(), a_batch(examples=unknown)
     _, sums = FullSoftmax(NUM_CANDIDATE_ROWS)(model, batch)
     scores, _, _ = scores_of_examples(model, batch)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from retrieval.data.interactions import Interactions
 from retrieval.data.splits import split
 
-STRATEGIES = ["random", "temporal", "leave_last_out"]
+STRATEGIES = ["random", "temporal", "leave_last_out", "cold_candidates"]
 
 
 def numbered(query_ids, timestamps=None):
@@ -85,6 +85,28 @@ def test_the_fractions_do_not_size_the_parts_of_leave_last_out(test_fraction):
     assert parts.validation is None
 
 
+def test_cold_candidates_are_the_last_of_a_permutation_with_all_their_events():
+    candidates = [30, 10, 20, 10, 50, 40, 30, 10]
+    interactions = Interactions(list(range(8)), candidates)
+    parts = cut(interactions, "cold_candidates", test=0.4, validation=0.34, seed=7)
+    ids = np.array([10, 20, 30, 40, 50])[np.random.default_rng(7).permutation(5)]
+    rest = np.sort(ids[:3])[np.random.default_rng(8).permutation(3)]
+    for part, expected in ((parts.test, ids[3:]), (parts.validation, rest[2:]), (parts.train, rest[:2])):
+        assert part.query_ids.tolist() == [i for i, c in enumerate(candidates) if c in expected]  # in file order
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1), st.integers(0, 99), st.randoms())
+def test_no_part_knows_the_candidates_of_the_next_whatever_the_order_of_events(pairs, seed, random):
+    pairs += [(0, candidate) for candidate in range(6)]
+    queries, candidates = zip(*pairs, strict=True)
+    parts = cut(Interactions(list(queries), list(candidates)), "cold_candidates", test=0.3, validation=0.3, seed=seed)
+    known = [set(part.candidate_ids.tolist()) for part in (parts.train, parts.validation, parts.test)]
+    assert list(map(len, known)) == [3, 1, 2] and len(set.union(*known)) == 6
+    queries, candidates = zip(*random.sample(pairs, len(pairs)), strict=True)
+    again = cut(Interactions(list(queries), list(candidates)), "cold_candidates", test=0.3, validation=0.3, seed=seed)
+    assert set(again.test.candidate_ids.tolist()) == known[2]
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("validation", [0.0, 0.4])
 @settings(max_examples=40, deadline=None)
@@ -93,7 +115,7 @@ def test_every_event_is_in_exactly_one_part(strategy, validation, data):
     queries = [0, 0, 0] + data.draw(st.lists(st.integers(0, 4), min_size=3, max_size=20))
     interactions = Interactions(
         queries,
-        data.draw(st.lists(st.integers(0, 2), min_size=len(queries), max_size=len(queries))),
+        [0, 1, 2] + data.draw(st.lists(st.integers(0, 2), min_size=len(queries) - 3, max_size=len(queries) - 3)),
         timestamps=data.draw(st.lists(st.integers(0, 3), min_size=len(queries), max_size=len(queries))),
     )
     parts = cut(interactions, strategy, test=0.3, validation=validation, seed=data.draw(st.integers(0, 99)))
@@ -118,8 +140,9 @@ def test_a_split_repeats_itself_and_leaves_its_input_alone(strategy):
         assert getattr(first, name).fingerprint() == getattr(second, name).fingerprint()
 
 
-def test_another_seed_gives_another_random_split():
-    tests = {tuple(numbers(cut(numbered([0] * 50), "random", seed=seed).test)) for seed in range(5)}
+@pytest.mark.parametrize("strategy", ["random", "cold_candidates"])
+def test_another_seed_gives_another_split(strategy):
+    tests = {tuple(numbers(cut(numbered([0] * 50), strategy, seed=seed).test)) for seed in range(5)}
     assert len(tests) == 5
 
 
@@ -141,7 +164,7 @@ def test_a_validation_fraction_outside_its_interval_is_named(fraction):
 
 
 def test_an_unknown_strategy_is_named_beside_the_known_ones():
-    with pytest.raises(ValueError, match="one of random, temporal, leave_last_out, got 'by_time'"):
+    with pytest.raises(ValueError, match="one of random, temporal, leave_last_out, cold_candidates, got 'by_time'"):
         cut(numbered([0] * 10), "by_time")
 
 
@@ -160,6 +183,9 @@ def test_a_temporal_split_needs_timestamps():
         ([0, 1, 2], "leave_last_out", {}, "test"),
         ([0, 0, 1, 1], "leave_last_out", {"validation": 0.1}, "validation"),
         ([], "leave_last_out", {}, "train"),
+        ([0] * 4, "cold_candidates", {"test": 0.1}, "test"),
+        ([0] * 4, "cold_candidates", {"test": 0.3, "validation": 0.1}, "validation"),
+        ([], "cold_candidates", {}, "train"),
     ],
 )
 def test_an_empty_part_is_refused(queries, strategy, fractions, empty):

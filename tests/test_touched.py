@@ -19,6 +19,7 @@ from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower, flatten_params
 from retrieval.objectives import InBatchSoftmax
 from retrieval.optimizers import TouchedRows
+from retrieval.penalties import row_penalty
 from retrieval.train import create_state, train_step
 
 NUM_QUERIES, NUM_CANDIDATES, BATCH_SIZE = 6, 7, 8
@@ -70,6 +71,18 @@ def test_touched_rows_end_as_in_the_dense_update_and_others_stay(name, hidden, d
         ]
         batch = one_batch(*rows)
         states = [step(state, batch)[0] for step, state in zip((touched, dense), states, strict=True)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *states)
+
+
+def test_a_penalty_on_one_table_alone_goes_with_touched_rows_in_all():
+    penalty = row_penalty({"query_tower/embedding": np.arange(NUM_QUERIES) * 0.1})
+    model, states = make_model(), []
+    chained = optimizers.chained(optimizers.create("adagrad", 0.1), [penalty], [])
+    for rule in (chained, optax.GradientTransformation(*chained)):
+        state = create_state(model, rule)
+        for rows in ([1, 2], [2, 5]):
+            state, _ = train_step(state, one_batch(rows, rows), InBatchSoftmax(), model, rule)
+        states.append(state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *states)
 
 

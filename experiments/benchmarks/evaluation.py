@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -68,21 +69,21 @@ def user_loop(
     def note(where, name, query, value):
         where.setdefault(name, np.full((1, num_queries), np.nan))[0, query] = value
 
+    cold = set() if targets.cold is None else set(targets.cold.positions.tolist())
     for query in range(num_queries):
         relevant = set(targets.relevant[query].tolist())
         for prefix, left_out in (("including_seen", set()), ("excluding_seen", set(targets.seen[query].tolist()))):
             order = [c for c in np.argsort(-scores[query], kind="stable").tolist() if c not in left_out]
-            places = [place for place, candidate in enumerate(order) if candidate in relevant]
-            others = len(order) - len(places)
-            behind = sum(others - (place - i) for i, place in enumerate(places))  # of each hit, those it stands before
-            note(table, f"{prefix}/auc", query, behind / (len(relevant) * others))
-            note(table, f"{prefix}/mean_rank", query, sum(place + 1 for place in places) / len(relevant))
+            for name, value in ranking_metrics(order, relevant, evaluation.ks).items():
+                note(table, f"{prefix}/{name}", query, value)
             history = targets.seen[query].tolist()
             for k in evaluation.ks:
-                for name, value in user_metrics(places, len(relevant), k).items():
-                    note(table, f"{prefix}/{name}_at_{k}", query, value)
                 for name, value in list_metrics(order[:k], history, evaluation.catalogue).items():
                     note(table, f"{prefix}/{name}_at_{k}", query, value)
+        if cold & relevant:
+            among_cold = [c for c in np.argsort(-scores[query], kind="stable").tolist() if c in cold]
+            for name, value in ranking_metrics(among_cold, cold & relevant, evaluation.ks).items():
+                note(table, f"cold_candidates/{name}", query, value)
         for s, slice_ in enumerate(evaluation.candidate_slices):
             own = {c for c in relevant if slice_.members[c]}
             places = [place for place, candidate in enumerate(order) if candidate in own]
@@ -96,6 +97,17 @@ def user_loop(
                     value = table[f"excluding_seen/{name}_at_{k}"][0, query] if slice_.members[query] else math.nan
                     note(of_slices, f"queries {s} {name}_at_{k}", query, value)
     return table, of_slices
+
+
+def ranking_metrics(order: list[int], relevant: set[int], ks: Sequence[int]) -> dict[str, float]:
+    """Returns the metrics of one user whose candidates stand in this order."""
+    places = [place for place, candidate in enumerate(order) if candidate in relevant]
+    others = len(order) - len(places)
+    behind = sum(others - (place - i) for i, place in enumerate(places))  # of each hit, those it stands before
+    values = {"auc": behind / (len(relevant) * others), "mean_rank": sum(place + 1 for place in places) / len(relevant)}
+    for k in ks:
+        values |= {f"{name}_at_{k}": value for name, value in user_metrics(places, len(relevant), k).items()}
+    return values
 
 
 def user_metrics(places: list[int], num_relevant: int, k: int) -> dict[str, float]:

@@ -131,7 +131,7 @@ def measure(dataset: Dataset, trained: Trained, index: HnswIndex) -> Findings:
     recipe, encoding = trained.recipe, trained.recipe.encoding
     whole = encoding.targets(dataset.parts.test, dataset.parts.train_and_validation())
     targets = _sample(whole)
-    counts = recipe.negatives.counts[encoding.corpus_rows]
+    counts = encoding.of_corpus(recipe.negatives.counts)
     candidates = np.asarray(index.embeddings)
     queries = np.asarray(recipe.query_embeddings(trained.params, targets.query_ids, trained.train))
     systems = {MODEL: (queries, candidates), POPULARITY: most_popular(counts, len(queries))}

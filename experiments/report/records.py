@@ -18,11 +18,16 @@ SYSTEMS = {  # as tables and curves order them; what is not here stands behind, 
     "ease": "EASE",
     "item_knn_bm25": "item-kNN, BM25",
     "item_knn_cosine": "item-kNN, cosine",
+    "content": "content, TF-IDF",
     "recent_popularity": "recent popular",
     POPULARITY: "most popular",
     "random": "random",
 }
-PROTOCOLS = {"excluding_seen": "train excluded", "including_seen": "nothing excluded"}
+PROTOCOLS = {
+    "excluding_seen": "train excluded",
+    "including_seen": "nothing excluded",
+    "cold_candidates": "candidates that train does not know, among themselves",
+}
 METRICS = {
     "ndcg": "nDCG",
     "recall": "recall",

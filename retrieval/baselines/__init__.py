@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from retrieval.baselines import ease, ials, neighbours, popularity
+from retrieval.baselines import content, ease, ials, neighbours, popularity
 from retrieval.baselines.popularity import most_popular
 from retrieval.baselines.training import Scorer, Training
 
@@ -25,12 +25,14 @@ class Baseline:
       axes: the values of each setting that is searched, in their order.
       start: where the search begins; the settings to take without validation data.
       by_time: whether it needs timestamps.
+      by_attributes: whether it needs attributes of the candidates.
     """
 
     fit: Callable[..., Scorer]
     axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     start: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     by_time: bool = False
+    by_attributes: bool = False
 
 
 BASELINES: dict[str, Baseline] = {
@@ -38,6 +40,9 @@ BASELINES: dict[str, Baseline] = {
     "popularity": Baseline(popularity.overall),
     "recent_popularity": Baseline(
         popularity.recent, {"days": (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)}, {"days": 30.0}, by_time=True
+    ),
+    "content": Baseline(
+        content.tf_idf, {"title_weight": (0.0, 0.25, 0.5, 1.0, 2.0)}, {"title_weight": 1.0}, by_attributes=True
     ),
     "item_knn_cosine": Baseline(
         neighbours.cosine,

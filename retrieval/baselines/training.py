@@ -21,13 +21,13 @@ class Training(NamedTuple):
       histories: positions of the candidates that each query has, as sets.
       positions: position of the candidate of each interaction [n].
       timestamps: of each interaction in Unix seconds [n], or None.
-      num_candidates: the size of the corpus.
+      corpus: all candidates, with their attributes.
     """
 
     histories: Lists
     positions: Int32[np.ndarray, "n"]
     timestamps: Int64[np.ndarray, "n"] | None
-    num_candidates: int
+    corpus: Table
 
     @classmethod
     def of(cls, train: Interactions, corpus: Table, dislike_at_most: float | None = None) -> Training:
@@ -37,7 +37,12 @@ class Training(NamedTuple):
         positions = encoding.positions(train.candidate_ids)
         owners = encoding.queries.rows(train.query_ids) - 1
         histories = Lists.from_pairs(owners, positions, len(encoding.queries.ids)).sets()
-        return cls(histories, positions, train.timestamps, len(corpus))
+        return cls(histories, positions, train.timestamps, corpus)
+
+    @property
+    def num_candidates(self) -> int:
+        """The size of the corpus."""
+        return len(self.corpus)
 
     @property
     def counts(self) -> Int[np.ndarray, "N"]:

@@ -14,7 +14,7 @@ from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.mapped import windows
 from retrieval.data.sequences import Histories
-from retrieval.data.vocabulary import Vocabulary
+from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.lists import Lists
 
 
@@ -42,6 +42,18 @@ class Examples(NamedTuple):
         return self.candidate_rows.ndim == 2
 
 
+class Cold(NamedTuple):
+    """What an evaluation asks of the candidates that training does not know, which are ranked among themselves.
+
+    Attributes:
+      positions: theirs in the corpus, ascending [M].
+      relevant: of each query of the evaluation, those that are relevant, as places in `positions`.
+    """
+
+    positions: Int32[np.ndarray, "M"]
+    relevant: Lists
+
+
 @dataclasses.dataclass(frozen=True)
 class Targets:
     """What an evaluation asks: for each query that has them, the relevant candidates and the seen ones.
@@ -51,12 +63,14 @@ class Targets:
       query_rows: their rows, 0 where the query is unknown [Q].
       relevant: positions in the corpus of each query's relevant candidates.
       seen: positions in the corpus of the candidates that each query has in the training part, or None.
+      cold: the same of the candidates that training does not know; None where none of them is relevant.
     """
 
     query_ids: Ids
     query_rows: Int32[np.ndarray, "Q"]
     relevant: Lists
     seen: Lists | None
+    cold: Cold | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +171,24 @@ class Encoding:
         query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
         relevant = Lists.from_pairs(owners, self.positions(held_out.candidate_ids), len(query_ids))
         seen_lists = None if seen is None else self.lists_of(query_ids, seen)
-        return Targets(query_ids, self.queries.rows(query_ids), relevant, seen_lists)
+        return Targets(query_ids, self.queries.rows(query_ids), relevant, seen_lists, self._cold(relevant))
+
+    @property
+    def is_known(self) -> Bool[np.ndarray, "N"]:
+        """Which candidates of the corpus the training part knows."""
+        return (self.corpus_rows > 0) & (self.corpus_rows < self.candidates.num_rows)
+
+    def of_corpus(self, of_rows: Shaped[np.ndarray, "num_rows"]) -> Shaped[np.ndarray, "N"]:
+        """Returns the value of each candidate of the corpus; one that train does not know has that of row 0."""
+        return of_rows[np.where(self.is_known, self.corpus_rows, UNKNOWN_ROW)]
+
+    def _cold(self, relevant: Lists) -> Cold | None:
+        places = np.cumsum(~self.is_known)[relevant.rows] - 1
+        kept = ~self.is_known[relevant.rows]
+        if not kept.any():
+            return None
+        positions = np.flatnonzero(~self.is_known).astype(np.int32)
+        return Cold(positions, Lists.from_pairs(relevant.owners[kept], places[kept], len(relevant)))
 
     def seen_by_row(self, interactions: Interactions) -> Lists:
         """Returns the corpus positions of what each query row has in `interactions`; row 0 has nothing."""

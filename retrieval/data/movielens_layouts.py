@@ -81,7 +81,8 @@ class MovieLens:
     Attributes:
       ratings: the ratings in file order, 0.5 to 5.
       movies: "title" with the year, as in "Toy Story (1995)"; "release_date" as published ("01-Jan-1995") or,
-        where none was, the year in the title; "genres" joined by "|"; "" where there is none.
+        where none was, the year in the title; "genres" joined by "|"; "" where there is none. "release_year" is the
+        year of that date, NaN where there is none.
       users: "age" in years (1M: the lower bound of a range, 1 is under 18), "gender", "occupation" and
         "zip_code"; None where no users were published.
     """
@@ -176,7 +177,10 @@ def _movies(ids: Column, titles: Text, genres: Text, release_dates: Text | None 
         found = pc.extract_regex(pa.array(titles), r".*\((?P<year>[0-9]{4})")
         release_dates = np.array(pc.struct_field(found, "year").fill_null("").to_pylist(), np.str_)
     genres = np.where(genres == "(no genres listed)", "", genres)
-    return Table(movie_ids, {"title": titles, "release_date": release_dates, "genres": genres})
+    years = pc.struct_field(pc.extract_regex(pa.array(release_dates), r"(?P<year>[0-9]{4})$"), "year")
+    years = pc.cast(years, pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    columns = {"title": titles, "release_date": release_dates, "release_year": years, "genres": genres}
+    return Table(movie_ids, columns)
 
 
 def _flagged(flags: Sequence[Column]) -> Text:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int, Int32
 
 from retrieval.data.encoding import Examples
 from retrieval.data.mapped import windows
+from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.lists import Lists
 
 NONE = -1  # stands where there is no row
@@ -202,7 +203,11 @@ class Sampler:
     def probabilities(
         self, rows: Int[np.ndarray, "V"], positives: Int[np.ndarray, "B"], shared: Int[np.ndarray, "M"]
     ) -> Float32[np.ndarray, "V"]:
-        """Returns what `Negatives.probabilities` does for a batch of these distinct rows; batches come in order."""
+        """Returns what `Negatives.probabilities` does for a batch of these distinct rows; batches come in order.
+
+        A row behind those that train knows, of a candidate that is held out, counts as the unknown one.
+        """
+        rows, positives = (np.where(of < len(self.negatives.counts), of, UNKNOWN_ROW) for of in (rows, positives))
         there = positives[positives != NONE]
         if self.estimate is None:
             frequencies = self.negatives.frequencies[rows]

@@ -46,8 +46,11 @@ def split(
         timestamp are test, the last of the rest validation. "leave_last_out": the last event of each query
         with two or more is test, the last but one of each query with three or more validation; by timestamp, or
         file order where there are none; the fractions only tell whether there is a validation part (> 0).
-      test_fraction: share of all events, in (0, 1).
-      validation_fraction: share of the events that are not test, in [0, 1); 0: no validation part.
+        "cold_candidates": all events of some candidates are test, those of some others validation, so that no part
+        knows the candidates of the next; they are the last of a permutation of the candidate ids, with the seeds as
+        for "random". A query whose candidates are all held out is unknown in train.
+      test_fraction: share of all events, or of the candidates, in (0, 1).
+      validation_fraction: share of the events, or candidates, that are not test, in [0, 1); 0: no validation part.
       seed: of the random permutations.
 
     Raises:
@@ -99,9 +102,21 @@ def _leave_last_out(interactions: Interactions, fraction: float, seed: int) -> t
     return np.setdiff1d(np.arange(len(interactions)), held_out), np.sort(held_out)
 
 
+def _cold_candidates(interactions: Interactions, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    candidates, candidate = np.unique(interactions.candidate_ids, return_inverse=True)
+    _, cold = _cut(np.random.default_rng(seed).permutation(len(candidates)), fraction)
+    is_cold = np.isin(candidate, cold)
+    return np.flatnonzero(~is_cold), np.flatnonzero(is_cold)
+
+
 def _cut(order: Rows, fraction: float) -> tuple[Rows, Rows]:
     first = round(len(order) * (1 - fraction))
     return order[:first], order[first:]
 
 
-STRATEGIES = {"random": _random, "temporal": _temporal, "leave_last_out": _leave_last_out}
+STRATEGIES = {
+    "random": _random,
+    "temporal": _temporal,
+    "leave_last_out": _leave_last_out,
+    "cold_candidates": _cold_candidates,
+}

@@ -123,14 +123,14 @@ class Bag(Lookup):
     @classmethod
     def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Bag:
         """Returns the encoder of the bags of the training part [n]; O(n log n) time and one set of values."""
-        tokens = tokenize(to_texts(values, feature.column), _split)
+        tokens = tokenize(to_texts(values, feature.column), values_of)
         known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
         bag = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1, feature.weights)
         return bag.with_width_of(values, weights)
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
-        tokens = tokenize(texts, _split)
+        tokens = tokenize(texts, values_of)
         ones = np.ones(len(tokens.owners), np.float32)
         read = ones if weights is None else self._weights(tokens, to_texts(weights, self.weights), len(texts))
         return tokens.look_up(self.table, read, len(texts))
@@ -138,7 +138,7 @@ class Bag(Lookup):
     def _weights(self, tokens: Tokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
         """Returns the weight of each token."""
         require(len(texts) == num_entities, f"{self.weights!r} must have {num_entities} rows", len(texts))
-        given = tokenize(texts, _split)
+        given = tokenize(texts, values_of)
         expected = np.bincount(tokens.owners, minlength=num_entities)
         received = np.bincount(given.owners, minlength=num_entities)
         wrong = np.flatnonzero((received != expected) & (texts != ""))
@@ -181,7 +181,7 @@ class Words(Lookup):
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
-        tokens = tokenize(texts, _words).split(_grams)
+        tokens = tokenize(texts, words).split(_grams)
         return tokens.look_up(self.table, np.ones(len(tokens.owners), np.float32), len(texts))
 
 
@@ -221,7 +221,12 @@ def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
     return Tokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Returns the words of a text, each between "<" and ">", in normal form and lower case.
+
+    >>> words("Toy Story (1995)")
+    ['<toy>', '<story>', '<1995>']
+    """
     return [f"<{word}>" for word in re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())]
 
 
@@ -230,7 +235,12 @@ def _grams(word: str) -> list[str]:
     return parts if len(parts) == 1 else [word, *parts]
 
 
-def _split(text: str) -> list[str]:
+def values_of(text: str) -> list[str]:
+    """Returns the values that are joined by "|"; none of "".
+
+    >>> values_of("War| Drama"), values_of("")
+    (['War', 'Drama'], [])
+    """
     return [part.strip() for part in text.split(SEPARATOR)] if text else []
 
 

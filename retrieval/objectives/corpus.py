@@ -35,8 +35,12 @@ class OverCorpus(Objective):
     num_candidate_rows: int = dataclasses.field(metadata={"static": True})
 
     def batch_of(self, batch: Batch) -> Batch:
-        """Returns the batch with every row of the vocabulary as a candidate, so that places are rows, and no draws."""
+        """Returns the batch with every row of the vocabulary as a candidate, so that places are rows, and no draws.
+
+        A row behind the vocabulary, of a candidate that is held out, counts as the unknown one.
+        """
         rows = batch.candidates.rows[batch.candidates.places]
+        rows = jnp.where(rows < self.num_candidate_rows, rows, UNKNOWN_ROW)
         corpus = jnp.arange(self.num_candidate_rows, dtype=rows.dtype)
         shared, own, num_disliked = batch.negatives
         return batch._replace(
