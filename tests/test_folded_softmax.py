@@ -202,7 +202,7 @@ def cast(case, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf, case)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=12)
 @given(case=cases())
 @adversarial
 def test_folding_changes_neither_losses_nor_gradients(case):
@@ -210,7 +210,7 @@ def test_folding_changes_neither_losses_nor_gradients(case):
         assert_forms_agree(case, FLOAT64)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=12)
 @given(case=cases())
 @adversarial
 def test_folding_changes_losses_and_gradients_by_no_more_than_rounding_in_float32(case):
