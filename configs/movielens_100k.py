@@ -34,6 +34,21 @@ Dimension, penalty, half-life and weight of news were chosen on five cuts in tim
 ratings held out. It is the third setting that the test part was asked of: a prototype with these terms had nDCG@10
 .2878 for known users and .5338 for unknown ones, and one of 32 dimensions without news .2301 and .5308 (p .053).
 
+Variants `metadata` and `metadata_20` hold out a tenth and a fifth of the movies with all their ratings; the candidate
+tower reads genres and year of release beside the id, which it drops at times in training. The held-out movies ranked
+among themselves, recall@20 and nDCG@10, mean and standard deviation over training seeds 0 to 4, beside the untrained
+TF-IDF profile of a user's movies (`content`) and random lists:
+
+    metadata       .4822 +- .0047   .4101 +- .0072   content .3607 .2752   random .1135 .0707
+    metadata_20    .3161 +- .0030   .3768 +- .0137   content .2433 .2547   random .0639 .0670
+
+95 % intervals over users of recall@20 with seed 0: [.467, .499] and [.346, .377] for a tenth, [.303, .328] and
+[.231, .256] for a fifth.
+
+    python -m experiments.seeds --config=configs/movielens_100k.py:metadata --workdir=runs/metadata --seeds=5
+    python -m experiments.baselines --config=configs/movielens_100k.py:metadata --workdir=runs/metadata/seed_0 \\
+        --baselines=content,random
+
 Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
