@@ -72,6 +72,8 @@ def create(
       ValueError: a setting does not exist, or a feature's column is not there.
     """
     check_choice("model.precision", model.precision, PRECISIONS)
+    if model.embedding_dimension < 1:
+        raise ValueError(f"model.embedding_dimension must be at least 1, got {model.embedding_dimension}")
     maker = _Maker(model, PRECISIONS[model.precision], nnx.Rngs(seed))
     requests, static = _split_by_time(model.query.features)
     time_encoders = _fit_times(requests, train)
