@@ -93,6 +93,7 @@ def test_the_temporal_variant_splits_by_time():
     assert len(parts.test) == 20_000
 
 
+@pytest.mark.slow
 def test_the_best_temporal_variant_is_above_recent_popularity_for_users_known_and_unknown():
     config = get_config("movielens_100k", "temporal_best")
     dataset = load(config.data)

@@ -17,7 +17,7 @@ def plain(queries, candidates, bias, known_mask, temperature):
     return jnp.log(jnp.sum(jnp.exp(scores), axis=1))  # small scores: no maximum to subtract
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     num_queries=st.integers(1, 7),
     num_candidates=st.sampled_from([1, 4]),
@@ -88,7 +88,7 @@ def test_memory_does_not_grow_with_the_square_of_the_batch():
     assert temporary_bytes(8192) < 8192 * 8192 * 4 / 50
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 6))))
 def test_sets_contain_exactly_the_pairs_they_were_made_from(pairs):
     owners, rows = np.array(sorted(pairs, key=hash), np.int64).reshape(-1, 2).T

@@ -64,6 +64,7 @@ def test_factors_multiply_the_weights_of_all_tasks():
     assert [task.weight for task in config.tasks] == [0.1, 0.05]
 
 
+@pytest.mark.slow
 def test_the_program_leaves_runs_figures_and_a_page(tmp_path):
     config = file_config(tmp_path, RATING, LIKES)
     config.name = "<b>stars"

@@ -144,6 +144,7 @@ def run(config, folder, stop_after=None):
     return phases.train(config, DATASET, folder, on_epoch), histories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [("search", 2), ("final", 1)])
 def test_an_interrupted_training_with_all_of_it_resumes_to_the_same_bits(tmp_path, at):
     config = config_of(EVERYTHING, average=0.9, epochs=4)
