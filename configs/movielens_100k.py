@@ -49,6 +49,32 @@ TF-IDF profile of a user's movies (`content`) and random lists:
     python -m experiments.baselines --config=configs/movielens_100k.py:metadata --workdir=runs/metadata/seed_0 \\
         --baselines=content,random
 
+Variant `metadata` holds out a tenth of the movies, 168, with all their ratings, `metadata_20` a fifth, 336: the
+candidate tower reads genres and release year, and the id with dropout. Recall@20 and nDCG@20 of the held-out movies,
+ranked among themselves, mean and standard deviation over training seeds 0 to 4, beside `content` (TF-IDF profiles, tuned
+on validation), the same without the text of release dates, which validation prefers, and a random order:
+
+                 recall@20        nDCG@20          content        without dates   random
+    metadata     .4822 +- .0047   .4414 +- .0071   .3607 .3126    .3991 .3653     .1135 .0895
+    metadata_20  .3161 +- .0030   .3700 +- .0118   .2433 .2685    .2695 .3058     .0639 .0741
+
+The 95 % interval over users is +- .016 and .013 around a recall, and p = .0001, the least that 10,000 swaps give,
+against both forms of `content`. It does not speak of other movies: see the three cuts below. Among all movies, train
+excluded, recall@20 is .0795 +- .0090 and .0834 +- .0206, below `content` (.0974 and .0844; without dates .1330 and
+.0993): known movies have their ids too, and stand before the others. Popularity alone, all 0 here, ranks in the order of
+ids, in which MovieLens gave well-known movies first: recall@20 .3170 and .1514. Training takes 6 to 20 s a seed on two
+shared cores, search included; `content` less than 0.1 s.
+
+    python -m experiments.seeds --config=configs/movielens_100k.py:metadata --workdir=runs/metadata --seeds=5
+    python -m experiments.baselines --config=configs/movielens_100k.py:metadata --workdir=runs/metadata/seed_0 \\
+        --baselines=content,random,popularity
+    python -m experiments.compare runs/metadata runs/metadata/seed_0:content --metrics=cold_candidates/recall_at_20
+
+The settings, of some fifty, were chosen on what is not test of `metadata`: on its validation part and on three cuts of a
+tenth of its movies, recall@20 at the best epoch of each. As they are: .349 (.339, .374, .333). Without the cross layer
+.338, and then with dropout 0, .1 and .5 of the id .291, .331 and .336, without id .332, with a mean of genres .309.
+Words of titles make it worse, .320. There `content` has .249, without dates .271, a random order .063.
+
 Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
