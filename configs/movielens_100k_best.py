@@ -14,7 +14,8 @@ Random split with seed 42, train excluded, mean and standard deviation over trai
 Weight of ratings, dimension, penalty and its power, average and rank were chosen on validation parts of train: three
 random ones, of which one is that of the config. Dimension, the weight of ratings and the average matter most.
 
-Variant `32`: 32 dimensions, no linear model.
+Variant `32`: 32 dimensions from ids alone, no linear model: precision@10 0.3786 +- 0.0023, nDCG@10 0.4508 +- 0.0025,
+recall@20 0.3630, over the same seeds.
 
     python -m experiments.run --config=configs/movielens_100k_best.py:32 --workdir=runs/movielens_100k_best_32
 """
