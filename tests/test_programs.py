@@ -233,6 +233,30 @@ def test_own_interactions_run_from_files(tmp_path):
     assert output.count("item") == 2
 
 
+def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
+    """Each user chooses one of two kinds; the items held out are found by their kind, and by nothing else."""
+    items = [f"{kind}{i}" for i in range(30) for kind in "ab"]
+    with (tmp_path / "events.csv").open("w", newline="") as file:
+        pairs = [(f"user{u}", item) for u in range(40) for item in items if item[0] == "ab"[u % 2]]
+        csv.writer(file).writerows([("user_id", "item_id"), *pairs])
+    with (tmp_path / "items.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("item_id", "kind"), *((item, f"{item[0]}|any") for item in items)])
+    flags = [
+        "--config=configs/my_items.py:kind",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.interactions={tmp_path / 'events.csv'}",
+        f"--config.data.candidates={tmp_path / 'items.csv'}",
+        "--config.train.epochs=4",
+        "--config.evaluate.ks=5,20",
+        "--config.data.split.test_fraction=0.4",
+    ]
+    output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
+    assert output.count("Candidates that train does not know, among themselves") == 2
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
+    assert model == content == 1 and chance < 0.8
+
+
 def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
     parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
     for name, part in (("train", parts.train), ("test", parts.test)):
