@@ -17,6 +17,22 @@ that training asks for, so that new queries need no training either. Nothing nee
 scales: 256 dimensions for each value of the attributes; a history holds what nine in ten queries have, from 10 to 200
 interactions; the softmax compares with 1,024 random items, whatever their number; the number of epochs, 12 at most, is
 chosen on the validation part.
+
+Amazon Toys and Games, 5-core (19,412 users, 11,924 items, read in the layout above; categories and brands in the column
+`attributes`): of the 1,192 items held out, ranked among themselves, recall@20 .2413 +- .0004 and nDCG@10 .1078 +- .0006
+(training seeds 0 to 2; with seed 0 [.234, .249] over users), of the untrained TF-IDF profile, `content`, .2072 and .0955
+(p .0001), at random .0204 and .0053. Among all items .0712 +- .0005, `content` .0614. Training takes 3 to 5 minutes a
+seed on two shared cores, search included; `content` 5 s.
+
+    python -m experiments.seeds --config=configs/my_items.py:attributes --workdir=runs/toys --seeds=3 \\
+        --config.data.interactions=toys.csv --config.data.candidates=items.csv
+    python -m experiments.baselines --config=configs/my_items.py:attributes --workdir=runs/toys/seed_0 \\
+        --baselines=content,random --config.data.interactions=toys.csv --config.data.candidates=items.csv
+    python -m experiments.compare runs/toys runs/toys/seed_0:content --metrics=cold_candidates/recall_at_20
+
+On 3,000 users of its validation part recall@20 was .183 as it is, .170 with 64 dimensions, .155 with the mean of
+attributes besides, .156 of `content`; with the history before each item alone (`recency`) .162. A learning rate of
+.015 had .186; the lower one was kept, as in `configs/my_sequences.py`, for data that nobody has tuned on.
 """
 
 from retrieval.config import Config, Feature
