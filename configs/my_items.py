@@ -1,6 +1,6 @@
 """Your own items by their attributes: what to recommend of items that nobody has chosen yet.
 
-    python -m experiments.run --config=configs/my_items.py:brand,tags,title=text,price=buckets --workdir=runs/mine \
+    python -m experiments.run --config=configs/my_items.py:brand,tags,title=text,price=buckets --workdir=runs/mine \\
         --config.data.interactions=events.csv --config.data.candidates=items.csv
 
 Behind the colon stand the columns of `data.candidates` that the candidate tower reads, each as a bag of values, which
@@ -20,9 +20,9 @@ chosen on the validation part.
 
 Amazon Toys and Games, 5-core (19,412 users, 11,924 items, read in the layout above; categories and brands in the column
 `attributes`): of the 1,192 items held out, ranked among themselves, recall@20 .2413 +- .0004 and nDCG@10 .1078 +- .0006
-(training seeds 0 to 2; with seed 0 [.234, .249] over users), of the untrained TF-IDF profile, `content`, .2072 and .0955
-(p .0001), at random .0204 and .0053. Among all items .0712 +- .0005, `content` .0614. Training takes 3 to 5 minutes a
-seed on two shared cores, search included; `content` 5 s.
+(training seeds 0 to 2; with seed 0 [.234, .249] over users), of the untrained TF-IDF profile, `content`, .2072 and
+.0955 (p .0001), at random .0204 and .0053. Among all items .0712 +- .0005, `content` .0614. Training takes 3 to 5
+minutes a seed on two shared cores, search included; `content` 5 s.
 
     python -m experiments.seeds --config=configs/my_items.py:attributes --workdir=runs/toys --seeds=3 \\
         --config.data.interactions=toys.csv --config.data.candidates=items.csv
