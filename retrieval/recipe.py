@@ -110,11 +110,9 @@ class Recipe:
 
     def columns(self, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None) -> Columns:
         """Returns what the query tower reads besides the row; arguments as of `query_embeddings`."""
-        columns = self.context.of_requests(times, len(query_ids))
-        if not self.context.length:
-            return columns
-        windows = self.encoding.histories(query_ids, before).last(self.context.length)
-        return columns | self.context.of_histories(windows)
+        if not self.context.length:  # all that is done before need not be gathered
+            return self.context.of_requests(times, len(query_ids))
+        return self.context.of_queries(self.encoding.histories(query_ids, before), times)
 
     def candidate_embeddings(self, params: Params) -> Float[Array, "N D"]:
         """Returns the embeddings of the whole corpus, in its order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
 import math
@@ -41,7 +42,7 @@ class Feature(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class Encoder(abc.ABC):
     """Encodes a column; what it knows of the training part is in its fields, and on disk as JSON.
 
     Attributes:
@@ -54,9 +55,9 @@ class Encoder:
     column: str
 
     @classmethod
+    @abc.abstractmethod
     def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None) -> Encoder:
         """Returns the encoder of this feature of the training part."""
-        raise NotImplementedError
 
     @property
     def weights(self) -> str:
@@ -64,9 +65,9 @@ class Encoder:
         return ""
 
     @property
+    @abc.abstractmethod
     def spec(self) -> Spec:
         """What a model needs to know of the feature."""
-        raise NotImplementedError
 
     def encode(self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Encoded:
         """Returns the feature of n entities, each encoded by itself.
@@ -85,8 +86,9 @@ class Encoder:
             raise ValueError(f"feature {self.column!r} of kind {self.kind!r} takes {expected}, received {received}")
         return self._encode(values, weights)
 
+    @abc.abstractmethod
     def _encode(self, values, weights) -> Encoded:
-        raise NotImplementedError
+        """Returns what `encode` does, once weights are there that are expected."""
 
     def to_json(self) -> str:
         """Returns the encoder as JSON text: its kind and its fields."""
