@@ -61,7 +61,9 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
 
 
 def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns record and arrays of an index, each verified before it is looked at; the hashes detect damage, not forgery.
+    """Returns record and arrays of an index, each verified before it is looked at.
+
+    The hashes detect damage, not forgery.
 
     Raises:
       ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
@@ -69,9 +71,7 @@ def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[
     folder = pathlib.Path(folder)
     record = read_record(folder)
     if kind is not None and record["kind"] != kind:
-        raise ValueError(
-            f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; see retrieval.index.load"
-        )
+        raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
     with concurrent.futures.ThreadPoolExecutor(max(1, min(len(record["arrays"]), os.cpu_count() or 1))) as pool:
         arrays = pool.map(lambda entry: _read(folder, entry), record["arrays"].values())
         return record, dict(zip(record["arrays"], arrays, strict=True))
