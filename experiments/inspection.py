@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from retrieval.config import Config, Loss
+from retrieval.index.tuning import GRAPHS
 from retrieval.models.feature_tower import ID
 from retrieval.models.outline import Part, outline
 from retrieval.recipe import Recipe
@@ -121,7 +122,8 @@ def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
     what = "windows" if recipe.examples.are_windows else "examples"
     width, score = _score(recipe, root)
     counts = [len(encoding.queries.ids), len(encoding.candidates.ids), len(encoding.corpus)]
-    graph = bytes_text(graph_bytes(MILLION, width, config.index.M))
+    M = config.index.M or GRAPHS[-1][0]
+    graph = bytes_text(graph_bytes(MILLION, width, M))
     return {
         "score": score,
         "loss": _loss(config.loss),
@@ -129,7 +131,7 @@ def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
         "an epoch": f"{recipe.num_examples:,} interactions, batches of {recipe.batch_size:,} {what}",
         "data": "{:,} queries and {:,} candidates in train, {:,} in the corpus".format(*counts),
         "parameters": f"{root.num_parameters:,}, {bytes_text(root.num_bytes)}",
-        "a million candidates": f"{bytes_text(4 * width * MILLION)} of embeddings and an index of {graph}",
+        "a million candidates": f"{bytes_text(4 * width * MILLION)} of embeddings and a graph of M {M} of {graph}",
     }
 
 

@@ -216,12 +216,18 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Index:
-    """The hnswlib index of the candidate embeddings."""
+    """How the candidate embeddings are searched: the cheapest setting whose recall on real queries is certified."""
 
-    M: int = 32
-    ef_construction: int = 200
-    ef: int = 128
+    kind: str = ""  # "exact" or "hnsw"; none: exact search, unless a graph is certified and twice as fast
+    target_recall: float = 0.99  # what the lower bound of the 95 % interval of recall@k must reach
+    k: int = 10
+    queries: int = 4096  # of those that train knows, at most, that choose and certify
+    space: str = ""  # "inner_product", "normalized" or "euclidean"; none: tuned, as 0 of the next three
+    M: int = 0  # neighbours of a node
+    ef_construction: int = 0  # candidates considered for them
+    ef: int = 0  # candidates that a search considers
     seed: int = 0
+    threads: int = 1  # that build; more are faster, and build another graph each time. 0: all of the machine
 
 
 @dataclasses.dataclass

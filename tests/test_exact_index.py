@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from index_cases import assert_same, reference
 
 from retrieval.index import ExactIndex, Searcher, Subset, exact
 from retrieval.lists import Lists
-from tests.index_cases import assert_same, reference
 
 integers = st.integers(-3, 3).map(float)  # inner products are exact, and often tie
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -30,6 +30,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(exact, "_CANDIDATES", 70)
     monkeypatch.setattr(exact, "_SCORES", 70 * 3)
     monkeypatch.setattr(exact, "_CHUNK", 4)
+    monkeypatch.setattr(exact, "_FEW", 0)
     monkeypatch.setattr(exact, "_GATHERED", 16)
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index_cases import reference
 
 from retrieval.data.interactions import Table
 from retrieval.index import Filter, Filters, HnswIndex, plan
-from tests.index_cases import reference
 
 GENRES = ["Comedy", "War", "Film-Noir", ""]
 

@@ -349,6 +349,7 @@ def test_the_record_says_what_the_index_is(saved):
         "kind": "hnsw",
         "settings": SETTINGS | {"space": "inner_product"},
         "figures": {"recall_at_10": 0.75},
+        "certificate": None,
     }
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index_cases import reference
 
 from retrieval.index import ExactIndex, Filter, HnswIndex, LiveIndex
-from tests.index_cases import reference
 
 GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
 

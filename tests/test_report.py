@@ -1,10 +1,12 @@
 """The report: what it measures, and what it shows."""
 
+import html
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +19,12 @@ from report_cases import KS, METRIC, contrast, hexadecimal, hostile_config, make
 
 from experiments.report import bars, curves, findings, page, palette, tables, tsne
 from experiments.report.records import Records
+from experiments.report.searches import searches
 from experiments.workdir import Workdir
 from retrieval.config import Config
 from retrieval.data.interactions import Table
-from retrieval.index import HnswIndex
+from retrieval.index import tune
+from retrieval.index.tuning import Choices
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +114,20 @@ def test_the_gradient_is_that_of_the_divergence():
     np.testing.assert_allclose(tsne.gradient(shared, points, 1.0), jax.grad(divergence)(points), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("num_candidates", [1, 3, 50])
-def test_exact_search_is_the_last_point_and_finds_all(num_candidates):
-    vectors = np.random.default_rng(0).normal(size=(num_candidates, 4)).astype(np.float32)
-    index = HnswIndex.build(vectors, M=4, ef_construction=20, ef=25, seed=0)
-    found = findings.search_curve(index, vectors)
-    assert (found[-1].ef, found[-1].recall) == (num_candidates, 1.0)
-    assert [s.ef for s in found[:-1]] == [ef for ef in (10, 20, 25, 40) if ef < num_candidates]
-    assert all(s.milliseconds > 0 for s in found)
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
+    rng = np.random.default_rng(0)
+    choices = Choices(kind, M=4, ef_construction=20)
+    vectors, queries = rng.normal(size=(300, 4)), rng.normal(size=(50, 4))
+    certificate = tune(vectors, queries, clock=time.perf_counter, target=0.5, choices=choices).certificate
+    plot, table = searches(certificate), tables.searches_table(certificate)
+    assert certificate.reason in plot.caption and html.escape(certificate.reason) in table
+    assert table.count("<tr>") == 1 + len(certificate.curve)
+    said = [text for of_group in plot.titles.values() for text in of_group]
+    assert len(said) == len(certificate.curve)
+    assert all(any(f"{point.microseconds:.3g} us" in text for text in said) for point in certificate.curve)
+    svg = palette.to_svg(plot)
+    assert all(html.escape(text) in svg for text in said)
 
 
 def test_the_systems_stand_in_one_order_and_unknown_ones_behind(plain):

@@ -8,15 +8,16 @@ from experiments.report import atlas, bars, curves, page
 from experiments.report.findings import Findings, measure
 from experiments.report.palette import SETTINGS, Plot, write_png
 from experiments.report.records import Records
+from experiments.report.searches import searches
 from experiments.workdir import Workdir
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
-from retrieval.index import HnswIndex
+from retrieval.index import Searcher
 from retrieval.phases import Trained
 from retrieval.storage import write_atomically
 
 
-def write_report(config: Config, dataset: Dataset, trained: Trained, index: HnswIndex, workdir: Workdir) -> None:
+def write_report(config: Config, dataset: Dataset, trained: Trained, index: Searcher, workdir: Workdir) -> None:
     """Writes `report.html`, and each of its figures as a PNG into `report/`.
 
     It shows what the run's programs have written by now, and what it measures itself in about a second.
@@ -45,5 +46,5 @@ def draw(records: Records, findings: Findings, metric: str) -> dict[str, list[Pl
         "training": [*curves.validation_curve(records, metric), *curves.loss_curves(records)],
         "popularity": [bars.calibration(findings), bars.ranks(findings)],
         "map": atlas.atlas(findings.atlas),
-        "index": [curves.searches(findings)],
+        "index": [searches(findings.certificate)],
     }

@@ -1,4 +1,4 @@
-"""Curves of the report: metrics by length of the list, training by epoch, the index by width."""
+"""Curves of the report: metrics by length of the list, and training by epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, file_name, new_axes, shorten, small_text, style
-from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, colour
 from experiments.report.records import MODEL, PROTOCOLS, Records, metric_label, number, system_label
 from retrieval.phases import FINAL, SEARCH
@@ -131,44 +130,6 @@ def _loss_curve(records: Records, name: str, heading: str, caption: str) -> Plot
         axes.annotate(phase, (epochs[-1], losses[-1]), offset, textcoords="offset points", va="center", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return Plot(file_name(name), heading, f"Mean of an epoch while it trains. {caption}", figure, titles)
-
-
-def searches(findings: Findings) -> Plot:
-    """Draws recall of the index against time, by width of the search, with exact search as the reference."""
-    *approximate, exact = findings.searches
-    figure, axes = new_axes("milliseconds a query, logarithmic", f"recall@{LENGTH} against exact search")
-    times, recalls = [s.milliseconds for s in approximate], [s.recall for s in approximate]
-    axes.plot(times, recalls, color=colour("model"), linewidth=1.6)
-    axes.scatter(times, recalls, s=26, color=colour("model"), linewidths=0, zorder=3, gid="search")
-    axes.scatter(
-        [exact.milliseconds], [exact.recall], s=40, color=colour("vermillion"), marker="D", linewidths=0, gid="exact"
-    )
-    for search in approximate:
-        if search.ef in (approximate[0].ef, findings.ef):
-            place = (search.milliseconds, search.recall), (0, -15)
-            axes.annotate(f"ef {search.ef}", *place, **small_text("center"))
-    axes.annotate("exact", (exact.milliseconds, exact.recall), (0, 10), **small_text("center"))
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
-    axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
-    low = min([*recalls, 0.98])
-    axes.set_ylim(low - 0.2 * (1 - low), 1 + 0.15 * (1 - low))
-    axes.set_yticks([1 - miss for miss in MaxNLocator(4).tick_values(0, 1 - low) if 0 <= miss <= 1.1 * (1 - low)])
-    axes.margins(x=0.15)
-    caption = (
-        "ef is the width of the search. Measured while this report was made, on this machine, in one batch of queries "
-        "without exclusions."
-    )
-    titles = {
-        "search": [f"ef {s.ef}: recall {number(s.recall)}, {s.milliseconds:.3g} ms" for s in approximate],
-        "exact": [f"exact: {exact.milliseconds:.3g} ms"],
-    }
-    return Plot("index", "Recall of the index against its time", caption, figure, titles)
-
-
-def _second_and_fifth(value: float, _: int) -> str:
-    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _mark(axes: Axes, x: float, y: float, text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
 from retrieval.data.interactions import Interactions, Table, concatenate
-from retrieval.index import ExactIndex, HnswIndex, recall
+from retrieval.index import Certificate, Searcher
 from retrieval.lists import Lists
 from retrieval.phases import Trained
 from retrieval.ranks import rank_each
@@ -28,8 +27,6 @@ MOST_POINTS = 800  # of the map
 NUM_GROUPS = 10  # of candidates by popularity
 NUM_COLOURS = 6  # of the map
 NUM_EXAMPLES = 4
-NUM_SEARCHES, MOST_PRODUCTS = 100, 200_000_000  # timed queries, and scores times dimensions of an exact search
-LEAST_SECONDS = 0.02  # a setting is timed for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +79,6 @@ class Atlas:
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
-    """A setting of the index, its time a query in milliseconds, and its recall against exact search."""
-
-    ef: int
-    milliseconds: float
-    recall: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Example:
     """One query: what it has in train, what is recommended to it, and which of that is in its test part."""
 
@@ -111,7 +99,7 @@ class Findings:
       num_sampled: how many of them were looked at, for all but the figures.
       num_candidates: candidates of the corpus.
       ranks: of each relevant candidate, 1 is best, by system.
-      ef: the configured width of a search.
+      certificate: how the index was chosen.
     """
 
     num_queries: int
@@ -120,12 +108,11 @@ class Findings:
     calibration: Calibration
     ranks: Mapping[str, Int[np.ndarray, "n"]]
     atlas: Atlas
-    searches: Sequence[Search]
-    ef: int
+    certificate: Certificate
     examples: Sequence[Example]
 
 
-def measure(dataset: Dataset, trained: Trained, index: HnswIndex) -> Findings:
+def measure(dataset: Dataset, trained: Trained, index: Searcher) -> Findings:
     """Measures what the report shows, on at most 2,000 test queries; O(queries x candidates) time."""
     recipe, encoding = trained.recipe, trained.recipe.encoding
     whole = encoding.targets(dataset.parts.test, dataset.parts.train_and_validation())
@@ -147,8 +134,7 @@ def measure(dataset: Dataset, trained: Trained, index: HnswIndex) -> Findings:
         calibration=calibrate(counts, targets.relevant.rows, lists),
         ranks={name: np.minimum(of_system, len(candidates)) for name, of_system in ranks.items()},
         atlas=lay_out(candidates, counts, dataset.corpus),
-        searches=search_curve(index, queries),
-        ef=index.settings.ef,
+        certificate=index.certificate,
         examples=examples(dataset, trained.train, targets, lists[MODEL]),
     )
 
@@ -218,25 +204,6 @@ def _by_value(column: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarra
     common = distinct[np.argsort(-frequencies, kind="stable")[:NUM_COLOURS]].tolist()
     places = [[common.index(value) for value in of_one if value in common] for of_one in values]
     return [*common, "other"], np.array([max(own, default=len(common)) for own in places], np.int64)
-
-
-def search_curve(index: HnswIndex, queries: Float[np.ndarray, "Q D"]) -> list[Search]:
-    """Times searches of one batch for ten candidates by several widths, and exact search last."""
-    affordable = max(MOST_PRODUCTS // index.embeddings.size, 1)
-    queries, length = queries[: min(NUM_SEARCHES, affordable)], min(LENGTH, len(index))
-    exact = ExactIndex.build(index.embeddings)
-    truth = exact.search(queries, length)[1]
-    index.search(queries, length)  # the first search pays for what the others share
-    results = []
-    for searched, ef in ((index, index.settings.ef), (exact, len(index))):
-        seconds: list[float] = []
-        while sum(seconds) < LEAST_SECONDS:  # the quickest of many where a search is quick, or else one
-            started = time.perf_counter()
-            searched.search(queries, length)
-            seconds.append(time.perf_counter() - started)
-        milliseconds = 1000 * min(seconds) / len(queries)
-        results.append(Search(ef, milliseconds, recall(searched, queries, truth)))
-    return results
 
 
 def examples(dataset: Dataset, train: Interactions, targets: Targets, lists: Int[np.ndarray, "Q k"]) -> list[Example]:

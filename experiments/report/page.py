@@ -9,7 +9,7 @@ from html import escape
 
 from experiments.report import bars, tables
 from experiments.report.document import cards, document, figures, key_figures
-from experiments.report.findings import LENGTH, Findings
+from experiments.report.findings import Findings
 from experiments.report.palette import Plot
 from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
 from retrieval.config import Config
@@ -40,7 +40,7 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
         "slices": slices(records, config.train.metric, plots["slices"]),
         "popularity": figures(plots["popularity"]),
         "map": figures(plots["map"]),
-        "index": f'<div class="grid">{cards(plots["index"])}{tables.searches_table(findings.searches)}</div>',
+        "index": f'<div class="grid">{cards(plots["index"])}{tables.searches_table(findings.certificate)}</div>',
         "examples": _examples(findings),
         "training": figures(plots["training"]),
         "run": _run(config, records),
@@ -74,10 +74,9 @@ def _tiles(records: Records, findings: Findings) -> str:
             ratio = records.figures[key] / records.figures[popular]
             notes.append(f"{ratio:.2f} × most popular")
         tiles.append((metric_label(name), number(records.figures[key]), notes))
-    index = next((s for s in findings.searches if s.ef == findings.ef), findings.searches[-1])
-    tiles.append(
-        (f"index recall@{LENGTH}", number(index.recall), [f"ef {index.ef}, {index.milliseconds:.2g} ms a query"])
-    )
+    index = findings.certificate
+    notes = [tables.setting_text(index.chosen), f"{index.chosen.microseconds:.2g} us a query"]
+    tiles.append((f"index recall@{index.k}", number(index.recall), [", ".join(notes)]))
     if "seconds/total" in records.figures:
         train = records.figures["seconds/train"]
         tiles.append(("whole run", f"{records.figures['seconds/total']:.1f} s", [f"{train:.1f} s of it training"]))

@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from experiments.report.findings import LENGTH, Example, Search
+from experiments.report.findings import Example
 from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metric_label, number, system_label
 from retrieval import config as config_lib
 from retrieval.config import Task
+from retrieval.index import Certificate, Point
 
 OF_PREDICTIONS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
 RANKING = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")  # of lists; higher is better
@@ -113,12 +114,22 @@ def interval_text(interval: Sequence[float]) -> str:
     return " – ".join(f"{end:.3f}" if abs(end) < 10 else number(end) for end in interval)
 
 
-def searches_table(searches: Sequence[Search]) -> str:
-    """Returns the settings of the index in rows, exact search last."""
-    *approximate, exact = searches
-    rows = [[f"ef {s.ef}", number(s.recall), f"{s.milliseconds:.3g}"] for s in approximate]
-    rows.append(["exact", number(exact.recall), f"{exact.milliseconds:.3g}"])
-    return table(["", f"recall@{LENGTH}", "milliseconds a query"], rows, "figures")
+def searches_table(certificate: Certificate) -> str:
+    """Returns why the index is the one, and the settings that were tried in rows."""
+    rows = [
+        [setting_text(p), number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}", f"{p.num_candidates:,}"]
+        for p in certificate.curve
+    ]
+    header = ["", f"recall@{certificate.k}", "lower bound", "microseconds a query", "candidates"]
+    chosen = f"<p>{escape(setting_text(certificate.chosen))}: {escape(certificate.reason)}.</p>"
+    return chosen + table(header, rows, "figures")
+
+
+def setting_text(point: Point) -> str:
+    """Returns what was searched with."""
+    if point.kind == "exact":
+        return "exact"
+    return f"{point.space.replace('_', ' ')}, M {point.M}, ef {point.ef}"
 
 
 def config_table(config: config_lib.Config) -> str:

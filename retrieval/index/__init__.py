@@ -1,7 +1,7 @@
 """Search over candidate embeddings: exact or by a graph, certified, by ids, under filters, while it changes."""
 
 from retrieval.index.arguments import Exclusions, Subset
-from retrieval.index.certificate import recall
+from retrieval.index.certificate import Certificate, Point
 from retrieval.index.exact import ExactIndex
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.hnsw import HnswIndex, Settings
@@ -9,19 +9,24 @@ from retrieval.index.interface import Searcher
 from retrieval.index.kinds import load
 from retrieval.index.live import LiveIndex, check_vectors
 from retrieval.index.snapshot import Answers
+from retrieval.index.truth import recall
+from retrieval.index.tuning import tune
 
 __all__ = [
     "Answers",
+    "Certificate",
     "ExactIndex",
     "Exclusions",
     "Filter",
     "Filters",
     "HnswIndex",
     "LiveIndex",
+    "Point",
     "Searcher",
     "Settings",
     "Subset",
     "check_vectors",
     "load",
     "recall",
+    "tune",
 ]

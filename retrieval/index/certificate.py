@@ -1,62 +1,86 @@
-"""How much of the truth a search finds, and how sure that is."""
+"""What is known about the recall of an index: measured on queries that did not choose its settings, with a bound."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 
-from retrieval.index.arguments import Exclusions, as_positions, as_vectors
-from retrieval.index.exact import score
-from retrieval.index.interface import Searcher
+LEVEL = 0.95
 
 
-def recall(index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None) -> float:
-    """Returns the share of the exact top k that `index` finds, a mean over the queries that have one.
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One setting that was tried.
 
-    A candidate counts if it scores at least as much as the worst of `exact_rows`: where several tie for
-    the k-th place, any of them is right.
-
-    >>> from retrieval.index import HnswIndex
-    >>> index = HnswIndex.build([[4], [3], [3], [1]], M=16, ef_construction=100, ef=50, seed=0)
-    >>> recall(index, [[1]], [[0, 2]])  # finds 0 and 1, and 1 scores like 2
-    1.0
-
-    Args:
-      index: the index to measure.
-      queries: [q, d].
-      exact_rows: int [q, k], e.g. `ExactIndex.build(index.embeddings).search(queries, k)[1]`; -1 is no row.
-      excluded: what the exact search excluded, as in `Searcher.search`.
-
-    Raises:
-      ValueError: `exact_rows` do not fit the index or the queries, or none is a row.
+    Attributes:
+      kind: of the searcher, "exact" or "hnsw".
+      space: what the graph measures; "" of exact search, as the zeros of the next three.
+      M: neighbours of a node.
+      ef_construction: candidates considered for them.
+      ef: candidates that a search considers.
+      num_candidates: of the corpus that was searched, or of a sample of it.
+      recall: share of the exact top k that was found, a mean over the queries that choose.
+      lower_bound: of its interval of 95 %.
+      microseconds: a query, in one batch, on all threads.
     """
-    shares = recall_of_each(index, queries, exact_rows, excluded)
-    return float(shares[~np.isnan(shares)].mean())
+
+    kind: str
+    space: str
+    M: int
+    ef_construction: int
+    ef: int
+    num_candidates: int
+    recall: float
+    lower_bound: float
+    microseconds: float
 
 
-def recall_of_each(
-    index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None
-) -> Float64[np.ndarray, " q"]:
-    """Returns the `recall` of each query, NaN where `exact_rows` has no row.
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """How good an index is, and why it is the one.
 
-    Raises:
-      ValueError: as `recall`.
+    Attributes:
+      k: length of the lists.
+      target: what the lower bound of recall@k must reach.
+      recall: of the index, a mean over the held-out queries; 1 of exact search.
+      lower_bound: of the interval of 95 %, corrected for the settings that were tried on the held-out queries.
+      num_queries: that were held out, and chose nothing.
+      is_reached: whether the bound meets the target.
+      reason: why this index, in words.
+      chosen: what was chosen.
+      curve: all that was tried, in the order of trying.
     """
-    vectors = as_vectors(queries, "queries", index.embeddings.shape[1])
-    truth = np.asarray(exact_rows)
-    if truth.ndim != 2 or len(truth) != len(vectors):
-        raise ValueError(f"exact_rows must have shape [{len(vectors)}, k], got {truth.shape}")
-    if not as_positions(truth[truth != -1], "exact_rows", len(index)).size:
-        raise ValueError(f"exact_rows of shape {truth.shape} hold no row: there is nothing to find")
-    scores, _ = index.search(vectors, truth.shape[1], excluded)
-    exact_scores = score(index.embeddings, vectors, truth.astype(np.int32))
-    worst = np.where(truth >= 0, exact_scores, np.inf).min(axis=1, keepdims=True)
-    wanted = (truth >= 0).sum(axis=1)
-    found = np.minimum((scores >= worst).sum(axis=1), wanted)
-    return np.divide(found, wanted, out=np.full(len(wanted), np.nan), where=wanted > 0)
+
+    k: int
+    target: float
+    recall: float
+    lower_bound: float
+    num_queries: int
+    is_reached: bool
+    reason: str
+    chosen: Point
+    curve: tuple[Point, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return dataclasses.asdict(self) | {"curve": [dataclasses.asdict(point) for point in self.curve]}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any] | None) -> Certificate | None:
+        """Returns what `to_record` was made from; None of None.
+
+        Raises:
+          TypeError: a field is missing or unknown.
+        """
+        if record is None:
+            return None
+        curve = tuple(Point(**point) for point in record["curve"])
+        return cls(**{**record, "chosen": Point(**record["chosen"]), "curve": curve})
 
 
 def lower_bound(shares: Float64[np.ndarray, " q"], z: float = 1.96) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 from numpy.typing import ArrayLike
 
 from retrieval.index import files
@@ -29,11 +29,13 @@ from retrieval.index.arguments import (
     check_k,
     nothing,
 )
+from retrieval.index.certificate import Certificate
 from retrieval.lists import Lists
 
 KIND = "exact"
 _SCORES = 1 << 20  # of a block; they stay in the cache while the best are found
 _CANDIDATES = 1 << 14  # of a block, for each of 64 queries
+_FEW = 4096  # scores that are not looked at in chunks
 _CHUNK = 16  # candidates of which the best is looked at first
 _GATHERED = 1 << 20  # numbers gathered at a time
 _ROUNDING = 2.0**-24
@@ -50,11 +52,13 @@ class ExactIndex:
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      figures: measurements saved with it, e.g. the certificate of a tuned index.
+      figures: numbers saved with it, e.g. `recall_at_10`.
+      certificate: how it was chosen, where `tune` did.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
-    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    certificate: Certificate | None = None
 
     @classmethod
     def build(cls, embeddings: ArrayLike) -> ExactIndex:
@@ -95,7 +99,7 @@ class ExactIndex:
         """Returns exact search over other vectors, see `Searcher.rebuilt`."""
         return self.build(embeddings)
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
         """Writes the index into `folder`, see `Searcher.save`."""
         files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
 
@@ -106,7 +110,9 @@ class ExactIndex:
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
-        return {"kind": KIND, "figures": dict(self.figures)}, {"vectors": self.embeddings}
+        certificate = None if self.certificate is None else self.certificate.to_record()
+        record = {"kind": KIND, "figures": dict(self.figures), "certificate": certificate}
+        return record, {"vectors": self.embeddings}
 
     @classmethod
     def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
@@ -115,7 +121,11 @@ class ExactIndex:
         Raises:
           ValueError: they do not fit each other.
         """
-        return cls(as_corpus(arrays["vectors"]), record["figures"])
+        try:
+            certificate = Certificate.of_record(record["certificate"])
+            return cls(as_corpus(arrays["vectors"]), record["figures"], certificate)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"record and arrays of the index must fit, got {error!r}; save it again") from error
 
 
 def exact_top(
@@ -185,8 +195,8 @@ def longest_norm(vectors: Float32[np.ndarray, "n d"]) -> float:
 def _doubts(queries, longest) -> Float32[np.ndarray, " q"]:
     """Returns by how much two ways to sum the products of a query may differ, twice: Higham (2002), section 3.1."""
     norms = np.sqrt(np.vecdot(queries, queries), dtype=np.float64)
-    bound = 4 * (queries.shape[1] + 1) * _ROUNDING * longest * norms
-    return np.nextafter(bound.astype(np.float32), np.float32(np.inf)) + np.float32(1e-37)  # products may underflow
+    bound = norms * (4 * (queries.shape[1] + 1) * _ROUNDING * longest) + 1e-37  # products may underflow
+    return np.nextafter(bound.astype(np.float32), np.float32(np.inf))
 
 
 def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
@@ -211,24 +221,34 @@ def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"],
 def _above(scores, k, worst, doubts):
     """Returns owners and columns of scores that may be among the best k so far, and raises `worst` in place."""
     num_queries, width = scores.shape
-    if width > _CHUNK * k:  # the k-th best of the chunks' maxima is no better than the k-th best of all
-        even = width - width % _CHUNK
-        maxima = scores[:, :even].reshape(num_queries, _CHUNK, -1).max(axis=1)
-        np.maximum(worst, np.partition(maxima, -k, axis=1)[:, -k], out=worst)
-        least = np.maximum(worst - doubts, LEAST)[:, None]
-        owners, chunks = np.nonzero(maxima >= least)
-        members = chunks[:, None] + np.arange(_CHUNK) * maxima.shape[1]
-        kept = scores[owners[:, None], members] >= least[owners]
-        owners, columns = np.repeat(owners, kept.sum(axis=1)), members[kept]
-        rest = np.nonzero(scores[:, even:] >= least)
-        return np.concatenate([owners, rest[0]]), np.concatenate([columns, rest[1] + even])
-    if k < width:
-        np.maximum(worst, np.partition(scores, -k, axis=1)[:, -k], out=worst)
-    return np.nonzero(scores >= np.maximum(worst - doubts, LEAST)[:, None])
+    if width <= _CHUNK * k or scores.size <= _FEW:
+        if k < width:
+            np.maximum(worst, np.partition(scores, -k, axis=1)[:, -k], out=worst)
+        return _places(scores >= np.maximum(worst - doubts, LEAST)[:, None])
+    even = width - width % _CHUNK  # the k-th best of the chunks' maxima is no better than the k-th best of all
+    maxima = scores[:, :even].reshape(num_queries, _CHUNK, -1).max(axis=1)
+    np.maximum(worst, np.partition(maxima, -k, axis=1)[:, -k], out=worst)
+    least = np.maximum(worst - doubts, LEAST)[:, None]
+    owners, chunks = _places(maxima >= least)
+    members = chunks[:, None] + np.arange(_CHUNK) * maxima.shape[1]
+    chunk, member = _places(scores[owners[:, None], members] >= least[owners])
+    rest = _places(scores[:, even:] >= least)
+    return np.concatenate([owners[chunk], rest[0]]), np.concatenate([members[chunk, member], rest[1] + even])
+
+
+def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int64[np.ndarray, " f"], Int64[np.ndarray, " f"]]:
+    """Returns row and column of what is true; where little is, faster than `np.nonzero`."""
+    found = np.flatnonzero(mask)
+    return (np.zeros_like(found), found) if len(mask) == 1 else np.divmod(found, max(mask.shape[1], 1))
 
 
 def _place(vectors, queries, owners, places, scores, positions) -> None:
     """Writes the best of what was found into `scores` and `positions`; ties in the order of the places."""
+    if len(queries) == 1 and len(owners) * vectors.shape[1] <= _GATHERED:  # one request: its time is that of the calls
+        exact = np.vecdot(queries, vectors[places])
+        order = np.lexsort((places, -exact))[: scores.shape[1]]
+        scores[0, : len(order)], positions[0, : len(order)] = exact[order], places[order]
+        return
     exact = np.empty(len(owners), np.float32)
     step = max(1, _GATHERED // vectors.shape[1])
     for start in range(0, len(owners), step):

@@ -30,6 +30,7 @@ from retrieval.index.arguments import (
     check_k,
     nothing,
 )
+from retrieval.index.certificate import Certificate
 from retrieval.index.exact import exact_top, longest_norm, score
 from retrieval.index.plan import Costs
 from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
@@ -75,17 +76,19 @@ class HnswIndex:
     Attributes:
       embeddings: float32 [n, d], read-only; the graph holds a second copy.
       settings: what it was built with and is searched with.
-      figures: measurements saved with it, e.g. `recall_at_10`.
+      figures: numbers saved with it, e.g. `recall_at_10`.
       graph: hnswlib's index; its labels are positions, its ef that of the settings.
       costs: what decides between graph and exact search under a filter.
+      certificate: how it was chosen, where `tune` did.
       threads: of a search; 0: as many as the machine has. Not saved.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
     settings: Settings
-    figures: Mapping[str, Any]
+    figures: Mapping[str, float]
     graph: graphs.Graph
     costs: Costs = dataclasses.field(default_factory=Costs)
+    certificate: Certificate | None = None
     threads: int = 0
 
     @classmethod
@@ -211,7 +214,7 @@ class HnswIndex:
         new = self.build(embeddings, **dataclasses.asdict(self.settings))
         return dataclasses.replace(new, costs=self.costs, threads=self.threads)
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
         """Writes the index into `folder`, see `Searcher.save`."""
         files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
 
@@ -233,6 +236,7 @@ class HnswIndex:
             "costs": dataclasses.asdict(self.costs),
             "entry": entry,
             "figures": dict(self.figures),
+            "certificate": None if self.certificate is None else self.certificate.to_record(),
         }
         return record, {"vectors": self.embeddings, **arrays}
 
@@ -246,12 +250,13 @@ class HnswIndex:
         try:
             settings, costs = Settings(**record["settings"]), Costs(**record["costs"])
             vectors = as_corpus(arrays["vectors"])
+            certificate = Certificate.of_record(record["certificate"])
             graph = graphs.put_together(vectors, record["entry"], arrays, **dataclasses.asdict(settings))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the record of the index and its arrays must fit, got {error!r}; save it again"
             ) from error
-        return cls(vectors, settings, record["figures"], graph, costs)
+        return cls(vectors, settings, record["figures"], graph, costs, certificate)
 
 
 def _contains(lists: Lists, found: Int32[np.ndarray, "q w"]) -> Bool[np.ndarray, "q w"]:

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
 from retrieval.index.arguments import Exclusions, Subset
+from retrieval.index.certificate import Certificate
 
 
 @runtime_checkable
@@ -22,11 +23,13 @@ class Searcher(Protocol):
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      figures: measurements that are saved with it.
+      figures: numbers that are saved with it.
+      certificate: how it was chosen, where `tune` did.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
-    figures: Mapping[str, Any]
+    figures: Mapping[str, float]
+    certificate: Certificate | None
 
     def __len__(self) -> int:
         """Returns the number of candidates."""
@@ -62,7 +65,7 @@ class Searcher(Protocol):
           ValueError: the vectors are refused, as by `build`.
         """
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
         """Writes it into `folder`, with `figures` (None: its own), in place of an index that is there.
 
         The new index is there whole, or the old one is.

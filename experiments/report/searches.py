@@ -1,0 +1,79 @@
+"""Recall of an index against its time: all that was tried when it was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from experiments.report.drawing import add_legend, new_axes, small_text
+from experiments.report.palette import Plot, colour
+from experiments.report.records import number
+from retrieval.index import Certificate, Point
+from retrieval.index.space import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
+
+ROLES = {INNER_PRODUCT: "model", NORMALIZED: "green", EUCLIDEAN: "violet"}
+DASHES = ("-", "--", ":")  # by M
+
+
+def searches(certificate: Certificate) -> Plot:
+    """Draws recall against time of each graph that was tried, exact search, the target, and what was chosen."""
+    exact, *tried = certificate.curve
+    chosen = certificate.chosen
+    figure, axes = new_axes("microseconds a query, logarithmic", f"recall@{certificate.k} against exact search")
+    titles = _draw_graphs(axes, _by_graph(tried), exact.num_candidates)
+    mark = {"s": 40, "color": colour("vermillion"), "marker": "D", "linewidths": 0, "zorder": 4}
+    axes.scatter([exact.microseconds], [1.0], gid="exact", **mark)
+    axes.annotate("exact", (exact.microseconds, 1.0), (0, 10), **small_text("center"))
+    ring = {"s": 120, "facecolors": "none", "edgecolors": colour("vermillion"), "linewidths": 1.6, "zorder": 5}
+    axes.scatter([chosen.microseconds], [chosen.recall], **ring)
+    axes.axhline(certificate.target, color=colour("grey"), linewidth=1, linestyle=(0, (3, 3)))
+    _scale(axes, min([point.recall for point in tried] + [0.98]))
+    if tried:
+        add_legend(axes, columns=2)
+    return Plot(
+        name="index",
+        heading="Recall of the index against its time",
+        caption=f"The ring is what was chosen: {certificate.reason}. Measured when it was, on all threads.",
+        figure=figure,
+        titles=titles | {"exact": [f"exact: {exact.microseconds:.3g} us"]},
+    )
+
+
+def _by_graph(points: Sequence[Point]) -> Mapping[tuple[str, int, int], list[Point]]:
+    graphs: dict[tuple[str, int, int], list[Point]] = {}
+    for point in points:
+        graphs.setdefault((point.space, point.M, point.num_candidates), []).append(point)
+    return graphs
+
+
+def _draw_graphs(axes: Axes, graphs: Mapping[tuple[str, int, int], list[Point]], whole: int) -> dict[str, list[str]]:
+    """Draws a line for each graph, and returns what its points say."""
+    titles = {}
+    every_m = sorted({M for _, M, _ in graphs})
+    for place, ((space, M, size), points) in enumerate(graphs.items()):
+        name = f"{space.replace('_', ' ')}, M {M}" + ("" if size == whole else f", {size:,} candidates")
+        times, recalls = [p.microseconds for p in points], [p.recall for p in points]
+        dashes = DASHES[every_m.index(M) % len(DASHES)]
+        faint = 1 if size == whole else 0.5
+        axes.plot(times, recalls, label=name, color=colour(ROLES[space]), linestyle=dashes, alpha=faint)
+        style = {"s": 20, "color": colour(ROLES[space]), "linewidths": 0, "zorder": 3, "alpha": faint}
+        axes.scatter(times, recalls, gid=f"search-{place}", **style)
+        titles[f"search-{place}"] = [
+            f"{name}, ef {p.ef}: recall {number(p.recall)}, {p.microseconds:.3g} us" for p in points
+        ]
+    return titles
+
+
+def _scale(axes: Axes, low: float) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
+    axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
+    axes.set_ylim(low - 0.1 * (1 - low), 1 + 0.15 * (1 - low))
+    axes.margins(x=0.15)
+
+
+def _second_and_fifth(value: float, _: int) -> str:
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
