@@ -74,6 +74,7 @@ class HistoryTower(nnx.Module):
         side = [name for name, column in ((RATINGS, "ratings"), (GAPS, "gaps")) if column in tokens.tables]
         self.history_columns = (HISTORY, *side, *((TIMES,) if reads_times else ()))
         self.context = self.history_columns + (() if features is None else features.context)
+        self.table_columns = () if features is None else features.table_columns
 
     def __call__(self, rows: Int[Array, "S"], **context: Shaped[Array, "S ..."]) -> Float[Array, "S D"]:
         """Returns the embeddings of queries after all of their history."""
