@@ -10,15 +10,16 @@ import dataclasses
 import numpy as np
 
 from experiments import console, flags
-from experiments.workdir import Workdir, load_data
+from experiments.workdir import MODEL, Workdir, load_data
 from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding
-from retrieval.data.interactions import Interactions
+from retrieval.data.interactions import Interactions, Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.features.entities import EntityFeatures
 from retrieval.topk import top_k
 
 RECALL_AT = 10
@@ -42,6 +43,10 @@ def export(
     """Writes the bundle of the run."""
     encoding, context = trained.recipe.encoding, trained.recipe.context
     done = dataset.parts.train_and_validation()
+    encoders = trained.recipe.architecture
+    queries = Table(encoding.queries.ids) if dataset.queries is None else dataset.queries
+    figures = workdir.read_metrics() | {f"index/{name}": value for name, value in index.figures.items()}
+    kept = (f"{MODEL}/", "index/")
     bundle.save(
         workdir.bundle,
         model=trained.recipe.bound(trained.params),
@@ -53,10 +58,17 @@ def export(
         facts={
             "config": dataclasses.asdict(config),
             "data_fingerprint": dataset.fingerprint(),
-            "figures": {f"index/{name}": value for name, value in index.figures.items()},
+            "figures": {name: value for name, value in figures.items() if name.startswith(kept)},
+            "intervals": {name: of for name, of in workdir.read_intervals().items() if name.startswith(kept)},
         },
         context=context,
         histories=histories_by_row(encoding, done) if context.length else None,
+        query_features=EntityFeatures.of_table(encoders.query_features, queries, encoding.queries.entity_ids),
+        candidate_features=EntityFeatures.of_table(
+            encoders.candidate_features, dataset.corpus, encoding.candidates.entity_ids
+        ),
+        dimension=config.model.embedding_dimension,
+        examples=dataset.queries,
     )
 
 

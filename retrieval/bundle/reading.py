@@ -1,0 +1,128 @@
+"""Reading a bundle: each file once, verified, and all of them together consistent."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from retrieval.bundle import layout
+from retrieval.bundle.manifest import MANIFEST, Files
+from retrieval.bundle.towers import in_few_sizes, load_tower
+from retrieval.context import QueryContext
+from retrieval.data.sequences import Histories
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.features.entities import EntityFeatures
+from retrieval.index import HnswIndex
+from retrieval.lists import Lists
+from retrieval.recommend import Recommender
+
+
+def load(folder: pathlib.Path | str) -> Recommender:
+    """Verifies a bundle and returns it ready to answer, from its index.
+
+    Every file is read once, in O(its size), and has the SHA-256 that the manifest lists. That detects damage, not
+    forgery: load bundles of those whom you trust.
+
+    Raises:
+      ValueError: the folder is no bundle, of another format version, or a file is missing, changed, not listed, or does
+        not go with the others; the message names it.
+    """
+    return read(Files.of(folder))
+
+
+def read(files: Files) -> Recommender:
+    """Returns the bundle of these files; see `load`."""
+    for name in files.names():
+        if name.startswith(f"{layout.INDEX}/"):
+            files.check(name)
+    queries = _made(files, layout.QUERIES, Vocabulary.from_json)
+    candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json)
+    corpus = _made(files, layout.CORPUS, layout.corpus_from_json)
+    context = _made(files, layout.CONTEXT, QueryContext.from_json)
+    index = HnswIndex.load(files.folder / layout.INDEX)
+    recommender = Recommender(
+        encode=in_few_sizes(_made(files, layout.QUERY_TOWER, load_tower, text=False)),
+        search=index.search,
+        queries=queries,
+        candidates=candidates,
+        corpus=corpus,
+        seen=_lists(files, layout.SEEN_OFFSETS, layout.SEEN_ROWS, len(corpus)),
+        embeddings=files.array(layout.EMBEDDINGS),
+        encode_candidates=in_few_sizes(_made(files, layout.CANDIDATE_TOWER, load_tower, text=False)),
+        context=context,
+        histories=_histories(files, candidates.num_entities) if context.length else None,
+        query_features=_features(files, "query", layout.QUERY_FEATURES),
+        candidate_features=_features(files, "candidate", layout.CANDIDATE_FEATURES),
+        similarity_dimension=files.manifest.get("similarity_dimension"),
+        manifest=files.manifest,
+    )
+    _check_sizes(files, recommender, index.embeddings.shape)
+    return recommender
+
+
+def _made(files: Files, name: str, make, text: bool = True):
+    """Returns what is made of a file; an error names it."""
+    content = files.text(name) if text else files.read(name)
+    try:
+        return make(content)
+    except RecursionError:
+        raise ValueError(f"{files.folder / name} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{files.folder / name}: {error}") from None
+
+
+def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:
+    """Returns lists of numbers below `size`."""
+    offsets, rows = files.array(offsets_name), files.array(rows_name)
+    sound = offsets.dtype == np.int64 and rows.dtype == np.int32 and offsets.ndim == rows.ndim == 1
+    sound = (
+        sound and len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(rows) and (np.diff(offsets) >= 0).all()
+    )
+    if not (sound and 0 <= rows.min(initial=0) and rows.max(initial=-1) < size):
+        raise ValueError(f"{files.folder / rows_name} is no list of numbers below {size} that {offsets_name} divides")
+    return Lists(offsets, rows)
+
+
+def _histories(files: Files, num_rows: int) -> Histories:
+    lists = _lists(files, layout.HISTORY_OFFSETS, layout.HISTORY_ROWS, num_rows)
+    columns = []
+    for name, dtype in ((layout.HISTORY_RATINGS, np.float32), (layout.HISTORY_TIMES, np.int64)):
+        column = files.array(name) if name in files.names() else None
+        if column is not None and (column.shape != lists.rows.shape or column.dtype != dtype):
+            raise ValueError(f"{files.folder / name} is {column.dtype} {column.shape}, not one for each interaction")
+        columns.append(column)
+    return Histories(lists, *columns)
+
+
+def _features(files: Files, side: str, name: str) -> EntityFeatures:
+    stem = layout.feature_file(side, "")[: -len(".npy")]
+    arrays = {
+        file.removeprefix(stem).removesuffix(".npy"): files.array(file)
+        for file in files.names()
+        if file.startswith(stem) and file.endswith(".npy")
+    }
+    return _made(files, name, lambda text: EntityFeatures.from_json(text, arrays))
+
+
+def _check_sizes(files: Files, recommender: Recommender, of_index: tuple[int, ...]) -> None:
+    """Raises ValueError unless towers, vocabularies, corpus, embeddings and index are of one another."""
+    num_candidates = len(recommender.corpus)
+    queries, candidates = recommender.queries.num_entities, recommender.candidates.num_entities
+    embeddings = recommender.embeddings
+    sizes: list[tuple[str, Shaped[np.ndarray, ""] | Int[np.ndarray, ""] | object, object]] = [
+        (layout.EMBEDDINGS, (embeddings.dtype, embeddings.shape[:1]), (np.float32, (num_candidates,))),
+        (layout.INDEX, of_index, embeddings.shape),
+        (layout.SEEN_OFFSETS, len(recommender.seen) >= queries, True),
+        (layout.QUERY_FEATURES, recommender.query_features.num_rows or queries, queries),
+        (layout.CANDIDATE_FEATURES, recommender.candidate_features.num_rows or candidates, candidates),
+    ]
+    if recommender.histories is not None:
+        sizes.append((layout.HISTORY_OFFSETS, len(recommender.histories.lists), queries))
+    for name, found, expected in sizes:
+        if found != expected:
+            raise ValueError(
+                f"{files.folder / name} does not go with the other files that {MANIFEST} lists: got {found}, "
+                f"expected {expected}; export the bundle again"
+            )
