@@ -1,6 +1,9 @@
 """Builds the index over the trained model of a run and exports both as a bundle.
 
-python -m experiments.export --workdir=runs/movielens_100k
+    python -m experiments.export --workdir=runs/movielens_100k
+
+The embeddings stand beside the bundle as Parquet, for any vector database, and with `--tensorflow` as a SavedModel. The
+bundle that was there before is kept as `bundle.previous`; `--roll_back` lets the two change places.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.sequences import Histories
+from retrieval.data.vectors import write_vectors
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.entities import EntityFeatures
 from retrieval.topk import top_k
 
 RECALL_AT = 10
+QUERIES_A_CALL = 4096  # that the query tower embeds
 NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 
 
@@ -72,6 +77,15 @@ def export(
     )
 
 
+def write_parquet(dataset: Dataset, workdir: Workdir) -> None:
+    """Writes the embeddings of the corpus, and of all queries that train knows, with their attributes."""
+    served = bundle.load(workdir.bundle)
+    write_vectors(workdir.candidate_vectors, served.corpus.ids, served.embeddings, served.corpus)
+    ids = served.queries.ids
+    pieces = [served.embed_queries(ids[i : i + QUERIES_A_CALL]) for i in range(0, len(ids), QUERIES_A_CALL)]
+    write_vectors(workdir.query_vectors, ids, np.concatenate(pieces), dataset.queries)
+
+
 def histories_by_row(encoding: Encoding, done: Interactions) -> Histories:
     """Returns what each query row has done, in candidate rows, without dislikes; row 0 nothing."""
     done = encoding.without_dislikes(done)
@@ -84,6 +98,9 @@ def main() -> None:
     if flags.tensorflow():
         savedmodel.import_tensorflow()  # fails before the work, not after it
     workdir = Workdir(flags.workdir())
+    if flags.roll_back():
+        bundle.roll_back(workdir.bundle)
+        return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
@@ -93,6 +110,8 @@ def main() -> None:
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
     console.say(f"bundle: {workdir.bundle}")
+    write_parquet(dataset, workdir)
+    console.say(f"embeddings for a vector database: {workdir.candidate_vectors}, {workdir.query_vectors}")
     if flags.tensorflow():
         savedmodel.from_bundle(workdir.bundle, workdir.saved_model, k=NUM_RECOMMENDED)
         console.say(f"SavedModel: {workdir.saved_model}")
@@ -101,4 +120,5 @@ def main() -> None:
 if __name__ == "__main__":
     flags.define_workdir()
     flags.define_tensorflow()
+    flags.define_roll_back()
     flags.run(main)

@@ -38,6 +38,8 @@ class Workdir:
         self.choice_file = self.checkpoints / "choice.json"
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
+        self.candidate_vectors = self.path / "candidates.parquet"
+        self.query_vectors = self.path / "queries.parquet"
         self.saved_model = self.path / "saved_model"
         self.report_file = self.path / "report.html"
         self.report_figures = self.path / "report"

@@ -34,6 +34,8 @@ def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
     return Recommender(
         encode=functools.partial(np.take, SCORES, axis=0),
         search=search,
+        embeddings=CANDIDATES,
+        encode_candidates=lambda rows: np.concatenate([np.zeros((1, 4), np.float32), CANDIDATES])[rows],
         queries=Vocabulary(queries),
         candidates=Vocabulary(ids),
         corpus=Table(ids, columns),

@@ -210,7 +210,7 @@ def test_a_history_is_refused_where_none_is_read(servings):
 
 def test_arguments_that_do_not_go_together_are_refused(servings):
     recommender = servings("mean").recommender
-    with pytest.raises(ValueError, match="query_ids or history is needed, received neither"):
+    with pytest.raises(ValueError, match="user_id, history or features is needed, received none"):
         recommender.recommend()
     with pytest.raises(ValueError, match="history needs one list per query, got 2 for 1 queries"):
         recommender.recommend([3], history=[[8], [9]])
@@ -251,7 +251,7 @@ def test_the_program_takes_a_history(servings):
 def test_the_program_tells_what_it_does_not_know(servings):
     output = recommend(servings("features").folder, f"--user_id={COLD}", "--k=2")
     assert f"{COLD} is not in train: this is the answer to its features" in output
-    assert "error: --user_id or --history is needed" in recommend(servings("features").folder)
+    assert "error: --user_id, --history, --features or --similar_to is needed" in recommend(servings("features").folder)
     assert "error: history was given" in recommend(servings("features").folder, "--history=8")
     assert "error: ids of this vocabulary are integers, got 'x'" in recommend(servings("gru").folder, "--history=8,x")
 

@@ -95,7 +95,10 @@ def _embeddings(files: Files, recommender: Recommender) -> str:
 
 def _golden(files: Files, recommender: Recommender) -> str:
     records = files.json(layout.GOLDEN)
-    problems = golden.differences(recommender, records)
+    try:
+        problems = golden.differences(recommender, records)
+    except ValueError as error:
+        problems = [str(error)]
     if problems:
         raise _Several([f"{files.folder / layout.GOLDEN}: {problem}" for problem in problems])
     return f"{sum(len(record['answer']['known']) for record in records)} answered as in the export"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,31 @@ def ask(recommender: Recommender, examples: Table | None = None) -> list[Record]
     return [{"request": request, "answer": _answer(recommender.recommend(**request))} for request in requests]
 
 
-def differences(recommender: Recommender, records: Sequence[Record]) -> list[str]:
-    """Returns which golden queries a bundle answers in another way, a sentence for each; candidates whose scores are
-    within the tolerance may change places.
+def differences(recommender: Recommender, records: Any) -> list[str]:
+    """Returns which golden queries a bundle answers in another way, a sentence for each.
+
+    Candidates whose scores are within the tolerance of each other may change places.
+
+    Args:
+      recommender: the bundle.
+      records: what `ask` returned, out of JSON.
 
     Raises:
-      ValueError: the records are not those of golden queries.
+      ValueError: they are no such records.
     """
+    if not isinstance(records, list) or not records:
+        raise ValueError(f"golden queries must be a list of some, got {str(records)[:60]!r}")
     found = []
     for number, record in enumerate(records):
         try:
-            request, expected = record["request"], record["answer"]
-            ids, scores, known = (np.asarray(expected[name]) for name in ("ids", "scores", "known"))
-            scores = np.where(scores == None, -np.inf, scores).astype(np.float32)  # noqa: E711
+            request, (ids, scores, known) = record["request"], _expected(record["answer"])
             answer = recommender.recommend(**request)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"golden query {number} is no record of one: {error!r}") from None
+            raise ValueError(f"golden queries {number} are no record of some: {error!r}") from None
         if not np.array_equal(answer.known, known):
-            found.append(f"golden queries {number}: whether train has the queries differs")
+            found.append(f"golden queries {number}: which of them train has differs")
             continue
-        wrong = np.flatnonzero(~_agree(answer, ids, scores))
+        wrong = np.flatnonzero(~_agree(answer, ids, scores)).tolist()
         found += [f"golden queries {number}, query {query}: {_told(answer, ids, scores, query)}" for query in wrong]
     return found
 
@@ -91,6 +96,12 @@ def _plain(value: Any) -> Any:
 def _answer(answer: Recommendations) -> Mapping[str, Any]:
     scores = [[score if np.isfinite(score) else None for score in of] for of in answer.scores.tolist()]
     return {"ids": answer.ids.tolist(), "scores": scores, "known": answer.known.tolist()}
+
+
+def _expected(answer: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns ids, scores and known of an answer out of JSON."""
+    scores = [[-np.inf if score is None else score for score in of] for of in answer["scores"]]
+    return np.asarray(answer["ids"]), np.asarray(scores, np.float32), np.asarray(answer["known"])
 
 
 def _agree(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float32
 
 from retrieval.bundle import layout
 from retrieval.bundle.manifest import MANIFEST, Files
-from retrieval.bundle.towers import in_few_sizes, load_tower
+from retrieval.bundle.towers import Tower, in_few_sizes, load_tower
 from retrieval.context import QueryContext
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -37,20 +40,21 @@ def read(files: Files) -> Recommender:
     for name in files.names():
         if name.startswith(f"{layout.INDEX}/"):
             files.check(name)
-    queries = _made(files, layout.QUERIES, Vocabulary.from_json)
-    candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json)
-    corpus = _made(files, layout.CORPUS, layout.corpus_from_json)
-    context = _made(files, layout.CONTEXT, QueryContext.from_json)
-    index = HnswIndex.load(files.folder / layout.INDEX)
+    queries = _made(files, layout.QUERIES, Vocabulary.from_json, files.text)
+    candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
+    corpus = _made(files, layout.CORPUS, layout.corpus_from_json, files.text)
+    context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
+    index = _made(files, layout.INDEX, lambda _: HnswIndex.load(files.folder / layout.INDEX))
+    towers = [_made(files, name, load_tower, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
     recommender = Recommender(
-        encode=in_few_sizes(_made(files, layout.QUERY_TOWER, load_tower, text=False)),
+        encode=in_few_sizes(towers[0]),
         search=index.search,
         queries=queries,
         candidates=candidates,
         corpus=corpus,
         seen=_lists(files, layout.SEEN_OFFSETS, layout.SEEN_ROWS, len(corpus)),
-        embeddings=files.array(layout.EMBEDDINGS),
-        encode_candidates=in_few_sizes(_made(files, layout.CANDIDATE_TOWER, load_tower, text=False)),
+        embeddings=_embeddings(files, len(corpus)),
+        encode_candidates=in_few_sizes(towers[1]),
         context=context,
         histories=_histories(files, candidates.num_entities) if context.length else None,
         query_features=_features(files, "query", layout.QUERY_FEATURES),
@@ -59,18 +63,27 @@ def read(files: Files) -> Recommender:
         manifest=files.manifest,
     )
     _check_sizes(files, recommender, index.embeddings.shape)
+    _check_towers(files, recommender, towers)
     return recommender
 
 
-def _made(files: Files, name: str, make, text: bool = True):
-    """Returns what is made of a file; an error names it."""
-    content = files.text(name) if text else files.read(name)
+def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -> Any:
+    """Returns what is made of the content of a file; an error names it."""
+    content = content_of(name)
     try:
         return make(content)
     except RecursionError:
         raise ValueError(f"{files.folder / name} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{files.folder / name}: {error}") from None
+
+
+def _embeddings(files: Files, number: int) -> Float32[np.ndarray, "N D"]:
+    embeddings = files.array(layout.EMBEDDINGS)
+    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != number:
+        received = f"{embeddings.dtype} {embeddings.shape}"
+        raise ValueError(f"{files.folder / layout.EMBEDDINGS} is {received}, not a float32 vector for each of {number}")
+    return embeddings
 
 
 def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:
@@ -103,17 +116,14 @@ def _features(files: Files, side: str, name: str) -> EntityFeatures:
         for file in files.names()
         if file.startswith(stem) and file.endswith(".npy")
     }
-    return _made(files, name, lambda text: EntityFeatures.from_json(text, arrays))
+    return _made(files, name, lambda text: EntityFeatures.from_json(text, arrays), files.text)
 
 
 def _check_sizes(files: Files, recommender: Recommender, of_index: tuple[int, ...]) -> None:
     """Raises ValueError unless towers, vocabularies, corpus, embeddings and index are of one another."""
-    num_candidates = len(recommender.corpus)
     queries, candidates = recommender.queries.num_entities, recommender.candidates.num_entities
-    embeddings = recommender.embeddings
-    sizes: list[tuple[str, Shaped[np.ndarray, ""] | Int[np.ndarray, ""] | object, object]] = [
-        (layout.EMBEDDINGS, (embeddings.dtype, embeddings.shape[:1]), (np.float32, (num_candidates,))),
-        (layout.INDEX, of_index, embeddings.shape),
+    sizes: list[tuple[str, object, object]] = [
+        (layout.INDEX, of_index, recommender.embeddings.shape),
         (layout.SEEN_OFFSETS, len(recommender.seen) >= queries, True),
         (layout.QUERY_FEATURES, recommender.query_features.num_rows or queries, queries),
         (layout.CANDIDATE_FEATURES, recommender.candidate_features.num_rows or candidates, candidates),
@@ -126,3 +136,22 @@ def _check_sizes(files: Files, recommender: Recommender, of_index: tuple[int, ..
                 f"{files.folder / name} does not go with the other files that {MANIFEST} lists: got {found}, "
                 f"expected {expected}; export the bundle again"
             )
+
+
+def _check_towers(files: Files, recommender: Recommender, towers: Sequence[Tower]) -> None:
+    """Raises ValueError unless the towers read the columns that are made for them, and make embeddings of one size."""
+    row = np.zeros(1, np.int32)
+    of_query = recommender.context.of_queries(Histories(Lists.empty(1))) | recommender.query_features.of_rows(row)
+    of_candidate = recommender.candidate_features.of_rows(row)
+    expected = (1, recommender.embeddings.shape[1])
+    for name, tower, columns in zip(
+        (layout.QUERY_TOWER, layout.CANDIDATE_TOWER), towers, (of_query, of_candidate), strict=True
+    ):
+        try:
+            found = jax.eval_shape(tower, row, **columns).shape
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{files.folder / name} does not read the columns {sorted(columns)}: {str(error)[:200]}"
+            ) from None
+        if found != expected:
+            raise ValueError(f"{files.folder / name} makes embeddings of shape {found}, expected {expected}")

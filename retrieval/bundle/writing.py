@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from retrieval.bundle import golden, layout
-from retrieval.bundle.manifest import MANIFEST, Files, write_manifest
+from retrieval.bundle.manifest import Files, write_manifest
 from retrieval.bundle.reading import read
 from retrieval.bundle.towers import export_tower
 from retrieval.context import GAPS, RATINGS, TIMES, QueryContext
