@@ -10,7 +10,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "absl": ("experiments/",),
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
-    "hnswlib": ("retrieval/index.py",),
+    "hnswlib": ("retrieval/index/graph.py",),
     "matplotlib": ("experiments/report/",),
     "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval import index as index_lib
-from retrieval.index import HnswIndex, recall
+from retrieval.index import ExactIndex, HnswIndex, Settings, load, recall
 from retrieval.lists import Lists
 
 SETTINGS = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 7}
@@ -60,7 +59,7 @@ small_integers = st.integers(-3, 3).map(float)  # inner products are exact, and 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(1, 25), st.integers(1, 4), st.integers(0, 4), st.integers(1, 30))
-def test_with_ef_from_the_corpus_size_on_the_answer_is_exact(data, n, d, num_queries, k):
+def test_with_an_ef_of_the_corpus_size_the_answer_is_exact(data, n, d, num_queries, k):
     embeddings = data.draw(hnp.arrays(np.float32, (n, d), elements=small_integers))
     queries = data.draw(hnp.arrays(np.float32, (num_queries, d), elements=small_integers))
     rows = st.lists(st.integers(0, n - 1), max_size=2 * n)
@@ -97,14 +96,11 @@ def test_the_graph_finds_most_of_the_truth_with_exact_scores(corpus, index):
     assert (np.diff(scores) <= 0).all()
 
 
-def test_a_larger_ef_finds_more_and_leaves_the_index_alone(corpus, index):
+def test_a_larger_ef_finds_more(corpus):
     embeddings, queries = corpus
     exact_rows = reference(embeddings, queries, 10)[1]
-    before = index.search(queries, 10)
-    figures = [recall(index.with_ef(ef), queries, exact_rows) for ef in (10, 100, len(index))]
+    figures = [recall(build(embeddings, ef=ef), queries, exact_rows) for ef in (10, 100, len(embeddings))]
     assert figures[0] < figures[1] <= figures[2] == 1.0
-    np.testing.assert_array_equal(index.search(queries, 10)[1], before[1])
-    assert_exact(index.with_ef(len(index)).search(queries, 10), reference(embeddings, queries, 10))
 
 
 def test_exclusions_of_any_length_leave_the_best_of_the_rest(corpus, index):
@@ -205,7 +201,8 @@ def test_norms_of_many_magnitudes():
     assert recall(index, queries, reference(embeddings, queries, 10)[1]) > 0.9
     exact = np.einsum("qd,qkd->qk", queries.astype(np.float64), embeddings[rows].astype(np.float64))
     np.testing.assert_allclose(scores, exact, rtol=1e-3)
-    np.testing.assert_array_equal(index.with_ef(400).search(queries, 1)[1], reference(embeddings, queries, 1)[1])
+    exact = ExactIndex.build(embeddings).search(queries, 1)[1]
+    np.testing.assert_array_equal(exact, reference(embeddings, queries, 1)[1])
 
 
 def test_no_queries_no_answers(index):
@@ -289,23 +286,26 @@ def test_recall_refuses_rows_that_are_no_answer(exact_rows):
         recall(build(np.ones((5, 1))), [[1.0]], exact_rows)
 
 
-def test_the_same_input_gives_the_same_bytes(corpus, index, saved, tmp_path_factory):
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_input_gives_the_same_bytes(corpus, saved, tmp_path_factory):
     files = {}
     for seed in (SETTINGS["seed"], 8):
         folder = tmp_path_factory.mktemp("again")
         build(corpus[0], seed=seed).save(folder, {"recall_at_10": 0.75})
-        files[seed] = [(folder / name).read_bytes() for name in ("index.hnsw", "index.json")]
-    assert files[7] == [(saved / name).read_bytes() for name in ("index.hnsw", "index.json")]
-    assert files[8][0] != files[7][0]
+        files[seed] = contents(folder)
+    assert files[7] == contents(saved)
+    assert files[8].keys() != files[7].keys()
 
 
 def test_a_loaded_index_is_the_saved_one(corpus, index, saved):
     loaded = HnswIndex.load(saved)
     np.testing.assert_array_equal(loaded.embeddings, index.embeddings)
-    assert loaded.settings == index.settings == index_lib.Settings(**SETTINGS)
-    assert (loaded.graph.M, loaded.graph.ef_construction) == (8, 40)
+    assert loaded.settings == index.settings == Settings(**SETTINGS)
+    assert (loaded.graph.M, loaded.graph.ef_construction, loaded.graph.ef) == (8, 40, 30)
     assert loaded.figures == {"recall_at_10": 0.75}
-    assert loaded.with_ef(99).figures == {}  # measured with another ef
     for excluded in (None, [[1, 2, 3]] * 40):
         for ours, theirs in zip(
             index.search(corpus[1], 10, excluded), loaded.search(corpus[1], 10, excluded), strict=True
@@ -313,39 +313,66 @@ def test_a_loaded_index_is_the_saved_one(corpus, index, saved):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def array_files(folder):
+    return sorted(path.name for path in folder.glob("*.npy"))
+
+
 def test_saving_again_replaces_and_keeps_figures(saved, tmp_path):
+    before = array_files(saved)
     HnswIndex.load(saved).save(tmp_path / "new" / "folder")
     assert HnswIndex.load(tmp_path / "new" / "folder").figures == {"recall_at_10": 0.75}
     build(np.eye(2)).save(saved)
     assert len(HnswIndex.load(saved)) == 2
-    assert sorted(path.name for path in saved.iterdir()) == ["index.hnsw", "index.json", "new"]
+    assert len(array_files(saved)) == 5 and not set(array_files(saved)) & set(before)
+    assert {path.name for path in saved.iterdir()} == {"index.json", "new", *array_files(saved)}
+
+
+def test_either_kind_is_loaded_by_one_function(corpus, saved, tmp_path):
+    assert isinstance(load(saved), HnswIndex)
+    ExactIndex.build(corpus[0]).save(tmp_path, {"recall_at_10": 1.0})
+    loaded = load(tmp_path)
+    assert isinstance(loaded, ExactIndex) and loaded.figures == {"recall_at_10": 1.0}
+    assert_exact(loaded.search(corpus[1], 10), reference(*corpus, 10))
+    with pytest.raises(ValueError, match="of kind 'exact', not 'hnsw'"):
+        HnswIndex.load(tmp_path)
+    edit_record(tmp_path, kind="tree")
+    with pytest.raises(ValueError, match="of kind 'tree', not exact or hnsw"):
+        load(tmp_path)
 
 
 def test_the_record_says_what_the_index_is(saved):
     record = json.loads((saved / "index.json").read_text())
-    assert record.pop("sha256")
+    assert set(record.pop("arrays")) == {"vectors", "labels", "neighbours", "levels", "upper"}
+    assert record.pop("costs") and record.pop("entry")["max_level"] >= 1
     assert record == {
-        "format_version": 1,
-        "space": "ip",
-        "count": 3000,
-        "dimension": 16,
-        "settings": SETTINGS,
+        "format_version": 2,
+        "kind": "hnsw",
+        "settings": SETTINGS | {"space": "inner_product"},
         "figures": {"recall_at_10": 0.75},
     }
 
 
 def test_a_save_that_fails_leaves_the_old_index(saved):
+    before = contents(saved)
     with pytest.raises(ValueError, match="JSON"):
         build(np.eye(2)).save(saved, {"recall_at_10": float("nan")})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # hnswlib itself would not notice
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        with pytest.raises(OSError, match="1024 of the"):
+        with pytest.raises(OSError, match="File too large"):
             build(np.ones((100, 4))).save(saved)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(HnswIndex.load(saved)) == 3000
-    assert sorted(path.name for path in saved.iterdir()) == ["index.hnsw", "index.json"]
+    assert contents(saved) == before
+
+
+def test_what_a_killed_save_leaves_behind_does_no_harm_and_goes(saved):
+    before = contents(saved)
+    (saved / "index-0123456789abcdef.npy").write_bytes(b"whole, but its record was never written")
+    (saved / ".index-fedcba9876543210.npy.1").write_bytes(b"half")
+    index = HnswIndex.load(saved)
+    index.save(saved)
+    assert contents(saved) == before
 
 
 def edit(path, change):
@@ -357,43 +384,87 @@ def edit_record(folder, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def edit_entry(folder, name, **fields):
+    arrays = json.loads((folder / "index.json").read_text())["arrays"]
+    edit_record(folder, arrays=arrays | {name: arrays[name] | fields})
+
+
+def file_of(folder, name):
+    return folder / json.loads((folder / "index.json").read_text())["arrays"][name]["file"]
+
+
+def swap(folder, first, second):
+    first, second = file_of(folder, first), file_of(folder, second)
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+
+
+ARRAYS = ("vectors", "labels", "neighbours", "levels", "upper")
+
+
+@pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "index.hnsw").unlink(), "index.hnsw is missing"),
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: edit(path, lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:]), "has the SHA-256"),
+        (lambda path: edit(path, lambda b: b[:9] + b"\xff\xff" + b[11:]), "has the SHA-256"),
+        (lambda path: edit(path, lambda b: b[:-1]), "bytes where"),
+        (lambda path: edit(path, lambda b: b + b"0"), "bytes where"),
+        (lambda path: edit(path, lambda b: b""), "has 0 bytes where"),
+    ],
+)
+def test_load_refuses_a_damaged_array_before_hnswlib_sees_it(saved, monkeypatch, name, damage, message):
+    damage(file_of(saved, name))
+    monkeypatch.setattr(hnswlib, "Index", lambda **_: pytest.fail("handed to hnswlib"))
+    with pytest.raises(ValueError, match=f"index-[0-9a-f]*.npy .*{message}"):
+        HnswIndex.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
         (lambda folder: (folder / "index.json").unlink(), "index.json is missing"),
-        (
-            lambda folder: edit(folder / "index.hnsw", lambda b: b[:5000] + bytes([b[5000] ^ 1]) + b[5001:]),
-            "must match",
-        ),
-        (lambda folder: edit(folder / "index.hnsw", lambda b: b[:-1]), "must match"),
-        (lambda folder: edit(folder / "index.hnsw", lambda b: b[:20]), "must match"),
-        (lambda folder: edit(folder / "index.hnsw", lambda b: b""), "must match"),
         (lambda folder: edit(folder / "index.json", lambda b: b[:40]), "index.json must be"),
         (lambda folder: edit(folder / "index.json", lambda b: b"\xff\xfe"), "index.json must be"),
         (lambda folder: edit(folder / "index.json", lambda b: b"[]"), "index.json must be"),
+        (lambda folder: edit(folder / "index.json", lambda b: b"[" * 100_000), "index.json must be"),
+        (lambda folder: edit(folder / "index.json", lambda b: b + b" " * (1 << 24)), "bytes, above"),
         (lambda folder: edit(folder / "index.json", lambda b: b"{}"), "'format_version'"),
-        (lambda folder: edit_record(folder, format_version=2), "format_version 2, not 1"),
+        (lambda folder: edit_record(folder, format_version=1), "format_version 1, not 2"),
         (lambda folder: edit_record(folder, settings={"M": 8}), "ef_construction"),
         (lambda folder: edit_record(folder, settings=SETTINGS | {"ef": "30"}), "30"),
+        (lambda folder: edit_record(folder, settings=SETTINGS | {"M": 9}), "shape .3000, 19., got int32 of .3000, 17"),
         (lambda folder: edit_record(folder, settings=SETTINGS | {"more": 1}), "more"),
+        (lambda folder: edit_record(folder, settings=SETTINGS | {"space": "cosine"}), "cosine"),
         (lambda folder: edit_record(folder, figures=None), "index.json must be"),
-        (lambda folder: edit_record(folder, count=2999), "2999"),
-        (lambda folder: edit_record(folder, dimension=17), "17"),
-        (lambda folder: edit_record(folder, space="cosine"), "cosine"),
-        (lambda folder: edit_record(folder, sha256="00"), "00"),
+        (lambda folder: edit_record(folder, arrays=None), "index.json must be"),
+        (lambda folder: edit_record(folder, arrays={}), "vectors"),
+        (lambda folder: edit_record(folder, entry={"max_level": 1, "enterpoint_node": 3000}), "cannot begin"),
+        (lambda folder: edit_record(folder, entry={"max_level": 99, "enterpoint_node": 0}), "cannot begin"),
+        (lambda folder: edit_record(folder, entry={}), "max_level|enterpoint"),
+        (lambda folder: edit_record(folder, costs={"visit": 0.0}), "costs.visit"),
+        (lambda folder: edit_entry(folder, "vectors", sha256="00"), "where 00 was saved"),
+        (lambda folder: edit_entry(folder, "vectors", bytes=1 << 60), "bytes where 1152921504606846976 were saved"),
+        (lambda folder: edit_entry(folder, "vectors", file="../index.json"), "'../index.json'"),
+        (lambda folder: edit_entry(folder, "vectors", file="/etc/passwd"), "'/etc/passwd'"),
+        (lambda folder: edit_entry(folder, "vectors", file=7), "index.json must be"),
+        (lambda folder: swap(folder, "vectors", "neighbours"), "bytes where"),
+        (lambda folder: swap(folder, "labels", "levels"), "has the SHA-256"),
     ],
 )
-def test_load_refuses_a_damaged_index_before_hnswlib_sees_it(saved, monkeypatch, damage, message):
+def test_load_refuses_a_damaged_record_before_hnswlib_sees_it(saved, monkeypatch, damage, message):
     damage(saved)
     monkeypatch.setattr(hnswlib, "Index", lambda **_: pytest.fail("handed to hnswlib"))
     with pytest.raises(ValueError, match=message):
         HnswIndex.load(saved)
 
 
-def test_load_refuses_another_index_file_with_a_fitting_hash(saved, tmp_path):
-    build(np.ones((50, 3))).save(tmp_path / "other")
-    (saved / "index.hnsw").write_bytes((tmp_path / "other" / "index.hnsw").read_bytes())
-    edit_record(saved, sha256=json.loads((tmp_path / "other" / "index.json").read_text())["sha256"])
-    with pytest.raises(ValueError, match=r"50, 3\] where .* 3000, 16\]"):
+def test_load_refuses_arrays_of_another_index_with_fitting_hashes(saved, tmp_path):
+    build(np.ones((50, 16))).save(tmp_path / "other")
+    other = json.loads((tmp_path / "other" / "index.json").read_text())["arrays"]["vectors"]
+    (saved / other["file"]).write_bytes((tmp_path / "other" / other["file"]).read_bytes())
+    edit_entry(saved, "vectors", **other)
+    with pytest.raises(ValueError, match=r"shape \(50,\), got int32 of \(3000,\)"):
         HnswIndex.load(saved)

@@ -16,7 +16,7 @@ from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
 from retrieval.data.interactions import Interactions, Table, concatenate
-from retrieval.index import HnswIndex, recall
+from retrieval.index import ExactIndex, HnswIndex, recall
 from retrieval.lists import Lists
 from retrieval.phases import Trained
 from retrieval.ranks import rank_each
@@ -30,7 +30,6 @@ NUM_COLOURS = 6  # of the map
 NUM_EXAMPLES = 4
 NUM_SEARCHES, MOST_PRODUCTS = 100, 200_000_000  # timed queries, and scores times dimensions of an exact search
 LEAST_SECONDS = 0.02  # a setting is timed for
-WIDTHS = (10, 20, 40, 80, 160, 320)  # of the searches that are timed, beside the configured one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,19 +224,18 @@ def search_curve(index: HnswIndex, queries: Float[np.ndarray, "Q D"]) -> list[Se
     """Times searches of one batch for ten candidates by several widths, and exact search last."""
     affordable = max(MOST_PRODUCTS // index.embeddings.size, 1)
     queries, length = queries[: min(NUM_SEARCHES, affordable)], min(LENGTH, len(index))
-    exact = index.with_ef(len(index))
+    exact = ExactIndex.build(index.embeddings)
     truth = exact.search(queries, length)[1]
-    widths = sorted({ef for ef in (*WIDTHS, index.settings.ef) if length <= ef < len(index)})
     index.search(queries, length)  # the first search pays for what the others share
     results = []
-    for searched in [index.with_ef(ef) for ef in widths] + [exact]:
+    for searched, ef in ((index, index.settings.ef), (exact, len(index))):
         seconds: list[float] = []
         while sum(seconds) < LEAST_SECONDS:  # the quickest of many where a search is quick, or else one
             started = time.perf_counter()
             searched.search(queries, length)
             seconds.append(time.perf_counter() - started)
         milliseconds = 1000 * min(seconds) / len(queries)
-        results.append(Search(searched.settings.ef, milliseconds, recall(searched, queries, truth)))
+        results.append(Search(ef, milliseconds, recall(searched, queries, truth)))
     return results
 
 

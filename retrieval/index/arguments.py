@@ -1,0 +1,158 @@
+"""What searches are asked with, checked and brought into one form: vectors, exclusions, and subsets of the corpus."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+from numpy.typing import ArrayLike
+
+from retrieval.lists import Lists
+
+Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
+
+
+class Subset:
+    """The part of a corpus that may be found, the same for all queries of a batch.
+
+    One that is used again keeps what it has gathered: its vectors, where they take at most `MOST_BYTES`.
+
+    >>> Subset(np.array([True, False, True])).positions
+    array([0, 2])
+
+    Attributes:
+      mask: whether each position belongs to it [n].
+    """
+
+    MOST_BYTES = 1 << 26
+
+    def __init__(self, mask: Bool[np.ndarray, " n"]):
+        self.mask = mask
+        self._vectors: tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]] | None = None
+
+    @functools.cached_property
+    def positions(self) -> Int64[np.ndarray, " m"]:
+        """The positions that belong to it, ascending."""
+        return np.flatnonzero(self.mask)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def gather(self, embeddings: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "m d"]:
+        """Returns the vectors that belong to it, one after the other; all of them are `embeddings` itself."""
+        if len(self) == len(embeddings):
+            return embeddings
+        kept = self._vectors  # read once: another thread may replace it
+        if kept is not None and kept[0] is embeddings:
+            return kept[1]
+        vectors = embeddings[self.positions]
+        if vectors.nbytes <= self.MOST_BYTES:
+            self._vectors = embeddings, vectors
+        return vectors
+
+    def has_gathered(self, embeddings: Float32[np.ndarray, "n d"]) -> bool:
+        """Tells whether `gather` costs nothing."""
+        kept = self._vectors
+        return kept is not None and kept[0] is embeddings
+
+
+def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:
+    """Returns a float32 matrix; by Cauchy-Schwarz, inner products of what passes are finite.
+
+    Raises:
+      ValueError: it is not two-dimensional, has other than `dimension` columns, or a row is not finite or its squared
+        norm exceeds float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors = np.ascontiguousarray(values, dtype=np.float32)
+        if vectors.ndim != 2 or dimension not in (None, vectors.shape[1]):
+            columns = "d" if dimension is None else dimension
+            raise ValueError(f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}")
+        squared = np.vecdot(vectors, vectors)
+    if not np.isfinite(squared).all():
+        bad = np.flatnonzero(~np.isfinite(squared))
+        raise ValueError(
+            f"{name} must be finite with squared norms in float32, got {squared[bad[0]]} in row {bad[0]} "
+            f"({bad.size} such rows); did the training diverge?"
+        )
+    return vectors
+
+
+def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
+    """Returns the vectors of a corpus, a read-only copy.
+
+    Raises:
+      ValueError: as `as_vectors`, or there is no row or no column.
+    """
+    given = np.asarray(values)
+    vectors = as_vectors(given, "embeddings")
+    if vectors.size == 0:
+        raise ValueError(f"embeddings must have a row and a column at least, got shape {vectors.shape}")
+    if vectors.flags.writeable:
+        vectors = vectors.copy() if np.shares_memory(vectors, given) else vectors
+        vectors.flags.writeable = False
+    return vectors
+
+
+def as_positions(values: ArrayLike, name: str, count: int) -> Int64[np.ndarray, " m"]:
+    """Returns one-dimensional positions in [0, count).
+
+    Raises:
+      ValueError: they are not.
+    """
+    positions = np.asarray(values)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be integers in one dimension, got {positions.dtype} of shape {positions.shape}")
+    bad = positions[(positions < 0) | (positions >= count)]
+    if bad.size:
+        raise ValueError(f"{name} must be rows of the index, in [0, {count}), got {bad[0]}; leave others out")
+    return positions.astype(np.int64)
+
+
+def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> Lists | None:
+    """Returns the positions that each query must not get; None: there are none.
+
+    Raises:
+      ValueError: there is not one list for each query, or what it holds are no positions in [0, count).
+    """
+    if excluded is None:
+        return None
+    if len(excluded) != num_queries:
+        raise ValueError(f"excluded must have an entry for each of {num_queries} queries, got {len(excluded)}")
+    if not isinstance(excluded, Lists):
+        lists = [as_positions(own, f"excluded[{query}]", count) for query, own in enumerate(excluded)]
+        offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])]).astype(np.int64)
+        excluded = Lists(offsets, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
+    elif len(excluded.rows):
+        query = int(np.argmax((excluded.rows < 0) | (excluded.rows >= count)))
+        as_positions(excluded.rows[query : query + 1], f"excluded[{excluded.owners[query]}]", count)
+    return excluded if len(excluded.rows) else None
+
+
+def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Subset | None:
+    """Returns the subset that may be found; None: all.
+
+    Raises:
+      ValueError: it is not for a corpus of `count`.
+    """
+    if allowed is None or isinstance(allowed, Subset):
+        mask = None if allowed is None else allowed.mask
+    else:
+        mask = np.asarray(allowed)
+        allowed = Subset(mask)
+    if mask is not None and (mask.dtype != bool or mask.shape != (count,)):
+        raise ValueError(f"allowed must be booleans of shape [{count}], got {mask.dtype} of shape {mask.shape}")
+    return allowed
+
+
+def check_k(k: int) -> None:
+    """Raises ValueError where `k` is below 1."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
+def nothing(num_queries: int, k: int) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Returns scores and positions of empty answers: -inf and -1."""
+    return np.full((num_queries, k), -np.inf, np.float32), np.full((num_queries, k), -1, np.int32)

@@ -1,0 +1,238 @@
+"""Exact maximum-inner-product search in NumPy: matrix products in blocks, and the plain inner product in doubt.
+
+A matrix product rounds each score as its blocks fall; the scores returned are those of `np.vecdot`, which takes every
+product by itself. So no answer, and no tie, depends on the other queries of a batch or on the block sizes: what a
+matrix product leaves in doubt, by its error bound, is scored again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+from numpy.typing import ArrayLike
+
+from retrieval.index import files
+from retrieval.index.arguments import (
+    Exclusions,
+    Subset,
+    as_corpus,
+    as_exclusions,
+    as_subset,
+    as_vectors,
+    check_k,
+    nothing,
+)
+from retrieval.lists import Lists
+
+KIND = "exact"
+_SCORES = 1 << 20  # of a block; they stay in the cache while the best are found
+_CANDIDATES = 1 << 14  # of a block, for each of 64 queries
+_CHUNK = 16  # candidates of which the best is looked at first
+_GATHERED = 1 << 20  # numbers gathered at a time
+_ROUNDING = 2.0**-24
+LEAST = np.finfo(np.float32).min  # above the score of what is excluded
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExactIndex:
+    """Exact search over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
+
+    >>> scores, positions = ExactIndex.build([[1, 0], [0, 2], [3, 3]]).search([[1, 1]], k=2, excluded=[[1]])
+    >>> scores.tolist(), positions.tolist()
+    ([[6.0, 1.0]], [[2, 0]])
+
+    Attributes:
+      embeddings: float32 [n, d], read-only.
+      figures: measurements saved with it, e.g. the certificate of a tuned index.
+    """
+
+    embeddings: Float32[np.ndarray, "n d"]
+    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def build(cls, embeddings: ArrayLike) -> ExactIndex:
+        """Takes the vectors, [n, d], as float32.
+
+        Raises:
+          ValueError: the matrix is empty or not two-dimensional, a row is not finite or its squared norm exceeds
+            float32.
+        """
+        return cls(as_corpus(embeddings))
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest norm of the embeddings."""
+        return longest_norm(self.embeddings)
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int,
+        excluded: Exclusions | None = None,
+        allowed: Subset | np.ndarray | None = None,
+    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+        """Finds the k candidates with the largest inner products, as `Searcher.search`; O(q n d) time.
+
+        Raises:
+          ValueError: an argument does not fit.
+        """
+        vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
+        check_k(k)
+        banned = as_exclusions(excluded, len(vectors), len(self))
+        return exact_top(self.embeddings, vectors, k, self.longest, banned, as_subset(allowed, len(self)))
+
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
+        """Writes the index into `folder`, see `Searcher.save`."""
+        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ExactIndex:
+        """Reads what `save` wrote, see `Searcher.load`."""
+        return cls.of_parts(*files.load(folder, KIND))
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what a file holds of it: a record and arrays by name."""
+        return {"kind": KIND, "figures": dict(self.figures)}, {"vectors": self.embeddings}
+
+    @classmethod
+    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
+        """Returns the index that `parts` described.
+
+        Raises:
+          ValueError: they do not fit each other.
+        """
+        return cls(as_corpus(arrays["vectors"]), record["figures"])
+
+
+def exact_top(
+    embeddings: Float32[np.ndarray, "n d"],
+    queries: Float32[np.ndarray, "q d"],
+    k: int,
+    longest: float,
+    excluded: Lists | None = None,
+    subset: Subset | None = None,
+) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Returns scores and positions of the best k of the subset that are not excluded, padded with -inf and -1.
+
+    Takes O(q m d) time for m candidates in the subset and memory for one block of scores. Arguments are finite and fit;
+    `longest` is the largest norm of the embeddings.
+    """
+    scores, positions = nothing(len(queries), k)
+    vectors = embeddings if subset is None else subset.gather(embeddings)
+    if not len(queries) or not len(vectors):
+        return scores, positions
+    pairs = None if excluded is None else _pairs(excluded, subset)
+    doubts = _doubts(queries, longest)
+    step = max(1, _SCORES // min(len(vectors), _CANDIDATES))
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        own = None
+        if pairs is not None:
+            inside = slice(*np.searchsorted(pairs[0], [start, start + step]))
+            own = pairs[0][inside] - start, pairs[1][inside]
+        found = _found(vectors, queries[block], k, own, doubts[block])
+        _place(vectors, queries[block], *found, scores[block], positions[block])
+    if subset is not None and vectors is not embeddings:
+        real = positions >= 0
+        positions[real] = subset.positions[positions[real]]
+    return scores, positions
+
+
+def score(
+    embeddings: Float32[np.ndarray, "n d"], queries: Float32[np.ndarray, "q d"], positions: Int32[np.ndarray, "q w"]
+) -> Float32[np.ndarray, "q w"]:
+    """Returns the inner product of each query with each of its positions, -inf for position -1.
+
+    `vecdot` takes every product by itself: no rounding, hence no tie, depends on the rest of a batch.
+    """
+    scores = np.empty(positions.shape, np.float32)
+    step = max(1, _GATHERED // max(positions.shape[1] * embeddings.shape[1], 1))
+    for start in range(0, len(positions), step):
+        block = slice(start, start + step)
+        np.vecdot(queries[block, None], embeddings[positions[block]], out=scores[block])
+    scores[positions < 0] = -np.inf
+    return scores
+
+
+def _pairs(excluded: Lists, subset: Subset | None) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Returns owners, ascending, and places in the subset of what is excluded."""
+    owners, places = excluded.owners, excluded.rows.astype(np.int64)
+    if subset is None:
+        return owners, places
+    inside = subset.mask[places]
+    return owners[inside], np.searchsorted(subset.positions, places[inside])
+
+
+def longest_norm(vectors: Float32[np.ndarray, "n d"]) -> float:
+    """Returns the largest norm, which bounds the rounding of inner products with the vectors."""
+    return math.sqrt(np.vecdot(vectors, vectors).max(initial=0))
+
+
+def _doubts(queries, longest) -> Float32[np.ndarray, " q"]:
+    """Returns by how much two ways to sum the products of a query may differ, twice: Higham (2002), section 3.1."""
+    norms = np.sqrt(np.vecdot(queries, queries), dtype=np.float64)
+    bound = 4 * (queries.shape[1] + 1) * _ROUNDING * longest * norms
+    return np.nextafter(bound.astype(np.float32), np.float32(np.inf)) + np.float32(1e-37)  # products may underflow
+
+
+def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Returns owners, ascending, and places of all candidates that may be among the best k of a block of queries."""
+    owners, places = [], []
+    worst = np.full(len(queries), -np.inf, np.float32)  # a bound of the k-th score from below
+    for start in range(0, len(vectors), _CANDIDATES):
+        scores = queries @ vectors[start : start + _CANDIDATES].T
+        if pairs is not None:
+            inside = (pairs[1] >= start) & (pairs[1] < start + _CANDIDATES)
+            scores[pairs[0][inside], pairs[1][inside] - start] = -np.inf
+        found = _above(scores, k, worst, doubts)
+        owners.append(found[0])
+        places.append(found[1] + start)
+    if len(owners) == 1:
+        return owners[0], places[0]
+    every = np.concatenate(owners)
+    order = np.argsort(every, kind="stable")
+    return every[order], np.concatenate(places)[order]
+
+
+def _above(scores, k, worst, doubts):
+    """Returns owners and columns of scores that may be among the best k so far, and raises `worst` in place."""
+    num_queries, width = scores.shape
+    if width > _CHUNK * k:  # the k-th best of the chunks' maxima is no better than the k-th best of all
+        even = width - width % _CHUNK
+        maxima = scores[:, :even].reshape(num_queries, _CHUNK, -1).max(axis=1)
+        np.maximum(worst, np.partition(maxima, -k, axis=1)[:, -k], out=worst)
+        least = np.maximum(worst - doubts, LEAST)[:, None]
+        owners, chunks = np.nonzero(maxima >= least)
+        members = chunks[:, None] + np.arange(_CHUNK) * maxima.shape[1]
+        kept = scores[owners[:, None], members] >= least[owners]
+        owners, columns = np.repeat(owners, kept.sum(axis=1)), members[kept]
+        rest = np.nonzero(scores[:, even:] >= least)
+        return np.concatenate([owners, rest[0]]), np.concatenate([columns, rest[1] + even])
+    if k < width:
+        np.maximum(worst, np.partition(scores, -k, axis=1)[:, -k], out=worst)
+    return np.nonzero(scores >= np.maximum(worst - doubts, LEAST)[:, None])
+
+
+def _place(vectors, queries, owners, places, scores, positions) -> None:
+    """Writes the best of what was found into `scores` and `positions`; ties in the order of the places."""
+    exact = np.empty(len(owners), np.float32)
+    step = max(1, _GATHERED // vectors.shape[1])
+    for start in range(0, len(owners), step):
+        block = slice(start, start + step)
+        np.vecdot(queries[owners[block]], vectors[places[block]], out=exact[block])
+    order = np.lexsort((places, -exact, owners))
+    owners = owners[order]
+    ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    kept = ranks < scores.shape[1]
+    scores[owners[kept], ranks[kept]] = exact[order][kept]
+    positions[owners[kept], ranks[kept]] = places[order][kept]

@@ -1,0 +1,152 @@
+"""The files of an index: a record in JSON, and arrays that it names by their hashes. No pickle, no torn state.
+
+New arrays are written beside the old ones, under names that come from their content, and are on disk before one rename
+of the record replaces the old state by the new one; whatever ends a save before that leaves the old one, whole.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from retrieval.storage import sync_folder, write_chunks, write_json
+
+FORMAT_VERSION = 2
+RECORD_FILE = "index.json"
+MOST_RECORD_BYTES = 1 << 24
+_NAME = re.compile(r"index-[0-9a-f]{16}\.npy")
+_PIECE = 1 << 24  # bytes
+
+
+def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an index into `folder`, in place of one that is there, whole or not at all.
+
+    The record says what "kind" the index is and has its "figures"; JSON can hold it.
+
+    Raises:
+      ValueError: the record holds numbers that are not finite.
+      OSError: the folder cannot be written; the old index is left as it was.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    json.dumps(record, allow_nan=False)
+    old = {path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)}
+    new: set[str] = set()
+    entries = {}
+    try:
+        for name, array in arrays.items():
+            entries[name] = _write(folder, array, old, new)
+        sync_folder(folder)
+        write_json(folder / RECORD_FILE, {"format_version": FORMAT_VERSION, **record, "arrays": entries})
+    except BaseException:
+        for name in new:
+            (folder / name).unlink(missing_ok=True)
+        for path in folder.glob(f".index*.{os.getpid()}"):
+            path.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    named = {entry["file"] for entry in entries.values()}
+    for path in [*folder.glob("index-*.npy"), *folder.glob(".index-*.npy.*")]:  # of the old one, or of a killed save
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns record and arrays of an index, each verified before it is looked at.
+
+    The hashes detect damage, not forgery.
+
+    Raises:
+      ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
+    """
+    folder = pathlib.Path(folder)
+    record = read_record(folder)
+    if kind is not None and record["kind"] != kind:
+        raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
+    with concurrent.futures.ThreadPoolExecutor(max(1, min(len(record["arrays"]), os.cpu_count() or 1))) as pool:
+        arrays = pool.map(lambda entry: _read(folder, entry), record["arrays"].values())
+        return record, dict(zip(record["arrays"], arrays, strict=True))
+
+
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the record of an index, the files that it names unread.
+
+    Raises:
+      ValueError: it is missing, no record, or of another format version.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; an index is {RECORD_FILE} and the arrays that it names, in one folder")
+    try:
+        if path.stat().st_size > MOST_RECORD_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes, above {MOST_RECORD_BYTES}")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format_version {record['format_version']!r}, not {FORMAT_VERSION}")
+        dict(record["figures"])
+        for entry in [{"kind": record["kind"]}, *record["arrays"].values()]:
+            dict(entry)
+        for entry in record["arrays"].values():
+            if not _NAME.fullmatch(entry["file"]) or not isinstance(entry["bytes"], int):
+                raise ValueError(f"an array in {entry['file']!r} of {entry['bytes']!r} bytes")
+            entry["sha256"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} must be what this version saves, got {error!r}; save it again") from error
+    return record
+
+
+def _write(folder: pathlib.Path, array: np.ndarray, old: set[str], new: set[str]) -> dict[str, Any]:
+    """Writes an array unless it is there, and returns the entry that names it."""
+    header = io.BytesIO()
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    data = memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
+    chunks = [header.getvalue(), *(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))]
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    name, size = f"index-{digest.hexdigest()[:16]}.npy", sum(map(len, chunks))
+    if not (name in old and _is_whole(folder / name, size, digest.hexdigest())):
+        new.update({name} - old)
+        write_chunks(folder / name, chunks)
+    return {"file": name, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _is_whole(path: pathlib.Path, size: int, expected: str) -> bool:
+    with path.open("rb") as file:
+        return path.stat().st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == expected
+
+
+def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:
+    """Returns an array whose file has the size and the hash that the record says."""
+    path = folder / entry["file"]
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise ValueError(f"{path} has {size} bytes where {entry['bytes']} were saved; copy the folder again")
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry["sha256"]:
+        raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
+    header = io.BytesIO(data[: 1 << 16].tobytes())
+    try:
+        np.lib.format.read_magic(header)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+        if fortran or dtype.hasobject:
+            raise ValueError(f"an array of {dtype} in another order")
+        array = data[header.tell() :].view(dtype).reshape(shape)
+    except ValueError as error:
+        raise ValueError(f"{path} must be an array as this version saves it, got {error}; save it again") from error
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,254 @@
+"""Approximate maximum-inner-product search over a graph of hnswlib, with promises that hnswlib does not make.
+
+A query gets k candidates, or all that are left, whatever the graph looks like and whatever is excluded, filtered or
+deleted; scores are the inner products; every setting is kept through save and load. Where the graph cannot keep these,
+exact search does. Without a filter an answer depends neither on the other queries of the batch nor on the number of
+threads; with one, the size of the batch decides which of the two searches is the cheaper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+from numpy.typing import ArrayLike
+
+from retrieval.index import files, plan
+from retrieval.index import graph as graphs
+from retrieval.index.arguments import (
+    Exclusions,
+    Subset,
+    as_corpus,
+    as_exclusions,
+    as_subset,
+    as_vectors,
+    check_k,
+    nothing,
+)
+from retrieval.index.exact import exact_top, longest_norm, score
+from retrieval.index.plan import Costs
+from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
+from retrieval.lists import Lists
+
+KIND = "hnsw"
+_LIMITS = {
+    "M": (2, 10_000),  # hnswlib crashes on 0, cannot allocate with 1, and cuts what is above
+    "ef_construction": (1, 2**31 - 1),
+    "ef": (1, 2**31 - 1),
+    "seed": (0, 2**32 - 1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a graph is built and searched, see `HnswIndex.build`; raises ValueError out of range."""
+
+    M: int
+    ef_construction: int
+    ef: int
+    seed: int
+    space: str = INNER_PRODUCT
+
+    def __post_init__(self):
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} must be an integer in [{low}, {high}], got {value!r}")
+        if self.space not in SPACES:
+            raise ValueError(f"space must be one of {', '.join(SPACES)}, got {self.space!r}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HnswIndex:
+    """An index over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
+
+    >>> index = HnswIndex.build([[1, 0], [0, 2], [3, 3]], M=16, ef_construction=100, ef=50, seed=0)
+    >>> scores, positions = index.search([[1, 1]], k=2, excluded=[[1]])
+    >>> scores.tolist(), positions.tolist()
+    ([[6.0, 1.0]], [[2, 0]])
+
+    Attributes:
+      embeddings: float32 [n, d], read-only; the graph holds a second copy.
+      settings: what it was built with and is searched with.
+      figures: measurements saved with it, e.g. `recall_at_10`.
+      graph: hnswlib's index; its labels are positions, its ef that of the settings.
+      costs: what decides between graph and exact search under a filter.
+      threads: of a search; 0: as many as the machine has. Not saved.
+    """
+
+    embeddings: Float32[np.ndarray, "n d"]
+    settings: Settings
+    figures: Mapping[str, Any]
+    graph: graphs.Graph
+    costs: Costs = dataclasses.field(default_factory=Costs)
+    threads: int = 0
+
+    @classmethod
+    def build(
+        cls,
+        embeddings: ArrayLike,
+        *,
+        M: int,
+        ef_construction: int,
+        ef: int,
+        seed: int,
+        space: str = INNER_PRODUCT,
+        threads: int = 1,
+    ) -> HnswIndex:
+        """Builds the index; with one thread, which adds the rows in order, the same bytes each time.
+
+        Takes about O(n ef_construction M d) time and O(n (d + M)) memory. A zero vector is legal: it scores 0.
+
+        Args:
+          embeddings: [n, d], converted to float32 and copied.
+          M: neighbours of a node, twice that in the lowest layer.
+          ef_construction: candidates considered for them; hnswlib raises it to at least M.
+          ef: candidates a search considers; exact from n on.
+          seed: of the draw of layers.
+          space: what the graph measures, one of `retrieval.index.space`.
+          threads: that add rows; with more than one the graph is another one each time. 0: all of the machine.
+
+        Raises:
+          ValueError: the matrix is empty or not two-dimensional, a row is not finite or its squared norm
+            exceeds float32, or a setting is out of range.
+        """
+        settings = Settings(M=M, ef_construction=ef_construction, ef=ef, seed=seed, space=space)
+        vectors = as_corpus(embeddings)
+        return cls(vectors, settings, {}, graphs.build(vectors, threads=threads, **dataclasses.asdict(settings)))
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest norm of the embeddings."""
+        return longest_norm(self.embeddings)
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int,
+        excluded: Exclusions | None = None,
+        allowed: Subset | np.ndarray | None = None,
+    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+        """Finds the k candidates with about the largest inner products, as `Searcher.search`.
+
+        The graph considers max(k, ef) candidates, as many more as are excluded, so that exclusions do not narrow the
+        search, and with a filter as many as hold k allowed ones. Exact search answers where that costs less, where it
+        is the whole corpus, and where the graph reaches too few: O(m d) a query for m allowed ones.
+
+        Raises:
+          ValueError: an argument does not fit.
+        """
+        vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
+        check_k(k)
+        banned = as_exclusions(excluded, len(vectors), len(self))
+        subset = as_subset(allowed, len(self))
+        if subset is not None and len(subset) == len(self):
+            subset = None
+        wide = plan.width(k, self.settings.ef, len(self if subset is None else subset), len(self))
+        if subset is not None:
+            gathered, size = subset.has_gathered(self.embeddings), len(subset) * self.embeddings.shape[1]
+            if plan.exact_is_cheaper(self.costs, len(vectors), size, wide, gathered):
+                return self._exact(vectors, k, banned, subset)
+        scores, positions = nothing(len(vectors), k)
+        widths = np.full(len(vectors), wide)
+        if banned is not None:  # 2**i - 1 more: few widths, each still a function of its query alone
+            widths += (1 << np.ceil(np.log2(banned.lengths + 1)).astype(np.int64)) - 1
+        lost = widths >= len(self)
+        for width in np.unique(widths[~lost]).tolist():
+            members = np.flatnonzero(widths == width) if banned is not None else slice(None)
+            own = None if banned is None else banned.take(members)
+            scores[members], positions[members] = self._approximate(vectors[members], k, width, own, subset)
+        lost |= positions[:, -1] < 0
+        if lost.any():
+            rest = np.flatnonzero(lost)
+            own = None if banned is None else banned.take(rest)
+            scores[rest], positions[rest] = self._exact(vectors[rest], k, own, subset)
+        return scores, positions
+
+    def _exact(self, queries, k: int, banned: Lists | None, subset: Subset | None):
+        return exact_top(self.embeddings, queries, k, self.longest, banned, subset)
+
+    def _approximate(self, queries, k: int, width: int, banned: Lists | None, subset: Subset | None):
+        """Returns scores and positions of the best k allowed among the `width` that the graph finds."""
+        is_plain = banned is None and subset is None and self.settings.space != NORMALIZED
+        found = self._traverse(of_queries(queries, self.settings.space), k if is_plain else width)
+        if not is_plain:
+            refused = found < 0
+            if subset is not None:
+                refused |= ~subset.mask[found]
+            if banned is not None:
+                refused |= _contains(banned, found)
+            found[refused] = -1
+            if self.settings.space != NORMALIZED:  # the graph's order is that of the scores
+                order = np.argsort(refused, axis=1, kind="stable")[:, :k]
+                found = np.take_along_axis(found, order, axis=1)
+        scores = score(self.embeddings, queries, found)
+        order = np.lexsort((found, -scores))[:, :k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+
+    def _traverse(self, queries: Float32[np.ndarray, "q D"], count: int) -> Int32[np.ndarray, "q {count}"]:
+        """Returns the positions the graph finds, nearest first, all -1 for a query that reaches fewer than `count`.
+
+        hnswlib considers the larger of its ef and the number asked for. hnswlib 0.8 never frees the answer of a call
+        that raises, 12 bytes a candidate: build with a larger M where that is common.
+        """
+        try:
+            return self.graph.knn_query(queries, k=count, num_threads=self.threads or -1)[0].astype(np.int32)
+        except RuntimeError:  # speaks for the whole batch
+            if len(queries) == 1:
+                return np.full((1, count), -1, np.int32)
+            return np.concatenate([self._traverse(query[None], count) for query in queries])
+
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
+        """Writes the index into `folder`, see `Searcher.save`."""
+        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> HnswIndex:
+        """Reads what `save` wrote, once it is verified: hnswlib may crash on damaged data.
+
+        Raises:
+          ValueError: a file is missing or damaged, or has another format version.
+        """
+        return cls.of_parts(*files.load(folder, KIND))
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what a file holds of it: a record and arrays by name."""
+        entry, arrays = graphs.take_apart(self.graph)
+        record = {
+            "kind": KIND,
+            "settings": dataclasses.asdict(self.settings),
+            "costs": dataclasses.asdict(self.costs),
+            "entry": entry,
+            "figures": dict(self.figures),
+        }
+        return record, {"vectors": self.embeddings, **arrays}
+
+    @classmethod
+    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> HnswIndex:
+        """Returns the index that `parts` described.
+
+        Raises:
+          ValueError: they do not fit each other.
+        """
+        try:
+            settings, costs = Settings(**record["settings"]), Costs(**record["costs"])
+            vectors = as_corpus(arrays["vectors"])
+            graph = graphs.put_together(vectors, record["entry"], arrays, **dataclasses.asdict(settings))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the record of the index and its arrays must fit, got {error!r}; save it again"
+            ) from error
+        return cls(vectors, settings, record["figures"], graph, costs)
+
+
+def _contains(lists: Lists, found: Int32[np.ndarray, "q w"]) -> Bool[np.ndarray, "q w"]:
+    owners = np.repeat(np.arange(len(found)), found.shape[1])
+    return lists.sets().contain(owners, found.ravel()).reshape(found.shape)
