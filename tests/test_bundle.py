@@ -85,7 +85,7 @@ def test_a_bundle_is_replaced_as_a_whole(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["query_tower.stablehlo", "query_context.json", "corpus.json", "index/index.hnsw", "seen_rows.npy"]
+    "name", ["query_tower.stablehlo", "query_context.json", "corpus.json", "index/index.json", "seen_rows.npy"]
 )
 def test_a_changed_file_is_named(folder, name):
     content = bytearray((folder / name).read_bytes())

@@ -120,7 +120,7 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     program("export", f"--workdir={tmp_path / 'steps'}")
     steps, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
     assert steps == {name: value for name, value in run.items() if not name.startswith("seconds/")}
-    for name in ("index.hnsw", "candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
+    for name in ("index/index.json", "candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
+from retrieval import index as index_lib
 from retrieval.bundle import layout
 from retrieval.bundle.manifest import MANIFEST, Files
 from retrieval.bundle.towers import Tower, in_few_sizes, load_tower
@@ -17,7 +18,6 @@ from retrieval.context import QueryContext
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features.entities import EntityFeatures
-from retrieval.index import HnswIndex
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
 
@@ -44,7 +44,7 @@ def read(files: Files) -> Recommender:
     candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
     corpus = _made(files, layout.CORPUS, layout.corpus_from_json, files.text)
     context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
-    index = _made(files, layout.INDEX, lambda _: HnswIndex.load(files.folder / layout.INDEX))
+    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.folder / layout.INDEX))
     towers = [_made(files, name, load_tower, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
     recommender = Recommender(
         encode=in_few_sizes(towers[0]),

@@ -20,7 +20,7 @@ from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features.entities import EntityFeatures
-from retrieval.index import HnswIndex
+from retrieval.index import Searcher
 from retrieval.lists import Lists
 from retrieval.logs import versions
 from retrieval.storage import exchange, replace_folder, sync_folder
@@ -47,7 +47,7 @@ def save(
     candidates: Vocabulary,
     corpus: Table,
     seen: Lists,
-    index: HnswIndex,
+    index: Searcher,
     facts: Mapping[str, Any],
     context: QueryContext | None = None,
     histories: Histories | None = None,
