@@ -81,7 +81,7 @@ class Request:
 
     def shaped(self, answer: Shaped[np.ndarray, "Q ..."]) -> Shaped[np.ndarray, "..."]:
         """Returns an answer as it was asked for: that of a single one without the first dimension."""
-        return answer[0] if self.one else answer
+        return answer[0, ...] if self.one else answer
 
     def table_columns(self, features: EntityFeatures) -> Columns:
         """Returns the columns of features that a tower reads, those that are told in place of the table's.

@@ -8,7 +8,8 @@ import pathlib
 import signal
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+here = pathlib.Path(__file__).parent
+sys.path[:0] = [str(here), str(here.parent)]
 
 from bundle_cases import save  # noqa: E402
 

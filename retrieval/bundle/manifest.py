@@ -48,10 +48,12 @@ class Files:
     Attributes:
       folder: where they lie.
       manifest: its content.
+      checked: names of the files whose hashes are known to be right.
     """
 
     folder: pathlib.Path
     manifest: Mapping[str, Any]
+    checked: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def of(cls, folder: pathlib.Path | str) -> Files:
@@ -112,6 +114,16 @@ class Files:
         """
         self._compare(name, sha256(self.folder / name))
 
+    def check_rest(self) -> None:
+        """Checks the files that nothing has read or checked yet.
+
+        Raises:
+          ValueError: one has changed.
+        """
+        for name in self.names():
+            if name not in self.checked:
+                self.check(name)
+
     def read(self, name: str) -> bytes:
         """Returns the content of a file, whose hash is checked in the same pass.
 
@@ -137,12 +149,11 @@ class Files:
         return self._parsed(name, to_array)
 
     def _parsed(self, name, parse):
+        content = self.read(name)
         try:
-            return parse(self.read(name))
+            return parse(content)
         except ValueError as error:
-            raise ValueError(
-                f"{self.folder / name}: {error}" if str(self.folder) not in str(error) else error
-            ) from None
+            raise ValueError(f"{self.folder / name}: {error}") from None
         except RecursionError:
             raise ValueError(f"{self.folder / name} is nested too deeply; {AGAIN}") from None
 
@@ -153,6 +164,7 @@ class Files:
                 f"{self.folder / name} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
                 f"{AGAIN}"
             )
+        self.checked.add(name)
 
 
 def to_array(content: bytes) -> Shaped[np.ndarray, "..."]:

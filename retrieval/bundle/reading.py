@@ -64,6 +64,7 @@ def read(files: Files) -> Recommender:
     )
     _check_sizes(files, recommender, index.embeddings.shape)
     _check_towers(files, recommender, towers)
+    files.check_rest()
     return recommender
 
 
