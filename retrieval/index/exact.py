@@ -91,6 +91,10 @@ class ExactIndex:
         banned = as_exclusions(excluded, len(vectors), len(self))
         return exact_top(self.embeddings, vectors, k, self.longest, banned, as_subset(allowed, len(self)))
 
+    def rebuilt(self, embeddings: ArrayLike) -> ExactIndex:
+        """Returns exact search over other vectors, see `Searcher.rebuilt`."""
+        return self.build(embeddings)
+
     def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
         """Writes the index into `folder`, see `Searcher.save`."""
         files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())

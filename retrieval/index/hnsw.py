@@ -206,6 +206,11 @@ class HnswIndex:
                 return np.full((1, count), -1, np.int32)
             return np.concatenate([self._traverse(query[None], count) for query in queries])
 
+    def rebuilt(self, embeddings: ArrayLike) -> HnswIndex:
+        """Returns an index over other vectors, see `Searcher.rebuilt`; deterministic: one thread builds it."""
+        new = self.build(embeddings, **dataclasses.asdict(self.settings))
+        return dataclasses.replace(new, costs=self.costs, threads=self.threads)
+
     def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
         """Writes the index into `folder`, see `Searcher.save`."""
         files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())

@@ -55,6 +55,13 @@ class Searcher(Protocol):
           ValueError: an argument does not fit.
         """
 
+    def rebuilt(self, embeddings: ArrayLike) -> Searcher:
+        """Returns a searcher with the same settings over other vectors, without figures.
+
+        Raises:
+          ValueError: the vectors are refused, as by `build`.
+        """
+
     def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> None:
         """Writes it into `folder`, with `figures` (None: its own), in place of an index that is there.
 

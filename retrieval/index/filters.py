@@ -1,0 +1,151 @@
+"""Filters by attribute and by id, compiled to the part of a corpus that they leave; never a call per candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped
+
+from retrieval.data.ids import as_ids
+from retrieval.data.interactions import Table
+from retrieval.index.arguments import Subset
+from retrieval.suggestions import did_you_mean
+
+MOST_KEPT = 16  # compiled filters of a corpus
+SEPARATOR = "|"  # of several values in one row
+
+Range = tuple[Any, Any]  # from, to; None is no bound
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Filter:
+    """What may be recommended: every condition must hold. Filters that say the same are equal, whatever the order.
+
+    >>> Filter(one_of={"genres": ["Comedy"]}, between={"year": (1990, None)}, deny=[7])
+    Filter(one_of={'genres': ['Comedy']}, between={'year': (1990, None)}, allow=None, deny=[7])
+
+    Attributes:
+      one_of: by column the values of which a candidate needs one; a text of several, joined by "|", has each.
+      between: by column the least and the greatest value, both included; None is no bound. Missing values ("", NaN) are
+        outside, whatever the bounds.
+      allow: the only candidate ids that may be found; ids outside the corpus are ignored. None: all.
+      deny: candidate ids that may not.
+    """
+
+    one_of: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    between: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+    allow: Sequence | np.ndarray | None = None
+    deny: Sequence | np.ndarray = ()
+
+    def __post_init__(self):
+        for name, values in self.one_of.items():
+            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+                raise ValueError(f"one_of[{name!r}] must be a list of values, got {values!r}")
+        for name, bounds in self.between.items():
+            if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
+                raise ValueError(f"between[{name!r}] must be a pair (from, to), got {bounds!r}")
+        for name in ("allow", "deny"):
+            if getattr(self, name) is not None:
+                as_ids(getattr(self, name), name)
+
+    @functools.cached_property
+    def _key(self) -> tuple:
+        listed = {name: tuple(sorted({str(value) for value in values})) for name, values in self.one_of.items()}
+        ids = [None if of is None else tuple(np.unique(as_ids(of, "ids")).tolist()) for of in (self.allow, self.deny)]
+        return (
+            tuple(sorted(listed.items())),
+            tuple(sorted((name, tuple(of)) for name, of in self.between.items())),
+            *ids,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filter) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+class Filters:
+    """Compiles filters over the candidates of a table, and keeps the last ones. Threads may use it at the same time.
+
+    >>> table = Table([1, 2, 3], {"genres": np.array(["Comedy|War", "", "War"]), "year": np.array([1990, 1991, 1992])})
+    >>> Filters(table).subset(Filter(one_of={"genres": ["War"]}, between={"year": (1991, None)})).positions
+    array([2])
+    """
+
+    def __init__(self, table: Table):
+        self.table = table
+        self._columns: dict[str, tuple[Shaped[np.ndarray, " v"], Int64[np.ndarray, " n"]]] = {}
+        self._compiled = functools.lru_cache(MOST_KEPT)(lambda wanted: Subset(self.mask(wanted)))
+
+    def subset(self, wanted: Filter) -> Subset:
+        """Returns what the filter leaves, compiled once: O(n) time, and O(1) when it is asked for again.
+
+        Raises:
+          ValueError: as `mask`.
+        """
+        return self._compiled(wanted)
+
+    def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
+        """Tells of each candidate whether the filter leaves it.
+
+        Raises:
+          ValueError: the table has no such column, or its values do not compare with those of the filter.
+        """
+        left = np.ones(len(self.table), bool)
+        for name, values in wanted.one_of.items():
+            left &= self._has_one_of(name, values)
+        for name, bounds in wanted.between.items():
+            left &= self._is_between(name, *bounds)
+        if wanted.allow is not None:
+            listed = np.zeros(len(left), bool)
+            listed[self._positions(wanted.allow)] = True
+            left &= listed
+        left[self._positions(wanted.deny)] = False
+        return left
+
+    def _positions(self, ids):
+        found = self.table.positions(ids)
+        return found[found >= 0]
+
+    def _column(self, name: str) -> Shaped[np.ndarray, " n"]:
+        if name not in self.table.columns:
+            known = did_you_mean(name, list(self.table.columns))
+            raise ValueError(f"no attribute {name!r} to filter by{known}; there are {sorted(self.table.columns)}")
+        column = self.table.columns[name]
+        if column.ndim != 1:
+            raise ValueError(f"attribute {name!r} holds vectors of {column.shape[1]}; filter by another")
+        return column
+
+    def _has_one_of(self, name: str, values: Sequence) -> Bool[np.ndarray, " n"]:
+        column = self._column(name)
+        _check_type(name, column, list(values))
+        if column.dtype.kind != "U":
+            return np.isin(column, np.asarray(values, column.dtype if len(values) == 0 else None))
+        if name not in self._columns:
+            self._columns[name] = np.unique(column, return_inverse=True)
+        texts, inverse = self._columns[name]
+        listed = set(values)
+        has = [text in listed or not listed.isdisjoint(text.split(SEPARATOR)) for text in texts.tolist()]
+        return np.array(has, bool)[inverse]
+
+    def _is_between(self, name: str, low: Any, high: Any) -> Bool[np.ndarray, " n"]:
+        column = self._column(name)
+        _check_type(name, column, [bound for bound in (low, high) if bound is not None])
+        inside = column != "" if column.dtype.kind == "U" else ~np.isnan(column.astype(np.float64))
+        if low is not None:
+            inside &= column >= low
+        if high is not None:
+            inside &= column <= high
+        return inside
+
+
+def _check_type(name: str, column: Shaped[np.ndarray, " n"], values: list) -> None:
+    for value in values:
+        if isinstance(value, str | np.str_) != (column.dtype.kind == "U"):
+            held = "text" if column.dtype.kind == "U" else "numbers"
+            raise ValueError(f"attribute {name!r} holds {held}, got {value!r} to compare it with")

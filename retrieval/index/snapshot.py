@@ -1,0 +1,187 @@
+"""One state of an index that changes: what is searched as one, and never changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Shaped
+
+from retrieval.data.ids import Ids, as_ids
+from retrieval.data.interactions import Table
+from retrieval.index.arguments import Subset
+from retrieval.index.exact import exact_top, longest_norm
+from retrieval.index.filters import Filter, Filters
+from retrieval.index.interface import Searcher
+from retrieval.lists import Lists
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The k best candidates of each query, best first.
+
+    Attributes:
+      ids: raw ids [q, k]; 0 or "" where no candidate is left.
+      scores: inner products [q, k]; -inf there.
+    """
+
+    ids: Shaped[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+    @property
+    def found(self) -> Bool[np.ndarray, "q k"]:
+        """Where there is a candidate."""
+        return self.scores > -np.inf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segment:
+    """Candidates that came after the base was built, searched exactly; all of them are alive.
+
+    Attributes:
+      table: their ids and attributes.
+      vectors: float32 [m, d].
+      stamps: when each came; later ones have higher stamps [m].
+    """
+
+    table: Table
+    vectors: Float32[np.ndarray, "m d"]
+    stamps: Int64[np.ndarray, " m"]
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest norm of the vectors."""
+        return longest_norm(self.vectors)
+
+    @functools.cached_property
+    def filters(self) -> Filters:
+        """Compiles filters over these candidates."""
+        return Filters(self.table)
+
+    def take(self, kept: Bool[np.ndarray, " m"]) -> Segment:
+        """Returns the segment of those that are kept."""
+        return Segment(take(self.table, kept), self.vectors[kept], self.stamps[kept])
+
+    def join(self, other: Segment) -> Segment:
+        """Returns the segment of both, whose columns are the same."""
+        return Segment(
+            concatenate(self.table, other.table),
+            np.concatenate([self.vectors, other.vectors]),
+            np.concatenate([self.stamps, other.stamps]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The candidates of an index at one time: a base that was built, less what has gone, and what has come since.
+
+    Attributes:
+      base: searches what was built.
+      filters: its ids and attributes, and filters over them.
+      alive: which of the base are still there [n].
+      recent: what came since.
+      stamp: how many changes there were.
+    """
+
+    base: Searcher
+    filters: Filters
+    alive: Bool[np.ndarray, " n"]
+    recent: Segment
+    stamp: int
+
+    def __len__(self) -> int:
+        return self.num_alive + len(self.recent.table)
+
+    @functools.cached_property
+    def num_alive(self) -> int:
+        """How many of the base are still there."""
+        return int(self.alive.sum())
+
+    @functools.cached_property
+    def changed(self) -> float:
+        """The share of the candidates that the base does not have, or has and should not."""
+        return (len(self.alive) - self.num_alive + len(self.recent.table)) / max(len(self.alive), 1)
+
+    @functools.cached_property
+    def _subsets(self):
+        return functools.lru_cache(16)(self._subset)
+
+    def _subset(self, wanted: Filter | None) -> Subset | None:
+        if self.num_alive == len(self.alive):
+            return None if wanted is None else self.filters.subset(wanted)
+        return Subset(self.alive if wanted is None else self.alive & self.filters.subset(wanted).mask)
+
+    def search(
+        self, queries: Float32[np.ndarray, "q d"], k: int, exclude: Sequence | None, wanted: Filter | None
+    ) -> Answers:
+        """Returns the best of both parts, as `LiveIndex.search`, which has checked the arguments."""
+        banned, banned_recent = self._excluded(exclude)
+        scores, positions = self.base.search(queries, k, banned, self._subsets(wanted))
+        ids = _at(self.filters.table.ids, positions)
+        if len(self.recent.table):
+            subset = None if wanted is None else self.recent.filters.subset(wanted)
+            recent = self.recent.vectors, queries, k, self.recent.longest, banned_recent, subset
+            recent_scores, recent_positions = exact_top(*recent)
+            ids = np.concatenate([ids, _at(self.recent.table.ids, recent_positions)], axis=1)
+            scores = np.concatenate([scores, recent_scores], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        return Answers(ids, scores)
+
+    def _excluded(self, exclude: Sequence | None) -> tuple[Lists | None, Lists | None]:
+        """Returns the positions in both parts of ids, a list of them for each query; others are ignored."""
+        if exclude is None:
+            return None, None
+        lists = [as_ids(own, f"exclude[{query}]") for query, own in enumerate(exclude)]
+        every = np.concatenate([own for own in lists if len(own)] or [np.zeros(0, np.int64)])
+        owners = np.repeat(np.arange(len(lists)), [len(own) for own in lists])
+        parts = []
+        for table in (self.filters.table, self.recent.table):
+            positions = table.positions(every)
+            known = positions >= 0
+            parts.append(Lists.from_pairs(owners[known], positions[known], len(lists)))
+        return parts[0], parts[1]
+
+    def vectors(self, ids: Sequence | Ids) -> Float32[np.ndarray, "m d"]:
+        """Returns the vectors of ids.
+
+        Raises:
+          ValueError: an id is not there.
+        """
+        places, recent = self.places(ids)
+        if (missing := (places < 0) & (recent < 0)).any():
+            raise ValueError(f"no candidate {as_ids(ids, 'ids')[missing][0].item()!r} in the index")
+        vectors = self.base.embeddings[np.maximum(places, 0)]
+        vectors[recent >= 0] = self.recent.vectors[recent[recent >= 0]]
+        return vectors
+
+    def places(self, ids: Sequence | Ids) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions of ids in the base and in what came since, -1 where they are not."""
+        places = self.filters.table.positions(ids)
+        return np.where((places >= 0) & self.alive[places], places, -1), self.recent.table.positions(ids)
+
+    def alive_ids(self) -> Ids:
+        """Returns the ids of all candidates, those of the base first."""
+        return np.concatenate([self.filters.table.ids[self.alive], self.recent.table.ids])
+
+
+def take(table: Table, kept: np.ndarray) -> Table:
+    """Returns the rows of a table that are kept."""
+    return Table(table.ids[kept], {name: column[kept] for name, column in table.columns.items()})
+
+
+def concatenate(first: Table, second: Table) -> Table:
+    """Returns the rows of both tables, which have the same columns."""
+    columns = {name: np.concatenate([column, second.columns[name]]) for name, column in first.columns.items()}
+    return Table(np.concatenate([first.ids, second.ids]), columns)
+
+
+def empty_like(table: Table) -> Table:
+    """Returns a table without rows, and the same columns."""
+    return take(table, np.zeros(len(table), bool))
+
+
+def _at(ids: Ids, positions: np.ndarray) -> Shaped[np.ndarray, "q k"]:
+    return np.where(positions >= 0, ids[positions], np.zeros((), ids.dtype))
