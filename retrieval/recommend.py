@@ -16,13 +16,13 @@ from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import EntityFeatures, Raw
+from retrieval.index import ExactIndex, Filter, Filters, Subset
 from retrieval.lists import Lists
 from retrieval.requests import Request, is_one, one_each
-from retrieval.topk import PADDING_ROW, top_k_of_scores
+from retrieval.topk import PADDING_ROW
 
 Encode = Callable[..., Float32[np.ndarray, "n D"]]
 Search = Callable[..., tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]]
-SCORES_AT_A_TIME = 1 << 24
 ENCODED_AT_A_TIME = 4096
 
 
@@ -67,7 +67,7 @@ class Recommender:
 
     Attributes:
       encode: query rows, and the columns of their context by name -> embeddings.
-      search: (embeddings, k, excluded) -> scores and positions; exact or approximate.
+      search: (embeddings, k, excluded, allowed) -> scores and positions, as `Searcher.search`; exact or approximate.
       queries: vocabulary of the queries.
       candidates: vocabulary of the candidates, whose rows histories hold.
       corpus: all candidates, with a "title" column where titles are known.
@@ -108,6 +108,7 @@ class Recommender:
         times: Any = None,
         exclude: Sequence | np.ndarray | None = None,
         exclude_seen: bool = True,
+        filter: Filter | None = None,
     ) -> Recommendations:
         """Returns the k best candidates of each query.
 
@@ -123,11 +124,13 @@ class Recommender:
           times: of the requests in Unix seconds [Q], where the query tower reads them; None: the end of train.
           exclude: raw candidate ids to leave out, any number for each query; ids outside the corpus are ignored.
           exclude_seen: leaves out the candidates in the query's training part, and those of `history`.
+          filter: what all queries choose from, by the columns of `corpus` or by ids; one that is used again is compiled
+            once. None: all.
 
         Raises:
           ValueError: nothing is said of the queries, the query tower reads no history or no features and some are
-            given, arguments are of different lengths, k is below 1, or ids are strings where the known ones are
-            integers or the reverse.
+            given, arguments are of different lengths, k is below 1, ids are strings where the known ones are integers
+            or the reverse, or the filter names no column of the corpus.
         """
         request = self._request(user_id, history, features, times)
         excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
@@ -135,7 +138,7 @@ class Recommender:
             excluded = excluded.join(self._positions(request.history))
         if exclude is not None:
             excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
-        scores, positions = self.search(self._encoded(request), k, excluded)
+        scores, positions = self.search(self._encoded(request), k, excluded, self._allowed(filter))
         return self._answer(request, scores, positions)
 
     def embed_queries(
@@ -184,7 +187,13 @@ class Recommender:
         return request.shaped(np.vecdot(vectors[:, None], self.embeddings[positions]))
 
     def similar(
-        self, candidate_id: Any = None, k: int = 10, *, features: Raw | None = None, exclude=None
+        self,
+        candidate_id: Any = None,
+        k: int = 10,
+        *,
+        features: Raw | None = None,
+        exclude: Sequence | np.ndarray | None = None,
+        filter: Filter | None = None,
     ) -> Recommendations:
         """Returns the k candidates of the corpus most similar to each candidate, without itself: by cosine, exactly.
 
@@ -195,6 +204,7 @@ class Recommender:
           k: how many, at least 1.
           features: raw columns of each, as of a candidate that is not in the corpus.
           exclude: raw candidate ids to leave out, any number for each.
+          filter: as of `recommend`.
 
         Raises:
           ValueError: as `embed_candidates`, or nothing is known of a candidate.
@@ -208,7 +218,7 @@ class Recommender:
         if exclude is not None:
             excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
         vectors = _unit(self._encoded_candidates(request), self.similarity_dimension)
-        return self._answer(request, *_nearest(vectors, self._unit_candidates, k, excluded))
+        return self._answer(request, *self._unit_candidates.search(vectors, k, excluded, self._allowed(filter)))
 
     def similar_users(
         self, user_id: Any = None, k: int = 10, *, history=None, features: Raw | None = None, times=None
@@ -221,7 +231,7 @@ class Recommender:
         request = self._request(user_id, history, features, times)
         own = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
         vectors = _unit(self._encoded(request), self.similarity_dimension)
-        scores, places = _nearest(vectors, self._unit_queries, k, Lists.from_sequences(own))
+        scores, places = self._unit_queries.search(vectors, k, Lists.from_sequences(own))
         return Neighbours(request.shaped(_lookup(self.queries.ids, places)), request.shaped(scores))
 
     @functools.cached_property
@@ -261,32 +271,22 @@ class Recommender:
         answer = (positions, _lookup(self.corpus.ids, positions), _lookup(self.titles, positions), scores)
         return Recommendations(*map(request.shaped, (*answer, request.known)))
 
-    @functools.cached_property
-    def _unit_candidates(self) -> Float32[np.ndarray, "N d"]:
-        return _unit(self.embeddings, self.similarity_dimension)
+    def _allowed(self, filter: Filter | None) -> Subset | None:
+        return None if filter is None else self._filters.subset(filter)
 
     @functools.cached_property
-    def _unit_queries(self) -> Float32[np.ndarray, "M d"]:
+    def _filters(self) -> Filters:
+        return Filters(self.corpus)
+
+    @functools.cached_property
+    def _unit_candidates(self) -> ExactIndex:
+        return ExactIndex.build(_unit(self.embeddings, self.similarity_dimension))
+
+    @functools.cached_property
+    def _unit_queries(self) -> ExactIndex:
         ids = self.queries.ids
         pieces = [self.embed_queries(ids[i : i + ENCODED_AT_A_TIME]) for i in range(0, len(ids), ENCODED_AT_A_TIME)]
-        return _unit(np.concatenate([self.embed_queries(ids[:0]), *pieces]), self.similarity_dimension)
-
-
-def _nearest(
-    vectors: Float32[np.ndarray, "Q d"], others: Float32[np.ndarray, "N d"], k: int, excluded: Lists
-) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
-    """Returns the k others with the highest dot products with each vector, by `top_k_of_scores`."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    step = max(1, SCORES_AT_A_TIME // max(len(others), 1))
-    found_scores, found = np.full((len(vectors), k), -np.inf, np.float32), np.full((len(vectors), k), -1, np.int32)
-    for start in range(0, len(vectors), step):
-        block = np.arange(start, min(start + step, len(vectors)))
-        scores = vectors[block] @ others.T
-        (places,) = top_k_of_scores(scores, k, [excluded.take(block)])
-        found[block] = places
-        found_scores[block] = np.where(places < 0, -np.inf, np.take_along_axis(scores, places, axis=1))
-    return found_scores, found
+        return ExactIndex.build(_unit(np.concatenate(pieces), self.similarity_dimension))
 
 
 def _unit(embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> Float32[np.ndarray, "n d"]:

@@ -137,7 +137,9 @@ def test_a_bundle_says_how_it_came_about(folder):
 def test_golden_queries_are_of_all_kinds(folder):
     records = json.loads((folder / "golden.json").read_text())
     requests = [record["request"] for record in records]
-    assert any("features" in request for request in requests) and any("exclude" in request for request in requests)
+    assert any("features" in request for request in requests) and all(
+        any(name in request for request in requests) for name in ("exclude", "filter")
+    )
     assert any(request.get("exclude_seen") is False for request in requests)
     assert {known for record in records for known in record["answer"]["known"]} == {True, False}
 

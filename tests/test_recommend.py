@@ -1,5 +1,6 @@
 """Recommendations answer raw ids with raw ids, titles and scores."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
+from retrieval.index import Filter
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
 from retrieval.topk import top_k
@@ -25,15 +27,18 @@ SEEN = Lists.from_sequences([[], [0], [3, 1, 2]])
 IDS = ["B", "A", "C", "D"]
 
 
-def search(queries, k, excluded):
-    return top_k(queries, CANDIDATES, k, excluded)
+def search_in(candidates):
+    """Exact search, as an index does it."""
+    return lambda queries, k, excluded, allowed: top_k(
+        queries, candidates, k, excluded, None if allowed is None else allowed.mask
+    )
 
 
 def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
     columns = {} if titles is None else {"title": titles}
     return Recommender(
         encode=functools.partial(np.take, SCORES, axis=0),
-        search=search,
+        search=search_in(CANDIDATES),
         embeddings=CANDIDATES,
         encode_candidates=lambda rows: np.concatenate([np.zeros((1, 4), np.float32), CANDIDATES])[rows],
         queries=Vocabulary(queries),
@@ -159,7 +164,7 @@ def with_vectors(ids="BACDE"):
     of_rows = np.concatenate([np.zeros((1, 3), np.float32), VECTORS[[1, 0, 2, 3, 4]]])
     return Recommender(
         encode=lambda rows: np.array([[0, 0, 1], [1, 0, 1], [2, 0.1, 9], [0, 3, 1], [9, 0, 1]], np.float32)[rows],
-        search=functools.partial(top_k, candidates=VECTORS),
+        search=search_in(VECTORS),
         queries=Vocabulary([1, 2, 3], others=[4]),
         candidates=vocabulary,
         corpus=Table(list(ids), {}),
@@ -189,3 +194,18 @@ def test_similar_queries_are_those_of_train_of_the_largest_cosine():
     assert got.ids.tolist() == [[2, 3, 0], [2, 1, 0], [1, 2, 3], [1, 2, 3]]
     assert np.isneginf(got.scores[0, 2]) and got.scores[2, 0] == 1
     assert served.similar_users(1, 1).ids.tolist() == [2]
+
+
+def test_a_filter_leaves_what_it_says():
+    columns = {"genres": np.array(["War|Comedy", "Comedy", "", "War"]), "year": np.array([1990, 1995, 1999, np.nan])}
+    served = dataclasses.replace(recommender(), corpus=Table(IDS, {"title": TITLES, **columns}))
+    war = Filter(one_of={"genres": ["War"]})
+    got = served.recommend(["ann", "nobody"], 3, exclude_seen=False, filter=war)
+    assert got.ids.tolist() == [["B", "D", ""], ["D", "B", ""]]
+    assert served.recommend("ann", 2, filter=war).ids.tolist() == ["D", ""]  # B is seen
+    years = Filter(between={"year": (1991, None)}, deny=["A"])
+    assert served.recommend("ann", 2, exclude_seen=False, filter=years).ids.tolist() == ["C", ""]
+    with pytest.raises(ValueError, match="no attribute 'genre' to filter by.*did you mean 'genres'"):
+        served.recommend("ann", filter=Filter(one_of={"genre": ["War"]}))
+    similar = dataclasses.replace(with_vectors(), corpus=Table(list("BACDE"), {"group": np.arange(5) % 2}))
+    assert similar.similar("B", 3, filter=Filter(one_of={"group": [0]})).ids.tolist() == ["C", "E", ""]

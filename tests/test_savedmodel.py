@@ -82,7 +82,9 @@ def load_exact(folder):
     """The recommender of a bundle with exact search, and its embeddings."""
     embeddings = np.load(folder / bundle.EMBEDDINGS)
     recommender = bundle.load(folder)
-    return dataclasses.replace(recommender, search=lambda q, k, seen: top_k(q, embeddings, k, seen)), embeddings
+    return dataclasses.replace(
+        recommender, search=lambda q, k, seen, allowed: top_k(q, embeddings, k, seen)
+    ), embeddings
 
 
 @pytest.fixture(scope="module")

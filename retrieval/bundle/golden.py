@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Shaped
 
 from retrieval.data.interactions import Table
 from retrieval.features.entities import as_rows
+from retrieval.index import Filter
 from retrieval.recommend import Recommendations, Recommender
 from retrieval.topk import PADDING_ROW
 
@@ -24,14 +25,14 @@ def ask(recommender: Recommender, examples: Table | None = None) -> list[Record]
     """Returns golden queries with the answers of a bundle.
 
     Some 32: that train knows, nothing excluded or what was seen, that it does not know, with other candidates excluded,
-    and with a history or features where the query tower reads some.
+    with a filter, and with a history or features where the query tower reads some.
 
     Args:
       recommender: the bundle.
       examples: queries with raw features; None: none of the golden queries has features.
     """
     requests = _requests(recommender, examples)
-    return [{"request": request, "answer": _answer(recommender.recommend(**request))} for request in requests]
+    return [{"request": request, "answer": _answer(_replay(recommender, request))} for request in requests]
 
 
 def differences(recommender: Recommender, records: Any) -> list[str]:
@@ -52,7 +53,7 @@ def differences(recommender: Recommender, records: Any) -> list[str]:
     for number, record in enumerate(records):
         try:
             request, (ids, scores, known) = record["request"], _expected(record["answer"])
-            answer = recommender.recommend(**request)
+            answer = _replay(recommender, request)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"golden queries {number} are no record of some: {error!r}") from None
         if not np.array_equal(answer.known, known):
@@ -70,7 +71,8 @@ def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
     requests: list[Record] = [
         {"user_id": known.tolist(), "k": K},
         {"user_id": [*known[: NUMBER // 2].tolist(), unknown], "k": K, "exclude_seen": False},
-        {"user_id": known.tolist(), "k": K, "exclude": [candidates] * len(known)},
+        {"user_id": known[:1].tolist(), "k": K, "exclude": [candidates]},
+        {"user_id": known.tolist(), "k": K, "filter": {"deny": candidates} | _one_of(recommender.corpus)},
     ]
     if recommender.histories is not None:
         histories = [_spread(recommender.candidates.ids)[:length].tolist() for length in (0, 1, NUMBER)]
@@ -81,6 +83,20 @@ def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
         rows = [{name: _plain(value) for name, value in of.items() if name in columns} for of in rows]
         requests.append({"features": rows, "k": K})
     return requests
+
+
+def _replay(recommender: Recommender, request: Mapping[str, Any]) -> Recommendations:
+    """Returns the answer to a request out of JSON."""
+    filters = {"filter": Filter(**request["filter"])} if "filter" in request else {}
+    return recommender.recommend(**{**request, **filters})
+
+
+def _one_of(corpus: Table) -> dict[str, Any]:
+    """Returns a condition on the first attribute of text besides titles that some candidate has; none without one."""
+    for name, column in corpus.columns.items():
+        if name != "title" and column.dtype.kind == "U" and (column != "").any():
+            return {"one_of": {name: column[column != ""][:1].tolist()}}
+    return {}
 
 
 def _spread(ids: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "m"]:
