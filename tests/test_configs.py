@@ -66,6 +66,7 @@ def train_and_evaluate(config, dataset):
     return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}
 
 
+@pytest.mark.slow
 def test_the_tutorial_reproduces_the_published_figures():
     runs = []
     for seed in (42, 43, 44):

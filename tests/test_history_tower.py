@@ -31,13 +31,14 @@ def case(name, visible="past", **settings):
     columns = {name: column[:4] for name, column in made.examples.context.items()}
     rows = jnp.asarray(made.examples.query_rows[:4])
     call = jax.jit(lambda rows, columns: model.query(rows, columns))
-    return made, model, rows, columns, lambda columns: outputs(model, rows, columns), call
+    query_at = jax.jit(lambda *arguments: model.query_at(*arguments))
+    return made, model, rows, columns, lambda columns: outputs(query_at, rows, columns), call
 
 
-def outputs(model, rows, columns):
+def outputs(query_at, rows, columns):
     """Returns the embeddings of the queries at each position of windows."""
     places = jnp.arange(len(rows) * (LENGTH + 1))
-    found = jax.jit(model.query_at)(places, jnp.asarray(rows), jax.tree.map(jnp.asarray, columns))
+    found = query_at(places, jnp.asarray(rows), jax.tree.map(jnp.asarray, columns))
     return np.asarray(found).reshape(len(rows), LENGTH + 1, -1)
 
 
@@ -181,7 +182,7 @@ def test_windows_are_the_examples_of_their_targets_one_by_one(name, visible):
         ours.setdefault((int(rows[0][i]), int(rows[1][i])), []).append(embedding)
     theirs = {}
     examples = made.examples
-    at = outputs(model, examples.query_rows, examples.context)
+    at = outputs(model.query_at, examples.query_rows, examples.context)
     for i, p in zip(*np.nonzero(examples.candidate_rows >= 0), strict=True):
         pair = int(examples.query_rows[i]), int(examples.candidate_rows[i, p])
         theirs.setdefault(pair, []).append(np.concatenate([at[i, p], model.candidate(jnp.array([pair[1]]))[0]]))
@@ -199,7 +200,7 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
     windows = made.held_out_examples(held_out, train.take(slice(0, 30)))
     assert windows.candidate_rows.shape == (10, LENGTH + 1)
     model = bind(made.model, params)
-    found = outputs(model, windows.query_rows, windows.context)[:, -1]
+    found = outputs(model.query_at, windows.query_rows, windows.context)[:, -1]
     expected = made.query_embeddings(params, held_out.query_ids, train.take(slice(0, 30)), held_out.timestamps)
     np.testing.assert_allclose(found, expected, **CLOSE)
     rows = made.encoding.candidates.rows(held_out.candidate_ids)
@@ -231,5 +232,5 @@ def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
 def test_the_columns_of_other_examples_change_nothing():
     _, model, rows, columns, at, _ = case("hstu")
     order = np.array([2, 0, 3, 1])
-    found = outputs(model, rows[order], {n: c[order] for n, c in columns.items()})
+    found = outputs(model.query_at, rows[order], {n: c[order] for n, c in columns.items()})
     np.testing.assert_allclose(found, at(columns)[order], **CLOSE)

@@ -257,6 +257,7 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
     assert model == content == 1 and chance < 0.8
 
 
+@pytest.mark.slow
 def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
     parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
     for name, part in (("train", parts.train), ("test", parts.test)):
