@@ -19,7 +19,7 @@ import numpy as np
 from jax import export as jax_export
 from jaxtyping import Array, Float, Int
 
-from retrieval.context import GAPS, RATINGS, TIMES, Columns, QueryContext
+from retrieval.context import OF_TIMES, RATINGS, Columns, QueryContext
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -220,7 +220,7 @@ def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndar
     arrays = {HISTORY_OFFSETS: offsets, HISTORY_ROWS: lists.rows[kept]}
     if histories.ratings is not None and RATINGS in context.names:
         arrays[HISTORY_RATINGS] = histories.ratings[kept]
-    if histories.times is not None and {GAPS, TIMES} & set(context.names):
+    if histories.times is not None and OF_TIMES & set(context.names):
         arrays[HISTORY_TIMES] = histories.times[kept]
     return arrays
 

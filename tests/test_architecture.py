@@ -125,6 +125,7 @@ def test_one_column_may_be_several_features():
         ([ID], [HOUR], {}, {}, "no column 'timestamp' for a feature"),
         ([ID, HOUR], [ID], {}, {"times": False}, "is the timestamp, and the interactions have none"),
         ([ID], [ID], {"encoder": "mean", "gaps": True}, {"times": False}, "model.history.gaps is set"),
+        ([ID], [ID], {"encoder": "mean", "ages": True}, {"times": False}, "model.history.ages is set"),
         ([ID], [ID], {"encoder": "mean", "ratings": True}, {"ratings": False}, "model.history.ratings is set"),
         ([ID], [ID], {"encoder": "mean", "items": "same"}, {}, "model.history.items must be one of 'shared'"),
         ([ID], [ID], {"encoder": "mean", "length": -1}, {}, "model.history.length must be 0 or more, got -1"),
@@ -155,6 +156,15 @@ def test_a_history_without_times_is_in_the_order_of_the_file_and_hstu_reads_no_t
     made = recipe([], [ID], train=interactions(times=False), encoder="hstu")
     assert made.context.names == ("history",)
     assert recipe([], [ID], encoder="hstu").context.names == ("history", "history_times")
+
+
+def test_ages_count_from_the_first_time_of_each_candidate_in_train():
+    train = Interactions(np.array([1, 1, 2, 2]), np.array([7, 8, 8, 7]), timestamps=np.array([50, 90, 60, 80]))
+    made = recipe([], [ID], train=train, encoder="mean", ages=True)
+    assert made.context.names == ("history", "history_ages")
+    windows = dict(zip(made.examples.query_rows.tolist(), made.examples.context["history_ages"], strict=True))
+    assert windows[made.encoding.queries.rows([1])[0]][-2:].tolist() == [0, 30]
+    assert windows[made.encoding.queries.rows([2])[0]][-2:].tolist() == [0, 30]
 
 
 @pytest.mark.parametrize(("lengths", "expected"), [([3] * 20, 10), ([5] * 10 + [40] * 90, 40), ([999] * 3, 200)])

@@ -25,7 +25,7 @@ each_encoder = pytest.mark.parametrize(("name", "visible"), CASES)
 @functools.cache
 def case(name, visible="past", **settings):
     """Returns a recipe with all that a history may have, its model off the initial values, and compiled calls."""
-    settings = {"last": True, "ratings": True, "gaps": True, "heads": 2, "length": LENGTH} | settings
+    settings = {"last": True, "ratings": True, "gaps": True, "ages": True, "heads": 2, "length": LENGTH} | settings
     made = recipe([Feature("id"), HOUR, AGE], [Feature("id"), GENRES], encoder=name, visible=visible, **settings)
     model = bind(made.model, moved(made.model))
     columns = {name: column[:4] for name, column in made.examples.context.items()}
@@ -45,7 +45,7 @@ def outputs(query_at, rows, columns):
 def changed(columns, place):
     """Returns the columns with another interaction at a place of each window."""
     others = {"history": lambda c: c % 9 + 1, "history_ratings": lambda c: c % 11 + 1}
-    others |= {"history_gaps": lambda c: c + 99_999, "history_times": lambda c: c + 99_999}
+    others |= {name: lambda c: c + 99_999 for name in ("history_gaps", "history_ages", "history_times")}
     return {
         name: np.where(np.arange(LENGTH + 1) == place, others[name](column), column) if name in others else column
         for name, column in columns.items()
@@ -83,7 +83,9 @@ def test_each_position_is_asked_for_as_serving_asks_after_what_precedes_it(name)
         cut = {}
         for n, column in columns.items():
             if n.startswith("history"):
-                first = np.broadcast_to(-1 if n == "history_gaps" else 0, (4, LENGTH - known)).astype(column.dtype)
+                first = np.broadcast_to(-1 if n in ("history_gaps", "history_ages") else 0, (4, LENGTH - known)).astype(
+                    column.dtype
+                )
                 cut[n] = np.concatenate([first, column[:, :known]], axis=1)
             else:
                 cut[n] = column[:, known]
@@ -94,7 +96,7 @@ def test_each_position_is_asked_for_as_serving_asks_after_what_precedes_it(name)
 def test_padding_says_nothing_and_an_empty_history_is_the_start_that_first_targets_are_predicted_from():
     _, _, rows, columns, at, call = case("transformer")
     empty = {n: np.zeros_like(c[:, :-1]) if n.startswith("history") else c[:, 0] for n, c in columns.items()}
-    noisy = {n: c + 3 if n in ("history_ratings", "history_gaps", "history_times") else c for n, c in empty.items()}
+    noisy = {n: c + 3 if n.startswith("history_") else c for n, c in empty.items()}
     answer = call(rows, empty)
     assert np.all(np.isfinite(answer)) and np.array_equal(answer, call(rows, noisy))
     full = np.all(columns["history"] > 0, axis=1)
@@ -118,7 +120,7 @@ def test_a_step_of_training_moves_start_and_every_parameter_that_serving_reads()
 
 @pytest.mark.parametrize("items", ["shared", "separate"])
 def test_a_candidate_that_train_has_not_seen_is_read_by_its_features_where_it_has_some(items):
-    made, *_, ask = case("mean", items=items, last=False, ratings=False, gaps=False)
+    made, *_, ask = case("mean", items=items, last=False, ratings=False, gaps=False, ages=False)
     before = interactions().take(slice(0, 0))
     columns = made.columns(np.array([0, 0, 0]), before)
     columns["history"][:, -1] = made.encoding.candidates.rows([9, 10, 777])  # two with features, and nobody
