@@ -251,6 +251,7 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
         "--config.data.split.test_fraction=0.4",
     ]
     output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
+    assert "training, s " in output
     assert output.count("Candidates that train does not know, among themselves") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
