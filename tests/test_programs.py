@@ -251,12 +251,14 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
         "--config.data.split.test_fraction=0.4",
     ]
     output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
+    assert "training, s " in output
     assert output.count("Candidates that train does not know, among themselves") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
     assert model == content == 1 and chance < 0.8
 
 
+@pytest.mark.slow
 def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
     parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
     for name, part in (("train", parts.train), ("test", parts.test)):

@@ -70,7 +70,7 @@ def config_of(query=(), candidate=ID, **history):
 
 WITH_HISTORY = {name: config_of(encoder=name, layers=2, heads=2) for name in ENCODERS} | {
     "everything": config_of(
-        ID + TABLE + TIME, ID + GROUP, encoder="transformer", ratings=True, gaps=True, last=True, noise=0.1
+        ID + TABLE + TIME, ID + GROUP, encoder="transformer", ratings=True, gaps=True, ages=True, last=True, noise=0.1
     ),
     "separate items": config_of(ID, ID + GROUP, encoder="hstu", items="separate", gaps=True, dropout=0.5),
 }
