@@ -98,7 +98,7 @@ class QueryContext:
             encoders = {name: encoder_from_json(json.dumps(of)) for name, of in fields["encoders"].items()}
             appeared = np.array(fields["appeared"], np.int64)
             return cls(**fields | {"names": tuple(fields["names"]), "encoders": encoders, "appeared": appeared})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"not a query context: {error!r} in {text[:60]!r}") from None
 
 

@@ -15,7 +15,7 @@ from retrieval.bundle import golden, layout
 from retrieval.bundle.manifest import Files, write_manifest
 from retrieval.bundle.reading import read
 from retrieval.bundle.towers import export_tower
-from retrieval.context import GAPS, RATINGS, TIMES, QueryContext
+from retrieval.context import OF_TIMES, RATINGS, QueryContext
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -155,6 +155,6 @@ def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndar
     arrays = {layout.HISTORY_OFFSETS: offsets, layout.HISTORY_ROWS: lists.rows[kept]}
     if histories.ratings is not None and RATINGS in context.names:
         arrays[layout.HISTORY_RATINGS] = histories.ratings[kept]
-    if histories.times is not None and {GAPS, TIMES} & set(context.names):
+    if histories.times is not None and OF_TIMES & set(context.names):
         arrays[layout.HISTORY_TIMES] = histories.times[kept]
     return arrays
