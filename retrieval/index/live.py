@@ -120,7 +120,7 @@ class LiveIndex:
         """
         snapshot, ids = self._snapshot, as_ids(ids, "ids")
         check_k(k)
-        return snapshot.search(snapshot.vectors(ids), k, ids[:, None], filter)
+        return snapshot.search(snapshot.vectors(ids), k, list(ids[:, None]), filter)
 
     def vectors(self, ids: Sequence | Ids) -> Float32[np.ndarray, "m d"]:
         """Returns the vectors of ids.

@@ -1,0 +1,233 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.index import ExactIndex, Filter, HnswIndex, LiveIndex
+from tests.index_cases import reference
+
+GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
+
+
+def live(vectors, ids=None, kind="exact", **rest):
+    base = ExactIndex.build(vectors) if kind == "exact" else HnswIndex.build(vectors, **GRAPH)
+    return LiveIndex.build(np.arange(len(base)) if ids is None else ids, base, **rest)
+
+
+def plain(state, queries, k, exclude, wanted=None):
+    """Returns the scores of the best k in a dictionary of id -> (vector, year), where `wanted` is the least year."""
+    left = [i for i, (_, year) in state.items() if wanted is None or year >= wanted]
+    if not left:
+        return np.full((len(queries), k), -np.inf, np.float32)
+    vectors = np.array([state[i][0] for i in left], np.float32)
+    excluded = [[left.index(i) for i in own if i in left] for own in exclude]
+    return reference(vectors, queries, k, excluded)[0]
+
+
+vectors_of = st.tuples(*[st.integers(-3, 3).map(float)] * 3).filter(any)
+changes = st.lists(
+    st.tuples(st.just("add"), st.dictionaries(st.integers(0, 12), st.tuples(vectors_of, st.integers(1, 3)), min_size=1))
+    | st.tuples(st.just("remove"), st.lists(st.integers(0, 12), unique=True))
+    | st.tuples(st.just("rebuild"), st.none())
+    | st.tuples(st.just("save"), st.none()),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes, st.booleans(), st.booleans(), st.data())
+def test_whatever_is_changed_the_answers_are_those_of_what_is_there(tmp_path_factory, steps, is_graph, are_text, data):
+    name = (lambda i: f"id {i}") if are_text else int
+    state = {name(i): ((float(i + 1), 1.0, -float(i)), 1 + i % 3) for i in range(6)}
+    index = live(
+        [vector for vector, _ in state.values()],
+        list(state),
+        "graph" if is_graph else "exact",
+        attributes={"year": np.array([year for _, year in state.values()])},
+        rebuild_at=np.inf,
+    )
+    for step, what in steps:
+        if step == "add":
+            state |= {name(i): of for i, of in what.items()}
+            index.add([*map(name, what)], [v for v, _ in what.values()], {"year": [y for _, y in what.values()]})
+        elif step == "remove" and (ids := [name(i) for i in what if name(i) in state]):
+            state = {i: of for i, of in state.items() if i not in ids}
+            index.remove(ids)
+        elif step == "rebuild" and state:
+            index.rebuild()
+        elif step == "save":
+            folder = tmp_path_factory.mktemp("live")
+            index.save(folder)
+            index = LiveIndex.load(folder)
+    k, queries = data.draw(st.integers(1, 15)), np.array([[1, 2, 3], [-1, 0, 2]], np.float32)
+    exclude = data.draw(st.lists(st.lists(st.integers(0, 14).map(name)), min_size=2, max_size=2))
+    wanted = data.draw(st.none() | st.integers(1, 4))
+    condition = None if wanted is None else Filter(between={"year": (wanted, None)})
+    answers = index.search(queries, k, exclude=exclude, filter=condition)
+    np.testing.assert_array_equal(answers.scores, plain(state, queries, k, exclude, wanted))
+    assert len(index) == len(state) and set(index.ids.tolist()) == set(state)
+    for query in range(2):
+        found = answers.ids[query][answers.found[query]].tolist()
+        assert len(set(found)) == len(found) and not set(found) & set(exclude[query])
+        scores = [np.float32(np.dot(state[i][0], queries[query])) for i in found]
+        np.testing.assert_array_equal(scores, answers.scores[query, : len(found)])
+        assert all(answers.ids[query][len(found) :] == ("" if are_text else 0))
+    if state:
+        ids = sorted(state)[:3]
+        np.testing.assert_array_equal(index.vectors(ids), [state[i][0] for i in ids])
+        similar = index.similar(ids, 2)
+        own = plain(state, np.array([state[i][0] for i in ids], np.float32), 2, [[i] for i in ids])
+        np.testing.assert_array_equal(similar.scores, own)
+
+
+def versioned(ids, version):
+    """Returns vectors that say by their last number which version of which id they are."""
+    vectors = np.random.default_rng(version).standard_normal((len(ids), 4))
+    return np.concatenate([vectors, 1000.0 * version + np.asarray(ids)[:, None]], axis=1)
+
+
+@pytest.mark.parametrize("kind", ["exact", "graph"])
+def test_no_reader_sees_half_of_a_change(kind):
+    """Each change gives a block of 20 ids one version: a search of that block alone must find one version, and all."""
+    blocks = [np.arange(20 * b, 20 * b + 20) for b in range(15)]
+    index = live(versioned(np.arange(300), 1), None, kind, attributes={"block": np.arange(300) // 20}, rebuild_at=0.3)
+    stop, wrong, searches = threading.Event(), [], [0, 0]
+    query = np.array([[0, 0, 0, 0, 1.0]])
+
+    def read(reader):
+        rng = np.random.default_rng(reader)
+        while not stop.is_set():
+            block = int(rng.integers(15))
+            answers = index.search(query, 20, filter=Filter(one_of={"block": [block]}))
+            values = answers.scores[0] - answers.ids[0]
+            if set(answers.ids[0].tolist()) != set(blocks[block].tolist()) or len(set(values.tolist())) != 1:
+                wrong.append((block, answers))
+            searches[reader] += 1
+
+    readers = [threading.Thread(target=read, args=(reader,)) for reader in range(2)]
+    for reader in readers:
+        reader.start()
+    version = 1
+    while version < 60 or min(searches) < 20:
+        version += 1
+        block = version % 15
+        index.add(blocks[block], versioned(blocks[block], version), {"block": np.full(20, block)})
+    stop.set()
+    for reader in readers:
+        reader.join()
+    index.wait()
+    assert not wrong and min(searches) >= 20
+    assert index.snapshot.base is not None and len(index) == 300
+
+
+def test_enough_changes_rebuild_in_the_background_and_a_slow_rebuild_loses_nothing(monkeypatch):
+    index = live(np.eye(10), rebuild_at=0.5)
+    started, go_on = threading.Event(), threading.Event()
+    plain_rebuilt = ExactIndex.rebuilt
+
+    def rebuilt(self, embeddings):
+        started.set()
+        assert go_on.wait(10)
+        return plain_rebuilt(self, embeddings)
+
+    monkeypatch.setattr(ExactIndex, "rebuilt", rebuilt)
+    index.remove([0, 1, 2, 3, 4])
+    assert not started.is_set()
+    index.remove([5])
+    assert started.wait(10)
+    index.add([6, 20, 21], 2 * np.eye(10)[:3])  # replaced, new, and removed again while the base is built
+    index.remove([21, 7])
+    index.add([7], [np.full(10, 3.0)])  # removed and back
+    assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
+    go_on.set()
+    index.wait()
+    assert len(index.snapshot.base) == 4 and index.snapshot.alive.tolist() == [False, False, True, True]
+    assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
+    index.rebuild()
+    assert index.snapshot.changed == 0 and len(index.snapshot.base) == 5
+    assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
+
+
+def test_an_error_of_the_rebuild_in_the_background_is_told_and_changes_nothing(monkeypatch):
+    index = live(np.eye(4), rebuild_at=0.1)
+
+    def rebuilt(self, embeddings):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(ExactIndex, "rebuilt", rebuilt)
+    index.remove([0])
+    with pytest.raises(MemoryError, match="no room"):
+        index.wait()
+    index.wait()
+    assert index.search(np.ones((1, 4)), 4).ids.tolist() == [[1, 2, 3, 0]]
+
+
+def test_a_graph_is_rebuilt_with_its_settings():
+    index = live(np.random.default_rng(0).standard_normal((200, 5)), kind="graph", rebuild_at=np.inf)
+    index.remove(np.arange(50))
+    index.rebuild()
+    base = index.snapshot.base
+    assert isinstance(base, HnswIndex) and base.settings.M == 8 and base.settings.ef == 30 and len(base) == 150
+    again = HnswIndex.build(base.embeddings, **GRAPH)
+    np.testing.assert_array_equal(base.parts()[1]["neighbours"], again.parts()[1]["neighbours"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i.add([7], [[1, np.nan]]), "the vector of candidate 7 is not finite .1 such"),
+        (lambda i: i.add([7, 8, 9], [[1, 2], [0, 0], [0, 0]]), "the vector of candidate 8 is zero .2 such"),
+        (lambda i: i.add([7, 7], [[1, 2], [1, 2]]), "7 more than once"),
+        (lambda i: i.add([7], [[1, 2, 3]]), r"shape \[1, 2\], got \(1, 3\)"),
+        (lambda i: i.add(["x"], [[1, 2]]), "ids are|attributes must be"),
+        (lambda i: i.add([7], [[1, 2]], {"year": [3]}), "attributes must be those of the index"),
+        (lambda i: i.remove([0, 7]), "no candidate 7 to remove"),
+        (lambda i: i.vectors([0, 9]), "no candidate 9 in the index"),
+        (lambda i: i.similar([9], 3), "no candidate 9 in the index"),
+        (lambda i: i.search([[1, 2]], 0), "k must be at least 1"),
+        (lambda i: i.search([[1, 2]], 1, exclude=[]), "each of 1 queries, got 0"),
+        (lambda i: i.search([[1, 2, 3]], 1), r"shape \[n, 2\]"),
+        (lambda i: i.search([[1, 2]], 1, filter=Filter(one_of={"x": [1]})), "no attribute 'x'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(change, message):
+    index = live(np.eye(2))
+    before = index.snapshot
+    with pytest.raises(ValueError, match=message):
+        change(index)
+    assert index.snapshot is before
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"), [([[1, 0], [0, 0]], "'b' is zero"), ([[1, 0]], "each of the 1 vectors")]
+)
+def test_build_refuses_by_id(vectors, message):
+    with pytest.raises(ValueError, match=message):
+        live(vectors, ["a", "b"])
+
+
+def test_all_may_be_removed_and_nothing_is_found_then():
+    index = live(np.eye(2), rebuild_at=np.inf)
+    index.remove([0, 1])
+    assert len(index) == 0 and not index.search(np.eye(2), 3).found.any()
+    with pytest.raises(ValueError, match="all were removed"):
+        index.rebuild()
+    index.add([5], [[1, 1]])
+    assert index.search([[1, 0]], 2).ids.tolist() == [[5, 0]]
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    index = live(np.eye(3), ["a", "b", "c"], attributes={"year": np.arange(3)})
+    index.remove(["a"])
+    index.save(tmp_path)
+    record = json.loads((tmp_path / "index.json").read_text())
+    swapped = record["arrays"] | {"alive": record["arrays"]["base/ids"]}
+    for change in ({"arrays": swapped}, {"searcher": {}}, {"searcher": {"kind": "tree"}}, {"kind": "exact"}):
+        (tmp_path / "index.json").write_text(json.dumps(record | change))
+        with pytest.raises(ValueError, match="index.json|must fit"):
+            LiveIndex.load(tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps(record))
+    assert sorted(LiveIndex.load(tmp_path).ids.tolist()) == ["b", "c"]
