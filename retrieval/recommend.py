@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
 
 from retrieval.context import QueryContext
-from retrieval.data.ids import Ids
+from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
@@ -258,14 +258,13 @@ class Recommender:
     def _histories(self, request: Request) -> Histories:
         """Returns the histories that are given, or else those of the rows."""
         if request.history is not None:
-            known = [found[found != UNKNOWN_ROW] for found in map(self.candidates.rows, request.history)]
-            return Histories(Lists.from_sequences([found[-self.context.length :] for found in known]))
+            return Histories(_lists(request.history, self.candidates.rows, UNKNOWN_ROW))
         rows = request.rows
         return Histories(Lists.empty(len(rows))) if self.histories is None else self.histories.take(rows)
 
     def _positions(self, ids: Sequence[Sequence | Ids]) -> Lists:
         """Returns the positions in the corpus of lists of raw candidate ids, without those outside it."""
-        return Lists.from_sequences([found[found >= 0] for found in map(self.corpus.positions, ids)])
+        return _lists(ids, self.corpus.positions, PADDING_ROW)
 
     def _answer(self, request: Request, scores, positions) -> Recommendations:
         answer = (positions, _lookup(self.corpus.ids, positions), _lookup(self.titles, positions), scores)
@@ -287,6 +286,16 @@ class Recommender:
         ids = self.queries.ids
         pieces = [self.embed_queries(ids[i : i + ENCODED_AT_A_TIME]) for i in range(0, len(ids), ENCODED_AT_A_TIME)]
         return ExactIndex.build(_unit(np.concatenate(pieces), self.similarity_dimension))
+
+
+def _lists(ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int) -> Lists:
+    """Returns what lists of raw ids are found as, in one look-up, without those that are missing."""
+    arrays = [as_ids(of, "candidate ids") for of in ids]
+    if len({of.dtype.kind for of in arrays if len(of)}) > 1:
+        raise ValueError("candidate ids must be all integers or all strings, got lists of both")
+    owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
+    found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
+    return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
 
 def _unit(embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> Float32[np.ndarray, "n d"]:

@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -105,6 +107,26 @@ def test_there_is_a_bundle_at_each_instant_of_a_replacement(folder, tmp_path, mo
     storage.replace_folder(new, folder, tmp_path / "kept")
     storage.replace_folder(copy(folder, tmp_path / "new"), folder, tmp_path / "kept")
     assert len(instants) > 20 and all(instants)
+
+
+def test_a_bundle_is_loaded_whole_while_others_take_its_place(folder, tmp_path):
+    other = save(tmp_path / "other", scale=2.0)
+    answers = [bundle.load(path).recommend(EVERYBODY, 3).scores for path in (folder, other)]
+    stop = threading.Event()
+
+    def swap():
+        while not stop.is_set():
+            storage.exchange(other, folder)
+            time.sleep(0.02)
+
+    writer = threading.Thread(target=swap)
+    writer.start()
+    try:
+        found = [bundle.load(folder).recommend(EVERYBODY, 3).scores for _ in range(8)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(any(np.array_equal(of, answer) for answer in answers) for of in found)
 
 
 def test_the_bundle_before_is_kept_and_comes_back(folder):

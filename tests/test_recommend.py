@@ -123,6 +123,8 @@ def test_queries_of_another_type_than_the_known_ones_are_refused():
 def test_excluded_ids_of_another_type_than_the_corpus_are_refused():
     with pytest.raises(ValueError, match="ids are int64.*known ids are <U1"):
         recommender().recommend(["ann"], 1, exclude=[[11]])
+    with pytest.raises(ValueError, match="candidate ids must be all integers or all strings, got lists of both"):
+        recommender().recommend(["ann", "bob"], 1, exclude=[["A"], [11]])
 
 
 def test_a_single_query_gets_an_answer_of_one_dimension():

@@ -77,6 +77,15 @@ def test_new_queries_have_the_answers_of_the_models_code(served, ages):
     assert not answer.known.any()
 
 
+def test_a_tower_with_its_columns_in_it_is_one_of_rows_alone(served, tmp_path):
+    files = bundle.Files.of(save(tmp_path / "bundle"))
+    columns = served.query_features.of_rows(np.arange(served.queries.num_entities))
+    tower = bundle.by_row(bundle.load_tower(files.read(bundle.QUERY_TOWER)), columns)
+    np.testing.assert_allclose(
+        tower(jnp.asarray(served.queries.rows(EVERYBODY))), served.embed_queries(EVERYBODY), rtol=1e-6, atol=1e-6
+    )
+
+
 def test_what_is_known_has_the_embeddings_of_the_recipe(served):
     queries = RECIPE.query_embeddings(PARAMS, np.array(EVERYBODY), TRAIN)
     np.testing.assert_allclose(served.embed_queries(EVERYBODY), queries, rtol=1e-6, atol=1e-6)

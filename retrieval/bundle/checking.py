@@ -59,7 +59,7 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
 
 
 def _manifest(folder: pathlib.Path | str, made: list[Files]) -> str:
-    made.append(Files.with_manifest(folder))
+    made.append(Files.of(folder))
     manifest = made[0].manifest
     of = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items() if name != "python")
     return f"format {manifest['format_version']}, written by {of}"

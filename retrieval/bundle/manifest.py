@@ -57,22 +57,7 @@ class Files:
 
     @classmethod
     def of(cls, folder: pathlib.Path | str) -> Files:
-        """Reads the manifest of a bundle, and sees that its files are there, and no others, each of its size.
-
-        Files whose names begin with a dot do not count.
-
-        Raises:
-          ValueError: the folder is no bundle, of another format version, the manifest is damaged, or a file is missing,
-            not listed, no plain file, or of another size.
-        """
-        files = cls.with_manifest(folder)
-        for problem in files.problems():
-            raise ValueError(problem)
-        return files
-
-    @classmethod
-    def with_manifest(cls, folder: pathlib.Path | str) -> Files:
-        """Reads the manifest of a bundle alone.
+        """Reads the manifest of a bundle, and nothing else.
 
         Raises:
           ValueError: the folder is no bundle, of another format version, or the manifest is damaged.
@@ -84,8 +69,20 @@ class Files:
         """Returns the names of the files."""
         return list(self.manifest["files"])
 
+    def check_names(self) -> None:
+        """Checks that the files are there, and no others, each a plain file of its size.
+
+        Raises:
+          ValueError: one is missing, not listed, no plain file, or of another size.
+        """
+        for problem in self.problems():
+            raise ValueError(problem)
+
     def problems(self) -> list[str]:
-        """Returns what is wrong with the names and the sizes of the files, a sentence for each."""
+        """Returns what is wrong with the names and the sizes of the files, a sentence for each.
+
+        Files whose names begin with a dot do not count.
+        """
         listed = self.manifest["files"]
         found = [problem for name in listed if (problem := self._problem(name))]
         there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
@@ -112,7 +109,11 @@ class Files:
         Raises:
           ValueError: it has changed.
         """
-        self._compare(name, sha256(self.folder / name))
+        try:
+            found = sha256(self.folder / name)
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
+        self._compare(name, found)
 
     def check_rest(self) -> None:
         """Checks the files that nothing has read or checked yet.
@@ -132,7 +133,10 @@ class Files:
         """
         if name not in self.manifest["files"]:
             raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which is part of every bundle; {AGAIN}")
-        content = (self.folder / name).read_bytes()
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
         self._compare(name, hashlib.sha256(content).hexdigest())
         return content
 

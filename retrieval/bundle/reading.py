@@ -28,15 +28,24 @@ def load(folder: pathlib.Path | str) -> Recommender:
     Every file is read once, in O(its size), and has the SHA-256 that the manifest lists. That detects damage, not
     forgery: load bundles of those whom you trust.
 
+    A bundle that takes the place of another while that is read is read instead.
+
     Raises:
       ValueError: the folder is no bundle, of another format version, or a file is missing, changed, not listed, or does
         not go with the others; the message names it.
     """
-    return read(Files.of(folder))
+    files = Files.of(folder)
+    try:
+        return read(files)
+    except (ValueError, OSError):
+        if Files.of(folder).manifest == files.manifest:
+            raise
+    return load(folder)
 
 
 def read(files: Files) -> Recommender:
     """Returns the bundle of these files; see `load`."""
+    files.check_names()
     for name in files.names():
         if name.startswith(f"{layout.INDEX}/"):
             files.check(name)
