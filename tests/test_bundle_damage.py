@@ -316,8 +316,13 @@ def test_what_is_signed_and_wrong_is_found_by_verification(whole, folder, tmp_pa
     np.save(path, embeddings)
     sign(folder)
     (problem,) = problems()
-    assert "candidate_embeddings.npy: the embedding of candidate 20 is not what candidate_tower.stablehlo" in problem
+    assert "bundle/index is over other vectors than those of candidate_embeddings.npy" in problem
     other = save(tmp_path / "other", scale=2.0)
+    copy(whole, folder)
+    (folder / "candidate_tower.stablehlo").write_bytes((other / "candidate_tower.stablehlo").read_bytes())
+    sign(folder)
+    (problem,) = problems()
+    assert "candidate_embeddings.npy: the embedding of candidate 30 is not what candidate_tower.stablehlo" in problem
     copy(whole, folder)
     (folder / "query_tower.stablehlo").write_bytes((other / "query_tower.stablehlo").read_bytes())
     sign(folder)

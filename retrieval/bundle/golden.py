@@ -16,7 +16,7 @@ from retrieval.topk import PADDING_ROW
 
 NUMBER, K = 12, 10  # queries of each kind, and candidates of each answer
 TOLERANCE = 1e-3  # of a score, relative and absolute: another processor adds up in another order
-JUST_UNKNOWN = "not in the vocabulary", 2**62 + 1  # ids that nobody has
+UNKNOWN_IDS = "not in the vocabulary", 2**62 + 1  # ids that nobody has
 
 Record = dict[str, Any]  # {"request": arguments of `recommend`, "answer": ids, scores and known}
 
@@ -66,7 +66,7 @@ def differences(recommender: Recommender, records: Any) -> list[str]:
 
 def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
     known = _spread(recommender.queries.ids)
-    unknown = JUST_UNKNOWN[0] if known.dtype.kind == "U" else JUST_UNKNOWN[1]
+    unknown = UNKNOWN_IDS[0] if known.dtype.kind == "U" else UNKNOWN_IDS[1]
     candidates = _spread(recommender.corpus.ids).tolist()
     requests: list[Record] = [
         {"user_id": known.tolist(), "k": K},

@@ -18,6 +18,7 @@ from retrieval.context import QueryContext
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features.entities import EntityFeatures
+from retrieval.index import Searcher
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
 
@@ -62,7 +63,7 @@ def read(files: Files) -> Recommender:
         candidates=candidates,
         corpus=corpus,
         seen=_lists(files, layout.SEEN_OFFSETS, layout.SEEN_ROWS, len(corpus)),
-        embeddings=_embeddings(files, len(corpus)),
+        embeddings=_embeddings(files, len(corpus), index),
         encode_candidates=in_few_sizes(towers[1]),
         context=context,
         histories=_histories(files, candidates.num_entities) if context.length else None,
@@ -71,7 +72,7 @@ def read(files: Files) -> Recommender:
         similarity_dimension=files.manifest.get("similarity_dimension"),
         manifest=files.manifest,
     )
-    _check_sizes(files, recommender, index.embeddings.shape)
+    _check_sizes(files, recommender)
     _check_towers(files, recommender, towers)
     files.check_rest()
     return recommender
@@ -88,12 +89,15 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
         raise ValueError(f"{files.folder / name}: {error}") from None
 
 
-def _embeddings(files: Files, number: int) -> Float32[np.ndarray, "N D"]:
+def _embeddings(files: Files, number: int, index: Searcher) -> Float32[np.ndarray, "N D"]:
+    """Returns the embeddings of the corpus: those of the index, which are the same, so that memory holds them once."""
     embeddings = files.array(layout.EMBEDDINGS)
     if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != number:
         received = f"{embeddings.dtype} {embeddings.shape}"
         raise ValueError(f"{files.folder / layout.EMBEDDINGS} is {received}, not a float32 vector for each of {number}")
-    return embeddings
+    if not np.array_equal(index.embeddings, embeddings):
+        raise ValueError(f"{files.folder / layout.INDEX} is over other vectors than those of {layout.EMBEDDINGS}")
+    return index.embeddings
 
 
 def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:
@@ -129,11 +133,10 @@ def _features(files: Files, side: str, name: str) -> EntityFeatures:
     return _made(files, name, lambda text: EntityFeatures.from_json(text, arrays), files.text)
 
 
-def _check_sizes(files: Files, recommender: Recommender, of_index: tuple[int, ...]) -> None:
-    """Raises ValueError unless towers, vocabularies, corpus, embeddings and index are of one another."""
+def _check_sizes(files: Files, recommender: Recommender) -> None:
+    """Raises ValueError unless what is known of each row is of as many rows as the vocabularies have."""
     queries, candidates = recommender.queries.num_entities, recommender.candidates.num_entities
     sizes: list[tuple[str, object, object]] = [
-        (layout.INDEX, of_index, recommender.embeddings.shape),
         (layout.SEEN_OFFSETS, len(recommender.seen) >= queries, True),
         (layout.QUERY_FEATURES, recommender.query_features.num_rows or queries, queries),
         (layout.CANDIDATE_FEATURES, recommender.candidate_features.num_rows or candidates, candidates),
