@@ -101,7 +101,7 @@ def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
             deny += values
         elif operator == "=":
             one_of[name] = [*one_of.get(name, []), *values]
-        elif operator in (">=", "<=") and len(values) == 1:
+        elif operator in (">=", "<=") and len(values) == 1 and name != "id":
             low, high = between.get(name, (None, None))
             between[name] = (values[0], high) if operator == ">=" else (low, values[0])
         else:
@@ -117,9 +117,9 @@ def _parsed(text: str, name: str, recommender: Recommender) -> int | float | str
     if column is None or column.dtype.kind == "U":
         return text
     try:
-        return float(text)
+        return int(text) if column.dtype.kind in "iu" else float(text)
     except ValueError:
-        raise ValueError(f"--filter: column {name!r} holds numbers, got {text!r}") from None
+        raise ValueError(f"--filter: column {name!r} holds {column.dtype}, got {text!r}") from None
 
 
 def print_titles(answer: Recommendations) -> None:

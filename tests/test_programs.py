@@ -117,7 +117,11 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
 def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     program("train", SYNTHETIC, f"--workdir={tmp_path / 'steps'}")
     program("evaluate", f"--workdir={tmp_path / 'steps'}")
-    program("export", f"--workdir={tmp_path / 'steps'}")
+    output = program("export", f"--workdir={tmp_path / 'steps'}")
+    for name in ("bundle", "candidates.parquet", "queries.parquet"):
+        assert (tmp_path / "steps" / name).exists() and str(tmp_path / "steps" / name) in output
+    message = program("export", f"--workdir={tmp_path / 'steps'}", "--roll_back", fails=True)
+    assert "error: there is no bundle before" in message
     steps, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
     assert steps == {name: value for name, value in run.items() if not name.startswith("seconds/")}
     for name in ("index/index.json", "candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):

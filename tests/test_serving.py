@@ -197,6 +197,24 @@ def test_a_bundle_keeps_of_histories_what_the_tower_reads(servings, name):
     assert (histories.times is not None) == (name in WITH_HISTORY_AND_TIME)
 
 
+def test_a_single_query_is_answered_as_one_of_many(servings):
+    recommender = servings("everything").recommender
+    for arguments, one in (({"user_id": 3}, {"user_id": [3]}), ({"history": [8, 16]}, {"history": [[8, 16]]})):
+        answer = recommender.recommend(**arguments, k=4, times=1_700_000_000)
+        many = recommender.recommend(**one, k=4, times=[1_700_000_000])
+        assert answer.ids.shape == (4,) and answer.ids.tolist() == many.ids[0].tolist()
+    told = {"history": [8, 16], "features": {"age": 3}}
+    answer = recommender.recommend(NOBODY, 4, **told)
+    many = recommender.recommend(history=[[8, 16]], features=[{"age": 3}], k=4)
+    np.testing.assert_array_equal(answer.ids, many.ids[0])
+    assert not np.allclose(answer.scores, recommender.recommend(NOBODY, 4, history=[8, 16]).scores)
+
+
+def test_verification_finds_nothing(servings):
+    for name in ("everything", "separate items", "time"):
+        assert [finding for finding in bundle.inspect(servings(name).folder) if finding.problems] == []
+
+
 def test_no_queries_get_no_answers(servings):
     for name in ("everything", "features"):
         assert servings(name).recommender.recommend([], 3).ids.shape == (0, 3)
