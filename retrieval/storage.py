@@ -9,10 +9,17 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Shaped
+
+_HEADER = re.compile(  # as `np.save` writes it
+    rb"\{'descr': '([|<][iufb][1248])', 'fortran_order': False, 'shape': \(((?:\d{1,19}(?:,|, \d{1,19})*)?)\), \} *\n"
+)
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS
 
 
@@ -121,6 +128,30 @@ def _exchange_at_once(first: pathlib.Path, second: pathlib.Path) -> bool:
     if failed and (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(first), None, str(second))
     return not failed
+
+
+def to_array(content: bytes | memoryview) -> Shaped[np.ndarray, "..."]:
+    """Returns the array of numbers that `np.save` wrote, read-only; its bytes are those of `content`.
+
+    NumPy's own reader parses the header as Python, which in CPython 3.11 fails at times where several threads do so at
+    once (python/cpython#106905), and takes what this refuses: objects, other orders of the axes, bytes too few or many.
+
+    Raises:
+      ValueError: the bytes are not such an array, or not as many as their header says.
+    """
+    start = 10 + int.from_bytes(content[8:10], "little")
+    header = _HEADER.fullmatch(bytes(content[10:start]))
+    if bytes(content[:8]) != b"\x93NUMPY\x01\x00" or not header:
+        raise ValueError("not an array of numbers in rows in the .npy format, version 1.0")
+    try:
+        dtype = np.dtype(header[1].decode())
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    shape = tuple(map(int, re.findall(rb"\d+", header[2])))
+    count = math.prod(shape)
+    if count * dtype.itemsize != len(content) - start:
+        raise ValueError(f"the header tells of {dtype} {shape}, and {len(content) - start} bytes follow")
+    return np.frombuffer(content, dtype, count, start).reshape(shape)
 
 
 def sha256(path: pathlib.Path) -> str:

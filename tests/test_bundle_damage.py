@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval import bundle
-from retrieval.bundle.manifest import MOST_OF_MANIFEST, to_array
+from retrieval.bundle.manifest import MOST_OF_MANIFEST
+from retrieval.storage import to_array
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +249,10 @@ HEADERS = [
     "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (16,)}",
     "{'descr': '<f4', 'fortran_order': False}",
     "(" * 110,
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (4 4), }",
+    "{'descr': '<f2', 'fortran_order': False, 'shape': (9999999999999999999, 9999999999999999999), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 60 + ",), }",
+    "{'descr': '<b2', 'fortran_order': False, 'shape': (16,), }",
     "__import__('os').abort()",
 ]
 
@@ -263,7 +268,7 @@ def test_signed_nonsense_in_arrays_is_named(whole, folder, content):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["<i4", "<i8", "<f4", "<f8"]), st.lists(st.integers(0, 3), min_size=1, max_size=3))
+@given(st.sampled_from(["<i4", "<i8", "<f4", "<f8", "|b1", "|u1"]), st.lists(st.integers(0, 13), max_size=3))
 def test_arrays_come_back_as_they_were(dtype, shape):
     array, file = np.arange(np.prod(shape)).reshape(shape).astype(dtype), io.BytesIO()
     np.save(file, array, allow_pickle=False)

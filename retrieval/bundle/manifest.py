@@ -6,7 +6,6 @@ folder, nothing is read that is not as long as it should be, and no array is mad
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from retrieval.storage import sha256, write_json
+from retrieval.storage import sha256, to_array, write_json
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -169,32 +168,6 @@ class Files:
                 f"{AGAIN}"
             )
         self.checked.add(name)
-
-
-def to_array(content: bytes) -> Shaped[np.ndarray, "..."]:
-    """Returns the array that `np.save` wrote, of numbers in rows, read-only; its bytes are those of `content`.
-
-    Raises:
-      ValueError: the bytes are not such an array, or not as many as their header says.
-    """
-    length = int.from_bytes(content[8:10], "little")
-    start = 10 + length
-    if content[:8] != b"\x93NUMPY\x01\x00" or start > len(content):
-        raise ValueError("not an array in the .npy format, version 1.0")
-    try:
-        header = ast.literal_eval(content[10:start].decode("latin1").strip())
-        dtype, shape = np.dtype(header["descr"]), tuple(header["shape"])
-        plain = dtype.kind in "iufb" and dtype.isnative and header["fortran_order"] is False
-        if not plain or not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError("not numbers in rows")
-        count = 1
-        for size in shape:
-            count *= size
-    except (KeyError, TypeError, ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"not the header of an array: {error!r}"[:200]) from None
-    if count * dtype.itemsize != len(content) - start:
-        raise ValueError(f"the header tells of {dtype} {shape}, and {len(content) - start} bytes follow")
-    return np.frombuffer(content, dtype, count, start).reshape(shape)
 
 
 def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
