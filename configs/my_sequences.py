@@ -22,9 +22,15 @@ table with the candidate tower. Nothing needs tuning to begin, and this is how i
 Amazon Toys and Games, 5-core (19,412 users, 11,924 items, 167,597 interactions; lines `user_id,item_id` in the order
 of time), all items ranked, those of the history excluded: hit rate@10 0.1211, nDCG@10 0.0753 (one seed). Dimension,
 dropout and learning rate were chosen on its validation part. Counts of first-order transitions reach 0.0706 and 0.0479.
+
+A sweep of what may need tuning after all, as `get_space` says it:
+
+    python -m experiments.sweep --config=configs/my_sequences.py --workdir=runs/sweep --trials=30 \
+        --config.data.interactions=events.csv --config.data.columns.timestamp=time
 """
 
 from retrieval.config import Config
+from retrieval.space import Choice, LogUniform, Space, Uniform
 
 
 def get_config() -> Config:
@@ -48,3 +54,13 @@ def get_config() -> Config:
     config.train.epochs = 12
     config.train.patience = 3
     return config
+
+
+def get_space() -> Space:
+    """Returns what a sweep varies."""
+    return {
+        "model.embedding_dimension": Choice(32, 64, 128),
+        "model.history.dropout": Uniform(0.2, 0.7),
+        "optimizer.learning_rate": LogUniform(0.002, 0.02),
+        "negatives.uniform": Choice(256, 1024, 4096),
+    }

@@ -1,6 +1,9 @@
 """Builds the index over the trained model of a run and exports both as a bundle.
 
-python -m experiments.export --workdir=runs/movielens_100k
+    python -m experiments.export --workdir=runs/movielens_100k
+
+The embeddings stand beside the bundle as Parquet, for any vector database, and with `--tensorflow` as a SavedModel. The
+bundle that was there before is kept as `bundle.previous`; `--roll_back` lets the two change places.
 """
 
 from __future__ import annotations
@@ -11,20 +14,24 @@ import time
 import numpy as np
 
 from experiments import console, flags
-from experiments.workdir import Workdir, load_data
+from experiments.workdir import MODEL, Workdir, load_data
 from retrieval import bundle, phases, savedmodel
 from retrieval import index as index_lib
+from retrieval.bundle import layout
 from retrieval.config import Config
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding
-from retrieval.data.interactions import Interactions
+from retrieval.data.interactions import Interactions, Table
 from retrieval.data.sequences import Histories
+from retrieval.data.vectors import write_vectors
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.index.tuning import Choices
 from retrieval.topk import top_k
 
 RECALL_AT = 10
+QUERIES_A_CALL = 4096  # that the query tower embeds
 NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 
 
@@ -54,10 +61,29 @@ def build_index(config: Config, trained: phases.Trained) -> Searcher:
     return dataclasses.replace(index, figures={**index.figures, **at_10})
 
 
+def stored_index(config: Config, trained: phases.Trained, workdir: Workdir) -> Searcher:
+    """Returns the index of the bundle, where that is of this model; else builds it.
+
+    Raises:
+      ValueError: the index of the bundle is damaged.
+    """
+    folder = workdir.bundle / layout.INDEX
+    if folder.exists():
+        index = index_lib.load(folder)
+        candidates = np.asarray(trained.recipe.candidate_embeddings(trained.params))
+        if index.certificate is not None and np.array_equal(index.embeddings, candidates):
+            return index
+    return build_index(config, trained)
+
+
 def export(config: Config, dataset: Dataset, trained: phases.Trained, index: Searcher, workdir: Workdir) -> None:
     """Writes the bundle of the run."""
     encoding, context = trained.recipe.encoding, trained.recipe.context
     done = dataset.parts.train_and_validation()
+    encoders = trained.recipe.architecture
+    queries = Table(encoding.queries.ids) if dataset.queries is None else dataset.queries
+    figures = workdir.read_metrics() | {f"index/{name}": value for name, value in index.figures.items()}
+    kept = (f"{MODEL}/", "index/")
     bundle.save(
         workdir.bundle,
         model=trained.recipe.bound(trained.params),
@@ -69,11 +95,27 @@ def export(config: Config, dataset: Dataset, trained: phases.Trained, index: Sea
         facts={
             "config": dataclasses.asdict(config),
             "data_fingerprint": dataset.fingerprint(),
-            "figures": {f"index/{name}": value for name, value in index.figures.items()},
+            "figures": {name: value for name, value in figures.items() if name.startswith(kept)},
+            "intervals": {name: of for name, of in workdir.read_intervals().items() if name.startswith(kept)},
         },
         context=context,
         histories=histories_by_row(encoding, done) if context.length else None,
+        query_features=EntityFeatures.of_table(encoders.query_features, queries, encoding.queries.entity_ids),
+        candidate_features=EntityFeatures.of_table(
+            encoders.candidate_features, dataset.corpus, encoding.candidates.entity_ids
+        ),
+        dimension=config.model.embedding_dimension,
+        examples=dataset.queries,
     )
+
+
+def write_parquet(dataset: Dataset, workdir: Workdir) -> None:
+    """Writes the embeddings of the corpus, and of all queries that train knows, with their attributes."""
+    served = bundle.load(workdir.bundle)
+    write_vectors(workdir.candidate_vectors, served.corpus.ids, served.embeddings, served.corpus)
+    ids = served.queries.ids
+    pieces = [served.embed_queries(ids[i : i + QUERIES_A_CALL]) for i in range(0, len(ids), QUERIES_A_CALL)]
+    write_vectors(workdir.query_vectors, ids, np.concatenate(pieces), dataset.queries)
 
 
 def histories_by_row(encoding: Encoding, done: Interactions) -> Histories:
@@ -88,6 +130,9 @@ def main() -> None:
     if flags.tensorflow():
         savedmodel.import_tensorflow()  # fails before the work, not after it
     workdir = Workdir(flags.workdir())
+    if flags.roll_back():
+        bundle.roll_back(workdir.bundle)
+        return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
@@ -97,6 +142,8 @@ def main() -> None:
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
     console.say(f"bundle: {workdir.bundle}")
+    write_parquet(dataset, workdir)
+    console.say(f"embeddings for a vector database: {workdir.candidate_vectors}, {workdir.query_vectors}")
     if flags.tensorflow():
         savedmodel.from_bundle(workdir.bundle, workdir.saved_model, k=NUM_RECOMMENDED)
         console.say(f"SavedModel: {workdir.saved_model}")
@@ -105,4 +152,5 @@ def main() -> None:
 if __name__ == "__main__":
     flags.define_workdir()
     flags.define_tensorflow()
+    flags.define_roll_back()
     flags.run(main)

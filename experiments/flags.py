@@ -43,6 +43,11 @@ def define_tensorflow() -> None:
     flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
 
 
+def define_roll_back() -> None:
+    """Defines --roll_back."""
+    flags.DEFINE_bool("roll_back", False, "Let the bundle and the one before it change places, and do nothing else.")
+
+
 def define_out() -> None:
     """Defines --out."""
     flags.DEFINE_string("out", None, "JSON file of what is found; none: the table alone.")
@@ -103,6 +108,11 @@ def out() -> str | None:
 def tensorflow() -> bool:
     """Returns the value of --tensorflow."""
     return flags.FLAGS.tensorflow
+
+
+def roll_back() -> bool:
+    """Returns the value of --roll_back."""
+    return flags.FLAGS.roll_back
 
 
 def profile() -> bool:

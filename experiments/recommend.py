@@ -1,50 +1,140 @@
-"""Prints the best candidates for a query, or for a history, out of an exported bundle.
+"""Prints the best candidates for a query, a history or features, or those like another, out of an exported bundle.
 
-python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
-python -m experiments.recommend --bundle=runs/mine/bundle --history=121,64,7 --k=10
+    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
+    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --filter=genres=Comedy \\
+        --filter="release_year>=1990"
+    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --similar_to=50 --k=10
+    python -m experiments.recommend --bundle=runs/temporal_best/bundle --features=age=24 --features=gender=F --k=10
+    python -m experiments.recommend --bundle=runs/mine/bundle --history=121,64,7 --k=10
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
 from experiments import console, flags
 from retrieval import bundle
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.recommend import Recommender
+from retrieval.index import Filter
+from retrieval.recommend import Recommendations, Recommender
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the query; none: only its history is known.")
 HISTORY = absl_flags.DEFINE_list(
     "history", None, "Raw ids of what the query did last, oldest first, joined by commas; none: what it did in train."
 )
+FEATURES = absl_flags.DEFINE_multi_string(
+    "features", None, "COLUMN=VALUE of the query, or with --similar_to of the candidate; once for each column."
+)
+SIMILAR_TO = absl_flags.DEFINE_string("similar_to", None, "Raw id of a candidate: prints those that are like it.")
+FILTER = absl_flags.DEFINE_multi_string(
+    "filter",
+    None,
+    "What is chosen from, once for each condition: COLUMN=VALUE,VALUE has one of them, COLUMN>=NUMBER, COLUMN<=NUMBER, "
+    "id=ID,ID are the only ones, id!=ID,ID are left out.",
+)
 K = absl_flags.DEFINE_integer("k", 10, "How many candidates.", lower_bound=1)
 EXCLUDE_SEEN = absl_flags.DEFINE_bool("exclude_seen", True, "Leave out what the query has in train and its history.")
 
 
 def main() -> None:
-    if USER_ID.value is None and HISTORY.value is None:
-        raise ValueError("--user_id or --history is needed, received neither")
+    if all(flag.value is None for flag in (USER_ID, HISTORY, FEATURES, SIMILAR_TO)):
+        raise ValueError("--user_id, --history, --features or --similar_to is needed, received none of them")
+    if SIMILAR_TO.value is not None and not (USER_ID.value is None and HISTORY.value is None):
+        raise ValueError("--similar_to asks for candidates like another; leave out --user_id and --history")
     recommender = bundle.load(BUNDLE.value)
-    query_ids = None if USER_ID.value is None else [recommender.queries.parse(USER_ID.value)]
-    history = None if HISTORY.value is None else [[recommender.candidates.parse(text) for text in HISTORY.value]]
-    answer = recommender.recommend(query_ids, K.value, history=history, exclude_seen=EXCLUDE_SEEN.value)
-    if query_ids is not None and not answer.known[0]:
-        console.say(f"{query_ids[0]} {_unknown(recommender, query_ids[0])}")
+    features = None if FEATURES.value is None else parse_features(FEATURES.value)
+    chosen = None if FILTER.value is None else parse_filter(FILTER.value, recommender)
+    if SIMILAR_TO.value is not None:
+        candidate_id = recommender.candidates.parse(SIMILAR_TO.value)
+        return print_titles(recommender.similar(candidate_id, K.value, features=features, filter=chosen))
+    user_id = None if USER_ID.value is None else recommender.queries.parse(USER_ID.value)
+    history = None if HISTORY.value is None else [recommender.candidates.parse(text) for text in HISTORY.value]
+    told = {"history": history, "features": features}
+    if user_id is None:  # one query also where its history is empty
+        told = {name: None if of is None else [of] for name, of in told.items()}
+    answer = recommender.recommend(user_id, K.value, **told, exclude_seen=EXCLUDE_SEEN.value, filter=chosen)
+    if user_id is not None and not answer.known:
+        console.say(f"{user_id} {_unknown(recommender, user_id)}")
     if history is not None:
-        rows = recommender.candidates.rows(history[0])
+        rows = recommender.candidates.rows(history)
         if skipped := [text for text, row in zip(HISTORY.value, rows, strict=True) if row == UNKNOWN_ROW]:
             console.say(f"not in the vocabulary, left out of the history: {', '.join(skipped)}")
-    found = answer.positions[0] >= 0
-    for title, score in zip(answer.titles[0][found], answer.scores[0][found], strict=True):
+    print_titles(answer)
+
+
+def parse_features(texts: Sequence[str]) -> dict[str, str]:
+    """Returns raw columns from texts of the form COLUMN=VALUE.
+
+    Raises:
+      ValueError: a text is not of this form, or a column is there twice.
+    """
+    features: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name in features:
+            problem = "is there twice" if equals else "has no ="
+            raise ValueError(f"--features takes COLUMN=VALUE once for each column, {text!r} {problem}")
+        features[name] = value
+    return features
+
+
+def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
+    """Returns the filter of texts of the forms that --filter takes; numbers where the column holds numbers.
+
+    Raises:
+      ValueError: a text is of none of the forms, or a bound is no number.
+    """
+    one_of: dict[str, list] = {}
+    between: dict[str, tuple] = {}
+    allow, deny = None, []
+    for text in texts:
+        match = re.fullmatch(r"([^=<>!]+)(=|!=|>=|<=)(.*)", text)
+        name, operator, value = match.groups() if match else ("", "", "")
+        values = [_parsed(part, name, recommender) for part in value.split(",")] if match else []
+        if name == "id" and operator == "=":
+            allow = [*(allow or []), *values]
+        elif name == "id" and operator == "!=":
+            deny += values
+        elif operator == "=":
+            one_of[name] = [*one_of.get(name, []), *values]
+        elif operator in (">=", "<=") and len(values) == 1 and name != "id":
+            low, high = between.get(name, (None, None))
+            between[name] = (values[0], high) if operator == ">=" else (low, values[0])
+        else:
+            raise ValueError(f"--filter takes COLUMN=VALUE, COLUMN>=NUMBER, COLUMN<=NUMBER or id!=ID, got {text!r}")
+    return Filter(one_of, between, allow, deny)
+
+
+def _parsed(text: str, name: str, recommender: Recommender) -> int | float | str:
+    """Returns a value as the column of the corpus holds it; one that is not there stays text, and is named later."""
+    if name == "id":
+        return recommender.candidates.parse(text)
+    column = recommender.corpus.columns.get(name)
+    if column is None or column.dtype.kind == "U":
+        return text
+    try:
+        return int(text) if column.dtype.kind in "iu" else float(text)
+    except ValueError:
+        raise ValueError(f"--filter: column {name!r} holds {column.dtype}, got {text!r}") from None
+
+
+def print_titles(answer: Recommendations) -> None:
+    """Prints scores and titles of the candidates of one query, a line each."""
+    scores, titles, positions = (of.ravel() for of in (answer.scores, answer.titles, answer.positions))
+    found = positions >= 0
+    for title, score in zip(titles[found], scores[found], strict=True):
         console.say(f"{score:8.3f}  {title}")
     if not found.all():
         console.say(f"only {found.sum()} candidates are left, {K.value} were asked for")
 
 
-def _unknown(recommender: Recommender, query_id: int | str) -> str:
+def _unknown(recommender: Recommender, user_id: int | str) -> str:
     """Returns what to say of a query that train has not."""
-    if recommender.queries.rows([query_id])[0] != UNKNOWN_ROW:
+    if FEATURES.value is not None or recommender.queries.rows([user_id])[0] != UNKNOWN_ROW:
         return "is not in train: this is the answer to its features"
     answered = "an unknown query" if HISTORY.value is None else "an unknown query with this history"
     return f"is not in the vocabulary: this is the answer for {answered}"

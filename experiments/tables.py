@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments import console
 from experiments.benchmarks.measure import Figure
-from experiments.workdir import MODEL, Workdir
+from experiments.workdir import MODEL, Workdir, training_seconds
 from retrieval.config import Task
 from retrieval.evaluate import COLD
 
@@ -43,12 +43,15 @@ def _print_systems(title: str, figures: Mapping[str, float], intervals, prefix: 
     systems = [name.removesuffix(f"/{ranked_by}") for name in figures if name.endswith(f"/{ranked_by}")]
     systems = sorted((s for s in systems if s != "train"), key=lambda s: (s != MODEL, -figures[f"{s}/{ranked_by}"]))
     names = [f"{prefix}/{column}_at_{k}" for column in COLUMNS]
-    rows = [[_title(s), *(_with_interval(f"{s}/{name}", figures, intervals) for name in names)] for s in systems]
+    rows = [
+        [_title(s), *(_with_interval(f"{s}/{name}", figures, intervals) for name in names), _training(figures, s)]
+        for s in systems
+    ]
     best = {
         (max(range(len(systems)), key=lambda i: figures.get(f"{systems[i]}/{name}", -math.inf)), j)
         for j, name in enumerate(names, 1)
     }
-    header = ["system", *(f"{'nDCG' if column == 'ndcg' else column}@{k}" for column in COLUMNS)]
+    header = ["system", *(f"{'nDCG' if column == 'ndcg' else column}@{k}" for column in COLUMNS), "training, s"]
     title = f"{title}, with 95 % intervals over queries; * the best"
     console.show_table(title, header, rows, best if len(systems) > 1 else ())
 
@@ -109,6 +112,11 @@ def print_recommendations(query: str, seen: Sequence[str], recommended: Sequence
 
 def _title(system: str) -> str:
     return "model" if system == MODEL else system.replace("_", " ")
+
+
+def _training(figures: Mapping[str, float], system: str) -> str:
+    seconds = training_seconds(figures, system)
+    return "" if seconds is None else f"{seconds:.1f}"
 
 
 def _with_interval(name: str, figures: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:

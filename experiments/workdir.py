@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from experiments import console
@@ -20,6 +21,17 @@ from retrieval.phases import Choice
 from retrieval.storage import write_atomically, write_json
 
 MODEL = "test"  # what the model's figures are called, beside those of baselines
+
+
+def training_seconds(figures: Mapping[str, float], system: str) -> float | None:
+    """Returns how long a system took to train, the choice of its settings on the validation part included.
+
+    Args:
+      figures: all of a run, by name.
+      system: the model or a baseline; None where its time was not taken.
+    """
+    names = ["seconds/train"] if system == MODEL else [f"{system}/seconds/tune", f"{system}/seconds/fit"]
+    return sum(figures[name] for name in names) if all(name in figures for name in names) else None
 
 
 class Workdir:
@@ -38,6 +50,8 @@ class Workdir:
         self.choice_file = self.checkpoints / "choice.json"
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
+        self.candidate_vectors = self.path / "candidates.parquet"
+        self.query_vectors = self.path / "queries.parquet"
         self.saved_model = self.path / "saved_model"
         self.report_file = self.path / "report.html"
         self.report_figures = self.path / "report"

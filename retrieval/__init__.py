@@ -20,6 +20,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "Examples": "retrieval.data.encoding:Examples",
     "FeatureInput": "retrieval.models.feature_tower:FeatureInput",
     "FeatureTower": "retrieval.models.feature_tower:FeatureTower",
+    "Filter": "retrieval.index:Filter",
     "FullSoftmax": "retrieval.objectives:FullSoftmax",
     "Head": "retrieval.models.heads:Head",
     "HeadLoss": "retrieval.objectives:HeadLoss",

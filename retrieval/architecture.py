@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from retrieval import config as config_lib
-from retrieval.context import QueryContext, num_rating_rows
+from retrieval.context import AGES, QueryContext, num_rating_rows
 from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.vocabulary import Vocabulary
@@ -109,6 +109,7 @@ def create(
         now=int(times.max()) if times is not None and len(times) else 0,
         start=int(times.min()) if times is not None and len(times) else 0,
         top_rating=top_rating,
+        **({"appeared": _appeared(train, encoding.candidates)} if AGES in two_tower.context else {}),
     )
     return Architecture(two_tower, context, query_features, candidate_features)
 
@@ -175,7 +176,7 @@ class _Maker:
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
         check_choice("model.history.items", settings.items, ITEMS)
-        for name, column in (("ratings", train.ratings), ("gaps", train.timestamps)):
+        for name, column in (("ratings", train.ratings), ("gaps", train.timestamps), ("ages", train.timestamps)):
             if getattr(settings, name) and column is None:
                 raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
         dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
@@ -190,6 +191,7 @@ class _Maker:
             dimension,
             num_ratings=num_rating_rows(top_rating) if settings.ratings else 0,
             gaps=settings.gaps,
+            ages=settings.ages,
             dropout=settings.dropout,
             noise=settings.noise,
             **of_kind,
@@ -249,6 +251,14 @@ def _length(settings: config_lib.History, train: Interactions) -> int:
         return settings.length
     numbers = np.unique(train.query_ids, return_counts=True)[1]
     return int(np.clip(np.ceil(np.quantile(numbers, COVERED)), *LENGTHS)) if len(numbers) else LENGTHS[0]
+
+
+def _appeared(train: Interactions, candidates: Vocabulary) -> Int64[np.ndarray, "V"]:
+    """Returns the first time of each candidate row in train, -1 where it has none."""
+    never = np.iinfo(np.int64).max
+    first = np.full(candidates.num_rows, never)
+    np.minimum.at(first, candidates.rows(train.candidate_ids), train.timestamps)
+    return np.where(first == never, -1, first)
 
 
 def _of_entities(log_prior: Float[np.ndarray, "N"] | None, candidates: Vocabulary) -> Float[np.ndarray, "M"] | None:

@@ -107,6 +107,7 @@ class History:
     noise: float = 0.0  # probability that training takes an interaction out of the history
     ratings: bool = False  # tokens tell the ratings, in steps of a half
     gaps: bool = False  # tokens tell the time since the interaction before
+    ages: bool = False  # tokens tell the age of the candidate at the interaction: the time since its first one in train
 
 
 @dataclasses.dataclass

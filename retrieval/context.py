@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Int32, Int64, Shaped
 
 from retrieval.data.sequences import Histories, Windows, gaps
 from retrieval.features import Encoder, encoder_from_json, to_columns
 
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]
-HISTORY, RATINGS, GAPS, TIMES = "history", "history_ratings", "history_gaps", "history_times"  # columns of a history
+HISTORY, RATINGS = "history", "history_ratings"  # columns of a history
+GAPS, AGES, TIMES = "history_gaps", "history_ages", "history_times"
+OF_TIMES = frozenset((GAPS, AGES, TIMES))  # those that the times of the interactions make
 RATING_STEPS = 2  # rows of the table of ratings for a difference of 1: half stars
 
 
@@ -28,6 +30,8 @@ class QueryContext:
       now: the time of a request that does not say its own: the last in train, in Unix seconds.
       start: the first time in train, which `history_times` count from.
       top_rating: the highest rating in train.
+      appeared: the first time of each candidate row in train, which `history_ages` count from; negative: unknown, as it
+        is of rows beyond.
     """
 
     names: tuple[str, ...] = ()
@@ -36,6 +40,7 @@ class QueryContext:
     now: int = 0
     start: int = 0
     top_rating: float = 0.0
+    appeared: Int64[np.ndarray, "V"] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
 
     def of_queries(self, histories: Histories, times: Int64[np.ndarray, "n"] | None = None) -> Columns:
         """Returns the columns of queries that ask for what comes after their histories.
@@ -69,6 +74,7 @@ class QueryContext:
             HISTORY: windows.rows,
             RATINGS: rating_rows(windows.ratings, self.top_rating),
             GAPS: gaps(windows.times),
+            AGES: ages(windows.times, windows.rows, self.appeared),
             TIMES: np.where(windows.times < 0, np.int32(0), since),
         }
         return {name: column for name, column in columns.items() if name in self.names}
@@ -77,7 +83,8 @@ class QueryContext:
         """Returns the context as JSON text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         encoders = {name: json.loads(encoder.to_json()) for name, encoder in self.encoders.items()}
-        return json.dumps(fields | {"encoders": encoders}, allow_nan=False)
+        fields |= {"encoders": encoders, "appeared": self.appeared.tolist()}
+        return json.dumps(fields, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> QueryContext:
@@ -89,8 +96,9 @@ class QueryContext:
         try:
             fields = dict(json.loads(text))
             encoders = {name: encoder_from_json(json.dumps(of)) for name, of in fields["encoders"].items()}
-            return cls(**fields | {"names": tuple(fields["names"]), "encoders": encoders})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            appeared = np.array(fields["appeared"], np.int64)
+            return cls(**fields | {"names": tuple(fields["names"]), "encoders": encoders, "appeared": appeared})
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"not a query context: {error!r} in {text[:60]!r}") from None
 
 
@@ -102,6 +110,19 @@ def rating_rows(ratings: Float32[np.ndarray, "*S"], top: float) -> Shaped[np.nda
     """
     rows = 1 + np.rint(RATING_STEPS * np.clip(np.nan_to_num(ratings), 0.0, top))
     return np.where(np.isnan(ratings), 0, rows).astype(np.int32)
+
+
+def ages(
+    times: Int64[np.ndarray, "n L"], rows: Int32[np.ndarray, "n L"], appeared: Int64[np.ndarray, "V"]
+) -> Int32[np.ndarray, "n L"]:
+    """Returns the seconds since each candidate appeared, at least 0; -1 where one of the times is not known.
+
+    >>> ages(np.array([[-1, 150, 150]]), np.array([[1, 1, 2]], np.int32), np.array([-1, 100]))
+    array([[-1, 50, -1]], dtype=int32)
+    """
+    first = np.append(appeared, -1)[np.minimum(rows, len(appeared))]
+    found = np.clip(times - first, 0, np.iinfo(np.int32).max).astype(np.int32)
+    return np.where((times < 0) | (first < 0), np.int32(-1), found)
 
 
 def num_rating_rows(top: float) -> int:

@@ -1,59 +1,86 @@
-"""From raw query ids, or raw histories, to raw candidates: towers, vocabularies, corpus and search put together."""
+"""From raw ids, histories and features to candidates: towers, vocabularies, corpus and search put together."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
 
 from retrieval.context import QueryContext
-from retrieval.data.ids import Ids
+from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
+from retrieval.features.entities import EntityFeatures, Raw
+from retrieval.index import ExactIndex, Filter, Filters, Subset
 from retrieval.lists import Lists
+from retrieval.requests import Request, is_one, one_each
 from retrieval.topk import PADDING_ROW
 
-Encode = Callable[..., Float32[np.ndarray, "Q D"]]
+Encode = Callable[..., Float32[np.ndarray, "n D"]]
 Search = Callable[..., tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]]
+ENCODED_AT_A_TIME = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
-    """The k best candidates of each query, best first.
+    """The k best candidates of each query, best first; of a single query, without the dimension Q.
 
     Attributes:
       positions: positions in the corpus [Q, k]; -1 where fewer than k candidates are left.
       ids: raw candidate ids [Q, k]; 0 or "" there.
       titles: their titles [Q, k]; "" there.
-      scores: dot products of the embeddings [Q, k]; -inf there.
-      known: whether train has the query [Q]. One that it has not is answered by its features, where the table of
-        queries has them, or else as an unknown query; and by the history that is given.
+      scores: dot products of the embeddings, or what else they are ranked by [Q, k]; -inf there.
+      known: whether train has the query [Q]. One that it has not is answered by its features, where they are given or
+        the table of queries has them, or else as an unknown query; and by the history that is given.
     """
 
-    positions: Int32[np.ndarray, "Q k"]
-    ids: Shaped[np.ndarray, "Q k"]
-    titles: Shaped[np.ndarray, "Q k"]
-    scores: Float32[np.ndarray, "Q k"]
-    known: Bool[np.ndarray, "Q"]
+    positions: Int32[np.ndarray, "*Q k"]
+    ids: Shaped[np.ndarray, "*Q k"]
+    titles: Shaped[np.ndarray, "*Q k"]
+    scores: Float32[np.ndarray, "*Q k"]
+    known: Bool[np.ndarray, "*Q"]
+
+
+class Neighbours(NamedTuple):
+    """The k queries most similar to each query, best first; of a single query, without the dimension Q.
+
+    Attributes:
+      ids: raw query ids [Q, k]; 0 or "" where fewer than k are left.
+      scores: cosines [Q, k]; -inf there.
+    """
+
+    ids: Shaped[np.ndarray, "*Q k"]
+    scores: Float32[np.ndarray, "*Q k"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommender:
-    """Answers queries by their raw ids, or by their histories.
+    """Answers queries by their raw ids, their histories or their features; `retrieval.load` makes one of a bundle.
+
+    All methods take one or many: a single id gives an answer of one dimension less than a sequence of ids does. Where
+    there is no id, one flat history, or one mapping of features, is a single query. Threads may ask at the same time.
 
     Attributes:
       encode: query rows, and the columns of their context by name -> embeddings.
-      search: (embeddings, k, excluded) -> scores and positions; exact or approximate.
+      search: (embeddings, k, excluded, allowed) -> scores and positions, as `Searcher.search`; exact or approximate.
       queries: vocabulary of the queries.
       candidates: vocabulary of the candidates, whose rows histories hold.
       corpus: all candidates, with a "title" column where titles are known.
       seen: positions of the candidates in the training part of each query row; those of row 0 and of queries that train
         has not are empty.
+      embeddings: of the corpus, in its order [N, D].
+      encode_candidates: candidate rows, and the columns of their features -> embeddings.
       context: makes the columns that the query tower reads.
       histories: of each query row, likewise; None: the query tower reads none.
+      query_features: what the query tower reads of the queries' table.
+      candidate_features: likewise of the corpus.
+      similarity_dimension: how many of the embeddings' first columns `similar` compares; the others tell popularity.
+      manifest: what the bundle records of itself: config, figures with their intervals, versions.
     """
 
     encode: Encode
@@ -62,97 +89,222 @@ class Recommender:
     candidates: Vocabulary
     corpus: Table
     seen: Lists
+    embeddings: Float32[np.ndarray, "N D"]
+    encode_candidates: Encode
     context: QueryContext = dataclasses.field(default_factory=QueryContext)
     histories: Histories | None = None
+    query_features: EntityFeatures = dataclasses.field(default_factory=EntityFeatures)
+    candidate_features: EntityFeatures = dataclasses.field(default_factory=EntityFeatures)
+    similarity_dimension: int | None = None
+    manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def recommend(
         self,
-        query_ids: Sequence | Ids | None = None,
+        user_id: Any = None,
         k: int = 10,
         *,
-        history: Sequence[Sequence | Ids] | None = None,
-        times: Sequence[int] | Int[np.ndarray, "Q"] | None = None,
+        history: Sequence | np.ndarray | None = None,
+        features: Raw | None = None,
+        times: Any = None,
+        exclude: Sequence | np.ndarray | None = None,
         exclude_seen: bool = True,
-        exclude: Sequence[Sequence | Ids] | None = None,
+        filter: Filter | None = None,
     ) -> Recommendations:
         """Returns the k best candidates of each query.
 
         Args:
-          query_ids: raw query ids [Q]; an unknown one gets the answer of the unknown row and a flag. None: all are
-            unknown, and `history` is what is known of them.
+          user_id: raw query id, or ids [Q]; an unknown one gets the answer of the unknown row and a flag. None: all are
+            unknown, and `history` or `features` is what is known of them.
           k: how many, at least 1.
-          history: raw ids of what each query did last, oldest first, one sequence of any length per query, which may be
-            empty; the last ones that the query tower reads count. Ids that train does not know and that have no
-            features are skipped; ratings and times of the interactions count as unknown. None: what the query did in
-            train.
+          history: raw ids of what each query did last, oldest first, any number, perhaps none; the last ones that the
+            query tower reads count. Ids that train does not know and that have no features are skipped; ratings and
+            times of the interactions count as unknown. None: what the query did in train.
+          features: raw columns of each query, see `EntityFeatures.of_raw`; they count in place of those in the table.
+            None: those in the table. A table, or mappings with an "id", may tell the ids too.
           times: of the requests in Unix seconds [Q], where the query tower reads them; None: the end of train.
+          exclude: raw candidate ids to leave out, any number for each query; ids outside the corpus are ignored.
           exclude_seen: leaves out the candidates in the query's training part, and those of `history`.
-          exclude: raw candidate ids to leave out besides, one sequence of any length per query; ids outside the
-            corpus are ignored.
+          filter: what all queries choose from, by the columns of `corpus` or by ids; one that is used again is compiled
+            once. None: all.
 
         Raises:
-          ValueError: there are neither `query_ids` nor a `history`, the query tower reads no history and one is given,
-            arguments are of different lengths, k is below 1, or ids are strings where the known ones are integers or
-            the reverse.
+          ValueError: nothing is said of the queries, the query tower reads no history or no features and some are
+            given, arguments are of different lengths, k is below 1, ids are strings where the known ones are integers
+            or the reverse, or the filter names no column of the corpus.
         """
-        rows = self._rows(query_ids, history)
-        excluded = self.seen.take(rows) if exclude_seen else Lists.empty(len(rows))
-        if exclude_seen and history is not None:
-            excluded = excluded.join(self._positions(history))
+        request = self._request(user_id, history, features, times)
+        excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
+        if exclude_seen and request.history is not None:
+            excluded = excluded.join(self._positions(request.history))
         if exclude is not None:
-            excluded = excluded.join(self._positions(_one_each("exclude", exclude, len(rows))))
-        if times is not None:
-            times = np.asarray(_one_each("times", times, len(rows), "time"), np.int64)
-        columns = self.context.of_queries(self._histories(rows, history), times)
-        scores, positions = self.search(self.encode(rows, **columns), k, excluded)
-        return Recommendations(
-            positions,
-            _lookup(self.corpus.ids, positions),
-            _lookup(self.titles, positions),
-            scores,
-            (rows != UNKNOWN_ROW) & (rows < self.queries.num_rows),
-        )
+            excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
+        scores, positions = self.search(self._encoded(request), k, excluded, self._allowed(filter))
+        return self._answer(request, scores, positions)
 
-    @property
+    def embed_queries(
+        self, user_id: Any = None, *, history=None, features: Raw | None = None, times: Any = None
+    ) -> Float32[np.ndarray, "*Q D"]:
+        """Returns the embeddings of queries [Q, D], of a single one [D]; see `recommend`."""
+        request = self._request(user_id, history, features, times)
+        return request.shaped(self._encoded(request))
+
+    def embed_candidates(self, candidate_id: Any = None, *, features: Raw | None = None) -> Float32[np.ndarray, "*n D"]:
+        """Returns the embeddings of candidates [n, D], of a single one [D], whether they are in the corpus or not.
+
+        Args:
+          candidate_id: raw id, or ids [n]; an unknown one has the embedding of the unknown row and its features. None:
+            all are unknown.
+          features: raw columns of each candidate, see `recommend`.
+
+        Raises:
+          ValueError: nothing is said of the candidates, the tower reads no features and some are given, or a value
+            cannot be encoded.
+        """
+        request = Request.of(self.candidates, candidate_id, None, features, None, "candidate_id")
+        return request.shaped(self._encoded_candidates(request))
+
+    def score(
+        self, user_id: Any = None, candidate_ids: Any = (), *, history=None, features: Raw | None = None, times=None
+    ) -> Float32[np.ndarray, "*Q n"]:
+        """Returns the scores of pairs: of one query and candidates [n], or of queries and n candidates each [Q, n].
+
+        Raises:
+          ValueError: a candidate is not in the corpus, or as `recommend`.
+        """
+        request = self._request(user_id, history, features, times)
+        listed = [np.asarray(ids) for ids in one_each("candidate_ids", candidate_ids, request)]
+        positions = [self.corpus.positions(ids) for ids in listed]
+        if len({len(of) for of in positions}) > 1:
+            raise ValueError(f"candidate_ids must be equally many for each query, got {[len(of) for of in positions]}")
+        for ids, found in zip(listed, positions, strict=True):
+            if (found < 0).any():
+                raise ValueError(
+                    f"candidate id {ids[np.argmin(found)].item()!r} is not in the corpus; embed_candidates"
+                )
+        vectors = self._encoded(request)
+        number = len(positions[0]) if positions else 0
+        positions = np.array(positions, np.int32).reshape(len(vectors), number)
+        return request.shaped(np.vecdot(vectors[:, None], self.embeddings[positions]))
+
+    def similar(
+        self,
+        candidate_id: Any = None,
+        k: int = 10,
+        *,
+        features: Raw | None = None,
+        exclude: Sequence | np.ndarray | None = None,
+        filter: Filter | None = None,
+    ) -> Recommendations:
+        """Returns the k candidates of the corpus most similar to each candidate, without itself: by cosine, exactly.
+
+        Popularity is left out of the comparison. O(N D) a candidate.
+
+        Args:
+          candidate_id: raw id, or ids [Q]; see `embed_candidates`.
+          k: how many, at least 1.
+          features: raw columns of each, as of a candidate that is not in the corpus.
+          exclude: raw candidate ids to leave out, any number for each.
+          filter: as of `recommend`.
+
+        Raises:
+          ValueError: as `embed_candidates`, or nothing is known of a candidate.
+        """
+        request = Request.of(self.candidates, candidate_id, None, features, None, "candidate_id")
+        own = np.full(len(request.rows), PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
+        if features is None and ((own < 0) & (request.rows == UNKNOWN_ROW)).any():
+            first = request.ids[np.argmin(own)].item()
+            raise ValueError(f"candidate id {first!r} is not in the corpus; give its features")
+        excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in own.tolist()])
+        if exclude is not None:
+            excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
+        vectors = _unit(self._encoded_candidates(request), self.similarity_dimension)
+        return self._answer(request, *self._unit_candidates.search(vectors, k, excluded, self._allowed(filter)))
+
+    def similar_users(
+        self, user_id: Any = None, k: int = 10, *, history=None, features: Raw | None = None, times=None
+    ) -> Neighbours:
+        """Returns the k queries of train most similar to each query, without itself: by cosine, exactly.
+
+        The first call embeds all queries of train; from then on O(M D) a query, M of them. Arguments and errors are
+        those of `recommend`.
+        """
+        request = self._request(user_id, history, features, times)
+        own = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
+        vectors = _unit(self._encoded(request), self.similarity_dimension)
+        scores, places = self._unit_queries.search(vectors, k, Lists.from_sequences(own))
+        return Neighbours(request.shaped(_lookup(self.queries.ids, places)), request.shaped(scores))
+
+    @functools.cached_property
     def titles(self) -> Shaped[np.ndarray, "N"]:
         """The title of each candidate: its id where titles are not known."""
         return self.corpus.columns.get("title", self.corpus.ids).astype(str)
 
-    def _rows(
-        self, query_ids: Sequence | Ids | None, history: Sequence[Sequence | Ids] | None
-    ) -> Int32[np.ndarray, "Q"]:
+    def _request(self, user_id, history, features, times) -> Request:
         if history is not None and self.histories is None:
+            number = 1 if is_one(user_id, history, features) else len(history)
             raise ValueError(
-                f"history was given for {len(history)} queries, and the query tower reads none; leave it out, or train "
+                f"history was given for {number} queries, and the query tower reads none; leave it out, or train "
                 "with model.history.encoder"
             )
-        if query_ids is not None:
-            rows = self.queries.rows(query_ids)
-            if history is not None:
-                _one_each("history", history, len(rows))
-            return rows
-        if history is None:
-            raise ValueError("query_ids or history is needed, received neither")
-        return np.full(len(history), UNKNOWN_ROW, np.int32)
+        return Request.of(self.queries, user_id, history, features, times, "user_id")
 
-    def _histories(self, rows: Int32[np.ndarray, "Q"], history: Sequence[Sequence | Ids] | None) -> Histories:
+    def _encoded(self, request: Request) -> Float32[np.ndarray, "Q D"]:
+        columns = self.context.of_queries(self._histories(request), request.times)
+        return self.encode(request.rows, **columns, **request.table_columns(self.query_features))
+
+    def _encoded_candidates(self, request: Request) -> Float32[np.ndarray, "Q D"]:
+        return self.encode_candidates(request.rows, **request.table_columns(self.candidate_features))
+
+    def _histories(self, request: Request) -> Histories:
         """Returns the histories that are given, or else those of the rows."""
-        if history is not None:
-            known = [found[found != UNKNOWN_ROW] for found in map(self.candidates.rows, history)]
-            return Histories(Lists.from_sequences([found[-self.context.length :] for found in known]))
+        if request.history is not None:
+            return Histories(_lists(request.history, self.candidates.rows, UNKNOWN_ROW))
+        rows = request.rows
         return Histories(Lists.empty(len(rows))) if self.histories is None else self.histories.take(rows)
 
     def _positions(self, ids: Sequence[Sequence | Ids]) -> Lists:
         """Returns the positions in the corpus of lists of raw candidate ids, without those outside it."""
-        return Lists.from_sequences([found[found >= 0] for found in map(self.corpus.positions, ids)])
+        return _lists(ids, self.corpus.positions, PADDING_ROW)
+
+    def _answer(self, request: Request, scores, positions) -> Recommendations:
+        answer = (positions, _lookup(self.corpus.ids, positions), _lookup(self.titles, positions), scores)
+        return Recommendations(*map(request.shaped, (*answer, request.known)))
+
+    def _allowed(self, filter: Filter | None) -> Subset | None:
+        return None if filter is None else self._filters.subset(filter)
+
+    @functools.cached_property
+    def _filters(self) -> Filters:
+        return Filters(self.corpus)
+
+    @functools.cached_property
+    def _unit_candidates(self) -> ExactIndex:
+        return ExactIndex.build(_unit(self.embeddings, self.similarity_dimension))
+
+    @functools.cached_property
+    def _unit_queries(self) -> ExactIndex:
+        ids = self.queries.ids
+        pieces = [self.embed_queries(ids[i : i + ENCODED_AT_A_TIME]) for i in range(0, len(ids), ENCODED_AT_A_TIME)]
+        return ExactIndex.build(_unit(np.concatenate(pieces), self.similarity_dimension))
 
 
-def _one_each(name: str, values: Sequence, number: int, of: str = "list") -> Sequence:
-    if len(values) != number:
-        raise ValueError(f"{name} needs one {of} per query, got {len(values)} for {number} queries")
-    return values
+def _lists(ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int) -> Lists:
+    """Returns what lists of raw ids are found as, in one look-up, without those that are missing."""
+    arrays = [as_ids(of, "candidate ids") for of in ids]
+    if len({of.dtype.kind for of in arrays if len(of)}) > 1:
+        raise ValueError("candidate ids must be all integers or all strings, got lists of both")
+    owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
+    found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
+    return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
 
-def _lookup(values: Shaped[np.ndarray, "N"], positions: Int32[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k"]:
+def _unit(embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> Float32[np.ndarray, "n d"]:
+    """Returns the first columns of embeddings at length 1, zero where they are zero."""
+    vectors = embeddings[:, :dimension]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+
+def _lookup(values: Shaped[np.ndarray, "N"], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k"]:
     """Returns the value at each position, zero or "" at padding."""
     return np.where(positions == PADDING_ROW, np.zeros((), values.dtype), values[positions])

@@ -76,12 +76,13 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
       ValueError: the bundle is damaged, see `bundle.load`, or as `save`.
       ImportError: TensorFlow is not installed.
     """
-    source = pathlib.Path(bundle_folder)
+    files, recommender = bundle.Files.of(bundle_folder), bundle.load(bundle_folder)
+    features, rows = recommender.query_features, np.arange(recommender.queries.num_entities)
     save(
         folder,
-        bundle.load(source),
-        tower=bundle.load_tower(source / bundle.QUERY_TOWER),
-        embeddings=np.load(source / bundle.EMBEDDINGS, allow_pickle=False),
+        recommender,
+        tower=bundle.by_row(bundle.load_tower(files.read(bundle.QUERY_TOWER)), features.of_rows(rows)),
+        embeddings=recommender.embeddings,
         k=k,
     )
 

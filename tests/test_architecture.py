@@ -10,7 +10,7 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.evaluate import mean_loss
 from retrieval.models.two_tower import flatten_params, init
 from retrieval.recipe import OBJECTIVES, prepare
-from retrieval.train import create_state, fit
+from retrieval.train import fit
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NOTHING = interactions().take(slice(0, 0))
@@ -125,6 +125,7 @@ def test_one_column_may_be_several_features():
         ([ID], [HOUR], {}, {}, "no column 'timestamp' for a feature"),
         ([ID, HOUR], [ID], {}, {"times": False}, "is the timestamp, and the interactions have none"),
         ([ID], [ID], {"encoder": "mean", "gaps": True}, {"times": False}, "model.history.gaps is set"),
+        ([ID], [ID], {"encoder": "mean", "ages": True}, {"times": False}, "model.history.ages is set"),
         ([ID], [ID], {"encoder": "mean", "ratings": True}, {"ratings": False}, "model.history.ratings is set"),
         ([ID], [ID], {"encoder": "mean", "items": "same"}, {}, "model.history.items must be one of 'shared'"),
         ([ID], [ID], {"encoder": "mean", "length": -1}, {}, "model.history.length must be 0 or more, got -1"),
@@ -157,6 +158,15 @@ def test_a_history_without_times_is_in_the_order_of_the_file_and_hstu_reads_no_t
     assert recipe([], [ID], encoder="hstu").context.names == ("history", "history_times")
 
 
+def test_ages_count_from_the_first_time_of_each_candidate_in_train():
+    train = Interactions(np.array([1, 1, 2, 2]), np.array([7, 8, 8, 7]), timestamps=np.array([50, 90, 60, 80]))
+    made = recipe([], [ID], train=train, encoder="mean", ages=True)
+    assert made.context.names == ("history", "history_ages")
+    windows = dict(zip(made.examples.query_rows.tolist(), made.examples.context["history_ages"], strict=True))
+    assert windows[made.encoding.queries.rows([1])[0]][-2:].tolist() == [0, 30]
+    assert windows[made.encoding.queries.rows([2])[0]][-2:].tolist() == [0, 30]
+
+
 @pytest.mark.parametrize(("lengths", "expected"), [([3] * 20, 10), ([5] * 10 + [40] * 90, 40), ([999] * 3, 200)])
 def test_the_automatic_length_holds_nine_histories_in_ten(lengths, expected):
     owners = np.repeat(np.arange(len(lengths)), lengths)
@@ -173,19 +183,12 @@ def test_each_loss_trains_towers_of_features_with_a_bias(name, history):
     settings.model.candidate_bias = True
     made = prepare(settings, interactions(), CORPUS, queries=PEOPLE)
     assert made.num_examples == 40
-    state = create_state(made.model, made.optimizer)
-    before, held_out = state.params, made.held_out_examples(interactions(seed=1), interactions())
-
-    def loss_of(params):
-        options = {"batch_size": 40, "negatives": made.negatives}
-        return mean_loss(made.model, params, made.loss, made.examples, **options), mean_loss(
-            made.model, params, made.loss, held_out, **options
-        )
-
-    options = {"batch_size": made.batch_size, "epochs": 8, "seed": 0, "negatives": made.negatives}
-    *_, (state, means) = fit(made.model, made.examples, made.loss, made.optimizer, **options)
-    first, last = loss_of(before), loss_of(state.params)
-    assert np.isfinite([*first, *last, means["loss"]]).all() and last[0] < first[0]
+    options = {"batch_size": made.batch_size, "negatives": made.negatives}
+    epochs = list(fit(made.model, made.examples, made.loss, made.optimizer, epochs=8, seed=0, **options))
+    (_, first), (state, last) = epochs[0], epochs[-1]
+    held_out = made.held_out_examples(interactions(seed=1), interactions())
+    of_held_out = mean_loss(made.model, state.params, made.loss, held_out, **options)
+    assert np.isfinite([first["loss"], of_held_out]).all() and last["loss"] < first["loss"]
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
     assert np.any(state.params["candidate_bias"]["embedding"])
     candidates, queries = (

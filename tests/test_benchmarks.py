@@ -88,6 +88,7 @@ def test_checkpoints():
     check(resume.overhead(**sizes), "resume/overhead")
 
 
+@pytest.mark.slow
 def test_jobs():
     rows = ("", "/compilation", "/memory")
     names = [f"run/movielens_100k{first}{row}" for first in ("", "/first") for row in rows]

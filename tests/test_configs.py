@@ -13,9 +13,11 @@ from retrieval import phases
 from retrieval.config import Config, from_json, to_json
 from retrieval.data.dataset import load
 from retrieval.recipe import prepare
+from retrieval.space import Choice, check_space, value_of
 from retrieval.train import fit
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+WITH_SPACE = [name for name in CONFIGS if hasattr(importlib.import_module(f"configs.{name}"), "get_space")]
 GOLDEN = {  # mean and standard deviation over 8 splits and initialisations of the published recipe
     "test/excluding_seen/precision_at_10": (0.0640, 0.0027),
     "test/excluding_seen/recall_at_10": (0.0528, 0.0025),
@@ -37,6 +39,15 @@ def test_every_config_gives_its_command_and_survives_json(name):
     assert f"--config=configs/{name}.py" in module.__doc__
     config = get_config(name)
     assert isinstance(config, Config) and from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize("name", WITH_SPACE)
+def test_what_a_config_says_that_a_sweep_varies_can_vary_and_holds_its_own_values(name):
+    config, space = get_config(name), importlib.import_module(f"configs.{name}").get_space()
+    check_space(space, config)
+    for field, declared in space.items():
+        value = value_of(config, field)
+        assert value in declared.values if isinstance(declared, Choice) else declared.low <= value <= declared.high
 
 
 def test_an_unknown_variant_is_refused():
@@ -66,6 +77,7 @@ def train_and_evaluate(config, dataset):
     return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}
 
 
+@pytest.mark.slow
 def test_the_tutorial_reproduces_the_published_figures():
     runs = []
     for seed in (42, 43, 44):

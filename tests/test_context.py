@@ -54,6 +54,18 @@ def test_times_of_a_history_are_seconds_since_train_began_and_never_negative():
     assert found.dtype == np.int32 and found.tolist() == [[0, 0, 21_600], [DAY, DAY, 0]]
 
 
+def test_ages_are_unknown_without_a_time_or_a_first_one_and_never_negative():
+    appeared = np.array([-1, -1, 11 * DAY, 10 * DAY - 5, 0, -1])
+    found = context("history_ages", appeared=appeared).of_windows(WINDOWS)["history_ages"]
+    assert found.dtype == np.int32 and found.tolist() == [[-1, 5, -1], [0, -1, -1]]
+
+
+def test_a_context_is_read_as_it_was_written():
+    written = context("timestamp", "history_ages", appeared=np.array([-1, 7]))
+    read = QueryContext.from_json(written.to_json())
+    assert read == written and read.appeared.tolist() == [-1, 7]
+
+
 def test_the_time_of_each_interaction_is_that_of_its_request_and_an_unknown_one_is_now():
     found = context("timestamp").of_windows(WINDOWS)["timestamp"]
     assert found.shape == (2, 3, 3)

@@ -142,6 +142,12 @@ def assert_forms_agree(case, tolerance, start=0):
             )
 
 
+def row_sets(known):
+    """Returns the sets that a table marks, in arrays of one size, for which the comparison is compiled once."""
+    sets = RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE))
+    return sets._replace(rows=jnp.pad(sets.rows, (0, SIZE * SIZE + 1 - len(sets.rows)), constant_values=-1))
+
+
 def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.0, known=None, weights=None):
     rng = np.random.default_rng(seed)
     real = np.arange(SIZE) < num_real
@@ -154,7 +160,7 @@ def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.
         real,
         rng.choice([0.0, 0.001, 0.1, 0.5, 1.0], SIZE),
         known,
-        RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE)),
+        row_sets(known),
         rng.integers(0, SIZE, (SIZE, 2)).astype(np.int32),
         rng.choice([-np.inf, -0.7, 1.1], (SIZE, 2)),
         np.where(real, rng.uniform(0, 2, SIZE) if weights is None else weights, 0.0),

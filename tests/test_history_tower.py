@@ -25,26 +25,27 @@ each_encoder = pytest.mark.parametrize(("name", "visible"), CASES)
 @functools.cache
 def case(name, visible="past", **settings):
     """Returns a recipe with all that a history may have, its model off the initial values, and compiled calls."""
-    settings = {"last": True, "ratings": True, "gaps": True, "heads": 2, "length": LENGTH} | settings
+    settings = {"last": True, "ratings": True, "gaps": True, "ages": True, "heads": 2, "length": LENGTH} | settings
     made = recipe([Feature("id"), HOUR, AGE], [Feature("id"), GENRES], encoder=name, visible=visible, **settings)
     model = bind(made.model, moved(made.model))
     columns = {name: column[:4] for name, column in made.examples.context.items()}
     rows = jnp.asarray(made.examples.query_rows[:4])
     call = jax.jit(lambda rows, columns: model.query(rows, columns))
-    return made, model, rows, columns, lambda columns: outputs(model, rows, columns), call
+    query_at = jax.jit(lambda *arguments: model.query_at(*arguments))
+    return made, model, rows, columns, lambda columns: outputs(query_at, rows, columns), call
 
 
-def outputs(model, rows, columns):
+def outputs(query_at, rows, columns):
     """Returns the embeddings of the queries at each position of windows."""
     places = jnp.arange(len(rows) * (LENGTH + 1))
-    found = jax.jit(model.query_at)(places, jnp.asarray(rows), jax.tree.map(jnp.asarray, columns))
+    found = query_at(places, jnp.asarray(rows), jax.tree.map(jnp.asarray, columns))
     return np.asarray(found).reshape(len(rows), LENGTH + 1, -1)
 
 
 def changed(columns, place):
     """Returns the columns with another interaction at a place of each window."""
     others = {"history": lambda c: c % 9 + 1, "history_ratings": lambda c: c % 11 + 1}
-    others |= {"history_gaps": lambda c: c + 99_999, "history_times": lambda c: c + 99_999}
+    others |= {name: lambda c: c + 99_999 for name in ("history_gaps", "history_ages", "history_times")}
     return {
         name: np.where(np.arange(LENGTH + 1) == place, others[name](column), column) if name in others else column
         for name, column in columns.items()
@@ -82,7 +83,9 @@ def test_each_position_is_asked_for_as_serving_asks_after_what_precedes_it(name)
         cut = {}
         for n, column in columns.items():
             if n.startswith("history"):
-                first = np.broadcast_to(-1 if n == "history_gaps" else 0, (4, LENGTH - known)).astype(column.dtype)
+                first = np.broadcast_to(-1 if n in ("history_gaps", "history_ages") else 0, (4, LENGTH - known)).astype(
+                    column.dtype
+                )
                 cut[n] = np.concatenate([first, column[:, :known]], axis=1)
             else:
                 cut[n] = column[:, known]
@@ -93,7 +96,7 @@ def test_each_position_is_asked_for_as_serving_asks_after_what_precedes_it(name)
 def test_padding_says_nothing_and_an_empty_history_is_the_start_that_first_targets_are_predicted_from():
     _, _, rows, columns, at, call = case("transformer")
     empty = {n: np.zeros_like(c[:, :-1]) if n.startswith("history") else c[:, 0] for n, c in columns.items()}
-    noisy = {n: c + 3 if n in ("history_ratings", "history_gaps", "history_times") else c for n, c in empty.items()}
+    noisy = {n: c + 3 if n.startswith("history_") else c for n, c in empty.items()}
     answer = call(rows, empty)
     assert np.all(np.isfinite(answer)) and np.array_equal(answer, call(rows, noisy))
     full = np.all(columns["history"] > 0, axis=1)
@@ -117,7 +120,7 @@ def test_a_step_of_training_moves_start_and_every_parameter_that_serving_reads()
 
 @pytest.mark.parametrize("items", ["shared", "separate"])
 def test_a_candidate_that_train_has_not_seen_is_read_by_its_features_where_it_has_some(items):
-    made, *_, ask = case("mean", items=items, last=False, ratings=False, gaps=False)
+    made, *_, ask = case("mean", items=items, last=False, ratings=False, gaps=False, ages=False)
     before = interactions().take(slice(0, 0))
     columns = made.columns(np.array([0, 0, 0]), before)
     columns["history"][:, -1] = made.encoding.candidates.rows([9, 10, 777])  # two with features, and nobody
@@ -181,7 +184,7 @@ def test_windows_are_the_examples_of_their_targets_one_by_one(name, visible):
         ours.setdefault((int(rows[0][i]), int(rows[1][i])), []).append(embedding)
     theirs = {}
     examples = made.examples
-    at = outputs(model, examples.query_rows, examples.context)
+    at = outputs(model.query_at, examples.query_rows, examples.context)
     for i, p in zip(*np.nonzero(examples.candidate_rows >= 0), strict=True):
         pair = int(examples.query_rows[i]), int(examples.candidate_rows[i, p])
         theirs.setdefault(pair, []).append(np.concatenate([at[i, p], model.candidate(jnp.array([pair[1]]))[0]]))
@@ -199,7 +202,7 @@ def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
     windows = made.held_out_examples(held_out, train.take(slice(0, 30)))
     assert windows.candidate_rows.shape == (10, LENGTH + 1)
     model = bind(made.model, params)
-    found = outputs(model, windows.query_rows, windows.context)[:, -1]
+    found = outputs(model.query_at, windows.query_rows, windows.context)[:, -1]
     expected = made.query_embeddings(params, held_out.query_ids, train.take(slice(0, 30)), held_out.timestamps)
     np.testing.assert_allclose(found, expected, **CLOSE)
     rows = made.encoding.candidates.rows(held_out.candidate_ids)
@@ -231,5 +234,5 @@ def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
 def test_the_columns_of_other_examples_change_nothing():
     _, model, rows, columns, at, _ = case("hstu")
     order = np.array([2, 0, 3, 1])
-    found = outputs(model, rows[order], {n: c[order] for n, c in columns.items()})
+    found = outputs(model.query_at, rows[order], {n: c[order] for n, c in columns.items()})
     np.testing.assert_allclose(found, at(columns)[order], **CLOSE)

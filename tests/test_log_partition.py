@@ -19,9 +19,9 @@ def plain(queries, candidates, bias, known_mask, temperature):
 
 @settings(deadline=None, max_examples=10)
 @given(
-    num_queries=st.integers(1, 7),
+    num_queries=st.sampled_from([1, 7]),
     num_candidates=st.sampled_from([1, 4]),
-    scores_per_block=st.sampled_from([1, 5, 9, 1000]),
+    scores_per_block=st.sampled_from([1, 9, 1000]),
     seed=st.integers(0, 1000),
 )
 def test_blocks_change_neither_the_sums_nor_their_gradients(num_queries, num_candidates, scores_per_block, seed):

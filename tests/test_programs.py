@@ -117,10 +117,16 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
 def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     program("train", SYNTHETIC, f"--workdir={tmp_path / 'steps'}")
     program("evaluate", f"--workdir={tmp_path / 'steps'}")
-    program("export", f"--workdir={tmp_path / 'steps'}")
+    output = program("export", f"--workdir={tmp_path / 'steps'}")
+    for name in ("bundle", "candidates.parquet", "queries.parquet"):
+        assert (tmp_path / "steps" / name).exists() and str(tmp_path / "steps" / name) in output
+    message = program("export", f"--workdir={tmp_path / 'steps'}", "--roll_back", fails=True)
+    assert "error: there is no bundle before" in message
     steps, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
     assert steps == {name: value for name, value in run.items() if not name.startswith("seconds/")}
-    for name in ("index.hnsw", "candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
+    records = [json.loads((of / "bundle/index/index.json").read_text()) for of in (tmp_path / "steps", finished[0])]
+    assert records[0]["arrays"] == records[1]["arrays"] and records[0]["figures"] == records[1]["figures"]
+    for name in ("candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
 
 
@@ -251,12 +257,14 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
         "--config.data.split.test_fraction=0.4",
     ]
     output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
+    assert "training, s " in output
     assert output.count("Candidates that train does not know, among themselves") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
     assert model == content == 1 and chance < 0.8
 
 
+@pytest.mark.slow
 def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
     parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
     for name, part in (("train", parts.train), ("test", parts.test)):

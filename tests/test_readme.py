@@ -3,6 +3,15 @@
 import pathlib
 import re
 
+import numpy as np
+
+import retrieval
+from retrieval import bundle
+from retrieval.config import Config
+from retrieval.data.interactions import Interactions, Table
+from retrieval.index import ExactIndex
+from retrieval.models.two_tower import init
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,3 +39,28 @@ def test_every_field_that_the_readme_names_exists():
     fields = set(field_types(Config))
     for name in re.findall(r"--config\.([a-z_.]+)=", README):
         assert name in fields, name
+
+
+def test_the_serving_example_runs(capsys, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    users, movies = np.repeat(np.arange(1, 51), 6), np.tile(np.arange(1, 201), 2)[:300]
+    events = Interactions(users, rng.permutation(movies))
+    columns = {"title": np.array([f"Movie {i}" for i in range(200)]), "genres": np.resize(["Comedy|War", "War"], 200)}
+    corpus = Table(np.arange(1, 201), columns | {"release_year": np.linspace(1950, 2000, 200)})
+    recipe = retrieval.prepare(Config(), events, corpus)
+    params = init(recipe.model)
+    (tmp_path / "runs/movielens_100k").mkdir(parents=True)
+    bundle.save(
+        tmp_path / "runs/movielens_100k/bundle",
+        model=recipe.bound(params),
+        queries=recipe.encoding.queries,
+        candidates=recipe.encoding.candidates,
+        corpus=corpus,
+        seen=recipe.encoding.seen_by_row(events),
+        index=ExactIndex.build(np.asarray(recipe.candidate_embeddings(params))),
+        facts={},
+    )
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"## Serving\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(code, "README.md", "exec"), {})
+    assert "Movie" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Recommendations answer raw ids with raw ids, titles and scores."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
+from retrieval.index import Filter
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
 from retrieval.topk import top_k
@@ -25,15 +27,20 @@ SEEN = Lists.from_sequences([[], [0], [3, 1, 2]])
 IDS = ["B", "A", "C", "D"]
 
 
-def search(queries, k, excluded):
-    return top_k(queries, CANDIDATES, k, excluded)
+def search_in(candidates):
+    """Exact search, as an index does it."""
+    return lambda queries, k, excluded, allowed: top_k(
+        queries, candidates, k, excluded, None if allowed is None else allowed.mask
+    )
 
 
 def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
     columns = {} if titles is None else {"title": titles}
     return Recommender(
         encode=functools.partial(np.take, SCORES, axis=0),
-        search=search,
+        search=search_in(CANDIDATES),
+        embeddings=CANDIDATES,
+        encode_candidates=lambda rows: np.concatenate([np.zeros((1, 4), np.float32), CANDIDATES])[rows],
         queries=Vocabulary(queries),
         candidates=Vocabulary(ids),
         corpus=Table(ids, columns),
@@ -116,3 +123,91 @@ def test_queries_of_another_type_than_the_known_ones_are_refused():
 def test_excluded_ids_of_another_type_than_the_corpus_are_refused():
     with pytest.raises(ValueError, match="ids are int64.*known ids are <U1"):
         recommender().recommend(["ann"], 1, exclude=[[11]])
+    with pytest.raises(ValueError, match="candidate ids must be all integers or all strings, got lists of both"):
+        recommender().recommend(["ann", "bob"], 1, exclude=[["A"], [11]])
+
+
+def test_a_single_query_gets_an_answer_of_one_dimension():
+    one, many = recommender().recommend("ann", 2), recommender().recommend(["ann"], 2)
+    assert one.ids.tolist() == ["A", "C"] and one.titles.shape == one.scores.shape == one.positions.shape == (2,)
+    assert one.known.shape == () and bool(one.known)
+    for name in ("ids", "titles", "scores", "positions", "known"):
+        assert np.array_equal(getattr(one, name), getattr(many, name)[0])
+    assert recommender().recommend("ann", 2, exclude=["C", "not there"]).ids.tolist() == ["A", "D"]
+    assert recommender().recommend("ann", 2, exclude="C").ids.tolist() == ["A", "D"]
+    assert recommender(ids=[11, 12, 13, 14], queries=[7, 8]).recommend(np.int64(8), 2).ids.tolist() == [11, 0]
+
+
+def test_embeddings_are_those_of_the_towers():
+    assert recommender().embed_queries("bob").tolist() == SCORES[2].tolist()
+    assert recommender().embed_queries(["nobody", "bob"]).tolist() == SCORES[[0, 2]].tolist()
+    got = recommender().embed_candidates(["C", "not there"])  # rows are those of sorted ids
+    assert got.tolist() == [CANDIDATES[2].tolist(), [0] * 4]
+
+
+def test_scores_are_of_pairs():
+    assert recommender().score("bob", ["D", "A", "D"]).tolist() == [7, 9, 7]
+    assert recommender().score("bob", "D").tolist() == [7]
+    assert recommender().score(["bob", "ann"], [["D", "A"], ["B", "C"]]).tolist() == [[7, 9], [9, 7]]
+    assert recommender().score([], []).shape == (0, 0) and recommender().score("bob", []).shape == (0,)
+    with pytest.raises(ValueError, match="candidate_ids must be equally many for each query, got .2, 1."):
+        recommender().score(["bob", "ann"], [["D", "A"], ["B"]])
+    with pytest.raises(ValueError, match="candidate_ids needs one list per query, got 1 for 2 queries"):
+        recommender().score(["bob", "ann"], [["D", "A"]])
+
+
+VECTORS = np.array([[3, 4, 9], [0, 0, 9], [6, 8, -9], [4, 3, 0], [-3, -4, 0]], np.float32)  # B A C D E
+CLOSEST = {"B": ["C", "D", "A", "E"], "D": ["B", "C", "A", "E"], "A": ["B", "C", "D", "E"]}
+
+
+def with_vectors(ids="BACDE"):
+    """Candidates with these vectors, of which the last dimension tells popularity."""
+    vocabulary = Vocabulary(list("ABCDE"))
+    of_rows = np.concatenate([np.zeros((1, 3), np.float32), VECTORS[[1, 0, 2, 3, 4]]])
+    return Recommender(
+        encode=lambda rows: np.array([[0, 0, 1], [1, 0, 1], [2, 0.1, 9], [0, 3, 1], [9, 0, 1]], np.float32)[rows],
+        search=search_in(VECTORS),
+        queries=Vocabulary([1, 2, 3], others=[4]),
+        candidates=vocabulary,
+        corpus=Table(list(ids), {}),
+        seen=Lists.empty(5),
+        embeddings=VECTORS,
+        encode_candidates=lambda rows: of_rows[rows],
+        similarity_dimension=2,
+    )
+
+
+def test_similar_candidates_are_those_of_the_largest_cosine_without_popularity():
+    served = with_vectors()
+    got = served.similar(list(CLOSEST), 4)
+    assert got.ids.tolist() == list(CLOSEST.values())  # of zero, all are alike: in the order of the corpus
+    np.testing.assert_allclose(got.scores[0], [1.0, 0.96, 0.0, -1.0], atol=1e-6)
+    one = served.similar("B", 2, exclude=["C"])
+    assert one.ids.tolist() == ["D", "A"] and one.titles.tolist() == ["D", "A"]
+    assert served.similar("B", 7).ids.tolist() == ["C", "D", "A", "E", "", "", ""]
+    assert served.similar([], 3).ids.shape == (0, 3)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        served.similar("B", 0)
+
+
+def test_similar_queries_are_those_of_train_of_the_largest_cosine():
+    served = with_vectors()
+    got = served.similar_users([1, 3, 4, 99], 3)
+    assert got.ids.tolist() == [[2, 3, 0], [2, 1, 0], [1, 2, 3], [1, 2, 3]]
+    assert np.isneginf(got.scores[0, 2]) and got.scores[2, 0] == 1
+    assert served.similar_users(1, 1).ids.tolist() == [2]
+
+
+def test_a_filter_leaves_what_it_says():
+    columns = {"genres": np.array(["War|Comedy", "Comedy", "", "War"]), "year": np.array([1990, 1995, 1999, np.nan])}
+    served = dataclasses.replace(recommender(), corpus=Table(IDS, {"title": TITLES, **columns}))
+    war = Filter(one_of={"genres": ["War"]})
+    got = served.recommend(["ann", "nobody"], 3, exclude_seen=False, filter=war)
+    assert got.ids.tolist() == [["B", "D", ""], ["D", "B", ""]]
+    assert served.recommend("ann", 2, filter=war).ids.tolist() == ["D", ""]  # B is seen
+    years = Filter(between={"year": (1991, None)}, deny=["A"])
+    assert served.recommend("ann", 2, exclude_seen=False, filter=years).ids.tolist() == ["C", ""]
+    with pytest.raises(ValueError, match="no attribute 'genre' to filter by.*did you mean 'genres'"):
+        served.recommend("ann", filter=Filter(one_of={"genre": ["War"]}))
+    similar = dataclasses.replace(with_vectors(), corpus=Table(list("BACDE"), {"group": np.arange(5) % 2}))
+    assert similar.similar("B", 3, filter=Filter(one_of={"group": [0]})).ids.tolist() == ["C", "E", ""]

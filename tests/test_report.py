@@ -146,6 +146,16 @@ def test_the_best_of_a_column_is_the_highest_and_of_mean_ranks_the_lowest():
     assert best("auc", test=0.5) == []
 
 
+def test_the_seconds_of_training_stand_last_those_of_a_search_included():
+    figures = {f"{system}/excluding_seen/auc": 0.5 for system in ("test", "ease", "random")}
+    figures |= {"seconds/train": 12.34, "ease/seconds/fit": 1.0, "ease/seconds/tune": 2.25, "random/seconds/fit": 1.0}
+    records = Records([], figures, {}, [], {}, ("final", 1))
+    html = tables.systems_table(records, ["excluding_seen/auc"], True)
+    last = re.findall(r"<td>([^/]*?)</td></tr>", html.replace("</span>", "").replace('<span class="quiet">', ""))
+    assert dict(zip(records.systems, last, strict=True)) == {"test": "12.3", "ease": "3.2", "random": "–"}
+    assert "training" not in tables.systems_table(records, ["excluding_seen/auc"], False)
+
+
 def test_marks_get_their_titles_in_order_and_colours_follow_the_page(plain):
     (plot, _) = curves.curves_over_k(Records.read(plain))
     svg = palette.to_svg(plot)
@@ -220,7 +230,7 @@ def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp
     assert (result.returncode, result.stdout) == (0, f"report: {before}\n"), result.stderr
     ours, theirs = (w.read_text(encoding="utf-8") for w in (before, plain.report_file))
     untimed = [
-        re.sub(r'<section id="index">.*?</section>|[0-9.e-]+ ms a query', "", t, flags=re.S) for t in (ours, theirs)
+        re.sub(r'<section id="index">.*?</section>|[0-9.e+-]+ us a query', "", t, flags=re.S) for t in (ours, theirs)
     ]
     assert untimed[0] == untimed[1]
 

@@ -86,6 +86,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_kills_change_nothing(whole, tmp_path):
     check_kills(whole, tmp_path, SYNTHETIC, [(0.1, None), (0.3, 0.05)], min_interrupted_writes=0)
 

@@ -70,7 +70,7 @@ def config_of(query=(), candidate=ID, **history):
 
 WITH_HISTORY = {name: config_of(encoder=name, layers=2, heads=2) for name in ENCODERS} | {
     "everything": config_of(
-        ID + TABLE + TIME, ID + GROUP, encoder="transformer", ratings=True, gaps=True, last=True, noise=0.1
+        ID + TABLE + TIME, ID + GROUP, encoder="transformer", ratings=True, gaps=True, ages=True, last=True, noise=0.1
     ),
     "separate items": config_of(ID, ID + GROUP, encoder="hstu", items="separate", gaps=True, dropout=0.5),
 }
@@ -197,6 +197,24 @@ def test_a_bundle_keeps_of_histories_what_the_tower_reads(servings, name):
     assert (histories.times is not None) == (name in WITH_HISTORY_AND_TIME)
 
 
+def test_a_single_query_is_answered_as_one_of_many(servings):
+    recommender = servings("everything").recommender
+    for arguments, one in (({"user_id": 3}, {"user_id": [3]}), ({"history": [8, 16]}, {"history": [[8, 16]]})):
+        answer = recommender.recommend(**arguments, k=4, times=1_700_000_000)
+        many = recommender.recommend(**one, k=4, times=[1_700_000_000])
+        assert answer.ids.shape == (4,) and answer.ids.tolist() == many.ids[0].tolist()
+    told = {"history": [8, 16], "features": {"age": 3}}
+    answer = recommender.recommend(NOBODY, 4, **told)
+    many = recommender.recommend(history=[[8, 16]], features=[{"age": 3}], k=4)
+    np.testing.assert_array_equal(answer.ids, many.ids[0])
+    assert not np.allclose(answer.scores, recommender.recommend(NOBODY, 4, history=[8, 16]).scores)
+
+
+def test_verification_finds_nothing(servings):
+    for name in ("everything", "separate items", "time"):
+        assert [finding for finding in bundle.inspect(servings(name).folder) if finding.problems] == []
+
+
 def test_no_queries_get_no_answers(servings):
     for name in ("everything", "features"):
         assert servings(name).recommender.recommend([], 3).ids.shape == (0, 3)
@@ -210,7 +228,7 @@ def test_a_history_is_refused_where_none_is_read(servings):
 
 def test_arguments_that_do_not_go_together_are_refused(servings):
     recommender = servings("mean").recommender
-    with pytest.raises(ValueError, match="query_ids or history is needed, received neither"):
+    with pytest.raises(ValueError, match="user_id, history or features is needed, received none"):
         recommender.recommend()
     with pytest.raises(ValueError, match="history needs one list per query, got 2 for 1 queries"):
         recommender.recommend([3], history=[[8], [9]])
@@ -251,7 +269,7 @@ def test_the_program_takes_a_history(servings):
 def test_the_program_tells_what_it_does_not_know(servings):
     output = recommend(servings("features").folder, f"--user_id={COLD}", "--k=2")
     assert f"{COLD} is not in train: this is the answer to its features" in output
-    assert "error: --user_id or --history is needed" in recommend(servings("features").folder)
+    assert "error: --user_id, --history, --features or --similar_to is needed" in recommend(servings("features").folder)
     assert "error: history was given" in recommend(servings("features").folder, "--history=8")
     assert "error: ids of this vocabulary are integers, got 'x'" in recommend(servings("gru").folder, "--history=8,x")
 

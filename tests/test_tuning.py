@@ -16,6 +16,11 @@ def corpus():
     return rng.standard_normal((2000, 8)).astype(np.float32), rng.standard_normal((400, 8)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def no_corpus_is_small(monkeypatch):
+    monkeypatch.setattr(tuning, "SMALL", 0)
+
+
 class Clock:
     """A clock by which a search of a graph takes `graph` seconds for each of its ef, and exact search one second."""
 
@@ -65,6 +70,17 @@ def test_exact_search_is_chosen_where_no_graph_is_much_faster(corpus, monkeypatc
 def test_exact_search_is_chosen_where_no_graph_is_sure_enough(corpus, monkeypatch):
     index = tune(corpus[0], corpus[1][:20], clock=Clock(monkeypatch, graph=1e-9))
     assert isinstance(index, ExactIndex)  # ten queries cannot certify .99, however many are found
+
+
+def test_a_corpus_that_fits_the_cache_is_searched_exactly_whatever_the_clock_says(corpus, monkeypatch):
+    clock = Clock(monkeypatch, graph=1e-9)
+    for small, kind in ((2000 * 8 - 1, HnswIndex), (2000 * 8, ExactIndex)):
+        monkeypatch.setattr(tuning, "SMALL", small)
+        index = tune(*corpus, clock=clock, target=0.9)
+        assert isinstance(index, kind)
+    assert "fits the cache" in index.certificate.reason
+    assert {(p.space, p.M) for p in index.certificate.curve[1:]} == {("inner_product", 16)}
+    assert isinstance(tune(*corpus, clock=clock, target=0.9, choices=Choices("hnsw")), HnswIndex)
 
 
 def test_a_large_corpus_is_compared_on_a_sample_and_certified_whole(corpus, monkeypatch):

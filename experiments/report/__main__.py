@@ -8,7 +8,7 @@ It shows what is there: `experiments.evaluate` and `experiments.baselines` add t
 from __future__ import annotations
 
 from experiments import console, flags
-from experiments.export import build_index
+from experiments.export import stored_index
 from experiments.report import write_report
 from experiments.workdir import Workdir, load_data
 from retrieval import phases
@@ -19,7 +19,7 @@ def main() -> None:
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    write_report(config, dataset, trained, build_index(config, trained), workdir)
+    write_report(config, dataset, trained, stored_index(config, trained, workdir), workdir)
     console.say(f"report: {workdir.report_file}")
 
 

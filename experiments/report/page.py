@@ -90,7 +90,8 @@ def results(records: Records, plots: Sequence[Plot]) -> str:
     if names:
         protocol = PROTOCOLS[records.protocols()[0]]
         level = "Under each figure its 95 % bootstrap interval over users. " if records.intervals else ""
-        caption = f"Means over the test users, full corpus, {protocol}. {level}The best of each column is marked."
+        caption = f"Means over the test users, full corpus, {protocol}. {level}The best of each column is marked. "
+        caption += "Training includes the choice of settings or epochs on the validation part."
         parts.append(f'<p class="lead">{caption}</p>{tables.systems_table(records, names, best=True)}')
     notes = []
     if not records.intervals:

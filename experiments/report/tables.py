@@ -9,6 +9,7 @@ from html import escape
 
 from experiments.report.findings import Example
 from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metric_label, number, system_label
+from experiments.workdir import training_seconds
 from retrieval import config as config_lib
 from retrieval.config import Task
 from retrieval.index import Certificate, Point
@@ -32,14 +33,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") 
 
 
 def systems_table(records: Records, names: Sequence[str], best: bool) -> str:
-    """Returns the systems in rows and metrics in columns, each figure over its interval, the best marked."""
+    """Returns the systems in rows and metrics in columns, each figure over its interval.
+
+    With `best` the best figures are marked, and the last column has the seconds that training took.
+    """
     tops = {name: _best(records, name) for name in names} if best else {}
     rows = []
     for system in records.systems:
         label = escape(system_label(system))
         cells = [_figure(records, f"{system}/{name}", tops[name] == system if best else False) for name in names]
+        if best:
+            seconds = training_seconds(records.figures, system)
+            cells.append('<span class="quiet">–</span>' if seconds is None else f"{seconds:.1f}")
         rows.append([f"<strong>{label}</strong>" if system == MODEL else label, *cells])
-    return table(["", *(escape(metric_label(name)) for name in names)], rows, "figures")
+    header = ["", *(escape(metric_label(name)) for name in names), *(["training, s"] if best else [])]
+    return table(header, rows, "figures")
 
 
 def predictions_table(records: Records, task: Task) -> str:

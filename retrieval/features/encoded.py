@@ -88,6 +88,9 @@ class Encoded(NamedTuple):
         return Encoded(moved(self.rows, None), moved(self.weights, 0), moved(self.values, -1))
 
 
+TABLE = "table/"  # before the name of a feature of an entity's table, where it comes in columns
+
+
 def to_columns(name: str, encoded: Encoded) -> dict[str, Shaped[np.ndarray, "n ..."]]:
     """Returns an encoded feature of n examples as the columns that a `FeatureTower` reads from their context.
 

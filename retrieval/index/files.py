@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.storage import sync_folder, write_chunks, write_json
+from retrieval.storage import sync_folder, to_array, write_chunks, write_json
 
 FORMAT_VERSION = 2
 RECORD_FILE = "index.json"
@@ -139,14 +139,8 @@ def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:
     found = hashlib.sha256(data).hexdigest()
     if found != entry["sha256"]:
         raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
-    header = io.BytesIO(data[: 1 << 16].tobytes())
+    data.flags.writeable = False
     try:
-        np.lib.format.read_magic(header)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
-        if fortran or dtype.hasobject:
-            raise ValueError(f"an array of {dtype} in another order")
-        array = data[header.tell() :].view(dtype).reshape(shape)
+        return to_array(memoryview(data))
     except ValueError as error:
         raise ValueError(f"{path} must be an array as this version saves it, got {error}; save it again") from error
-    array.flags.writeable = False
-    return array

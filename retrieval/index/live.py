@@ -223,14 +223,16 @@ class LiveIndex:
         """
         now = self._snapshot
         record, arrays = now.base.parts()
-        tables = {"base": now.filters.table, "recent": now.recent.table}
+        base = now.filters.table
         arrays = {f"searcher/{name}": array for name, array in arrays.items()}
         arrays |= {"alive": now.alive, "recent": now.recent.vectors}
-        for part, table in tables.items():
-            arrays |= {f"{part}/ids": table.ids}
-            arrays |= {f"{part}/column/{name}": column for name, column in table.columns.items()}
-        fields = {"kind": KIND, "searcher": record, "rebuild_at": min(self.rebuild_at, 1e300), "figures": {}}
-        files.save(folder, fields, arrays)
+        for part, table in {"base": base, "recent": now.recent.table}.items():
+            columns = {f"{part}/ids": table.ids}
+            columns |= {f"{part}/column/{name}": column for name, column in table.columns.items()}
+            arrays |= {name: _to_numbers(column) for name, column in columns.items()}
+        texts = [name for name, column in {"": base.ids, **base.columns}.items() if _is_text(column)]
+        fields = {"kind": KIND, "searcher": record, "rebuild_at": min(self.rebuild_at, 1e300), "texts": texts}
+        files.save(folder, fields | {"figures": {}}, arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LiveIndex:
@@ -250,7 +252,12 @@ class LiveIndex:
         def under(prefix):
             return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
-        base, recent = (Table(arrays[f"{part}/ids"], under(f"{part}/column/")) for part in ("base", "recent"))
+        def table_of(part):
+            columns = {"": arrays[f"{part}/ids"], **under(f"{part}/column/")}
+            columns |= {name: _to_text(columns[name]) for name in record["texts"]}
+            return Table(columns.pop(""), columns)
+
+        base, recent = table_of("base"), table_of("recent")
         snapshot = _fresh(kinds.of_parts(record["searcher"], under("searcher/")), base, 0)
         _check_columns(recent, base)
         vectors = check_vectors(recent.ids, arrays["recent"], snapshot.base.embeddings.shape[1])
@@ -280,6 +287,25 @@ def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None)
                 "did the training diverge, or does it lack features?"
             )
     return as_vectors(vectors, "embeddings")
+
+
+def _is_text(column: Shaped[np.ndarray, "n ..."]) -> bool:
+    return column.dtype.kind == "U"
+
+
+def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+    """Returns text as code points [n, width], which files hold as they hold numbers."""
+    if not _is_text(column):
+        return column
+    return np.ascontiguousarray(column).view(np.uint32).reshape(len(column), column.dtype.itemsize // 4)
+
+
+def _to_text(points: Shaped[np.ndarray, "n width"]) -> Shaped[np.ndarray, " n"]:
+    if points.dtype != np.uint32 or points.ndim != 2 or not points.shape[1]:
+        raise ValueError(f"text must be code points [n, width], got {points.dtype} of shape {points.shape}")
+    if points.max(initial=0) > 0x10FFFF:
+        raise ValueError(f"{points.max()} is the code point of no character")
+    return np.ascontiguousarray(points).view(f"U{points.shape[1]}")[:, 0]
 
 
 def _fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:

@@ -30,7 +30,9 @@ class FixedTowers(nnx.Module):
         """Returns the embeddings of query rows."""
         return _at(self.queries, rows)
 
-    def candidate(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
+    def candidate(
+        self, rows: Int[Array, "B"], context: Mapping[str, Array] = types.MappingProxyType({})
+    ) -> Float[Array, "B D"]:
         """Returns the embeddings of candidate rows."""
         return _at(self.candidates, rows)
 
@@ -54,9 +56,11 @@ class Blend(nnx.Module):
         """Returns the embeddings of query rows."""
         return _beside([model.query(rows, context) for model in (self.first, self.second)])
 
-    def candidate(self, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
+    def candidate(
+        self, rows: Int[Array, "B"], context: Mapping[str, Array] = types.MappingProxyType({})
+    ) -> Float[Array, "B D"]:
         """Returns the embeddings of candidate rows."""
-        return _beside([model.candidate(rows) for model in (self.first, self.second)])
+        return _beside([model.candidate(rows, context) for model in (self.first, self.second)])
 
     def predict(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> dict[str, Float[Array, "B"]]:
         """Returns what the heads of the first model expect of pairs of embeddings; the second has none."""

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.features.encoded import Encoded, Spec
+from retrieval.features.encoded import TABLE, Encoded, Spec
 from retrieval.models.features import Dense, Lookup
 from retrieval.models.layers import MLP, Cross, Dropout
 from retrieval.models.tables import Fixed
@@ -115,13 +115,14 @@ class FeatureTower(nnx.Module):
         common = {"dtype": dtype, "rngs": rngs}
         self.names = tuple(features)  # of all features in order: `bind` sorts those of a Dict
         self.context = tuple(column for name in features for column in _columns(name, features[name]))
+        stored = {name: of for name, of in features.items() if of.encoded is not None}
+        self.table_columns = tuple(column for name, of in stored.items() for column in _names(TABLE + name, of.spec))
         self.combine = combine
         self.all_known = ID not in features or features[ID].spec.num_rows == num_entities
         self.features = nnx.Dict(
             {name: _module(of, dimension, initial_scale=initial_scale, **common) for name, of in features.items()}
         )
-        stored = {name: Entities(of.encoded) for name, of in features.items() if of.encoded is not None}
-        self.entities = nnx.Dict(stored)
+        self.entities = nnx.Dict({name: Entities(of.encoded) for name, of in stored.items()})
         width = dimension if combine == "sum" else sum(of.dimension or dimension for of in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
         of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout, "activation": activation}
@@ -132,12 +133,18 @@ class FeatureTower(nnx.Module):
     def __call__(self, rows: Int[Array, "B"], **context: Shaped[Array, "B ..."]) -> Float[Array, "B D"]:
         """Returns the embeddings of entity rows, in the context of the columns that the attribute `context` names.
 
+        Columns that `table_columns` names may be there too: a feature of the table that they hold, as of an entity that
+        is not in it, is read from them, and the others by row.
+
         Raises:
           ValueError: a column is missing or unknown.
         """
-        if set(context) != set(self.context):
+        if not set(self.context) <= set(context) <= {*self.context, *self.table_columns}:
             raise ValueError(f"the tower reads the columns {sorted(self.context)}, received {sorted(context)}")
-        found = {name: self.entities[name](rows) for name in self.entities}
+        found = {
+            name: _from_columns(TABLE + name, context) if TABLE + name in context else self.entities[name](rows)
+            for name in self.entities
+        }
         found |= {name: _from_columns(name, context) for name in self.names if name in self.context}
         return self.embed(found, self._known(rows) if ID in self.names else None)
 
@@ -202,9 +209,12 @@ class FeatureTower(nnx.Module):
 
 def _columns(name: str, feature: FeatureInput) -> tuple[str, ...]:
     """Returns the names of the columns of the example that a feature is read from."""
-    if name == ID or feature.encoded is not None:
-        return ()
-    return (name, f"{name}/weights") if feature.spec.num_rows else (name,)
+    return () if name == ID or feature.encoded is not None else _names(name, feature.spec)
+
+
+def _names(name: str, spec: Spec) -> tuple[str, ...]:
+    """Returns the names of the columns that `to_columns` makes of a feature."""
+    return (name, f"{name}/weights") if spec.num_rows else (name,)
 
 
 def _from_columns(name: str, columns: Mapping[str, Array]) -> Encoded:

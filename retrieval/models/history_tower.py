@@ -9,7 +9,7 @@ from flax import nnx
 from jax import export as jax_export
 from jaxtyping import Array, Float, Int, Shaped
 
-from retrieval.context import GAPS, HISTORY, RATINGS, TIMES
+from retrieval.context import AGES, GAPS, HISTORY, RATINGS, TIMES
 from retrieval.data.sequences import PADDING
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.feature_tower import FeatureTower
@@ -71,9 +71,11 @@ class HistoryTower(nnx.Module):
         self.last = last
         self.features = features
         self.looks_ahead = getattr(encoder, "visible", "past") == "others"
-        side = [name for name, column in ((RATINGS, "ratings"), (GAPS, "gaps")) if column in tokens.tables]
+        read = (RATINGS, "ratings"), (GAPS, "gaps"), (AGES, "ages")
+        side = [name for name, column in read if column in tokens.tables]
         self.history_columns = (HISTORY, *side, *((TIMES,) if reads_times else ()))
         self.context = self.history_columns + (() if features is None else features.context)
+        self.table_columns = () if features is None else features.table_columns
 
     def __call__(self, rows: Int[Array, "S"], **context: Shaped[Array, "S ..."]) -> Float[Array, "S D"]:
         """Returns the embeddings of queries after all of their history."""
@@ -104,7 +106,7 @@ class HistoryTower(nnx.Module):
         history = context[HISTORY]
         history = jnp.where(history < self.num_items, history, PADDING)  # nothing is known of those beyond
         tokens, real = self.tokens(
-            self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), None
+            self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), context.get(AGES)
         )
         times = jnp.pad(context[TIMES], ((0, 0), (1, 0))) if TIMES in context else None
         outputs = self.encoder(tokens, real, times)

@@ -45,7 +45,8 @@ class TwoTower(nnx.Module):
 
     A query tower may read columns of the example besides the query's row: it names them in an attribute `context`, a
     tuple, and takes them as arguments of these names. Without it, equal rows have equal embeddings, and a batch's
-    repeated queries are computed once.
+    repeated queries are computed once. Columns that either tower names in `table_columns` are handed on where they are
+    there: features that count in place of those that the tower holds, see `FeatureTower`.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class TwoTower(nnx.Module):
 
     def query(self, rows: Rows, context: Mapping[str, Array] = types.MappingProxyType({})) -> Embeddings:
         """Returns the embeddings of query rows, in the context of the columns that the tower reads [B, ...] each."""
-        return self.query_of(self.query_tower(rows, **{name: context[name] for name in self.context}))
+        return self.query_of(self.query_tower(rows, **_read(self.query_tower, context)))
 
     @property
     def reads_windows(self) -> bool:
@@ -100,9 +101,9 @@ class TwoTower(nnx.Module):
         outputs = self.query_tower.positions(rows, **{name: context[name] for name in self.context})
         return self.query_of(outputs.reshape(-1, outputs.shape[-1])[places])
 
-    def candidate(self, rows: Rows) -> Embeddings:
-        """Returns the embeddings of candidate rows."""
-        return self.candidate_of(self.candidate_tower(rows), rows)
+    def candidate(self, rows: Rows, context: Mapping[str, Array] = types.MappingProxyType({})) -> Embeddings:
+        """Returns the embeddings of candidate rows; features in the columns of `context` replace those of the table."""
+        return self.candidate_of(self.candidate_tower(rows, **_read(self.candidate_tower, context)), rows)
 
     def query_of(self, outputs: Float[Array, "*B D"]) -> Float[Array, "*B E"]:
         """Returns the embeddings of queries from what the query tower makes of them."""
@@ -230,6 +231,12 @@ def flatten_params(params: Params) -> dict[str, Any]:
     """Returns the leaves by their paths, as "query_tower/embedding/embedding"."""
     leaves, _ = jax.tree.flatten_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _read(tower: Callable, context: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the columns that a tower needs, and of those that it can do without the ones that are there."""
+    columns = {name: context[name] for name in getattr(tower, "context", ())}
+    return columns | {name: context[name] for name in getattr(tower, "table_columns", ()) if name in context}
 
 
 def _append(outputs: Float[Array, "*B D"], column: Float[Array, "*B"]) -> Float[Array, "*B D+1"]:

@@ -1,0 +1,34 @@
+"""What leaves the lab: one folder with towers, vocabularies, features, corpus, embeddings and index, verified on load.
+
+Loading needs jax, numpy and hnswlib, and none of the model's code: the towers are StableHLO programs. They read the
+features of their entities from columns, which the encoders in the bundle make, as in training: of entities that train
+knows once, when it is written, and of any others when they are asked for. The histories of train, and what encodes the
+time of a request, lie beside.
+"""
+
+from retrieval.bundle.checking import Finding, inspect
+from retrieval.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, QUERY_TOWER
+from retrieval.bundle.manifest import FORMAT_VERSION, MANIFEST, Files
+from retrieval.bundle.reading import load
+from retrieval.bundle.towers import PLATFORMS, by_row, export_tower, load_tower
+from retrieval.bundle.writing import Towers, previous, roll_back, save
+
+__all__ = [
+    "CANDIDATE_TOWER",
+    "EMBEDDINGS",
+    "FORMAT_VERSION",
+    "Files",
+    "Finding",
+    "MANIFEST",
+    "PLATFORMS",
+    "QUERY_TOWER",
+    "Towers",
+    "by_row",
+    "export_tower",
+    "inspect",
+    "load",
+    "load_tower",
+    "previous",
+    "roll_back",
+    "save",
+]

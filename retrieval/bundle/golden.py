@@ -1,0 +1,147 @@
+"""Golden queries: what a bundle answered when it was written, to be asked again wherever it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped
+
+from retrieval.data.interactions import Table
+from retrieval.features.entities import as_rows
+from retrieval.index import Filter
+from retrieval.recommend import Recommendations, Recommender
+from retrieval.topk import PADDING_ROW
+
+NUMBER, K = 12, 10  # queries of each kind, and candidates of each answer
+TOLERANCE = 1e-3  # of a score, relative and absolute: another processor adds up in another order
+UNKNOWN_IDS = "not in the vocabulary", 2**62 + 1  # ids that nobody has
+
+Record = dict[str, Any]  # {"request": arguments of `recommend`, "answer": ids, scores and known}
+
+
+def ask(recommender: Recommender, examples: Table | None = None) -> list[Record]:
+    """Returns golden queries with the answers of a bundle.
+
+    Some 32: that train knows, nothing excluded or what was seen, that it does not know, with other candidates excluded,
+    with a filter, and with a history or features where the query tower reads some.
+
+    Args:
+      recommender: the bundle.
+      examples: queries with raw features; None: none of the golden queries has features.
+    """
+    requests = _requests(recommender, examples)
+    return [{"request": request, "answer": _answer(_replay(recommender, request))} for request in requests]
+
+
+def differences(recommender: Recommender, records: Any) -> list[str]:
+    """Returns which golden queries a bundle answers in another way, a sentence for each.
+
+    Candidates whose scores are within the tolerance of each other may change places.
+
+    Args:
+      recommender: the bundle.
+      records: what `ask` returned, out of JSON.
+
+    Raises:
+      ValueError: they are no such records.
+    """
+    if not isinstance(records, list) or not records:
+        raise ValueError(f"golden queries must be a list of some, got {str(records)[:60]!r}")
+    found = []
+    for number, record in enumerate(records):
+        try:
+            request, (ids, scores, known) = record["request"], _expected(record["answer"])
+            answer = _replay(recommender, request)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"golden queries {number} are no record of some: {error!r}") from None
+        if not np.array_equal(answer.known, known):
+            found.append(f"golden queries {number}: which of them train has differs")
+            continue
+        wrong = np.flatnonzero(~_agree(answer, ids, scores)).tolist()
+        found += [f"golden queries {number}, query {query}: {_told(answer, ids, scores, query)}" for query in wrong]
+    return found
+
+
+def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
+    known = _spread(recommender.queries.ids)
+    unknown = UNKNOWN_IDS[0] if known.dtype.kind == "U" else UNKNOWN_IDS[1]
+    candidates = _spread(recommender.corpus.ids).tolist()
+    requests: list[Record] = [
+        {"user_id": known.tolist(), "k": K},
+        {"user_id": [*known[: NUMBER // 2].tolist(), unknown], "k": K, "exclude_seen": False},
+        {"user_id": known[:1].tolist(), "k": K, "exclude": [candidates]},
+        {"user_id": known.tolist(), "k": K, "filter": {"deny": candidates} | _one_of(recommender.corpus)},
+    ]
+    if recommender.histories is not None:
+        histories = [_spread(recommender.candidates.ids)[:length].tolist() for length in (0, 1, NUMBER)]
+        requests.append({"history": histories, "k": K})
+    if examples is not None and recommender.query_features.encoders:
+        columns = {of.column for of in recommender.query_features.encoders.values()}
+        rows = as_rows(Table(examples.ids[:NUMBER], {n: c[:NUMBER] for n, c in examples.columns.items()}))
+        rows = [{name: _plain(value) for name, value in of.items() if name in columns} for of in rows]
+        requests.append({"features": rows, "k": K})
+    return requests
+
+
+def _replay(recommender: Recommender, request: Mapping[str, Any]) -> Recommendations:
+    """Returns the answer to a request out of JSON."""
+    filters = {"filter": Filter(**request["filter"])} if "filter" in request else {}
+    return recommender.recommend(**{**request, **filters})
+
+
+def _one_of(corpus: Table) -> dict[str, Any]:
+    """Returns a condition on the first attribute of text besides titles that some candidate has; none without one."""
+    for name, column in corpus.columns.items():
+        if name != "title" and column.dtype.kind == "U" and (column != "").any():
+            return {"one_of": {name: column[column != ""][:1].tolist()}}
+    return {}
+
+
+def _spread(ids: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "m"]:
+    """Returns a few of the ids, from all over."""
+    return ids[np.unique(np.linspace(0, max(len(ids) - 1, 0), min(NUMBER, len(ids))).astype(int))]
+
+
+def _plain(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return None if isinstance(value, float) and value != value else value
+
+
+def _answer(answer: Recommendations) -> Mapping[str, Any]:
+    scores = [[score if np.isfinite(score) else None for score in of] for of in answer.scores.tolist()]
+    return {"ids": answer.ids.tolist(), "scores": scores, "known": answer.known.tolist()}
+
+
+def _expected(answer: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns ids, scores and known of an answer out of JSON."""
+    scores = [[-np.inf if score is None else score for score in of] for of in answer["scores"]]
+    return np.asarray(answer["ids"]), np.asarray(scores, np.float32), np.asarray(answer["known"])
+
+
+def _agree(
+    answer: Recommendations, ids: Shaped[np.ndarray, "Q k"], scores: Float32[np.ndarray, "Q k"]
+) -> Bool[np.ndarray, "Q"]:
+    """Tells which answers have the scores that are expected, and the ids but for near ties."""
+    if answer.ids.shape != ids.shape or answer.scores.shape != scores.shape or answer.ids.dtype.kind != ids.dtype.kind:
+        return np.zeros(len(answer.known), bool)
+    near = np.isclose(answer.scores, scores, rtol=TOLERANCE, atol=TOLERANCE)
+    edge = np.full((len(scores), 1), np.inf, np.float32)
+    with np.errstate(invalid="ignore"):
+        steps = np.diff(scores, axis=1, prepend=edge, append=-edge)
+    tied = (np.abs(steps) <= TOLERANCE * (1 + np.abs(scores[:, :1]))) | ~np.isfinite(steps)
+    same = (answer.ids == ids) | tied[:, :-1] | tied[:, 1:]
+    same &= (answer.positions == PADDING_ROW) == np.isneginf(scores)
+    return (near & same).all(axis=1)
+
+
+def _told(answer: Recommendations, ids, scores, query: int) -> str:
+    if answer.ids.shape != ids.shape:
+        return f"got an answer of shape {answer.ids.shape}, expected {ids.shape}"
+    place = np.flatnonzero((answer.ids[query] != ids[query]) | ~np.isclose(answer.scores[query], scores[query], 1e-3))
+    at = int(place[0]) if len(place) else 0
+    got = answer.ids[query, at].item(), answer.scores[query, at].item()
+    return f"got {got[0]!r} with score {got[1]:.6g} in place {at + 1}, expected {ids[query, at].item()!r} with " + (
+        f"{scores[query, at]:.6g}"
+    )

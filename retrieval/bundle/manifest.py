@@ -1,0 +1,207 @@
+"""The list of a bundle's files with their sizes and hashes, and how files are read: once, verified, in bounds.
+
+What is read here may be damaged in any way. Nothing is opened that the manifest does not list, no name leads out of the
+folder, nothing is read that is not as long as it should be, and no array is made that is not in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from retrieval.storage import sha256, to_array, write_json
+
+FORMAT_VERSION = 3
+MANIFEST = "manifest.json"
+MOST_OF_MANIFEST = 1 << 24  # bytes
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")  # of a file, in one folder at most
+AGAIN = "export the bundle again"
+
+
+def write_manifest(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
+    """Writes the manifest of all files in a folder, with what else it records, and the SHA-256 of all that."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
+    }
+    path = folder / MANIFEST
+    content = {"format_version": FORMAT_VERSION, "files": files, **facts}
+    write_json(path, content)  # what JSON cannot say is left out of the hash as it is of the file
+    write_json(path, {"sha256": _digest(json.loads(path.read_text(encoding="utf-8"))), **content})
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files of a bundle whose manifest is sound.
+
+    Attributes:
+      folder: where they lie.
+      manifest: its content.
+      checked: names of the files whose hashes are known to be right.
+    """
+
+    folder: pathlib.Path
+    manifest: Mapping[str, Any]
+    checked: set[str] = dataclasses.field(default_factory=set)
+
+    @classmethod
+    def of(cls, folder: pathlib.Path | str) -> Files:
+        """Reads the manifest of a bundle, and nothing else.
+
+        Raises:
+          ValueError: the folder is no bundle, of another format version, or the manifest is damaged.
+        """
+        folder = pathlib.Path(folder)
+        return cls(folder, _read_manifest(folder))
+
+    def names(self) -> list[str]:
+        """Returns the names of the files."""
+        return list(self.manifest["files"])
+
+    def check_names(self) -> None:
+        """Checks that the files are there, and no others, each a plain file of its size.
+
+        Raises:
+          ValueError: one is missing, not listed, no plain file, or of another size.
+        """
+        for problem in self.problems():
+            raise ValueError(problem)
+
+    def problems(self) -> list[str]:
+        """Returns what is wrong with the names and the sizes of the files, a sentence for each.
+
+        Files whose names begin with a dot do not count.
+        """
+        listed = self.manifest["files"]
+        found = [problem for name in listed if (problem := self._problem(name))]
+        there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
+        there = {name for name in there if not any(part.startswith(".") for part in name.split("/"))}
+        extra = sorted(there - set(listed) - {MANIFEST})
+        return found + [f"{self.folder / name} is not listed in {MANIFEST}; remove it, or {AGAIN}" for name in extra]
+
+    def _problem(self, name: str) -> str:
+        path = self.folder / name
+        try:
+            status = os.lstat(path)
+            inside = path.parent == self.folder or not stat.S_ISLNK(os.lstat(path.parent).st_mode)
+        except OSError:
+            return f"{self.folder} lacks {name!r}, which its {MANIFEST} lists; {AGAIN}"
+        if not (stat.S_ISREG(status.st_mode) and inside):
+            return f"{path} is no plain file of its own in the bundle; {AGAIN}"
+        if status.st_size != (size := self.manifest["files"][name]["size"]):
+            return f"{path} has changed since the export ({status.st_size} bytes, expected {size}); {AGAIN}"
+        return ""
+
+    def check(self, name: str) -> None:
+        """Checks the SHA-256 of a file that something else will read.
+
+        Raises:
+          ValueError: it has changed.
+        """
+        try:
+            found = sha256(self.folder / name)
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
+        self._compare(name, found)
+
+    def check_rest(self) -> None:
+        """Checks the files that nothing has read or checked yet.
+
+        Raises:
+          ValueError: one has changed.
+        """
+        for name in self.names():
+            if name not in self.checked:
+                self.check(name)
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file, whose hash is checked in the same pass.
+
+        Raises:
+          ValueError: the manifest does not list it, or it has changed.
+        """
+        if name not in self.manifest["files"]:
+            raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which is part of every bundle; {AGAIN}")
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
+        self._compare(name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def text(self, name: str) -> str:
+        """Returns the content of a file of text; raises as `read`."""
+        return self._parsed(name, lambda content: content.decode("utf-8"))
+
+    def json(self, name: str) -> Any:
+        """Returns the content of a file of JSON; raises as `read`."""
+        return self._parsed(name, lambda content: json.loads(content))
+
+    def array(self, name: str) -> Shaped[np.ndarray, "..."]:
+        """Returns the array of an .npy file, read-only and without a copy; raises as `read`."""
+        return self._parsed(name, to_array)
+
+    def _parsed(self, name, parse):
+        content = self.read(name)
+        try:
+            return parse(content)
+        except ValueError as error:
+            raise ValueError(f"{self.folder / name}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{self.folder / name} is nested too deeply; {AGAIN}") from None
+
+    def _compare(self, name: str, found: str) -> None:
+        expected = self.manifest["files"][name]["sha256"]
+        if found != expected:
+            raise ValueError(
+                f"{self.folder / name} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
+                f"{AGAIN}"
+            )
+        self.checked.add(name)
+
+
+def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the manifest of a bundle, once it is known to be what `write_manifest` wrote."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no bundle: it has no {MANIFEST}; experiments.export writes one")
+    if (size := path.stat().st_size) > MOST_OF_MANIFEST:
+        raise ValueError(f"{path} is damaged ({size} bytes, {MOST_OF_MANIFEST} at most); {AGAIN}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+        if version != FORMAT_VERSION:
+            raise _OtherVersion(f"{folder} has bundle format {version}, this version reads {FORMAT_VERSION}; {AGAIN}")
+        expected = manifest.pop("sha256")
+        if _digest(manifest) != expected:
+            raise ValueError("its content has another SHA-256 than it says")
+        for name, facts in manifest["files"].items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a file in it")
+            if type(facts["size"]) is not int or type(facts["sha256"]) is not str:
+                raise ValueError(f"size and SHA-256 of {name!r} are {facts}")
+    except _OtherVersion:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); {AGAIN}"[:500]) from None
+    return manifest
+
+
+class _OtherVersion(ValueError):
+    """The manifest is of another version of the format."""
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of what a manifest says, however it is laid out."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""Writing a bundle: all of it aside, checked by an answer, and then in one step in place of the one before."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from retrieval.bundle import golden, layout
+from retrieval.bundle.manifest import Files, write_manifest
+from retrieval.bundle.reading import read
+from retrieval.bundle.towers import export_tower
+from retrieval.context import OF_TIMES, RATINGS, QueryContext
+from retrieval.data.interactions import Table
+from retrieval.data.sequences import Histories
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.features.entities import EntityFeatures
+from retrieval.index import Searcher
+from retrieval.lists import Lists
+from retrieval.logs import versions
+from retrieval.storage import exchange, replace_folder, sync_folder
+
+NO_ROWS = np.zeros(0, np.int32)
+
+
+@runtime_checkable
+class Towers(Protocol):
+    """A trained model, as `retrieval.TwoTower`."""
+
+    def query(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
+        """Returns the embeddings of query rows, in the context of columns by name."""
+
+    def candidate(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
+        """Returns the embeddings of candidate rows, likewise."""
+
+
+def save(
+    folder: pathlib.Path | str,
+    *,
+    model: Towers,
+    queries: Vocabulary,
+    candidates: Vocabulary,
+    corpus: Table,
+    seen: Lists,
+    index: Searcher,
+    facts: Mapping[str, Any],
+    context: QueryContext | None = None,
+    histories: Histories | None = None,
+    query_features: EntityFeatures | None = None,
+    candidate_features: EntityFeatures | None = None,
+    dimension: int | None = None,
+    examples: Table | None = None,
+) -> None:
+    """Writes a bundle, in place of one that is there once the new one is whole and has answered its golden queries.
+
+    At each instant a whole bundle is at `folder`, see `replace_folder`; the one before stays beside it, see `previous`,
+    and `roll_back` brings it back. A process that is killed on the way leaves `.{name}-*` beside, to be deleted. Heads
+    of the model stay behind.
+
+    Args:
+      folder: where; its parent exists.
+      model: the trained model.
+      queries: vocabulary of the query tower's rows.
+      candidates: vocabulary of the candidate tower's rows.
+      corpus: all candidates, in the order of the index.
+      seen: positions in the corpus of what each query row has in train.
+      index: over the embeddings of the corpus.
+      facts: what else the manifest records: config, data fingerprint, figures.
+      context: makes the columns that the query tower reads; None: it reads the rows alone.
+      histories: what each query row did in train, row 0 nothing; of each the last interactions that the query tower
+        reads are kept. None: it reads none.
+      query_features: what the query tower reads of the queries' table; None: nothing.
+      candidate_features: likewise of the corpus.
+      dimension: how many of the embeddings' first columns tell what a candidate is like, without its popularity, which
+        `similar` compares; None: all.
+      examples: queries with raw features, some of which become golden queries; None: there are none.
+
+    Raises:
+      ValueError: the query tower reads histories and there are none, or the reverse; or the parts do not belong
+        together.
+      OSError: the folder cannot be written, as on a full disk; what is at `folder` stays.
+    """
+    folder = pathlib.Path(folder)
+    context = QueryContext() if context is None else context
+    query_features = query_features or EntityFeatures()
+    candidate_features = candidate_features or EntityFeatures()
+    if bool(context.length) != (histories is not None):
+        reads = f"histories of {context.length} interactions" if context.length else "no histories"
+        raise ValueError(f"the query tower reads {reads}, received {'none' if histories is None else 'some'}")
+    columns = context.of_queries(Histories(Lists.empty(0))) | query_features.of_rows(NO_ROWS)
+    arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
+    arrays |= {layout.feature_file("query", name): of for name, of in query_features.arrays().items()}
+    arrays |= {layout.feature_file("candidate", name): of for name, of in candidate_features.arrays().items()}
+    if histories is not None:
+        arrays |= _arrays_of(histories, context)
+    texts = {
+        layout.QUERIES: queries.to_json(),
+        layout.CANDIDATES: candidates.to_json(),
+        layout.CORPUS: layout.corpus_to_json(corpus),
+        layout.CONTEXT: context.to_json(),
+        layout.QUERY_FEATURES: query_features.to_json(),
+        layout.CANDIDATE_FEATURES: candidate_features.to_json(),
+    }
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = pathlib.Path(scratch) / "new"
+        new.mkdir()
+        of_queries = export_tower(lambda rows, **of: model.query(rows, of), columns)
+        of_candidates = export_tower(lambda rows, **of: model.candidate(rows, of), candidate_features.of_rows(NO_ROWS))
+        (new / layout.QUERY_TOWER).write_bytes(of_queries)
+        (new / layout.CANDIDATE_TOWER).write_bytes(of_candidates)
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        for name, array in arrays.items():
+            np.save(new / name, np.ascontiguousarray(array), allow_pickle=False)
+        index.save(new / layout.INDEX)
+        width = index.embeddings.shape[1] if dimension is None else dimension
+        facts = {"similarity_dimension": width, "versions": versions(), **facts}
+        write_manifest(new, facts)
+        answers = golden.ask(read(Files.of(new)), examples)
+        (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        write_manifest(new, facts)
+        replace_folder(new, folder, previous(folder))
+
+
+def previous(folder: pathlib.Path | str) -> pathlib.Path:
+    """Returns where the bundle lies that `save` replaced last: beside, as `{name}.previous`."""
+    folder = pathlib.Path(folder)
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def roll_back(folder: pathlib.Path | str) -> None:
+    """Exchanges a bundle and the one before it, in one step; a second time, it exchanges them back.
+
+    Raises:
+      ValueError: there is none before it, or it is damaged; nothing is moved.
+    """
+    folder, before = pathlib.Path(folder), previous(folder)
+    if not before.exists():
+        raise ValueError(f"there is no bundle before {folder}: {before} does not exist")
+    read(Files.of(before))
+    exchange(before, folder)
+    sync_folder(folder.parent)
+
+
+def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:
+    """Returns the last interactions of each history, in the columns that the query tower reads, by file."""
+    lists, length = histories.lists, context.length
+    kept = np.arange(len(lists.rows)) >= np.repeat(lists.offsets[1:] - length, lists.lengths)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lists.lengths, length))]).astype(np.int64)
+    arrays = {layout.HISTORY_OFFSETS: offsets, layout.HISTORY_ROWS: lists.rows[kept]}
+    if histories.ratings is not None and RATINGS in context.names:
+        arrays[layout.HISTORY_RATINGS] = histories.ratings[kept]
+    if histories.times is not None and OF_TIMES & set(context.names):
+        arrays[layout.HISTORY_TIMES] = histories.times[kept]
+    return arrays

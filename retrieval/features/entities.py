@@ -1,0 +1,208 @@
+"""The features of a vocabulary's entities, and of any others from their raw columns: the same code in all places."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+from retrieval.data.ids import Ids
+from retrieval.data.interactions import Table
+from retrieval.features.categories import SEPARATOR
+from retrieval.features.columns import RefusedValue
+from retrieval.features.encoded import TABLE, Encoded, to_columns
+from retrieval.features.encoder import Encoder
+from retrieval.features.kinds import encoder_from_json
+from retrieval.features.tables import ID, encode_table
+from retrieval.suggestions import did_you_mean
+
+Raw = Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]  # of some entities, of one, of some
+Columns = dict[str, Shaped[np.ndarray, "n ..."]]
+PARTS = ("rows", "weights", "values")  # of a feature, each an array or None
+
+
+@dataclasses.dataclass(frozen=True)
+class EntityFeatures:
+    """What a tower reads of its entities beside their rows.
+
+    Attributes:
+      encoders: by the feature's name.
+      encoded: each feature of every row of the vocabulary, row 0 first, by the same names.
+      columns: names of the columns of the table that they are taken from, whether a feature reads them or not.
+
+    Raises:
+      ValueError: the features are not those of the encoders, or not of equally many rows.
+    """
+
+    encoders: Mapping[str, Encoder] = dataclasses.field(default_factory=dict)
+    encoded: Mapping[str, Encoded] = dataclasses.field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if list(self.encoders) != list(self.encoded):
+            raise ValueError(f"features {list(self.encoded)} received for the encoders {list(self.encoders)}")
+        for name, encoded in self.encoded.items():
+            _check(name, encoded, self.encoders[name])
+        if len(lengths := {_length(of) for of in self.encoded.values()}) > 1:
+            raise ValueError(f"features must be of equally many rows, got {sorted(lengths)}")
+
+    @classmethod
+    def of_table(cls, encoders: Mapping[str, Encoder], table: Table, ids: Ids) -> EntityFeatures:
+        """Returns the features of the entities with these ids, row 0 before them; see `encode_table`."""
+        return cls(encoders, encode_table(encoders, table, ids), tuple(table.columns))
+
+    @property
+    def num_rows(self) -> int | None:
+        """The number of rows that the features are of; None: there are no features."""
+        return next(map(_length, self.encoded.values()), None)
+
+    def of_rows(self, rows: Int[np.ndarray, "n"]) -> Columns:
+        """Returns the columns that a tower reads of these rows, [n, ...] each; O(n) time."""
+        columns: Columns = {}
+        for name, encoded in self.encoded.items():
+            columns |= to_columns(TABLE + name, Encoded(*(None if of is None else of[rows] for of in encoded)))
+        return columns
+
+    def of_raw(self, rows: Int[np.ndarray, "n"], ids: Ids | None, raw: Raw) -> Columns:
+        """Returns the columns of entities whose raw columns are given; what is not given is as in the table.
+
+        Args:
+          rows: of the entities, 0 for those that are not in the vocabulary: these miss what is not given.
+          ids: theirs, which a feature of the id reads; None: there are none.
+          raw: a mapping of columns to values for each entity, or a table; a missing value is "", NaN or None. Several
+            values of one entity (genres) are a list, or one string joined by "|".
+
+        Raises:
+          ValueError: there are not as many mappings as rows, a column is not one of the table, or a value cannot be
+            encoded; a DataError says of which entity.
+        """
+        listed = as_rows(raw, ids)
+        if len(listed) != len(rows):
+            raise ValueError(f"features need one mapping for each of {len(rows)}, got {len(listed)}")
+        self._check_names(listed)
+        columns: Columns = {}
+        for name, encoder in self.encoders.items():
+            given = np.array([encoder.column in of for of in listed], bool)
+            table = Encoded(*(None if of is None else of[rows] for of in self.encoded[name]))
+            columns |= to_columns(TABLE + name, _merged(table, given, _encode(encoder, listed, given)))
+        return columns
+
+    def _check_names(self, listed: Sequence[Mapping[str, Any]]) -> None:
+        known = {ID, *self.columns}
+        for name in dict.fromkeys(name for of in listed for name in of):
+            if name not in known:
+                there = ", ".join(map(repr, self.columns)) or "none"
+                raise ValueError(f"no column {name!r} in the table, only {there}{did_you_mean(name, self.columns)}")
+
+    def to_json(self) -> str:
+        """Returns the encoders and the names of the columns as JSON text."""
+        features = [{"name": name, "encoder": json.loads(of.to_json())} for name, of in self.encoders.items()]
+        return json.dumps({"columns": list(self.columns), "features": features}, allow_nan=False)
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "n _"]]:
+        """Returns the encoded features by the feature's number and the part, as "0_rows"."""
+        return {
+            f"{number}_{part}": array
+            for number, encoded in enumerate(self.encoded.values())
+            for part, array in zip(PARTS, encoded, strict=True)
+            if array is not None
+        }
+
+    @classmethod
+    def from_json(cls, text: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> EntityFeatures:
+        """Reads what `to_json` and `arrays` gave.
+
+        Raises:
+          ValueError: they are not of one another, or not of features at all.
+        """
+        try:
+            content = json.loads(text)
+            listed = [(of["name"], encoder_from_json(json.dumps(of["encoder"]))) for of in content["features"]]
+            columns = tuple(map(str, content["columns"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not features: {error!r} in {text[:60]!r}") from None
+        encoded = {
+            name: Encoded(*(arrays.get(f"{number}_{part}") for part in PARTS))
+            for number, (name, _) in enumerate(listed)
+        }
+        return cls(dict(listed), encoded, columns)
+
+
+def as_rows(raw: Raw, ids: Ids | None = None) -> list[dict[str, Any]]:
+    """Returns raw features as a mapping for each entity, the id in it where it is known.
+
+    >>> as_rows({"age": 20})
+    [{'age': 20}]
+    >>> as_rows(Table([7, 8], {"age": np.array([20, 30])}))
+    [{'age': 20, 'id': 7}, {'age': 30, 'id': 8}]
+    """
+    if isinstance(raw, Table):
+        ids = raw.ids if ids is None else ids
+        raw = [{name: of[i] for name, of in raw.columns.items()} for i in range(len(raw))]
+        raw = [{name: value.item() if np.ndim(value) == 0 else value for name, value in of.items()} for of in raw]
+    listed = [dict(raw)] if isinstance(raw, Mapping) else [dict(of) for of in raw]
+    if ids is not None and len(ids) == len(listed):
+        listed = [of | {ID: value} for of, value in zip(listed, ids.tolist(), strict=True)]
+    return listed
+
+
+def _encode(encoder: Encoder, listed: Sequence[Mapping[str, Any]], given: Bool[np.ndarray, "n"]) -> Encoded:
+    """Returns the feature of the entities that give its column."""
+    places = np.flatnonzero(given)
+    values = _column([listed[i][encoder.column] for i in places])
+    weights = _column([listed[i].get(encoder.weights) for i in places]) if encoder.weights else None
+    try:
+        return encoder.encode(values, weights)
+    except RefusedValue as error:
+        raise error.at(f"entity {places[error.row]}") from None
+
+
+def _column(values: list[Any]) -> list[Any] | np.ndarray:
+    """Returns values as encoders read them: several strings of an entity joined, vectors as an array."""
+    values = [SEPARATOR.join(map(str, of)) if isinstance(of, list | tuple | np.ndarray) else of for of in values]
+    return values if values else np.empty(0, np.str_)
+
+
+def _merged(table: Encoded, given: Bool[np.ndarray, "n"], encoded: Encoded) -> Encoded:
+    """Returns the features of a table with those of the entities that give them in their places.
+
+    Where these are wider, the width becomes a power of two: a program is compiled for each that it meets.
+    """
+
+    def placed(stored, new):
+        if stored is None:
+            return None
+        width = stored.shape[1]
+        if new.shape[1] > width:
+            width = 1 << (new.shape[1] - 1).bit_length()
+        merged = np.zeros((len(given), width), stored.dtype)
+        merged[:, : stored.shape[1]] = stored
+        merged[given] = 0
+        merged[given, : new.shape[1]] = new
+        return merged
+
+    return Encoded(*map(placed, table, encoded))
+
+
+def _length(encoded: Encoded) -> int:
+    return len(encoded.values if encoded.rows is None else encoded.rows)
+
+
+def _check(name: str, encoded: Encoded, encoder: Encoder) -> None:
+    """Raises ValueError unless the arrays are such as the encoder makes."""
+    num_rows, size, _ = encoder.spec
+    rows, weights, values = encoded
+    if num_rows:
+        sound = values is None and rows is not None and weights is not None and rows.shape == weights.shape
+        sound = sound and rows.ndim == 2 and rows.dtype == np.int32 and weights.dtype == np.float32
+        sound = sound and 0 <= rows.min(initial=0) and rows.max(initial=0) < num_rows
+    else:
+        sound = rows is None and weights is None and values is not None and values.dtype == np.float32
+        sound = sound and values.ndim == 2 and values.shape[1] == size
+    if not sound:
+        received = {part: None if of is None else (of.dtype, of.shape) for part, of in zip(PARTS, encoded, strict=True)}
+        raise ValueError(f"feature {name!r} is not what its encoder makes, {encoder.spec}, received {received}")

@@ -1,0 +1,134 @@
+"""What is asked of a tower, one or many: from the forms in which users say it to rows, histories and raw features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64, Shaped
+
+from retrieval.data.ids import Ids, as_ids
+from retrieval.data.interactions import Table
+from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
+from retrieval.features.entities import Columns, EntityFeatures, Raw, as_rows
+from retrieval.features.tables import ID
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Queries or candidates that an embedding is asked of.
+
+    Attributes:
+      one: whether it was a single one: answers are then without their first dimension.
+      rows: in the vocabulary, 0 for unknown ones [Q].
+      known: whether train has them [Q].
+      ids: raw ids [Q]; None: not told.
+      history: raw candidate ids of each; None: not told.
+      features: raw columns of each; None: not told.
+      times: of the requests in Unix seconds [Q]; None: not told.
+      what: the argument that tells the ids, as errors name it.
+    """
+
+    one: bool
+    rows: Int32[np.ndarray, "Q"]
+    known: Bool[np.ndarray, "Q"]
+    ids: Ids | None
+    history: Sequence[Sequence | Ids] | None
+    features: Raw | None
+    times: Int64[np.ndarray, "Q"] | None
+    what: str
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, ids: Any, history: Any, features: Raw | None, times: Any, what: str) -> Request:
+        """Returns the request that these arguments make, each of a single one or of many; O(Q log size) time.
+
+        Args:
+          vocabulary: of the ids.
+          ids: a raw id or ids; None: those of `features`, if it has them.
+          history: of each, flat where it is a single one without an id.
+          features: a mapping of a single one, a sequence of them, or a table.
+          times: of each, or of all where it is a number.
+          what: the argument that tells the ids.
+
+        Raises:
+          ValueError: nothing is told, lengths differ, or ids are of another type than those of the vocabulary.
+        """
+        one = is_one(ids, history, features)
+        if ids is None and features is not None:
+            ids = _ids_of(features)
+        elif one and ids is not None:
+            ids = [ids]
+        if history is not None and one:
+            history = [history]
+        if ids is not None:
+            ids = as_ids(ids, what)
+            rows = vocabulary.rows(ids)
+        elif history is not None or features is not None:
+            rows = np.full(len(as_rows(features) if history is None else history), UNKNOWN_ROW, np.int32)
+        else:
+            others = "features" if what == "candidate_id" else "history or features"
+            raise ValueError(f"{what}, {others} is needed, received none of them")
+        known = (rows != UNKNOWN_ROW) & (rows < vocabulary.num_rows)
+        request = cls(one, rows, known, ids, None, features, None, what)
+        if history is not None:
+            _check_length("history", history, len(rows), "list")
+        if times is not None:
+            times = np.asarray([times] if np.ndim(times) == 0 else times, np.int64)
+            _check_length("times", times, len(rows), "time")
+        return dataclasses.replace(request, history=history, times=times)
+
+    def shaped(self, answer: Shaped[np.ndarray, "Q ..."]) -> Shaped[np.ndarray, "..."]:
+        """Returns an answer as it was asked for: that of a single one without the first dimension."""
+        return answer[0, ...] if self.one else answer
+
+    def table_columns(self, features: EntityFeatures) -> Columns:
+        """Returns the columns of features that a tower reads, those that are told in place of the table's.
+
+        Raises:
+          ValueError: features are told and the tower reads none, or see `EntityFeatures.of_raw`.
+        """
+        if self.features is None:
+            return features.of_rows(self.rows)
+        if not features.encoders:
+            raise ValueError(f"features were given, and the tower of {self.what} reads none; leave them out")
+        return features.of_raw(self.rows, self.ids, self.features)
+
+
+def is_one(ids: Any, history: Any, features: Raw | None) -> bool:
+    """Returns whether a single query is meant: by its id, or else its flat history, or else its mapping of features.
+
+    >>> is_one(7, None, None), is_one([7], None, None), is_one(None, [3, 4], None), is_one(None, [[3, 4]], None)
+    (True, False, True, False)
+    """
+    if ids is not None:
+        return np.ndim(ids) == 0
+    if history is not None:
+        return len(history) > 0 and np.ndim(history[0]) == 0
+    return isinstance(features, Mapping)
+
+
+def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequence:
+    """Returns a list for each of a request: the values are one for each, or that of a single one.
+
+    Raises:
+      ValueError: they are not as many.
+    """
+    if request.one:
+        return [[values] if np.ndim(values) == 0 else values]
+    _check_length(name, values, len(request.rows), "list")
+    return values
+
+
+def _check_length(name: str, values: Sequence | np.ndarray, number: int, of: str) -> None:
+    if len(values) != number:
+        raise ValueError(f"{name} needs one {of} per query, got {len(values)} for {number} queries")
+
+
+def _ids_of(features: Raw) -> Ids | None:
+    """Returns the ids that features tell, None where they do not."""
+    if isinstance(features, Table):
+        return features.ids
+    ids = [of[ID] for of in as_rows(features) if ID in of]
+    return as_ids(ids, "the ids of features") if ids and len(ids) == len(as_rows(features)) else None
