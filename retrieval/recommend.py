@@ -198,7 +198,7 @@ class Recommender:
     ) -> Recommendations:
         """Returns the k candidates of the corpus most similar to each candidate, without itself: by cosine, exactly.
 
-        Popularity is left out of the comparison. O(N D) a candidate.
+        Popularity is left out of the comparison. O(N D) a candidate; the first call copies the embeddings.
 
         Args:
           candidate_id: raw id, or ids [Q]; see `embed_candidates`.
