@@ -153,10 +153,10 @@ def test_rows_of_id_tables_count_as_often_as_their_ids(monkeypatch):
 
 
 def test_rows_that_several_entities_look_up_count_as_often_as_these_together():
-    class Genres(IdTower):  # candidate c has genre 1 or, if it is odd, 2
-        def lookups(self, rows):
-            genres = jnp.append(jnp.where(rows % 2 == 1, 2, 1), 0)
-            return {"embedding": jnp.unique(genres, size=len(genres), fill_value=0)}
+    class Genres(IdTower):  # candidate c has genre 1 or, if it is odd, 2, twice
+        def rows_read(self, rows):
+            genres = jnp.where(rows % 2 == 1, 2, 1)
+            return {"embedding": jnp.stack([genres, jnp.zeros_like(genres), genres], axis=1)}
 
     rngs = nnx.Rngs(0)
     model = TwoTower(IdTower(3, 2, initial_scale=1.0, rngs=rngs), Genres(3, 2, initial_scale=1.0, rngs=rngs))
