@@ -20,7 +20,7 @@ recall@20 0.3630, over the same seeds.
     python -m experiments.run --config=configs/movielens_100k_best.py:32 --workdir=runs/movielens_100k_best_32
 """
 
-from retrieval.config import Config
+from retrieval.config import Config, Feature
 
 
 def get_config(variant: str = "") -> Config:
@@ -31,13 +31,26 @@ def get_config(variant: str = "") -> Config:
     config.data.dataset = "movielens-100k"
     config.loss.name = "full_softmax"
     config.loss.rating_weight = 0.5
-    config.loss.candidate_l2_power = 0.75
     config.train.batch_size = 4096
     config.train.average = 0.986
     if variant == "32":
         config.name += ":32"
+        config.loss.candidate_l2_power = 0.75
         return config
     config.model.embedding_dimension = 128
     config.model.linear_rank = 64
-    config.loss.embedding_l2 = 0.068
+    config.model.query.features = (
+        Feature(column="id"),
+        Feature(column="age", kind="buckets", size=7),
+        Feature(column="gender"),
+        Feature(column="occupation"),
+    )
+    config.model.candidate.features = (
+        Feature(column="id"),
+        Feature(column="release_year", kind="buckets", size=14),
+        Feature(column="genres", kind="bag", combiner="sum"),
+    )
+    config.loss.embedding_l2 = 0.0
+    ids = {f"{side}/features/id": 0.068 for side in ("query_tower", "candidate_tower")}
+    config.optimizer.table_l2 = {"": 0.204} | ids  # an id has room to differ from others with its attributes
     return config

@@ -149,7 +149,7 @@ class TwoTower(nnx.Module):
         Towers that do not tell (see `IdTower.lookups`) are left out, and so are tables that both towers hold.
         """
         biases = {} if self.candidate_bias is None else {"candidate_bias": candidate_rows}
-        return self._of_tables(lambda tower, rows: tower.lookups(rows), query_rows, candidate_rows) | biases
+        return self._of_tables("lookups", query_rows, candidate_rows) | biases
 
     def rows_read(self, query_rows: Int[Array, "U"], candidate_rows: Int[Array, "V"]) -> RowsRead:
         """Returns which rows of which tables each of these queries and candidates reads, padded with 0.
@@ -158,14 +158,14 @@ class TwoTower(nnx.Module):
         and [V, _] of others. Towers that do not tell are left out, and so are tables that both towers hold.
         """
         biases = {} if self.candidate_bias is None else {"candidate_bias": candidate_rows[:, None]}
-        return self._of_tables(lambda tower, rows: tower.rows_read(rows), query_rows, candidate_rows) | biases
+        return self._of_tables("rows_read", query_rows, candidate_rows) | biases
 
-    def _of_tables(self, tell, query_rows, candidate_rows):
-        """Returns what each tower tells of its rows, by the tables' paths in the model, without those of both."""
+    def _of_tables(self, method, query_rows, candidate_rows):
+        """Returns what this method of the towers tells, by the tables' paths in the model, without those of both."""
         found, paths = {}, {}
         for side, rows in (("query_tower", query_rows), ("candidate_tower", candidate_rows)):
             tower = getattr(self, side)
-            of_tower = tell(tower, rows) if hasattr(tower, "lookups") else {}
+            of_tower = getattr(tower, method)(rows) if hasattr(tower, method) else {}
             found |= {f"{side}/{name}": rows for name, rows in of_tower.items()}
             for path, module in nnx.iter_modules(tower):
                 paths.setdefault(id(module), []).append("/".join([side, *map(str, path)]))
