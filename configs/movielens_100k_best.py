@@ -15,13 +15,13 @@ Random split with seed 42, train excluded, mean and standard deviation over trai
 All settings were chosen on validation parts of train: three random ones, of which one is that of the config. Dimension,
 the weight of ratings and the average matter most. Means over the three parts, of two seeds after 22 epochs, in
 thousandths: precision@10 234.8, nDCG@10 290.3, recall@20 323.0; without attributes 232.2, 288.7, 322.3. The rows of
-attributes have three times the penalty of ids; without any on the smallest tables, attributes do harm: 217, 265, 296.
-What did not help there: the mean of the history in the query tower, users weighed by a power of their count, a model of
-iALS in the sum, a head for ratings, removing known positives, label smoothing. Six models summed reach a recall@20 of
-324.8.
+attributes have three times the penalty of ids; without any on the smallest tables, attributes do harm: 217, 265, 296
+(one seed). What did not help there: the mean of the history in the query tower, users weighed by a power of their
+count, a model of iALS in the sum, a head for ratings, removing known positives, label smoothing. Six models summed
+reach a recall@20 of 324.8.
 
-Seed 0 is above EASE and iALS (p by swaps, after Holm's correction for six comparisons): precision@10 +0.0194 and +0.0162,
-nDCG@10 +0.0224 and +0.0168 (each 0.0006), recall@20 +0.0177 (0.0006) and +0.0077 [+0.0016, +0.0138] (0.012).
+Seed 0 is above EASE and iALS (p by swaps, after Holm's correction for six comparisons): precision@10 +0.0194 and
++0.0162, nDCG@10 +0.0224 and +0.0168 (each 0.0006), recall@20 +0.0177 (0.0006) and +0.0077 [+0.0016, +0.0138] (0.012).
 
     python -m experiments.baselines --config=configs/movielens_100k_best.py --workdir=runs/best_seeds/seed_0 \\
         --baselines=ease,ials
