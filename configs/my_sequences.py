@@ -20,8 +20,18 @@ table with the candidate tower. Nothing needs tuning to begin, and this is how i
   trained anew on both parts for as many.
 
 Amazon Toys and Games, 5-core (19,412 users, 11,924 items, 167,597 interactions; lines `user_id,item_id` in the order
-of time), all items ranked, those of the history excluded: hit rate@10 0.1211, nDCG@10 0.0753 (one seed). Dimension,
-dropout and learning rate were chosen on its validation part. Counts of first-order transitions reach 0.0706 and 0.0479.
+of time), all items ranked, those of the history excluded, mean and standard deviation over training seeds 0 to 4: hit
+rate@10 0.1202 +- 0.0011, nDCG@10 0.0748 +- 0.0006; beside it item-kNN with BM25, tuned on validation, 0.0891 and
+0.0525, with cosines 0.0821 and 0.0492, and most popular 0.0090 and 0.0052 (p 0.0001 against each). Training takes 90 to
+160 s a seed on two busy cores, search included; item-kNN 4 to 12 s. Dimension, dropout and learning rate were chosen on
+the validation part.
+
+    python -m experiments.seeds --config=configs/my_sequences.py --workdir=runs/toys --seeds=5 \
+        --config.data.interactions=toys.csv \
+        --config.data.columns.query_id=user_id --config.data.columns.candidate_id=item_id
+    python -m experiments.baselines --config=configs/my_sequences.py --workdir=runs/toys/seed_0 \
+        --baselines=popularity,item_knn_cosine,item_knn_bm25 --config.data.interactions=toys.csv \
+        --config.data.columns.query_id=user_id --config.data.columns.candidate_id=item_id
 
 A sweep of what may need tuning after all, as `get_space` says it:
 

@@ -84,10 +84,9 @@ def create(
     candidate_tower = maker.tower(model.candidate, encoding.candidates, encoding.corpus, candidate_features, {})
     if candidate_tower is None:
         raise ValueError("model.candidate.features is empty: a candidate tower needs at least one")
-    top_rating = float(np.nanmax(train.ratings, initial=0.0)) if train.ratings is not None else 0.0
     length = _length(model.history, train) if model.history.encoder else 0
     if length:
-        of_data = encoding.candidates, train, length, top_rating
+        of_data = encoding.candidates, train, length
         query_tower = maker.history(model.history, query_tower, candidate_tower, *of_data)
     if query_tower is None:
         raise ValueError(
@@ -101,16 +100,7 @@ def create(
         temperature=model.temperature or None,
         heads=heads,
     )
-    times = train.timestamps
-    context = QueryContext(
-        names=two_tower.context,
-        length=length,
-        encoders=time_encoders,
-        now=int(times.max()) if times is not None and len(times) else 0,
-        start=int(times.min()) if times is not None and len(times) else 0,
-        top_rating=top_rating,
-        **({"appeared": _appeared(train, encoding.candidates)} if AGES in two_tower.context else {}),
-    )
+    context = _context(two_tower.context, length, time_encoders, train, encoding.candidates)
     return Architecture(two_tower, context, query_features, candidate_features)
 
 
@@ -172,7 +162,6 @@ class _Maker:
         candidates: Vocabulary,
         train: Interactions,
         length: int,
-        top_rating: float,
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
         check_choice("model.history.items", settings.items, ITEMS)
@@ -189,7 +178,7 @@ class _Maker:
             num_items = candidates.num_rows
         tokens = history.Tokens(
             dimension,
-            num_ratings=num_rating_rows(top_rating) if settings.ratings else 0,
+            num_ratings=num_rating_rows(_top_rating(train)) if settings.ratings else 0,
             gaps=settings.gaps,
             ages=settings.ages,
             dropout=settings.dropout,
@@ -251,6 +240,26 @@ def _length(settings: config_lib.History, train: Interactions) -> int:
         return settings.length
     numbers = np.unique(train.query_ids, return_counts=True)[1]
     return int(np.clip(np.ceil(np.quantile(numbers, COVERED)), *LENGTHS)) if len(numbers) else LENGTHS[0]
+
+
+def _context(
+    names: tuple[str, ...], length: int, encoders: Mapping[str, Encoder], train: Interactions, candidates: Vocabulary
+) -> QueryContext:
+    """Returns what makes the columns of these names, with what it needs to know of train."""
+    times = train.timestamps if train.timestamps is not None and len(train) else np.zeros(1, np.int64)
+    return QueryContext(
+        names=names,
+        length=length,
+        encoders=encoders,
+        now=int(times.max()),
+        start=int(times.min()),
+        top_rating=_top_rating(train),
+        **({"appeared": _appeared(train, candidates)} if AGES in names else {}),
+    )
+
+
+def _top_rating(train: Interactions) -> float:
+    return float(np.nanmax(train.ratings, initial=0.0)) if train.ratings is not None else 0.0
 
 
 def _appeared(train: Interactions, candidates: Vocabulary) -> Int64[np.ndarray, "V"]:

@@ -118,36 +118,42 @@ def row_rates(
 def table_counts(
     model: nnx.Module, query_counts: Num[np.ndarray, "Nq"], candidate_counts: Num[np.ndarray, "Nc"]
 ) -> Counts:
-    """Returns how often the rows of each table occur in examples: as often as the entities that look them up.
+    """Returns how often the rows of each table occur in examples: as often as the entities that read them.
 
-    Row 0, which stands for what is unknown or missing, counts 0. O(rows looked up) time.
+    Row 0, which stands for what is unknown or missing, counts 0, and a row that an entity reads twice counts once.
+    O(rows read) time.
 
     Args:
-      model: tells by `lookups` which rows an entity looks up; tables that it does not tell of are left out.
+      model: tells by `rows_read` which rows an entity reads; tables that it does not tell of are left out.
       query_counts: how often each query row occurs in the examples.
       candidate_counts: how often each candidate row does.
     """
-    if not hasattr(model, "lookups"):
+    if not hasattr(model, "rows_read"):
         return {}
-    nobody = jnp.full(1, UNKNOWN_ROW, jnp.int32)
+    nobody = jnp.zeros(0, jnp.int32)
     num_rows = {path: len(leaf) for path, leaf in flatten_params(init(model)).items() if leaf.ndim}
     counts: Counts = {}
     for rows_of, of_entities, of_queries in (
-        (lambda row: model.lookups(row[None], nobody), query_counts, True),
-        (lambda row: model.lookups(nobody, row[None]), candidate_counts, False),
+        (lambda rows: model.rows_read(rows, nobody), query_counts, True),
+        (lambda rows: model.rows_read(nobody, rows), candidate_counts, False),
     ):
         for start in range(0, len(of_entities), ENTITIES_AT_A_TIME):
             times = of_entities[start : start + ENTITIES_AT_A_TIME]
-            found = jax.vmap(rows_of)(jnp.arange(start, start + len(times), dtype=jnp.int32))
-            for path, rows in found.items():
+            for path, rows in rows_of(jnp.arange(start, start + len(times), dtype=jnp.int32)).items():
                 if path.startswith("query_tower/") != of_queries:
-                    continue  # what nobody looks up
-                times_of_rows = np.repeat(times, rows.shape[1])
-                added = np.bincount(np.asarray(rows).ravel(), times_of_rows, num_rows[f"{path}/embedding"])
+                    continue  # what nobody reads
+                added = np.bincount(*_once(np.asarray(rows), times), num_rows[f"{path}/embedding"])
                 counts[path] = counts[path] + added if path in counts else added
     for of_rows in counts.values():
         of_rows[UNKNOWN_ROW] = 0.0
     return counts
+
+
+def _once(rows: Int[np.ndarray, "n W"], times: Num[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows in a line, with the times of their entity, or 0 where it has read the same before."""
+    rows = np.sort(rows, axis=1)
+    is_first = np.diff(rows, axis=1, prepend=-1) > 0
+    return rows.ravel(), np.where(is_first, times[:, None], 0).ravel()
 
 
 def decay_matrices(rate: float | Float[Array, ""]) -> optax.GradientTransformation:

@@ -121,7 +121,8 @@ class Recommender:
             times of the interactions count as unknown. None: what the query did in train.
           features: raw columns of each query, see `EntityFeatures.of_raw`; they count in place of those in the table.
             None: those in the table. A table, or mappings with an "id", may tell the ids too.
-          times: of the requests in Unix seconds [Q], where the query tower reads them; None: the end of train.
+          times: of the requests in Unix seconds [Q], or of all of them, where the query tower reads them; None: the end
+            of train.
           exclude: raw candidate ids to leave out, any number for each query; ids outside the corpus are ignored.
           exclude_seen: leaves out the candidates in the query's training part, and those of `history`.
           filter: what all queries choose from, by the columns of `corpus` or by ids; one that is used again is compiled
@@ -197,7 +198,7 @@ class Recommender:
     ) -> Recommendations:
         """Returns the k candidates of the corpus most similar to each candidate, without itself: by cosine, exactly.
 
-        Popularity is left out of the comparison. O(N D) a candidate.
+        Popularity is left out of the comparison. O(N D) a candidate; the first call copies the embeddings.
 
         Args:
           candidate_id: raw id, or ids [Q]; see `embed_candidates`.

@@ -70,14 +70,13 @@ class Request:
         else:
             others = "features" if what == "candidate_id" else "history or features"
             raise ValueError(f"{what}, {others} is needed, received none of them")
-        known = (rows != UNKNOWN_ROW) & (rows < vocabulary.num_rows)
-        request = cls(one, rows, known, ids, None, features, None, what)
         if history is not None:
             _check_length("history", history, len(rows), "list")
         if times is not None:
-            times = np.asarray([times] if np.ndim(times) == 0 else times, np.int64)
+            times = np.full(len(rows), times, np.int64) if np.ndim(times) == 0 else np.asarray(times, np.int64)
             _check_length("times", times, len(rows), "time")
-        return dataclasses.replace(request, history=history, times=times)
+        known = (rows != UNKNOWN_ROW) & (rows < vocabulary.num_rows)
+        return cls(one, rows, known, ids, history, features, times, what)
 
     def shaped(self, answer: Shaped[np.ndarray, "Q ..."]) -> Shaped[np.ndarray, "..."]:
         """Returns an answer as it was asked for: that of a single one without the first dimension."""

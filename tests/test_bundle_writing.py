@@ -149,6 +149,15 @@ def test_a_damaged_bundle_does_not_come_back(folder):
     assert is_sound(folder)
 
 
+@pytest.mark.parametrize("name", ["bundle", "bundle.previous"])
+def test_what_is_no_bundle_is_not_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("the only copy")
+    with pytest.raises(ValueError, match=f"{name} is there and is no bundle; move it"):
+        save(tmp_path / "bundle")
+    assert (tmp_path / name / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_bundle_says_how_it_came_about(folder):
     manifest = bundle.load(folder).manifest
     assert manifest["figures"] == {"index/recall_at_10": 1.0} and "jax" in manifest["versions"]

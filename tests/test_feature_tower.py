@@ -256,6 +256,7 @@ def test_lookups_are_distinct_ascending_and_hold_every_row_of_a_call(rows, paddi
             held = distinct(found[path].tolist())
             assert held == sorted({0, *looked_up[name].ravel().tolist()})
     assert "features/genres/table" not in found
+    assert np.array_equal(LARGE_TOWER.rows_read(jnp.asarray(rows))["features/genres/table"], WORDS[rows] % 4)
 
 
 LARGE_TOWER = tower(LARGE, num_entities=MANY)

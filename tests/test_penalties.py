@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from training_cases import NUM_CANDIDATES, NUM_QUERIES, make_examples, make_model, one_batch, random_batches
 
 from retrieval import optimizers
+from retrieval.features.encoded import Encoded, Spec
+from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
@@ -153,15 +155,46 @@ def test_rows_of_id_tables_count_as_often_as_their_ids(monkeypatch):
 
 
 def test_rows_that_several_entities_look_up_count_as_often_as_these_together():
-    class Genres(IdTower):  # candidate c has genre 1 or, if it is odd, 2
-        def lookups(self, rows):
-            genres = jnp.append(jnp.where(rows % 2 == 1, 2, 1), 0)
-            return {"embedding": jnp.unique(genres, size=len(genres), fill_value=0)}
+    class Genres(IdTower):  # candidate c has genre 1 or, if it is odd, 2, twice
+        def rows_read(self, rows):
+            genres = jnp.where(rows % 2 == 1, 2, 1)
+            return {"embedding": jnp.stack([genres, jnp.zeros_like(genres), genres], axis=1)}
 
     rngs = nnx.Rngs(0)
     model = TwoTower(IdTower(3, 2, initial_scale=1.0, rngs=rngs), Genres(3, 2, initial_scale=1.0, rngs=rngs))
     found = table_counts(model, np.array([0.0, 1.0, 1.0]), np.array([0.0, 10.0, 20.0, 300.0]))
     assert found[CANDIDATES].tolist() == [0, 20, 310]
+
+
+def counted_one_by_one(rows, counts, num_rows):
+    """Returns how often the rows of a table occur, entity by entity."""
+    times = np.zeros(num_rows)
+    for of_entity, count in zip(rows.tolist(), counts, strict=True):
+        for row in set(of_entity) - {0}:
+            times[row] += count
+    return times.tolist()
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    rows=st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=2), min_size=1, max_size=6),
+    counts=st.lists(st.integers(0, 5), min_size=6, max_size=6),
+)
+def test_every_table_counts_however_small_and_what_an_entity_reads_twice_once(rows, counts):
+    rows, counts = np.array(rows, np.int32), np.array(counts[: len(rows)], np.float64)
+    encoded = Encoded(rows, np.ones(rows.shape, np.float32), None)
+    num_known = min(4, len(rows))
+    features = {
+        "id": FeatureInput(Spec(num_known, 1, "mean")),
+        "genres": FeatureInput(Spec(4, 2, "sum"), encoded=encoded),
+    }
+    options = {"num_entities": len(rows), "dimension": 2, "initial_scale": 1.0, "rngs": nnx.Rngs(0)}
+    model = TwoTower(FeatureTower(features, **options), IdTower(3, 2, initial_scale=1.0, rngs=nnx.Rngs(0)))
+    found = table_counts(model, counts, np.zeros(3))
+    assert found["query_tower/features/genres/table"].tolist() == counted_one_by_one(rows, counts, 4)
+    ids = np.where(np.arange(len(rows)) < 4, np.arange(len(rows)), 0)[:, None]
+    assert found["query_tower/features/id/table"].tolist() == counted_one_by_one(ids, counts, num_known)
+    assert found[CANDIDATES].tolist() == [0, 0, 0]
 
 
 def test_a_model_that_does_not_tell_has_no_counts():

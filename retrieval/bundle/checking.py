@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
     check: str
     problems: list[str]
-    facts: str
+    facts: str = ""
 
 
 def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
@@ -37,37 +37,50 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
     The manifest, then names and sizes, then hashes of all files; whether they go together; whether the candidate tower
     makes the stored embeddings of them; whether golden queries get the answers of the export.
     """
-    made: list[Files] = []
-    yield (finding := _checked("manifest", lambda: _manifest(folder, made)))
-    if finding.problems:
+    try:
+        files = Files.of(folder)
+    except ValueError as error:
+        yield Finding("manifest", [str(error)])
         return
-    (files,) = made
-    problems = files.problems()
-    yield Finding("files", problems, f"{len(files.names())} files, {_bytes(files) / 2**20:.1f} MiB, none besides")
-    if problems:
+    yield Finding("manifest", [], _origin(files))
+    yield (names := Finding("files", files.problems(), _size(files)))
+    if names.problems:
         return
-    problems = [problem for name in files.names() for problem in _problem(lambda name=name: files.check(name))]
-    yield Finding("hashes", problems, "SHA-256 of every file as listed")
-    if problems:
+    yield (hashes := Finding("hashes", _changed(files), "SHA-256 of every file as listed"))
+    if hashes.problems:
         return
-    served: list[Recommender] = []
-    yield (finding := _checked("pairing", lambda: _pairing(files, served)))
-    if finding.problems:
+    try:
+        recommender = read(files)
+    except ValueError as error:
+        yield Finding("pairing", [str(error)])
         return
-    yield _checked("candidate tower", lambda: _embeddings(files, served[0]))
-    yield _checked("golden queries", lambda: _golden(files, served[0]))
+    yield Finding("pairing", [], _sizes(recommender))
+    yield _embeddings(files, recommender)
+    yield _golden(files, recommender)
 
 
-def _manifest(folder: pathlib.Path | str, made: list[Files]) -> str:
-    made.append(Files.of(folder))
-    manifest = made[0].manifest
-    of = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items() if name != "python")
-    return f"format {manifest['format_version']}, written by {of}"
+def _origin(files: Files) -> str:
+    versions = ", ".join(f"{name} {of}" for name, of in files.manifest.get("versions", {}).items())
+    return f"format {files.manifest['format_version']}, written by {versions}"
 
 
-def _pairing(files: Files, served: list[Recommender]) -> str:
-    served.append(read(files))
-    (recommender,) = served
+def _size(files: Files) -> str:
+    size = sum(facts["size"] for facts in files.manifest["files"].values())
+    return f"{len(files.names())} files, {size / 2**20:.1f} MiB, none besides"
+
+
+def _changed(files: Files) -> list[str]:
+    """Returns what is wrong with the hashes of the files, a sentence for each."""
+    problems = []
+    for name in files.names():
+        try:
+            files.check(name)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _sizes(recommender: Recommender) -> str:
     number, dimension = recommender.embeddings.shape
     return (
         f"{recommender.queries.num_rows - 1} queries, {number} candidates of {dimension} dimensions in towers, "
@@ -75,59 +88,32 @@ def _pairing(files: Files, served: list[Recommender]) -> str:
     )
 
 
-def _embeddings(files: Files, recommender: Recommender) -> str:
-    worst = 0.0
+def _embeddings(files: Files, recommender: Recommender) -> Finding:
+    """Compares what the candidate tower makes of the corpus with the stored embeddings."""
+    check, worst = "candidate tower", 0.0
     for start in range(0, len(recommender.corpus), AT_A_TIME):
         ids, stored = recommender.corpus.ids[start:][:AT_A_TIME], recommender.embeddings[start:][:AT_A_TIME]
-        made = recommender.embed_candidates(ids)
-        if made.shape != stored.shape:
-            raise ValueError(f"the candidate tower makes {made.shape[1]} dimensions, stored are {stored.shape[1]}")
-        off = np.abs(made - stored) - TOLERANCE * np.abs(stored)
-        if not (off <= TOLERANCE).all():
-            first = np.flatnonzero((~(off <= TOLERANCE)).any(axis=1))[0]
-            raise ValueError(
-                f"{files.folder / layout.EMBEDDINGS}: the embedding of candidate {ids[first].item()!r} is not what "
-                f"{layout.CANDIDATE_TOWER} makes of it"
-            )
-        worst = max(worst, float(np.abs(made - stored).max(initial=0.0)))
-    return f"makes the stored embeddings, to {worst:.1e}"
+        off = np.abs(recommender.embed_candidates(ids) - stored)
+        near = off <= TOLERANCE * (1 + np.abs(stored))
+        if not near.all():
+            first = ids[np.argmin(near.all(axis=1))].item()
+            problem = f"the embedding of candidate {first!r} is not what {layout.CANDIDATE_TOWER} makes of it"
+            return Finding(check, [f"{files.folder / layout.EMBEDDINGS}: {problem}"])
+        worst = max(worst, float(off.max(initial=0.0)))
+    return Finding(check, [], f"makes the stored embeddings, to {worst:.1e}")
 
 
-def _golden(files: Files, recommender: Recommender) -> str:
-    records = files.json(layout.GOLDEN)
+def _golden(files: Files, recommender: Recommender) -> Finding:
+    """Asks the golden queries again."""
+    check, path = "golden queries", files.folder / layout.GOLDEN
+    try:
+        records = files.json(layout.GOLDEN)
+    except ValueError as error:
+        return Finding(check, [str(error)])
     try:
         problems = golden.differences(recommender, records)
     except ValueError as error:
-        problems = [str(error)]
+        return Finding(check, [f"{path}: {error}"])
     if problems:
-        raise _Several([f"{files.folder / layout.GOLDEN}: {problem}" for problem in problems])
-    return f"{sum(len(record['answer']['known']) for record in records)} answered as in the export"
-
-
-class _Several(ValueError):
-    """Several problems."""
-
-    def __init__(self, problems: list[str]):
-        super().__init__(problems[0])
-        self.problems = problems
-
-
-def _checked(check: str, run: Callable[[], str]) -> Finding:
-    try:
-        return Finding(check, [], run())
-    except _Several as error:
-        return Finding(check, error.problems, "")
-    except ValueError as error:
-        return Finding(check, [str(error)], "")
-
-
-def _problem(run: Callable[[], None]) -> list[str]:
-    try:
-        run()
-    except ValueError as error:
-        return [str(error)]
-    return []
-
-
-def _bytes(files: Files) -> int:
-    return sum(facts["size"] for facts in files.manifest["files"].values())
+        return Finding(check, [f"{path}: {problem}" for problem in problems])
+    return Finding(check, [], f"{sum(len(record['answer']['known']) for record in records)} answered as in the export")

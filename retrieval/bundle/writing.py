@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from retrieval.bundle import golden, layout
-from retrieval.bundle.manifest import Files, write_manifest
+from retrieval.bundle.manifest import MANIFEST, Files, write_manifest
 from retrieval.bundle.reading import read
 from retrieval.bundle.towers import export_tower
 from retrieval.context import OF_TIMES, RATINGS, QueryContext
@@ -81,21 +81,22 @@ def save(
       examples: queries with raw features, some of which become golden queries; None: there are none.
 
     Raises:
-      ValueError: the query tower reads histories and there are none, or the reverse; or the parts do not belong
-        together.
+      ValueError: the query tower reads histories and there are none, or the reverse; the parts do not belong together;
+        or something else than a bundle is at `folder`.
       OSError: the folder cannot be written, as on a full disk; what is at `folder` stays.
     """
     folder = pathlib.Path(folder)
+    for place in (folder, previous(folder)):
+        if place.exists() and not (place / MANIFEST).is_file():
+            raise ValueError(f"{place} is there and is no bundle; move it or choose another folder")
     context = QueryContext() if context is None else context
-    query_features = query_features or EntityFeatures()
-    candidate_features = candidate_features or EntityFeatures()
     if bool(context.length) != (histories is not None):
         reads = f"histories of {context.length} interactions" if context.length else "no histories"
         raise ValueError(f"the query tower reads {reads}, received {'none' if histories is None else 'some'}")
-    columns = context.of_queries(Histories(Lists.empty(0))) | query_features.of_rows(NO_ROWS)
+    features = {"query": query_features or EntityFeatures(), "candidate": candidate_features or EntityFeatures()}
     arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
-    arrays |= {layout.feature_file("query", name): of for name, of in query_features.arrays().items()}
-    arrays |= {layout.feature_file("candidate", name): of for name, of in candidate_features.arrays().items()}
+    for side, of_side in features.items():
+        arrays |= {layout.feature_file(side, name): of for name, of in of_side.arrays().items()}
     if histories is not None:
         arrays |= _arrays_of(histories, context)
     texts = {
@@ -103,23 +104,23 @@ def save(
         layout.CANDIDATES: candidates.to_json(),
         layout.CORPUS: layout.corpus_to_json(corpus),
         layout.CONTEXT: context.to_json(),
-        layout.QUERY_FEATURES: query_features.to_json(),
-        layout.CANDIDATE_FEATURES: candidate_features.to_json(),
+        layout.QUERY_FEATURES: features["query"].to_json(),
+        layout.CANDIDATE_FEATURES: features["candidate"].to_json(),
+    }
+    facts = {
+        "similarity_dimension": index.embeddings.shape[1] if dimension is None else dimension,
+        "versions": versions(),
+        **facts,
     }
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = pathlib.Path(scratch) / "new"
         new.mkdir()
-        of_queries = export_tower(lambda rows, **of: model.query(rows, of), columns)
-        of_candidates = export_tower(lambda rows, **of: model.candidate(rows, of), candidate_features.of_rows(NO_ROWS))
-        (new / layout.QUERY_TOWER).write_bytes(of_queries)
-        (new / layout.CANDIDATE_TOWER).write_bytes(of_candidates)
+        _write_towers(new, model, context, features)
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
         for name, array in arrays.items():
             np.save(new / name, np.ascontiguousarray(array), allow_pickle=False)
         index.save(new / layout.INDEX)
-        width = index.embeddings.shape[1] if dimension is None else dimension
-        facts = {"similarity_dimension": width, "versions": versions(), **facts}
         write_manifest(new, facts)
         answers = golden.ask(read(Files.of(new)), examples)
         (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
@@ -145,6 +146,16 @@ def roll_back(folder: pathlib.Path | str) -> None:
     read(Files.of(before))
     exchange(before, folder)
     sync_folder(folder.parent)
+
+
+def _write_towers(
+    new: pathlib.Path, model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
+) -> None:
+    """Writes the programs of both towers, which read columns as these make them."""
+    of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
+    of_candidate = features["candidate"].of_rows(NO_ROWS)
+    (new / layout.QUERY_TOWER).write_bytes(export_tower(lambda rows, **of: model.query(rows, of), of_query))
+    (new / layout.CANDIDATE_TOWER).write_bytes(export_tower(lambda rows, **of: model.candidate(rows, of), of_candidate))
 
 
 def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:

@@ -185,21 +185,31 @@ class FeatureTower(nnx.Module):
           rows: distinct, ascending entity rows, padded at the end with 0.
         """
         found = {}
-        for name in self.names:
-            module = self.features[name]
-            if name == ID and self.all_known and not module.dropout.rate:
-                found[f"features/{ID}/table"] = rows
-                continue
-            if name == ID:
-                looked_up = self._known(rows)
-            elif name not in self.context and isinstance(module, Lookup):
-                looked_up = self.entities[name](rows).rows
-            else:
+        for path, looked_up in self.rows_read(rows).items():
+            name = path.removeprefix("features/").removesuffix("/table")
+            if name == ID and self.all_known and not self.features[ID].dropout.rate:
+                found[path] = rows
                 continue
             number = looked_up.size + 1
-            if number * ROWS_A_LOOKUP <= module.num_rows:
+            if number * ROWS_A_LOOKUP <= self.features[name].num_rows:
                 looked_up = jnp.append(looked_up.ravel(), jnp.int32(UNKNOWN_ROW))
-                found[f"features/{name}/table"] = jnp.unique(looked_up, size=number, fill_value=UNKNOWN_ROW)
+                found[path] = jnp.unique(looked_up, size=number, fill_value=UNKNOWN_ROW)
+        return found
+
+    def rows_read(self, rows: Int[Array, "U"]) -> dict[str, Int[Array, "U _"]]:
+        """Returns which rows of each table every entity reads, padded with 0, by the table's path in the tower.
+
+        Tables are left out where the example tells the rows.
+
+        Args:
+          rows: entity rows.
+        """
+        found = {}
+        for name in self.names:
+            if name == ID:
+                found[f"features/{ID}/table"] = self._known(rows)[:, None]
+            elif name not in self.context and isinstance(self.features[name], Lookup):
+                found[f"features/{name}/table"] = self.entities[name](rows).rows
         return found
 
     def _known(self, rows: Int[Array, "B"]) -> Int[Array, "B"]:

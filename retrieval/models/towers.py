@@ -51,3 +51,7 @@ class IdTower(nnx.Module):
     def lookups(self, rows: Int[Array, "B"]) -> dict[str, Int[Array, "B"]]:
         """Returns which rows of which table a call with `rows` looks up, by the table's name."""
         return {"embedding": rows}
+
+    def rows_read(self, rows: Int[Array, "B"]) -> dict[str, Int[Array, "B 1"]]:
+        """Returns which rows of which table each of `rows` reads, by the table's name."""
+        return {"embedding": rows[:, None]}

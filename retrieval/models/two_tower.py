@@ -20,6 +20,7 @@ Given = Any  # pytree of the arrays of a model that are no parameters
 Rows = Int[Array, "B"]
 Embeddings = Float[Array, "B D"]
 Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that are looked up
+RowsRead = dict[str, Int[Array, "_ W"]]  # path of a table in the model -> the rows that each entity reads
 
 
 # The query's share of the offset's dimension. Balanced with the candidate's share, norms stay alike, which a graph
@@ -148,15 +149,27 @@ class TwoTower(nnx.Module):
 
         Towers that do not tell (see `IdTower.lookups`) are left out, and so are tables that both towers hold.
         """
+        biases = {} if self.candidate_bias is None else {"candidate_bias": candidate_rows}
+        return self._of_tables("lookups", query_rows, candidate_rows) | biases
+
+    def rows_read(self, query_rows: Int[Array, "U"], candidate_rows: Int[Array, "V"]) -> RowsRead:
+        """Returns which rows of which tables each of these queries and candidates reads, padded with 0.
+
+        Unlike `lookups` it tells of every table, however small, and by the entity: [U, _] of tables of the query tower
+        and [V, _] of others. Towers that do not tell are left out, and so are tables that both towers hold.
+        """
+        biases = {} if self.candidate_bias is None else {"candidate_bias": candidate_rows[:, None]}
+        return self._of_tables("rows_read", query_rows, candidate_rows) | biases
+
+    def _of_tables(self, method, query_rows, candidate_rows):
+        """Returns what this method of the towers tells, by the tables' paths in the model, without those of both."""
         found, paths = {}, {}
         for side, rows in (("query_tower", query_rows), ("candidate_tower", candidate_rows)):
             tower = getattr(self, side)
-            of_tower = tower.lookups(rows) if hasattr(tower, "lookups") else {}
+            of_tower = getattr(tower, method)(rows) if hasattr(tower, method) else {}
             found |= {f"{side}/{name}": rows for name, rows in of_tower.items()}
             for path, module in nnx.iter_modules(tower):
                 paths.setdefault(id(module), []).append("/".join([side, *map(str, path)]))
-        if self.candidate_bias is not None:
-            found["candidate_bias"] = candidate_rows
         shared = {path for of_module in paths.values() if len(of_module) > 1 for path in of_module}
         return {path: rows for path, rows in found.items() if path not in shared}
 
