@@ -155,6 +155,16 @@ def test_the_cheaper_of_graph_and_exact_search_is_asked(graph, monkeypatch):
         asked.clear()
 
 
+def test_exclusions_widen_the_search_as_far_as_the_graph_is_known_to_need(graph, monkeypatch):
+    index, queries = graph
+    asked = []
+    traverse = HnswIndex._traverse
+    monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
+    index = dataclasses.replace(index, costs=plan.Costs(reaches=((20, 60, 1.0), (40, 240, 1.0))))
+    index.search(queries[:3], 10, [[], range(15), range(300)])
+    assert asked == [60, 240, 60 + 511]
+
+
 def test_exact_search_costs_less_the_fewer_are_left_and_once_they_are_gathered():
     times = [plan.exact_seconds(plan.Costs(), 64, numbers, True) for numbers in (1, 1000, 10**6)]
     assert times == sorted(times) and plan.exact_seconds(plan.Costs(), 64, 1000, False) > times[1]

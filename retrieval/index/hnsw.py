@@ -141,9 +141,10 @@ class HnswIndex:
     ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
         """Finds the k candidates with about the largest inner products, as `Searcher.search`.
 
-        The graph considers max(k, ef) candidates, as many more as are excluded, so that exclusions do not narrow the
-        search, and with a filter as many as hold k allowed ones, where it is known to reach that far. Exact search answers where that costs less, where it
-        is the whole corpus, and where the graph reaches too few: O(m d) a query for m allowed ones.
+        The graph considers max(k, ef) candidates, more where some are excluded, so that exclusions do not narrow the
+        search, and with a filter as many as hold k allowed ones, where it is known to reach that far. Exact search
+        answers where that costs less, where it is the whole corpus, and where the graph reaches too few: O(m d) a query
+        for m allowed ones.
 
         Raises:
           ValueError: an argument does not fit.
@@ -165,7 +166,10 @@ class HnswIndex:
         scores, positions = nothing(len(vectors), k)
         widths = np.full(len(vectors), wide)
         if banned is not None:  # 2**i - 1 more: few widths, each still a function of its query alone
-            widths += (1 << np.ceil(np.log2(banned.lengths + 1)).astype(np.int64)) - 1
+            surplus = (1 << np.ceil(np.log2(banned.lengths + 1)).astype(np.int64)) - 1
+            for more in np.unique(surplus).tolist():
+                reach = plan.reach(self.costs, k + more) if more and subset is None else None
+                widths[surplus == more] = wide + more if reach is None else max(reach[0], wide + more)
         lost = widths >= len(self)
         for width in np.unique(widths[~lost]).tolist():
             members = np.flatnonzero(widths == width) if banned is not None else slice(None)

@@ -74,10 +74,16 @@ def width(costs: Costs, k: int, ef: int, num_allowed: int, num_candidates: int) 
     needed = depth(k, num_allowed, num_candidates)
     if num_allowed >= NEARLY_ALL * num_candidates:
         return max(math.ceil(ef * num_candidates / num_allowed), needed), 0.0
-    for reached, wide, seconds in costs.reaches:
-        if reached >= needed:
-            return max(wide, needed), seconds
-    return None
+    return reach(costs, needed)
+
+
+def reach(costs: Costs, needed: int) -> tuple[int, float] | None:
+    """Returns how many candidates the graph must find for the first `needed`, and its time; None: it is not known.
+
+    >>> reach(Costs(reaches=((10, 60, 1e-5), (20, 90, 2e-5))), 11)
+    (90, 2e-05)
+    """
+    return next(((max(wide, needed), seconds) for deep, wide, seconds in costs.reaches if deep >= needed), None)
 
 
 def exact_seconds(costs: Costs, num_queries: int, num_numbers: int, is_gathered: bool) -> float:
