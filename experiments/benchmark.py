@@ -18,6 +18,7 @@ from experiments import console, flags, tables
 from experiments.benchmarks import (
     baselines,
     evaluation,
+    index,
     jobs,
     losses,
     optimizer,
@@ -51,8 +52,16 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "baselines/ials": baselines.implicit_als,
         "baselines/large": baselines.large,
     },
+    "index": {
+        "index/search": lambda: index.search(cache=CACHE.value),
+        "index/filtered": lambda: index.filtered(cache=CACHE.value),
+        "index/update": lambda: index.update(cache=CACHE.value),
+        "index/load": lambda: index.load(cache=CACHE.value),
+        "index/small": index.small,
+    },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")
+CACHE = absl_flags.DEFINE_string("cache", "", "Folder that keeps graphs, which take minutes to build; empty: none.")
 ONLY = absl_flags.DEFINE_string("only", "", "Measure the benchmarks whose names begin so; empty: all.")
 
 

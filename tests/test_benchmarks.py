@@ -10,6 +10,7 @@ from experiments.benchmark import SUITES
 from experiments.benchmarks import (
     baselines,
     evaluation,
+    index,
     jobs,
     losses,
     optimizer,
@@ -109,3 +110,16 @@ def test_each_function_is_called_once_to_compile_and_once_a_round():
     calls = []
     times = seconds(lambda: calls.append("a"), lambda: calls.append("b"), rounds=2)
     assert calls == ["a", "b", "a", "b", "a", "b"] and len(times) == 2
+
+
+def test_index(tmp_path):
+    sizes = {"num_candidates": 2000, "num_queries": 70, "dimension": 8, "cache": str(tmp_path)}
+    check(index.search(**sizes, rounds=1), "index/search/one_thread", "index/search/all_threads")
+    parts = [f"index/filtered/{part}" for part in ("0.5", "0.1", "0.01", "0.001", "one")]
+    names = [name for part in parts for name in (f"{part}/recall", part)]
+    filtered = list(index.filtered(**sizes, rounds=1))
+    check(filtered, *names)
+    assert all(figure.value >= 0.98 for figure in filtered if figure.name.endswith("/recall"))
+    check(index.update(**sizes, window=0.2, rounds=1), "index/update")
+    check(index.load(**sizes), "index/load", "index/load/bare")
+    check(index.small(100, 8, rounds=1), "index/small/batch", "index/small/single")

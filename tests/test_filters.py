@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,12 +107,14 @@ def graph():
     return HnswIndex.build(embeddings, M=16, ef_construction=80, ef=60, seed=0), rng.standard_normal((30, 16))
 
 
+REACHES = tuple((10 << i, 60 << i, 1e-9) for i in range(6))  # of the graph, and it costs nothing
+
+
 @pytest.mark.parametrize("share", [1.0, 0.999, 0.5, 0.1, 0.01, 0.001, 1 / 4000, 0.0])
-@pytest.mark.parametrize("plan_of", ["graph", "exact", "own"])
-def test_filtered_search_finds_nearly_all_at_every_selectivity(graph, monkeypatch, share, plan_of):
+@pytest.mark.parametrize("reaches", [REACHES, ()])
+def test_filtered_search_finds_nearly_all_at_every_selectivity(graph, reaches, share):
     index, queries = graph
-    if plan_of != "own":
-        monkeypatch.setattr(plan, "exact_is_cheaper", lambda *_: plan_of == "exact")
+    index = dataclasses.replace(index, costs=plan.Costs(reaches=reaches))
     rng = np.random.default_rng(3)
     allowed = np.zeros(4000, bool)
     allowed[rng.permutation(4000)[: round(share * 4000)]] = True
@@ -123,36 +127,47 @@ def test_filtered_search_finds_nearly_all_at_every_selectivity(graph, monkeypatc
     assert sum(len(a & b) for a, b in zip(found, wanted, strict=True)) >= 0.97 * sum(map(len, wanted))
     assert allowed[positions[positions >= 0]].all()
     assert not any(found[query] & set(excluded[query].tolist()) for query in range(30))
-    if plan_of == "exact" and share < 1:
+    if share < 0.9 and not reaches:
         np.testing.assert_array_equal(positions, expected[1])
         np.testing.assert_array_equal(scores, expected[0])
 
 
-def test_a_filter_against_the_query_falls_back_to_exact_search(graph, monkeypatch):
-    index, queries = graph
-    monkeypatch.setattr(plan, "exact_is_cheaper", lambda *_: False)
-    allowed = index.embeddings @ queries[0].astype(np.float32) < 0  # the graph looks among the others
-    scores, positions = index.search(queries[:1], 10, None, allowed)
-    expected = reference(index.embeddings, queries[:1], 10, None, allowed)
+def test_a_filter_against_the_query_falls_back_to_exact_search(graph):
+    index = dataclasses.replace(graph[0], costs=plan.Costs(reaches=REACHES))
+    query = graph[1][:1]
+    allowed = index.embeddings @ query[0].astype(np.float32) < 0  # the graph looks among the others
+    scores, positions = index.search(query, 10, None, allowed)
+    expected = reference(index.embeddings, query, 10, None, allowed)
     np.testing.assert_array_equal(positions, expected[1])
     np.testing.assert_array_equal(scores, expected[0])
 
 
-def test_the_plan_follows_selectivity_and_the_size_of_the_batch():
-    costs = plan.Costs(visit=1e-6, product=1e-10, stream=4e-10, gather=1e-9)
+def test_the_cheaper_of_graph_and_exact_search_is_asked(graph, monkeypatch):
+    index, queries = graph
+    asked = []
+    traverse = HnswIndex._traverse
+    monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
+    for share, seconds, wide in ((0.5, 1e-9, 240), (0.5, 1.0, None), (0.01, 1e-9, None), (0.95, 1.0, 64)):
+        costs = plan.Costs(reaches=((20, 60, seconds), (40, 240, seconds)))
+        allowed = np.arange(4000) < share * 4000
+        dataclasses.replace(index, costs=costs).search(queries, 10, None, allowed)
+        assert asked == ([] if wide is None else [wide])
+        asked.clear()
 
-    def is_exact(num_queries, num_allowed, is_gathered=True):
-        wide = plan.width(10, 100, num_allowed, 1_000_000)
-        return plan.exact_is_cheaper(costs, num_queries, num_allowed * 64, wide, is_gathered)
 
-    batch = [is_exact(1024, m) for m in (1, 100, 10_000, 100_000, 900_000)]
-    single = [is_exact(1, m) for m in (1, 100, 10_000, 100_000, 900_000)]
-    assert batch == [True, True, True, False, False] and single == [True, True, True, False, False]
-    assert is_exact(1024, 10_000, is_gathered=False) and not is_exact(1, 40_000, is_gathered=False)
-    assert is_exact(1024, 40_000, is_gathered=False) and not is_exact(1, 40_000)
+def test_exact_search_costs_less_the_fewer_are_left_and_once_they_are_gathered():
+    times = [plan.exact_seconds(plan.Costs(), 64, numbers, True) for numbers in (1, 1000, 10**6)]
+    assert times == sorted(times) and plan.exact_seconds(plan.Costs(), 64, 1000, False) > times[1]
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01])
+def test_so_deep_lie_k_allowed_ones_nearly_always(share):
+    deep = plan.depth(10, round(share * 1e6), 1_000_000)
+    counts = np.random.default_rng(0).binomial(deep, share, 20_000)
+    assert 0.98 < (counts >= 10).mean() < 1
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_cost_is_a_time(value):
-    with pytest.raises(ValueError, match="costs.visit must be a time above 0"):
-        plan.Costs(visit=value)
+    with pytest.raises(ValueError, match="costs.stream must be a time above 0"):
+        plan.Costs(stream=value)

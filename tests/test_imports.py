@@ -11,7 +11,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
     "hnswlib": ("retrieval/index/graph.py",),
-    "matplotlib": ("experiments/report/",),
+    "matplotlib": ("experiments/report/", "experiments/tune_index.py"),
     "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),
     "tensorflow": ("retrieval/savedmodel.py",),

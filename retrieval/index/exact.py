@@ -37,7 +37,10 @@ _SCORES = 1 << 20  # of a block; they stay in the cache while the best are found
 _CANDIDATES = 1 << 14  # of a block, for each of 64 queries
 _FEW = 4096  # scores that are not looked at in chunks
 _CHUNK = 16  # candidates of which the best is looked at first
-_GATHERED = 1 << 20  # numbers gathered at a time
+_ALONE = 1 << 18  # multiplications of a product for which OpenBLAS starts no threads
+_SMALL = 1 << 23  # of a product that is faster without them where others search at the same time
+_QUERIES = 128  # of a block at most
+_GATHERED = 1 << 16  # numbers gathered at a time
 _ROUNDING = 2.0**-24
 LEAST = np.finfo(np.float32).min  # above the score of what is excluded
 
@@ -147,7 +150,7 @@ def exact_top(
         return scores, positions
     pairs = None if excluded is None else _pairs(excluded, subset)
     doubts = _doubts(queries, longest)
-    step = max(1, _SCORES // min(len(vectors), _CANDIDATES))
+    step = min(_QUERIES, max(1, _SCORES // min(len(vectors), _CANDIDATES)))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         own = None
@@ -204,7 +207,7 @@ def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"],
     owners, places = [], []
     worst = np.full(len(queries), -np.inf, np.float32)  # a bound of the k-th score from below
     for start in range(0, len(vectors), _CANDIDATES):
-        scores = queries @ vectors[start : start + _CANDIDATES].T
+        scores = _products(queries, vectors[start : start + _CANDIDATES])
         if pairs is not None:
             inside = (pairs[1] >= start) & (pairs[1] < start + _CANDIDATES)
             scores[pairs[0][inside], pairs[1][inside] - start] = -np.inf
@@ -218,10 +221,24 @@ def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"],
     return every[order], np.concatenate(places)[order]
 
 
+def _products(queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "q n"]:
+    """Returns all inner products; small ones in pieces for each of which OpenBLAS starts no threads.
+
+    Its threads wait by spinning: where several searches run at once, that costs more than the product.
+    """
+    width = _ALONE // max(queries.size, 1)
+    if queries.size * len(vectors) > _SMALL or not 8 <= width < len(vectors):
+        return queries @ vectors.T
+    even = len(vectors) - len(vectors) % width
+    pieces = queries @ vectors[:even].reshape(-1, width, vectors.shape[1]).transpose(0, 2, 1)  # [pieces, q, width]
+    scores = pieces.transpose(1, 0, 2).reshape(len(queries), even)
+    return scores if even == len(vectors) else np.concatenate([scores, queries @ vectors[even:].T], axis=1)
+
+
 def _above(scores, k, worst, doubts):
     """Returns owners and columns of scores that may be among the best k so far, and raises `worst` in place."""
     num_queries, width = scores.shape
-    if width <= _CHUNK * k or scores.size <= _FEW:
+    if width <= 4 * _CHUNK * k or scores.size <= _FEW:
         if k < width:
             np.maximum(worst, np.partition(scores, -k, axis=1)[:, -k], out=worst)
         return _places(scores >= np.maximum(worst - doubts, LEAST)[:, None])

@@ -142,7 +142,7 @@ class HnswIndex:
         """Finds the k candidates with about the largest inner products, as `Searcher.search`.
 
         The graph considers max(k, ef) candidates, as many more as are excluded, so that exclusions do not narrow the
-        search, and with a filter as many as hold k allowed ones. Exact search answers where that costs less, where it
+        search, and with a filter as many as hold k allowed ones, where it is known to reach that far. Exact search answers where that costs less, where it
         is the whole corpus, and where the graph reaches too few: O(m d) a query for m allowed ones.
 
         Raises:
@@ -154,11 +154,14 @@ class HnswIndex:
         subset = as_subset(allowed, len(self))
         if subset is not None and len(subset) == len(self):
             subset = None
-        wide = plan.width(k, self.settings.ef, len(self if subset is None else subset), len(self))
+        wide = max(k, self.settings.ef)
         if subset is not None:
-            gathered, size = subset.has_gathered(self.embeddings), len(subset) * self.embeddings.shape[1]
-            if plan.exact_is_cheaper(self.costs, len(vectors), size, wide, gathered):
+            found = plan.width(self.costs, k, self.settings.ef, len(subset), len(self))
+            size, is_gathered = len(subset) * self.embeddings.shape[1], subset.has_gathered(self.embeddings)
+            seconds = plan.exact_seconds(self.costs, len(vectors), size, is_gathered)
+            if found is None or found[1] * len(vectors) > seconds:
                 return self._exact(vectors, k, banned, subset)
+            wide = found[0]
         scores, positions = nothing(len(vectors), k)
         widths = np.full(len(vectors), wide)
         if banned is not None:  # 2**i - 1 more: few widths, each still a function of its query alone
@@ -248,7 +251,7 @@ class HnswIndex:
           ValueError: they do not fit each other.
         """
         try:
-            settings, costs = Settings(**record["settings"]), Costs(**record["costs"])
+            settings, costs = Settings(**record["settings"]), Costs.of_record(record["costs"])
             vectors = as_corpus(arrays["vectors"])
             certificate = Certificate.of_record(record["certificate"])
             graph = graphs.put_together(vectors, record["entry"], arrays, **dataclasses.asdict(settings))

@@ -1,11 +1,19 @@
-"""Whether a graph or exact search answers a filtered query: what each would cost, and how far the graph must look."""
+"""Whether a graph or exact search answers a filtered query: what each would cost, and how far the graph must look.
+
+With the plain inner product a graph may find the first few of the corpus quickly, and those after them late or never.
+So how far a graph reaches, and at which cost, is measured, see `retrieval.index.tuning`; where it was not, a graph
+answers filters that leave nearly everything, and exact search all others.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
-_SPREAD = 3.0  # standard deviations of the number of allowed candidates among those the graph finds
+NEARLY_ALL = 0.9  # of the candidates: what deletions leave
+_DEVIATIONS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,48 +21,65 @@ class Costs:
     """Times of one machine in seconds; the defaults are those of two cores. `retrieval.index.tuning` measures them.
 
     Attributes:
-      visit: of the graph, for each candidate that a search considers.
       product: of exact search, for each number of a vector and each query of a large batch.
       stream: the same for a single query, which reads every vector from memory.
       gather: for each number of a vector that is copied out of the corpus.
+      reaches: of the graph: a depth, the width of a search that finds the candidates up to it with the recall that is
+        meant, and its time a query; ascending. None is found deeper than the last.
     """
 
-    visit: float = 1e-6
     product: float = 1e-10
     stream: float = 4e-10
     gather: float = 1e-9
+    reaches: tuple[tuple[int, int, float], ...] = ()
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        times = {"product": self.product, "stream": self.stream, "gather": self.gather}
+        for name, value in (*times.items(), *(("reaches", seconds) for _, _, seconds in self.reaches)):
             if not isinstance(value, float) or not 0 < value < math.inf:
-                raise ValueError(f"costs.{field.name} must be a time above 0 in seconds, got {value!r}")
+                raise ValueError(f"costs.{name} must be a time above 0 in seconds, got {value!r}")
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Costs:
+        """Returns what `dataclasses.asdict` made the record from.
+
+        Raises:
+          ValueError, TypeError, KeyError: the record is no such one.
+        """
+        return cls(**{**record, "reaches": tuple((int(d), int(w), float(s)) for d, w, s in record["reaches"])})
 
 
-def width(k: int, ef: int, num_allowed: int, num_candidates: int) -> int:
-    """Returns how many candidates the graph must find so that k of them are allowed, by and large.
+def depth(k: int, num_allowed: int, num_candidates: int) -> int:
+    """Returns how many of the best candidates hold k allowed ones, by and large.
 
-    That many allowed ones are expected among them that k lies three standard deviations below, were the allowed ones
-    spread evenly; and as the k-th of those is found further out, `ef` grows with the root of how rare they are. Where
-    they are not spread evenly, and too few are found, exact search answers.
+    k lies three standard deviations below what is expected among so many, were the allowed ones spread evenly. Where
+    they are not, and the graph finds too few, exact search answers.
 
-    >>> width(10, 100, 1000, 1000), width(10, 100, 500, 1000), width(10, 100, 10, 1000)
-    (100, 142, 2249)
+    >>> depth(10, 1000, 1000), depth(10, 990, 1000), depth(10, 500, 1000), depth(10, 10, 1000)
+    (10, 12, 39, 2490)
     """
-    rare = num_candidates / max(num_allowed, 1)
-    expected = k + _SPREAD * math.sqrt(k) + _SPREAD
-    return max(math.ceil(ef * math.sqrt(rare)), math.ceil(expected * rare) if rare > 1 else k)
+    share = num_allowed / num_candidates
+    spread = _DEVIATIONS * math.sqrt(1 - share)
+    root = (spread + math.sqrt(spread * spread + 4 * k)) / 2  # of x in: x - spread sqrt(x) = k
+    return math.ceil(root * root / share - 1e-9)
 
 
-def exact_is_cheaper(costs: Costs, num_queries: int, num_numbers: int, looked_at: int, is_gathered: bool) -> bool:
-    """Tells whether exact search over a subset costs less than the graph.
+def width(costs: Costs, k: int, ef: int, num_allowed: int, num_candidates: int) -> tuple[int, float] | None:
+    """Returns how many candidates the graph must find so that k of them are allowed, and the seconds a query.
 
-    Args:
-      costs: of the machine.
-      num_queries: of the batch.
-      num_numbers: of all vectors in the subset.
-      looked_at: candidates that a search of the graph would consider.
-      is_gathered: whether the vectors of the subset lie one after the other already.
+    None: it does not reach so far. The seconds are 0 where nearly all are allowed: then the graph is asked.
     """
-    exact = num_queries * costs.product + costs.stream + (0 if is_gathered else costs.gather)
-    return exact * num_numbers <= num_queries * looked_at * costs.visit
+    if not num_allowed:
+        return None
+    needed = depth(k, num_allowed, num_candidates)
+    if num_allowed >= NEARLY_ALL * num_candidates:
+        return max(math.ceil(ef * num_candidates / num_allowed), needed), 0.0
+    for reached, wide, seconds in costs.reaches:
+        if reached >= needed:
+            return max(wide, needed), seconds
+    return None
+
+
+def exact_seconds(costs: Costs, num_queries: int, num_numbers: int, is_gathered: bool) -> float:
+    """Returns the time of exact search over a subset with so many numbers in its vectors, for a batch of queries."""
+    return num_numbers * (num_queries * costs.product + costs.stream + (0 if is_gathered else costs.gather))

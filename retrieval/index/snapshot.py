@@ -7,12 +7,12 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.arguments import Subset
-from retrieval.index.exact import exact_top, longest_norm
+from retrieval.index.exact import exact_top
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.interface import Searcher
 from retrieval.lists import Lists
@@ -51,9 +51,16 @@ class Segment:
     stamps: Int64[np.ndarray, " m"]
 
     @functools.cached_property
-    def longest(self) -> float:
-        """The largest norm of the vectors."""
-        return longest_norm(self.vectors)
+    def norms(self) -> Float64[np.ndarray, " m"]:
+        """The norms of the vectors."""
+        return np.sqrt(np.vecdot(self.vectors, self.vectors), dtype=np.float64)
+
+    def within_reach(self, queries: Float32[np.ndarray, "q d"], worst: Float32[np.ndarray, " q"]) -> Subset | None:
+        """Returns the candidates long enough to score above `worst` with any query, by Cauchy-Schwarz; None: all."""
+        lengths = np.maximum(np.sqrt(np.vecdot(queries, queries), dtype=np.float64), np.finfo(np.float32).tiny)
+        least = float((worst / lengths).min(initial=np.inf))
+        mask = self.norms * (1 + 1e-4) >= least  # what is rounded is far less
+        return None if mask.all() else Subset(mask)
 
     @functools.cached_property
     def filters(self) -> Filters:
@@ -121,8 +128,12 @@ class Snapshot:
         scores, positions = self.base.search(queries, k, banned, self._subsets(wanted))
         ids = _at(self.filters.table.ids, positions)
         if len(self.recent.table):
-            subset = None if wanted is None else self.recent.filters.subset(wanted)
-            recent = self.recent.vectors, queries, k, self.recent.longest, banned_recent, subset
+            subset = self.recent.within_reach(queries, scores[:, -1])
+            if wanted is not None:
+                own = self.recent.filters.subset(wanted)
+                subset = own if subset is None else Subset(own.mask & subset.mask)
+            longest = float(self.recent.norms.max())
+            recent = self.recent.vectors, queries, k, longest, banned_recent, subset
             recent_scores, recent_positions = exact_top(*recent)
             ids = np.concatenate([ids, _at(self.recent.table.ids, recent_positions)], axis=1)
             scores = np.concatenate([scores, recent_scores], axis=1)

@@ -30,7 +30,7 @@ GRAPHS = ((16, 100), (32, 200))  # M and ef_construction, the cheaper first
 MOST_EF, STEPS = 4096, 2  # of a doubling
 BEYOND = 2  # points of the curve after the first that meets the target
 LEAST_SECONDS, MOST_ROUNDS = 0.02, 5  # a search is timed for
-_ROWS = 8192  # that costs are measured on
+_ROWS, _BATCH, DEPTHS = 8192, 256, 7  # candidates and queries that costs are measured on, and doublings of the depth
 
 SMALL = 1 << 17  # numbers of a corpus that is searched exactly, whatever a clock says: half a megabyte
 WORTH = 2.0  # times that a graph must be faster than exact search: what a busy machine mistakes, and recall 1 is worth
@@ -157,8 +157,8 @@ def tune(
         curve=(point, *curve),
     )
     figures = _figures(k, certificate.recall, bound)
-    costs = measure_costs(whole, sample.queries, k, chosen, clock)
-    return dataclasses.replace(index, figures=figures, certificate=certificate, costs=costs)
+    costs = measure_costs(whole, index, sample.queries, k, target, clock)
+    return dataclasses.replace(at(index, chosen.ef), figures=figures, certificate=certificate, costs=costs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,18 +267,46 @@ def timed(call: Callable[[], object], clock: Clock) -> float:
     return best
 
 
-def measure_costs(whole: ExactIndex, queries: Float32[np.ndarray, "q d"], k: int, chosen: Point, clock: Clock) -> Costs:
-    """Returns what the plan of a filtered search needs to know of this machine and corpus, and of the chosen graph."""
+def measure_costs(
+    whole: ExactIndex, index: HnswIndex, queries: Float32[np.ndarray, "q d"], k: int, target: float, clock: Clock
+) -> Costs:
+    """Returns what the plan of a filtered search needs to know of this machine, corpus and graph."""
     rows = np.random.default_rng(0).permutation(len(whole))[:_ROWS]
     numbers = len(rows) * whole.embeddings.shape[1]
-    part = ExactIndex.build(whole.embeddings[rows])
-    batch = queries[:256]
+    part, batch = ExactIndex.build(whole.embeddings[rows]), queries[:_BATCH]
+    product = max(timed(lambda: part.search(batch, k), clock) / (numbers * len(batch)), 1e-15)
     return Costs(
-        visit=max(1e-6 * chosen.microseconds / chosen.ef, 1e-12),
-        product=max(timed(lambda: part.search(batch, k), clock) / (numbers * len(batch)), 1e-15),
+        product=product,
         stream=max(timed(lambda: part.search(batch[:1], k), clock) / numbers, 1e-15),
         gather=max(timed(lambda: whole.embeddings[rows], clock) / numbers, 1e-15),
+        reaches=tuple(_reaches(whole, index, batch, k, target, product * whole.embeddings.size, clock)),
     )
+
+
+def _reaches(whole, index: HnswIndex, queries, k: int, target: float, most: float, clock: Clock):
+    """Yields depth, width and seconds a query up to which the graph finds enough, in less than `most` seconds."""
+    deepest = min(k << (DEPTHS - 1), len(whole))
+    truth = whole.search(queries, deepest)[1]
+    wide, depth = index.settings.ef, k
+    while depth <= deepest:
+        wide = max(wide, depth)
+        while True:
+            searched = at(index, wide)
+            seconds = timed(lambda searched=searched: searched.search(queries, searched.settings.ef), clock)
+            if seconds > most * len(queries) or wide >= len(whole):
+                at(index, index.settings.ef)
+                return
+            found = searched.search(queries, wide)[1]
+            if _share_found(found, truth[:, :depth]) >= target:
+                break
+            wide = math.ceil(1.5 * wide)
+        yield depth, wide, max(seconds / len(queries), 1e-12)
+        depth *= 2
+    at(index, index.settings.ef)
+
+
+def _share_found(found: Int32[np.ndarray, "q w"], truth: Int32[np.ndarray, "q d"]) -> float:
+    return float(np.mean([np.isin(own, of).mean() for own, of in zip(truth, found, strict=True)]))
 
 
 def _sample_of(corpus: ExactIndex, queries: Float32[np.ndarray, "q d"], k: int, clock: Clock) -> Sample:

@@ -1,0 +1,239 @@
+"""Search by an index beside bare hnswlib and exact search: plain, filtered, while it changes, and its loading."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from experiments.benchmarks.measure import Figure, share, times_better
+from retrieval.index import ExactIndex, HnswIndex, LiveIndex, Subset, recall
+from retrieval.index.tuning import measure_costs
+
+K, TARGET = 10, 0.99
+M, EF_CONSTRUCTION = 16, 100
+SHARES = (0.5, 0.1, 0.01, 0.001)  # of the candidates that a filter leaves; and one candidate
+BLOCK = 64  # queries of a block of plain exact search
+READERS, CHANGES = 2, 100
+SIGMA, SPREAD, CLUSTER = 0.5, 0.6, 1000  # of the norms, of a cluster, and candidates in one
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A corpus, queries, their exact answers, and a graph at the least ef that reaches the target."""
+
+    index: HnswIndex
+    queries: np.ndarray
+    truth: np.ndarray
+
+
+def clustered(num_candidates: int, num_queries: int, dimension: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns candidates in clusters of about a thousand, norms log-normal, and queries of the same clusters."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(num_candidates // CLUSTER, 16), dimension), np.float32)
+
+    def draw(count):
+        noise = SPREAD * rng.standard_normal((count, dimension), np.float32)
+        vectors = centres[rng.integers(0, len(centres), count)] + noise
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    norms = rng.lognormal(0, SIGMA, (num_candidates, 1)).astype(np.float32)
+    return draw(num_candidates) * norms, draw(num_queries)
+
+
+@functools.lru_cache(1)
+def prepare(num_candidates: int, num_queries: int, dimension: int, cache: str) -> Prepared:
+    """Builds the graph, or reads it from the folder `cache` where that has it already."""
+    candidates, queries = clustered(num_candidates, num_queries, dimension)
+    folder = pathlib.Path(cache) / f"{num_candidates}x{dimension}"
+    if cache and folder.exists():
+        index = HnswIndex.load(folder)
+    else:
+        settings = {"M": M, "ef_construction": EF_CONSTRUCTION, "ef": K, "seed": 0}
+        index = HnswIndex.build(candidates, threads=0, **settings)
+        if cache:
+            index.save(folder)
+    truth = ExactIndex.build(index.embeddings).search(queries, K)[1]
+    for ef in range(K, 100 * K, 2):
+        index.graph.set_ef(ef)
+        index = dataclasses.replace(index, settings=dataclasses.replace(index.settings, ef=ef))
+        if recall(index, queries, truth) >= TARGET:
+            break
+    whole = ExactIndex.build(index.embeddings)
+    costs = measure_costs(whole, index, queries, K, TARGET, time.perf_counter)
+    return Prepared(dataclasses.replace(index, costs=costs), queries, truth)
+
+
+def search(
+    num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 9, cache: str = ""
+) -> list[Figure]:
+    """Searches of a batch, on one thread and on all, beside the same graph asked without anything around it."""
+    prepared = prepare(num_candidates, num_queries, dimension, cache)
+    figures = []
+    for name, threads in (("one_thread", 1), ("all_threads", 0)):
+        index = dataclasses.replace(prepared.index, threads=threads)
+        ours, bare = interleaved(
+            functools.partial(index.search, prepared.queries, K),
+            functools.partial(index.graph.knn_query, prepared.queries, k=K, num_threads=threads or -1),
+            rounds=rounds,
+        )
+        against = f"bare hnswlib, ef {index.settings.ef}, recall {recall(index, prepared.queries, prepared.truth):.4f}"
+        figures.append(times_better(f"index/search/{name}", ours, bare, "s", against, 0.95))
+    return figures
+
+
+def filtered(
+    num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 5, cache: str = ""
+) -> Iterator[Figure]:
+    """Searches under filters that leave less and less, beside the faster of what would do."""
+    prepared = prepare(num_candidates, num_queries, dimension, cache)
+    index, queries, rng = prepared.index, prepared.queries, np.random.default_rng(0)
+    order = rng.permutation(num_candidates)
+    for part in (*SHARES, 1 / num_candidates):
+        mask = np.zeros(num_candidates, bool)
+        mask[order[: max(round(part * num_candidates), 1)]] = True
+        subset, vectors = Subset(mask), index.embeddings[mask]
+        ours, exact, unfiltered = interleaved(
+            functools.partial(index.search, queries, K, None, subset),
+            functools.partial(plain_exact, vectors, queries),
+            functools.partial(index.search, queries, K),
+            rounds=rounds,
+        )
+        found = recall_of_scores(index.search(queries, K, None, subset)[0], plain_exact(vectors, queries))
+        name = f"index/filtered/{part:.4g}" if subset.mask.sum() > 1 else "index/filtered/one"
+        yield Figure(f"{name}/recall", found, TARGET, found / TARGET, "recall", "the target", ">= 1")
+        faster = "exact on the subset" if exact < 2 * unfiltered else "half the unfiltered queries a second"
+        yield times_better(name, ours, min(exact, 2 * unfiltered), "s", faster, 1.0)
+
+
+def update(
+    num_candidates: int = 1_000_000,
+    num_queries: int = 1024,
+    dimension: int = 64,
+    window: float = 4.0,
+    rounds: int = 3,
+    cache: str = "",
+) -> list[Figure]:
+    """Queries a second of two readers while a writer replaces a hundredth of the vectors, beside none that writes."""
+    prepared = prepare(num_candidates, num_queries, dimension, cache)
+    base = dataclasses.replace(prepared.index, threads=1)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for is_written in rates:
+            index = LiveIndex.build(np.arange(num_candidates), base, rebuild_at=np.inf)
+            rates[is_written].append(reading_rate(index, prepared.queries, window, is_written))
+    with_writer, without = (float(np.median(rates[is_written])) for is_written in (True, False))
+    ratio = with_writer / without
+    return [Figure("index/update", with_writer, without, ratio, "queries/s", "no writer", ">= 0.7")]
+
+
+def load(
+    num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, cache: str = ""
+) -> list[Figure]:
+    """Loading of an index, beside reading its files and their SHA-256, and beside reading alone."""
+    prepared = prepare(num_candidates, num_queries, dimension, cache)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared.index.save(folder)
+        files = sorted(pathlib.Path(folder).iterdir())
+        ours, verified, read = interleaved(
+            functools.partial(HnswIndex.load, folder),
+            lambda: [hashlib.sha256(np.fromfile(path, np.uint8)).hexdigest() for path in files],
+            lambda: [np.fromfile(path, np.uint8) for path in files],
+            rounds=3,
+        )
+    return [
+        share("index/load", ours, verified, "s", "reading the files and their SHA-256", 1.5),
+        share("index/load/bare", ours, read, "s", "reading the files, unverified", 1.5),
+    ]
+
+
+def small(num_candidates: int = 1682, dimension: int = 33, rounds: int = 200) -> list[Figure]:
+    """Exact search over a corpus as large as MovieLens 100K, in a batch and alone, beside plain NumPy."""
+    candidates, queries = clustered(num_candidates, 1024, dimension)
+    index = ExactIndex.build(candidates)
+    figures = []
+    for name, asked in (("batch", queries), ("single", queries[:1])):
+        ours, plain = interleaved(
+            functools.partial(index.search, asked, K),
+            functools.partial(plain_exact, index.embeddings, asked),
+            rounds=rounds,
+        )
+        figures.append(times_better(f"index/small/{name}", ours, plain, "s", "plain NumPy", 0.95))
+    return figures
+
+
+def plain_exact(candidates: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Returns the best scores by a matrix product, a selection and a sort, a block of queries at a time."""
+    best = []
+    k = min(K, len(candidates))
+    for start in range(0, len(queries), BLOCK):
+        scores = queries[start : start + BLOCK] @ candidates.T
+        places = np.argpartition(scores, -k, axis=1)[:, -k:]
+        best.append(-np.sort(-np.take_along_axis(scores, places, axis=1), axis=1))
+    return np.concatenate(best)
+
+
+def recall_of_scores(scores: np.ndarray, exact: np.ndarray) -> float:
+    """Returns the share of exact answers found: of scores no worse than the last exact one, but for rounding."""
+    worst = exact[:, -1:] - 1e-5 * np.abs(exact[:, -1:])
+    return float(np.minimum((scores >= worst).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
+
+
+def reading_rate(index: LiveIndex, queries: np.ndarray, window: float, is_written: bool) -> float:
+    """Returns the queries a second of the readers; raises AssertionError where an answer is torn or lacks something."""
+    counts, errors, stop = [0] * READERS, [], threading.Event()
+
+    def read(reader):
+        try:
+            while not stop.is_set():
+                answers = index.search(queries[:BLOCK], K)
+                ids = np.sort(answers.ids, axis=1)
+                assert (
+                    answers.found.all() and (ids[:, 1:] != ids[:, :-1]).all() and (np.diff(answers.scores) <= 0).all()
+                )
+                counts[reader] += BLOCK
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(reader,)) for reader in range(READERS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    if is_written:
+        replace(index, window, started)
+    time.sleep(max(0.0, started + window - time.perf_counter()))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def replace(index: LiveIndex, window: float, started: float) -> None:
+    """Replaces a hundredth of the vectors, in a hundred changes that are evenly spaced over the window."""
+    rng = np.random.default_rng(1)
+    ids = rng.permutation(len(index))[: max(len(index) // 100, CHANGES)]
+    for change, some in enumerate(np.array_split(ids, CHANGES)):
+        index.add(some, rng.permuted(index.vectors(some), axis=1))
+        time.sleep(max(0.0, started + window * (change + 1) / CHANGES - time.perf_counter()))
+
+
+def interleaved(*functions: Callable[[], object], rounds: int) -> tuple[float, ...]:
+    """Returns the median wall time of each function; they take turns, so that a busy machine is busy for all."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds):
+        for own, function in zip(times, functions, strict=True):
+            started = time.perf_counter()
+            function()
+            own.append(time.perf_counter() - started)
+    return tuple(float(np.median(own)) for own in times)

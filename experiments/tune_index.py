@@ -1,0 +1,101 @@
+"""Shows how a corpus is best searched: recall and time of exact search and of graphs, on queries of its own bundle.
+
+    python -m experiments.tune_index --bundle=runs/movielens_100k/bundle --target=0.99 --k=10
+    python -m experiments.tune_index --workdir=runs/movielens_100k --kind=hnsw
+
+Prints what was tried, what it would choose and why, and writes the curve as `index.png` and the certificate as
+`index.json` into `--out` (none: `index/` beside the bundle). It changes no bundle: `experiments.export` chooses in the
+same way, with the settings under `--config.index`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+import matplotlib as mpl
+import numpy as np
+from absl import flags as absl_flags
+
+from experiments import console, flags
+from experiments.report.palette import SETTINGS, write_png
+from experiments.report.searches import searches
+from experiments.workdir import Workdir
+from retrieval import bundle
+from retrieval.index import Certificate, tune
+from retrieval.index.tuning import Choices
+from retrieval.storage import write_json
+
+BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.")
+WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run, whose bundle is read.")
+TARGET = absl_flags.DEFINE_float("target", 0.99, "What the lower bound of the 95 % interval of recall must reach.")
+K = absl_flags.DEFINE_integer("k", 10, "Length of the lists.", lower_bound=1)
+QUERIES = absl_flags.DEFINE_integer("queries", 4096, "Most of the queries that are sampled.", lower_bound=2)
+KIND = absl_flags.DEFINE_enum("kind", "", ["", "exact", "hnsw"], "What to choose from; empty: either.")
+SEED = absl_flags.DEFINE_integer("seed", 0, "Of the sample, and of the graphs.")
+THREADS = absl_flags.DEFINE_integer("threads", 0, "That build; 0: all of the machine.", lower_bound=0)
+
+
+def main() -> None:
+    if (BUNDLE.value is None) == (WORKDIR.value is None):
+        raise ValueError("one of --bundle and --workdir is needed, received both or neither")
+    folder = pathlib.Path(BUNDLE.value) if BUNDLE.value else Workdir(WORKDIR.value).bundle
+    recommender = bundle.load(folder)
+    known = recommender.queries.ids
+    sample = np.sort(np.random.default_rng(SEED.value).permutation(len(known))[: QUERIES.value])
+    index = tune(
+        recommender.embeddings,
+        recommender.embed_queries(known[sample]),
+        clock=time.perf_counter,
+        k=K.value,
+        target=TARGET.value,
+        seed=SEED.value,
+        threads=THREADS.value,
+        choices=Choices(KIND.value),
+    )
+    show(index.certificate)
+    out = pathlib.Path(flags.out()) if flags.out() else folder.parent / "index"
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "index.json", index.certificate.to_record())
+    with mpl.rc_context(SETTINGS):
+        write_png(searches(index.certificate), out)
+    console.say(f"curve: {out / 'index.png'}")
+
+
+def show(certificate: Certificate) -> None:
+    """Prints what was tried and what was chosen."""
+    rows = [
+        [
+            p.kind if p.kind == "exact" else p.space.replace("_", " "),
+            *([str(n) if n else "" for n in (p.M, p.ef_construction, p.ef)]),
+            f"{p.num_candidates:,}",
+            f"{p.recall:.4f}",
+            f"{p.lower_bound:.4f}",
+            f"{p.microseconds:.1f}",
+            "chosen" if p == certificate.chosen else "",
+        ]
+        for p in certificate.curve
+    ]
+    columns = [
+        "",
+        "M",
+        "ef_construction",
+        "ef",
+        "candidates",
+        f"recall@{certificate.k}",
+        "lower bound",
+        "us a query",
+        "",
+    ]
+    console.show_table("Index", columns, rows)
+    console.say(f"chosen: {certificate.reason}")
+    if certificate.num_queries:
+        held_out = f"on {certificate.num_queries} queries that chose nothing"
+        console.say(
+            f"recall@{certificate.k} {held_out}: {certificate.recall:.4f}, at least {certificate.lower_bound:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    flags.define_out()
+    flags.run(main)
