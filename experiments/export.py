@@ -38,8 +38,8 @@ NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 def build_index(config: Config, trained: phases.Trained) -> Searcher:
     """Chooses and builds the index as the config says; queries that train knows choose it and certify its recall."""
     recipe, settings = trained.recipe, config.index
-    ids = recipe.encoding.corpus.ids
-    candidates = index_lib.check_vectors(ids, np.asarray(recipe.candidate_embeddings(trained.params)))
+    # that of a candidate which train does not know, and which has no features, may be zero: it is the least popular
+    candidates = np.asarray(recipe.candidate_embeddings(trained.params))
     known = recipe.encoding.queries.ids
     sample = np.sort(np.random.default_rng(settings.seed).permutation(len(known))[: settings.queries])
     queries = np.asarray(recipe.query_embeddings(trained.params, known[sample], trained.train))

@@ -10,10 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, Shaped
 
 from retrieval.data.ids import Ids, as_ids
-from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
-from retrieval.features.entities import Columns, EntityFeatures, Raw, as_rows
-from retrieval.features.tables import ID
+from retrieval.features.entities import Columns, EntityFeatures, Raw, as_columns, ids_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Request:
         """
         one = is_one(ids, history, features)
         if ids is None and features is not None:
-            ids = _ids_of(features)
+            ids = ids_of(features)
         elif one and ids is not None:
             ids = [ids]
         if history is not None and one:
@@ -66,7 +64,8 @@ class Request:
             ids = as_ids(ids, what)
             rows = vocabulary.rows(ids)
         elif history is not None or features is not None:
-            rows = np.full(len(as_rows(features) if history is None else history), UNKNOWN_ROW, np.int32)
+            number = as_columns(features)[0] if history is None else len(history)
+            rows = np.full(number, UNKNOWN_ROW, np.int32)
         else:
             others = "features" if what == "candidate_id" else "history or features"
             raise ValueError(f"{what}, {others} is needed, received none of them")
@@ -123,11 +122,3 @@ def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequ
 def _check_length(name: str, values: Sequence | np.ndarray, number: int, of: str) -> None:
     if len(values) != number:
         raise ValueError(f"{name} needs one {of} per query, got {len(values)} for {number} queries")
-
-
-def _ids_of(features: Raw) -> Ids | None:
-    """Returns the ids that features tell, None where they do not."""
-    if isinstance(features, Table):
-        return features.ids
-    ids = [of[ID] for of in as_rows(features) if ID in of]
-    return as_ids(ids, "the ids of features") if ids and len(ids) == len(as_rows(features)) else None

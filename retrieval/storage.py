@@ -31,12 +31,16 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 def write_chunks(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Writes a file of bytes, one chunk after the other, as atomically."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    try:
+        with scratch.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: pathlib.Path) -> None:

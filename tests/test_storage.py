@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from retrieval.storage import replace_folder, write_json
+from retrieval import storage
+from retrieval.storage import exchange, replace_folder, write_chunks, write_json
 
 
 def folder_with(path, text):
@@ -37,3 +38,33 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_others_may_read_what_is_written(tmp_path):
     write_json(tmp_path / "manifest.json", {})
     assert (tmp_path / "manifest.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_a_write_that_fails_leaves_nothing_beside(tmp_path):
+    def chunks():
+        yield b"half"
+        raise OSError("No space left on device")
+
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OSError, match="No space"):
+        write_chunks(tmp_path / "file", chunks())
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_folders_change_places(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(storage, "_exchange_at_once", lambda first, second: False)
+    first, second = folder_with(tmp_path / "first", "1"), folder_with(tmp_path / "second", "2")
+    exchange(first, second)
+    assert (first / "file").read_text() == "2" and (second / "file").read_text() == "1"
+    with pytest.raises(OSError):
+        exchange(tmp_path / "missing", second)
+    assert (second / "file").read_text() == "1" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_folder_before_is_kept_where_it_is_asked_for(tmp_path):
+    for text in ("1", "2", "3"):
+        replace_folder(folder_with(tmp_path / "new", text), tmp_path / "folder", tmp_path / "kept")
+    assert (tmp_path / "folder/file").read_text() == "3" and (tmp_path / "kept/file").read_text() == "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept"]

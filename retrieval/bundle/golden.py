@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
 from retrieval.data.interactions import Table
-from retrieval.features.entities import as_rows
 from retrieval.index import Filter
 from retrieval.recommend import Recommendations, Recommender
 from retrieval.topk import PADDING_ROW
@@ -78,9 +77,9 @@ def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
         histories = [_spread(recommender.candidates.ids)[:length].tolist() for length in (0, 1, NUMBER)]
         requests.append({"history": histories, "k": K})
     if examples is not None and recommender.query_features.encoders:
-        columns = {of.column for of in recommender.query_features.encoders.values()}
-        rows = as_rows(Table(examples.ids[:NUMBER], {n: c[:NUMBER] for n, c in examples.columns.items()}))
-        rows = [{name: _plain(value) for name, value in of.items() if name in columns} for of in rows]
+        read = {of.column for of in recommender.query_features.encoders.values()}
+        columns = {name: column[:NUMBER].tolist() for name, column in examples.columns.items() if name in read}
+        rows = [{name: _plain(of[i]) for name, of in columns.items()} for i in range(len(examples.ids[:NUMBER]))]
         requests.append({"features": rows, "k": K})
     return requests
 
@@ -105,7 +104,6 @@ def _spread(ids: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "m"]:
 
 
 def _plain(value: Any) -> Any:
-    value = value.tolist() if isinstance(value, np.ndarray) else value
     return None if isinstance(value, float) and value != value else value
 
 

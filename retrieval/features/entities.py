@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
@@ -23,6 +23,18 @@ from retrieval.suggestions import did_you_mean
 Raw = Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]  # of some entities, of one, of some
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]
 PARTS = ("rows", "weights", "values")  # of a feature, each an array or None
+
+
+class Given(NamedTuple):
+    """A raw column of some of n entities.
+
+    Attributes:
+      places: of the entities that give it, ascending [m].
+      values: theirs [m].
+    """
+
+    places: Int[np.ndarray, "m"]
+    values: Sequence | Shaped[np.ndarray, "m ..."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,23 +92,20 @@ class EntityFeatures:
           ValueError: there are not as many mappings as rows, a column is not one of the table, or a value cannot be
             encoded; a DataError says of which entity.
         """
-        listed = as_rows(raw, ids)
-        if len(listed) != len(rows):
-            raise ValueError(f"features need one mapping for each of {len(rows)}, got {len(listed)}")
-        self._check_names(listed)
-        columns: Columns = {}
-        for name, encoder in self.encoders.items():
-            given = np.array([encoder.column in of for of in listed], bool)
-            table = Encoded(*(None if of is None else of[rows] for of in self.encoded[name]))
-            columns |= to_columns(TABLE + name, _merged(table, given, _encode(encoder, listed, given)))
-        return columns
-
-    def _check_names(self, listed: Sequence[Mapping[str, Any]]) -> None:
-        known = {ID, *self.columns}
-        for name in dict.fromkeys(name for of in listed for name in of):
-            if name not in known:
+        number, given = as_columns(raw, ids)
+        if number != len(rows):
+            raise ValueError(f"features need one mapping for each of {len(rows)}, got {number}")
+        for name in given:
+            if name not in (ID, *self.columns):
                 there = ", ".join(map(repr, self.columns)) or "none"
                 raise ValueError(f"no column {name!r} in the table, only {there}{did_you_mean(name, self.columns)}")
+        columns: Columns = {}
+        for name, encoder in self.encoders.items():
+            encoded = Encoded(*(None if of is None else of[rows] for of in self.encoded[name]))
+            if encoder.column in given:
+                encoded = _merged(encoded, given[encoder.column].places, _encode(encoder, given))
+            columns |= to_columns(TABLE + name, encoded)
+        return columns
 
     def to_json(self) -> str:
         """Returns the encoders and the names of the columns as JSON text."""
@@ -132,43 +141,59 @@ class EntityFeatures:
         return cls(dict(listed), encoded, columns)
 
 
-def as_rows(raw: Raw, ids: Ids | None = None) -> list[dict[str, Any]]:
-    """Returns raw features as a mapping for each entity, the id in it where it is known.
+def as_columns(raw: Raw, ids: Ids | None = None) -> tuple[int, dict[str, Given]]:
+    """Returns the number of entities of raw features, and their columns; ids count as one where they are known.
 
-    >>> as_rows({"age": 20})
-    [{'age': 20}]
-    >>> as_rows(Table([7, 8], {"age": np.array([20, 30])}))
-    [{'age': 20, 'id': 7}, {'age': 30, 'id': 8}]
+    >>> as_columns([{"age": 20}, {"age": 30, "city": "Ulm"}])[1]["city"]
+    Given(places=array([1]), values=['Ulm'])
+    >>> as_columns(Table([7, 8], {"age": np.array([20, 30])}))[1]["id"].values
+    array([7, 8])
     """
     if isinstance(raw, Table):
-        ids = raw.ids if ids is None else ids
-        raw = [{name: of[i] for name, of in raw.columns.items()} for i in range(len(raw))]
-        raw = [{name: value.item() if np.ndim(value) == 0 else value for name, value in of.items()} for of in raw]
-    listed = [dict(raw)] if isinstance(raw, Mapping) else [dict(of) for of in raw]
-    if ids is not None and len(ids) == len(listed):
-        listed = [of | {ID: value} for of, value in zip(listed, ids.tolist(), strict=True)]
-    return listed
+        every = np.arange(len(raw))
+        columns = {name: Given(every, column) for name, column in raw.columns.items()}
+        return len(raw), columns | {ID: Given(every, raw.ids if ids is None else ids)}
+    listed = [raw] if isinstance(raw, Mapping) else list(raw)
+    columns = {}
+    for name in dict.fromkeys(name for of in listed for name in of):
+        places = np.array([i for i, of in enumerate(listed) if name in of])
+        columns[name] = Given(places, [_plain(listed[i][name]) for i in places])
+    if ids is not None:
+        columns[ID] = Given(np.arange(len(ids)), ids)
+    return len(listed), columns
 
 
-def _encode(encoder: Encoder, listed: Sequence[Mapping[str, Any]], given: Bool[np.ndarray, "n"]) -> Encoded:
+def ids_of(raw: Raw) -> Sequence | Ids | None:
+    """Returns the ids that raw features tell of all entities; None where they do not.
+
+    >>> ids_of([{"id": 7, "age": 20}, {"id": 8}]), ids_of({"age": 20})
+    ([7, 8], None)
+    """
+    number, columns = as_columns(raw)
+    return columns[ID].values if ID in columns and len(columns[ID].places) == number else None
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as encoders read it: several of one entity joined."""
+    return SEPARATOR.join(map(str, value)) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _encode(encoder: Encoder, given: Mapping[str, Given]) -> Encoded:
     """Returns the feature of the entities that give its column."""
-    places = np.flatnonzero(given)
-    values = _column([listed[i][encoder.column] for i in places])
-    weights = _column([listed[i].get(encoder.weights) for i in places]) if encoder.weights else None
+    places, values = given[encoder.column]
+    weights = None
+    if encoder.weights:
+        of_weights = given.get(encoder.weights, Given(places[:0], []))
+        found = dict(zip(of_weights.places.tolist(), of_weights.values, strict=True))
+        weights = [found.get(place) for place in places.tolist()]
     try:
         return encoder.encode(values, weights)
     except RefusedValue as error:
         raise error.at(f"entity {places[error.row]}") from None
 
 
-def _column(values: list[Any]) -> list[Any] | np.ndarray:
-    """Returns values as encoders read them: several strings of an entity joined, vectors as an array."""
-    values = [SEPARATOR.join(map(str, of)) if isinstance(of, list | tuple | np.ndarray) else of for of in values]
-    return values if values else np.empty(0, np.str_)
-
-
-def _merged(table: Encoded, given: Bool[np.ndarray, "n"], encoded: Encoded) -> Encoded:
-    """Returns the features of a table with those of the entities that give them in their places.
+def _merged(table: Encoded, places: Int[np.ndarray, "m"], encoded: Encoded) -> Encoded:
+    """Returns the features of a table with those of other entities in these places.
 
     Where these are wider, the width becomes a power of two: a program is compiled for each that it meets.
     """
@@ -179,10 +204,10 @@ def _merged(table: Encoded, given: Bool[np.ndarray, "n"], encoded: Encoded) -> E
         width = stored.shape[1]
         if new.shape[1] > width:
             width = 1 << (new.shape[1] - 1).bit_length()
-        merged = np.zeros((len(given), width), stored.dtype)
+        merged = np.zeros((len(stored), width), stored.dtype)
         merged[:, : stored.shape[1]] = stored
-        merged[given] = 0
-        merged[given, : new.shape[1]] = new
+        merged[places] = 0
+        merged[places, : new.shape[1]] = new
         return merged
 
     return Encoded(*map(placed, table, encoded))
