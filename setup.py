@@ -40,7 +40,13 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "bench": ["implicit>=0.7.3"],
+        "bench": [
+            "implicit>=0.7.3",
+            "annoy>=1.17.3",
+            "faiss-cpu>=1.9",
+            "scann>=1.4; platform_machine == 'x86_64' and sys_platform == 'linux'",
+            "voyager>=2.1",
+        ],
         "sweep": ["optuna>=5"],
         "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later

@@ -22,6 +22,7 @@ from experiments.benchmarks import (
     jobs,
     losses,
     optimizer,
+    peers,
     ranking,
     replicas,
     resume,
@@ -58,6 +59,7 @@ SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
         "index/update": lambda: index.update(cache=CACHE.value),
         "index/load": lambda: index.load(cache=CACHE.value),
         "index/small": index.small,
+        "index/beside": lambda: peers.beside(cache=CACHE.value),
     },
 }
 SUITE = absl_flags.DEFINE_enum("suite", "engine", SUITES, "What to measure.")

@@ -14,6 +14,7 @@ from experiments.benchmarks import (
     jobs,
     losses,
     optimizer,
+    peers,
     ranking,
     replicas,
     resume,
@@ -21,6 +22,7 @@ from experiments.benchmarks import (
     uncertainty,
 )
 from experiments.benchmarks.measure import seconds, share, times_better
+from retrieval.index import ExactIndex
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,19 @@ def test_index(tmp_path):
     check(index.update(**sizes, window=0.2, rounds=1), "index/update")
     check(index.load(**sizes), "index/load", "index/load/bare")
     check(index.small(100, 8, rounds=1), "index/small/batch", "index/small/single")
+
+
+def test_other_libraries_are_measured_where_they_are_installed(monkeypatch):
+    def exact(vectors):
+        yield "exact", lambda queries: ExactIndex.build(vectors).search(queries, 10)[1]
+
+    monkeypatch.setattr(peers, "PEERS", {"json": exact, "no_such_module": None})
+    check(list(peers.beside(500, 30, 4, rounds=1)), "index/beside/exact", "index/beside/json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_each_library_answers(name):
+    pytest.importorskip(name)
+    figures = {figure.name: figure for figure in peers.beside(2000, 50, 16, rounds=1)}
+    assert f"index/beside/{name}" in figures
