@@ -30,6 +30,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "InBatchSoftmax": "retrieval.objectives:InBatchSoftmax",
     "Interactions": "retrieval.data.interactions:Interactions",
     "Lists": "retrieval.lists:Lists",
+    "LiveIndex": "retrieval.index:LiveIndex",
     "MultiTask": "retrieval.objectives:MultiTask",
     "Negatives": "retrieval.data.negatives:Negatives",
     "Parts": "retrieval.data.splits:Parts",

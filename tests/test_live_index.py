@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_cases import reference
 
-from retrieval.index import ExactIndex, Filter, HnswIndex, LiveIndex
+from retrieval.index import ExactIndex, Filter, HnswIndex, Index, LiveIndex
 
 GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
 
@@ -163,6 +163,10 @@ def test_an_error_of_the_rebuild_in_the_background_is_told_and_changes_nothing(m
         index.wait()
     index.wait()
     assert index.search(np.ones((1, 4)), 4).ids.tolist() == [[1, 2, 3, 0]]
+
+
+def test_it_is_an_index():
+    assert isinstance(live(np.eye(2)), Index)
 
 
 def test_a_graph_is_rebuilt_with_its_settings():

@@ -9,7 +9,7 @@ import retrieval
 from retrieval import bundle
 from retrieval.config import Config
 from retrieval.data.interactions import Interactions, Table
-from retrieval.index import ExactIndex
+from retrieval.index import ExactIndex, LiveIndex
 from retrieval.models.two_tower import init
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -64,3 +64,12 @@ def test_the_serving_example_runs(capsys, tmp_path, monkeypatch):
     code = re.search(r"## Serving\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(code, "README.md", "exec"), {})
     assert "Movie" in capsys.readouterr().out
+
+
+def test_the_index_example_runs(capsys, tmp_path, monkeypatch):
+    code = re.search(r"```python\n(import numpy as np\nfrom retrieval.index import .*?)```", README, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(compile(code, "README.md", "exec"), namespace)
+    assert "film" in capsys.readouterr().out and len(namespace["index"]) == 2000
+    assert len(LiveIndex.load("films")) == 2000

@@ -5,10 +5,9 @@ from retrieval.index.certificate import Certificate, Point
 from retrieval.index.exact import ExactIndex
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.hnsw import HnswIndex, Settings
-from retrieval.index.interface import Searcher
+from retrieval.index.interface import Answers, Index, Searcher
 from retrieval.index.kinds import load
 from retrieval.index.live import LiveIndex, check_vectors
-from retrieval.index.snapshot import Answers
 from retrieval.index.truth import recall
 from retrieval.index.tuning import tune
 
@@ -20,6 +19,7 @@ __all__ = [
     "Filter",
     "Filters",
     "HnswIndex",
+    "Index",
     "LiveIndex",
     "Point",
     "Searcher",

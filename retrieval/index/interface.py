@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Shaped
 from numpy.typing import ArrayLike
 
 from retrieval.index.arguments import Exclusions, Subset
 from retrieval.index.certificate import Certificate
+from retrieval.index.filters import Filter
 
 
 @runtime_checkable
@@ -77,3 +79,53 @@ class Searcher(Protocol):
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what its file holds: a record with its "kind", and arrays by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The k best candidates of each query, best first.
+
+    Attributes:
+      ids: raw ids [q, k]; 0 or "" where no candidate is left.
+      scores: inner products [q, k]; -inf there.
+    """
+
+    ids: Shaped[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+    @property
+    def found(self) -> Bool[np.ndarray, "q k"]:
+        """Where there is a candidate."""
+        return self.scores > -np.inf
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Candidates by raw id that may change while they are searched: what an engine outside of this process implements.
+
+    `LiveIndex` is one, over any `Searcher`; its methods say what the arguments are, and what is refused.
+    """
+
+    @classmethod
+    def build(cls, ids: Sequence | np.ndarray, *arguments: Any, **settings: Any) -> Index:
+        """Makes an index of candidates by their ids."""
+
+    def add(
+        self, ids: Sequence | np.ndarray, embeddings: ArrayLike, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Adds candidates, in place of those whose ids are there, all at once."""
+
+    def remove(self, ids: Sequence | np.ndarray) -> None:
+        """Removes candidates, all at once."""
+
+    def search(
+        self, queries: ArrayLike, k: int, *, exclude: Sequence | None = None, filter: Filter | None = None
+    ) -> Answers:
+        """Finds the k candidates with about the largest inner products, or all that are left."""
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes what is there now into a folder, whole or not at all."""
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Index:
+        """Reads what `save` wrote, once it is verified."""

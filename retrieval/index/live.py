@@ -17,8 +17,8 @@ from retrieval.data.interactions import Table
 from retrieval.index import files, kinds
 from retrieval.index.arguments import as_vectors, check_k
 from retrieval.index.filters import Filter, Filters
-from retrieval.index.interface import Searcher
-from retrieval.index.snapshot import Answers, Segment, Snapshot, concatenate, empty_like, take
+from retrieval.index.interface import Answers, Searcher
+from retrieval.index.snapshot import Segment, Snapshot, concatenate, empty_like, take
 
 KIND = "live"
 REBUILD_AT = 0.2  # of the candidates changed

@@ -14,26 +14,8 @@ from retrieval.data.interactions import Table
 from retrieval.index.arguments import Subset
 from retrieval.index.exact import exact_top
 from retrieval.index.filters import Filter, Filters
-from retrieval.index.interface import Searcher
+from retrieval.index.interface import Answers, Searcher
 from retrieval.lists import Lists
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """The k best candidates of each query, best first.
-
-    Attributes:
-      ids: raw ids [q, k]; 0 or "" where no candidate is left.
-      scores: inner products [q, k]; -inf there.
-    """
-
-    ids: Shaped[np.ndarray, "q k"]
-    scores: Float32[np.ndarray, "q k"]
-
-    @property
-    def found(self) -> Bool[np.ndarray, "q k"]:
-        """Where there is a candidate."""
-        return self.scores > -np.inf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
