@@ -65,7 +65,7 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     with watch.stage("export"):
         export(config, dataset, trained, index, workdir)
     show_queries(dataset, trained, workdir)
-    workdir.add_metrics(figures)
+    workdir.add_metrics(figures | watch.seconds)
     with watch.stage("report"):
         write_report(config, dataset, trained, index, workdir)
     workdir.add_metrics(watch.total())

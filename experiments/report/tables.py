@@ -123,14 +123,13 @@ def interval_text(interval: Sequence[float]) -> str:
 
 
 def searches_table(certificate: Certificate) -> str:
-    """Returns why the index is the one, and the settings that were tried in rows."""
+    """Returns the settings that were tried in rows."""
     rows = [
         [setting_text(p), number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}", f"{p.num_candidates:,}"]
         for p in certificate.curve
     ]
-    header = ["", f"recall@{certificate.k}", "lower bound", "microseconds a query", "candidates"]
-    chosen = f"<p>{escape(setting_text(certificate.chosen))}: {escape(certificate.reason)}.</p>"
-    return chosen + table(header, rows, "figures")
+    header = ["", f"recall@{certificate.k}", "lower bound", "us a query", "candidates"]
+    return table(header, rows, "figures")
 
 
 def setting_text(point: Point) -> str:
