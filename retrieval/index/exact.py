@@ -206,14 +206,19 @@ def _found(embeddings, part, queries, k, pairs, doubts, lengths) -> tuple[np.nda
     size = len(embeddings if part is None else part.positions)
     for start in range(0, size, _CANDIDATES):
         stop = min(start + _CANDIDATES, size)
-        if part is not None and start and (worst - doubts > lengths * (1 + 1e-4) * part.norms[start]).all():
-            break  # all that follow are shorter
-        scores = _products(queries, embeddings[start:stop] if part is None else part.block(start, stop))
+        asking = np.arange(len(queries))
+        if part is not None and start:  # what follows is shorter: it may be too short for some
+            asking = np.flatnonzero(worst - doubts <= lengths * (1 + 1e-4) * part.norms[start])
+            if not len(asking):
+                break
+        scores = _products(queries[asking], embeddings[start:stop] if part is None else part.block(start, stop))
         if pairs is not None:
-            inside = (pairs[1] >= start) & (pairs[1] < stop)
-            scores[pairs[0][inside], pairs[1][inside] - start] = -np.inf
-        found = _above(scores, k, worst, doubts)
-        owners.append(found[0])
+            inside = (pairs[1] >= start) & (pairs[1] < stop) & np.isin(pairs[0], asking)
+            scores[np.searchsorted(asking, pairs[0][inside]), pairs[1][inside] - start] = -np.inf
+        best = worst[asking]
+        found = _above(scores, k, best, doubts[asking])
+        worst[asking] = best
+        owners.append(asking[found[0]])
         places.append(found[1] + start)
     return (owners[0], places[0]) if len(owners) == 1 else (np.concatenate(owners), np.concatenate(places))
 
