@@ -49,6 +49,21 @@ def test_blocks_of_candidates_and_of_queries_change_nothing(small_blocks, k, sca
             assert_same(index.search(queries, k, lists, mask), reference(embeddings, queries, k, lists, mask))
 
 
+def test_vectors_too_short_to_be_found_are_not_looked_at(small_blocks, monkeypatch):
+    rng = np.random.default_rng(0)
+    embeddings = (rng.standard_normal((2000, 8)) * rng.lognormal(0, 1, (2000, 1))).astype(np.float32)
+    embeddings[1000:] = embeddings[:1000]
+    queries, allowed = rng.standard_normal((9, 8)).astype(np.float32), rng.random(2000) < 0.9
+    excluded = [rng.integers(0, 2000, 100 * (query % 3)) for query in range(9)]
+    looked_at = []
+    products = exact._products
+    monkeypatch.setattr(exact, "_products", lambda q, v: looked_at.append(q.size * len(v)) or products(q, v))
+    for lists in (None, excluded):
+        answer = ExactIndex.build(embeddings).search(queries, 5, lists, allowed)
+        assert_same(answer, reference(embeddings, queries, 5, lists, allowed))
+    assert sum(looked_at) < 2 * 9 * 8 * allowed.sum() / 2
+
+
 def test_equal_vectors_tie_whatever_the_rounding_of_a_matrix_product(small_blocks):
     rng = np.random.default_rng(0)
     vector, queries = rng.standard_normal(64), rng.standard_normal((7, 64)).astype(np.float32)

@@ -371,6 +371,7 @@ def test_what_a_killed_save_leaves_behind_does_no_harm_and_goes(saved):
     before = contents(saved)
     (saved / "index-0123456789abcdef.npy").write_bytes(b"whole, but its record was never written")
     (saved / ".index-fedcba9876543210.npy.1").write_bytes(b"half")
+    (saved / ".index.json.1").write_bytes(b"{")
     index = HnswIndex.load(saved)
     index.save(saved)
     assert contents(saved) == before

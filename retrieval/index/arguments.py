@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -14,10 +15,56 @@ from retrieval.lists import Lists
 Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Norms:
+    """The norms of a corpus, which bound its inner products.
+
+    Attributes:
+      values: of each vector [n].
+    """
+
+    values: Float32[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, vectors: Float32[np.ndarray, "n d"]) -> Norms:
+        """Computes them, O(n d)."""
+        return cls(np.sqrt(np.vecdot(vectors, vectors)))
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest; 0 of none."""
+        return float(self.values.max(initial=0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gathered:
+    """A part of a corpus, its longest vectors first where it is more than a block.
+
+    Attributes:
+      embeddings: of the whole corpus [n, d].
+      positions: of the part, in the order of its places [m].
+      places: the place of each, by ascending position [m]; None: they are in that order.
+      head: the vectors of the first places, one after the other.
+      norms: of the part, by place [m].
+    """
+
+    embeddings: Float32[np.ndarray, "n d"]
+    positions: Int64[np.ndarray, " m"]
+    places: Int64[np.ndarray, " m"] | None
+    head: Float32[np.ndarray, "h d"]
+    norms: Float32[np.ndarray, " m"]
+
+    def block(self, start: int, stop: int) -> Float32[np.ndarray, "b d"]:
+        """Returns the vectors of some places."""
+        if stop <= len(self.head):
+            return self.head[start:stop]
+        return self.embeddings[self.positions[start:stop]]
+
+
 class Subset:
     """The part of a corpus that may be found, the same for all queries of a batch.
 
-    One that is used again keeps what it has gathered: its vectors, where they take at most `MOST_BYTES`.
+    One that is used again keeps what it has gathered: of its vectors the longest, up to `MOST_BYTES`.
 
     >>> Subset(np.array([True, False, True])).positions
     array([0, 2])
@@ -26,11 +73,11 @@ class Subset:
       mask: whether each position belongs to it [n].
     """
 
-    MOST_BYTES = 1 << 26
+    MOST_BYTES = 1 << 25
 
     def __init__(self, mask: Bool[np.ndarray, " n"]):
         self.mask = mask
-        self._vectors: tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]] | None = None
+        self._gathered: Gathered | None = None
 
     @functools.cached_property
     def positions(self) -> Int64[np.ndarray, " m"]:
@@ -40,22 +87,24 @@ class Subset:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def gather(self, embeddings: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "m d"]:
-        """Returns the vectors that belong to it, one after the other; all of them are `embeddings` itself."""
-        if len(self) == len(embeddings):
-            return embeddings
-        kept = self._vectors  # read once: another thread may replace it
-        if kept is not None and kept[0] is embeddings:
-            return kept[1]
-        vectors = embeddings[self.positions]
-        if vectors.nbytes <= self.MOST_BYTES:
-            self._vectors = embeddings, vectors
-        return vectors
+    def gather(self, embeddings: Float32[np.ndarray, "n d"], norms: Norms, block: int) -> Gathered:
+        """Returns what belongs to it, to be searched in blocks of so many; O(m log m + m d) time, the first time."""
+        kept = self._gathered  # read once: another thread may replace it
+        if kept is not None and kept.embeddings is embeddings:
+            return kept
+        positions, places = self.positions, None
+        if len(positions) > block:
+            order = np.argsort(-norms.values[positions], kind="stable")
+            positions, places = positions[order], np.empty_like(order)
+            places[order] = np.arange(len(order))
+        head = embeddings[positions[: self.MOST_BYTES // (4 * embeddings.shape[1]) + 1]]
+        self._gathered = Gathered(embeddings, positions, places, head, norms.values[positions])
+        return self._gathered
 
     def has_gathered(self, embeddings: Float32[np.ndarray, "n d"]) -> bool:
         """Tells whether `gather` costs nothing."""
-        kept = self._vectors
-        return kept is not None and kept[0] is embeddings
+        kept = self._gathered
+        return kept is not None and kept.embeddings is embeddings
 
 
 def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:

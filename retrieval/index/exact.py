@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from retrieval.index import files
 from retrieval.index.arguments import (
     Exclusions,
+    Gathered,
+    Norms,
     Subset,
     as_corpus,
     as_exclusions,
@@ -39,7 +40,7 @@ _FEW = 4096  # scores that are not looked at in chunks
 _CHUNK = 16  # candidates of which the best is looked at first
 _ALONE = 1 << 18  # multiplications of a product for which OpenBLAS starts no threads
 _SMALL = 1 << 23  # of a product that is faster without them where others search at the same time
-_QUERIES = 128  # of a block at most
+_QUERIES = 128  # of a block, more where candidates are few
 _GATHERED = 1 << 16  # numbers gathered at a time
 _ROUNDING = 2.0**-24
 LEAST = np.finfo(np.float32).min  # above the score of what is excluded
@@ -77,9 +78,9 @@ class ExactIndex:
         return len(self.embeddings)
 
     @functools.cached_property
-    def longest(self) -> float:
-        """The largest norm of the embeddings."""
-        return longest_norm(self.embeddings)
+    def norms(self) -> Norms:
+        """The norms of the embeddings."""
+        return Norms.of(self.embeddings)
 
     def search(
         self,
@@ -96,7 +97,7 @@ class ExactIndex:
         vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
         check_k(k)
         banned = as_exclusions(excluded, len(vectors), len(self))
-        return exact_top(self.embeddings, vectors, k, self.longest, banned, as_subset(allowed, len(self)))
+        return exact_top(self.embeddings, vectors, k, self.norms, banned, as_subset(allowed, len(self)))
 
     def rebuilt(self, embeddings: ArrayLike) -> ExactIndex:
         """Returns exact search over other vectors, see `Searcher.rebuilt`."""
@@ -135,33 +136,34 @@ def exact_top(
     embeddings: Float32[np.ndarray, "n d"],
     queries: Float32[np.ndarray, "q d"],
     k: int,
-    longest: float,
+    norms: Norms,
     excluded: Lists | None = None,
     subset: Subset | None = None,
 ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Returns scores and positions of the best k of the subset that are not excluded, padded with -inf and -1.
 
-    Takes O(q m d) time for m candidates in the subset and memory for one block of scores. Arguments are finite and fit;
-    `longest` is the largest norm of the embeddings.
+    Takes O(q m d) time for m candidates in the subset and memory for one block of scores. Of a subset the longest
+    vectors come first, and those too short to be among the best are not looked at (Teflioudi et al. 2015, "LEMP").
+    Arguments are finite and fit; `norms` are those of the embeddings.
     """
     scores, positions = nothing(len(queries), k)
-    vectors = embeddings if subset is None else subset.gather(embeddings)
-    if not len(queries) or not len(vectors):
+    part = None if subset is None else subset.gather(embeddings, norms, _CANDIDATES)
+    size = len(embeddings if part is None else part.positions)
+    if not len(queries) or not size:
         return scores, positions
-    pairs = None if excluded is None else _pairs(excluded, subset)
-    doubts = _doubts(queries, longest)
-    step = min(_QUERIES, max(1, _SCORES // min(len(vectors), _CANDIDATES)))
+    pairs = None if excluded is None else _pairs(excluded, subset, part)
+    lengths = np.sqrt(np.vecdot(queries, queries), dtype=np.float64)
+    doubts = _doubts(lengths, queries.shape[1], norms.longest)
+    step = min(max(_QUERIES, _FEW // size), max(1, _SCORES // min(size, _CANDIDATES)))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         own = None
         if pairs is not None:
             inside = slice(*np.searchsorted(pairs[0], [start, start + step]))
             own = pairs[0][inside] - start, pairs[1][inside]
-        found = _found(vectors, queries[block], k, own, doubts[block])
-        _place(vectors, queries[block], *found, scores[block], positions[block])
-    if subset is not None and vectors is not embeddings:
-        real = positions >= 0
-        positions[real] = subset.positions[positions[real]]
+        owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
+        found = found if part is None else part.positions[found]
+        _place(embeddings, queries[block], owners, found, scores[block], positions[block])
     return scores, positions
 
 
@@ -181,44 +183,44 @@ def score(
     return scores
 
 
-def _pairs(excluded: Lists, subset: Subset | None) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Returns owners, ascending, and places in the subset of what is excluded."""
+def _pairs(excluded: Lists, subset: Subset | None, part: Gathered | None):
+    """Returns owners, ascending, and places in the part of what is excluded."""
     owners, places = excluded.owners, excluded.rows.astype(np.int64)
-    if subset is None:
+    if subset is None or part is None:
         return owners, places
     inside = subset.mask[places]
-    return owners[inside], np.searchsorted(subset.positions, places[inside])
+    ascending = np.searchsorted(subset.positions, places[inside])
+    return owners[inside], ascending if part.places is None else part.places[ascending]
 
 
-def longest_norm(vectors: Float32[np.ndarray, "n d"]) -> float:
-    """Returns the largest norm, which bounds the rounding of inner products with the vectors."""
-    return math.sqrt(np.vecdot(vectors, vectors).max(initial=0))
-
-
-def _doubts(queries, longest) -> Float32[np.ndarray, " q"]:
+def _doubts(lengths: Float64[np.ndarray, " q"], dimension: int, longest: float) -> Float32[np.ndarray, " q"]:
     """Returns by how much two ways to sum the products of a query may differ, twice: Higham (2002), section 3.1."""
-    norms = np.sqrt(np.vecdot(queries, queries), dtype=np.float64)
-    bound = norms * (4 * (queries.shape[1] + 1) * _ROUNDING * longest) + 1e-37  # products may underflow
+    bound = lengths * (4 * (dimension + 1) * _ROUNDING * longest) + 1e-37  # products may underflow
     return np.nextafter(bound.astype(np.float32), np.float32(np.inf))
 
 
-def _found(vectors, queries, k, pairs, doubts) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Returns owners, ascending, and places of all candidates that may be among the best k of a block of queries."""
+def _found(embeddings, part, queries, k, pairs, doubts, lengths) -> tuple[np.ndarray, np.ndarray]:
+    """Returns owners and places of all candidates that may be among the best k of a block of queries."""
     owners, places = [], []
     worst = np.full(len(queries), -np.inf, np.float32)  # a bound of the k-th score from below
-    for start in range(0, len(vectors), _CANDIDATES):
-        scores = _products(queries, vectors[start : start + _CANDIDATES])
+    size = len(embeddings if part is None else part.positions)
+    for start in range(0, size, _CANDIDATES):
+        stop = min(start + _CANDIDATES, size)
+        asking = np.arange(len(queries))
+        if part is not None and start:  # what follows is shorter: it may be too short for some
+            asking = np.flatnonzero(worst - doubts <= lengths * (1 + 1e-4) * part.norms[start])
+            if not len(asking):
+                break
+        scores = _products(queries[asking], embeddings[start:stop] if part is None else part.block(start, stop))
         if pairs is not None:
-            inside = (pairs[1] >= start) & (pairs[1] < start + _CANDIDATES)
-            scores[pairs[0][inside], pairs[1][inside] - start] = -np.inf
-        found = _above(scores, k, worst, doubts)
-        owners.append(found[0])
+            inside = (pairs[1] >= start) & (pairs[1] < stop) & np.isin(pairs[0], asking)
+            scores[np.searchsorted(asking, pairs[0][inside]), pairs[1][inside] - start] = -np.inf
+        best = worst[asking]
+        found = _above(scores, k, best, doubts[asking])
+        worst[asking] = best
+        owners.append(asking[found[0]])
         places.append(found[1] + start)
-    if len(owners) == 1:
-        return owners[0], places[0]
-    every = np.concatenate(owners)
-    order = np.argsort(every, kind="stable")
-    return every[order], np.concatenate(places)[order]
+    return (owners[0], places[0]) if len(owners) == 1 else (np.concatenate(owners), np.concatenate(places))
 
 
 def _products(queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "q n"]:

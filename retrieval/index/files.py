@@ -55,7 +55,7 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
         raise
     sync_folder(folder)
     named = {entry["file"] for entry in entries.values()}
-    for path in [*folder.glob("index-*.npy"), *folder.glob(".index-*.npy.*")]:  # of the old one, or of a killed save
+    for path in [*folder.glob("index-*.npy"), *folder.glob(".index*")]:  # of the old one, or of a killed save
         if path.name not in named:
             path.unlink(missing_ok=True)
 

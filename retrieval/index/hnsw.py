@@ -22,6 +22,7 @@ from retrieval.index import files, plan
 from retrieval.index import graph as graphs
 from retrieval.index.arguments import (
     Exclusions,
+    Norms,
     Subset,
     as_corpus,
     as_exclusions,
@@ -31,7 +32,7 @@ from retrieval.index.arguments import (
     nothing,
 )
 from retrieval.index.certificate import Certificate
-from retrieval.index.exact import exact_top, longest_norm, score
+from retrieval.index.exact import exact_top, score
 from retrieval.index.plan import Costs
 from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
 from retrieval.lists import Lists
@@ -128,9 +129,9 @@ class HnswIndex:
         return len(self.embeddings)
 
     @functools.cached_property
-    def longest(self) -> float:
-        """The largest norm of the embeddings."""
-        return longest_norm(self.embeddings)
+    def norms(self) -> Norms:
+        """The norms of the embeddings."""
+        return Norms.of(self.embeddings)
 
     def search(
         self,
@@ -183,7 +184,7 @@ class HnswIndex:
         return scores, positions
 
     def _exact(self, queries, k: int, banned: Lists | None, subset: Subset | None):
-        return exact_top(self.embeddings, queries, k, self.longest, banned, subset)
+        return exact_top(self.embeddings, queries, k, self.norms, banned, subset)
 
     def _approximate(self, queries, k: int, width: int, banned: Lists | None, subset: Subset | None):
         """Returns scores and positions of the best k allowed among the `width` that the graph finds."""

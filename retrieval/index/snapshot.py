@@ -7,11 +7,11 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
-from retrieval.index.arguments import Subset
+from retrieval.index.arguments import Norms, Subset
 from retrieval.index.exact import exact_top
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.interface import Answers, Searcher
@@ -33,15 +33,15 @@ class Segment:
     stamps: Int64[np.ndarray, " m"]
 
     @functools.cached_property
-    def norms(self) -> Float64[np.ndarray, " m"]:
+    def norms(self) -> Norms:
         """The norms of the vectors."""
-        return np.sqrt(np.vecdot(self.vectors, self.vectors), dtype=np.float64)
+        return Norms.of(self.vectors)
 
     def within_reach(self, queries: Float32[np.ndarray, "q d"], worst: Float32[np.ndarray, " q"]) -> Subset | None:
         """Returns the candidates long enough to score above `worst` with any query, by Cauchy-Schwarz; None: all."""
         lengths = np.maximum(np.sqrt(np.vecdot(queries, queries), dtype=np.float64), np.finfo(np.float32).tiny)
         least = float((worst / lengths).min(initial=np.inf))
-        mask = self.norms * (1 + 1e-4) >= least  # what is rounded is far less
+        mask = self.norms.values * (1 + 1e-4) >= least  # what is rounded is far less
         return None if mask.all() else Subset(mask)
 
     @functools.cached_property
@@ -114,8 +114,7 @@ class Snapshot:
             if wanted is not None:
                 own = self.recent.filters.subset(wanted)
                 subset = own if subset is None else Subset(own.mask & subset.mask)
-            longest = float(self.recent.norms.max())
-            recent = self.recent.vectors, queries, k, longest, banned_recent, subset
+            recent = self.recent.vectors, queries, k, self.recent.norms, banned_recent, subset
             recent_scores, recent_positions = exact_top(*recent)
             ids = np.concatenate([ids, _at(self.recent.table.ids, recent_positions)], axis=1)
             scores = np.concatenate([scores, recent_scores], axis=1)
