@@ -17,6 +17,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "Dataset": "retrieval.data.dataset:Dataset",
     "Encoding": "retrieval.data.encoding:Encoding",
     "Evaluation": "retrieval.evaluation:Evaluation",
+    "ExactIndex": "retrieval.index:ExactIndex",
     "Examples": "retrieval.data.encoding:Examples",
     "FeatureInput": "retrieval.models.feature_tower:FeatureInput",
     "FeatureTower": "retrieval.models.feature_tower:FeatureTower",
@@ -68,6 +69,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "split": "retrieval.data.splits:split",
     "top_k": "retrieval.topk:top_k",
     "train_step": "retrieval.train:train_step",
+    "tune_index": "retrieval.index:tune",
     "write_per_query": "retrieval.per_query:write_per_query",
 }
 __all__ = sorted(_PLACES)
