@@ -63,7 +63,8 @@ class Recommender:
     """Answers queries by their raw ids, their histories or their features; `retrieval.load` makes one of a bundle.
 
     All methods take one or many: a single id gives an answer of one dimension less than a sequence of ids does. Where
-    there is no id, one flat history, or one mapping of features, is a single query. Threads may ask at the same time.
+    there is no id, one flat history, or one mapping of features, is a single query; `[[]]` is one without a history,
+    `[]` is no query. Threads may ask at the same time.
 
     Attributes:
       encode: query rows, and the columns of their context by name -> embeddings.
@@ -212,8 +213,8 @@ class Recommender:
         """
         request = Request.of(self.candidates, candidate_id, None, features, None, "candidate_id")
         own = np.full(len(request.rows), PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
-        if features is None and ((own < 0) & (request.rows == UNKNOWN_ROW)).any():
-            first = request.ids[np.argmin(own)].item()
+        if features is None and (nothing := (own < 0) & (request.rows == UNKNOWN_ROW)).any():
+            first = request.ids[np.argmax(nothing)].item()
             raise ValueError(f"candidate id {first!r} is not in the corpus; give its features")
         excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in own.tolist()])
         if exclude is not None:

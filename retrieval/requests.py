@@ -72,8 +72,7 @@ class Request:
         if history is not None:
             _check_length("history", history, len(rows), "list")
         if times is not None:
-            times = np.full(len(rows), times, np.int64) if np.ndim(times) == 0 else np.asarray(times, np.int64)
-            _check_length("times", times, len(rows), "time")
+            times = _as_times(times, len(rows))
         known = (rows != UNKNOWN_ROW) & (rows < vocabulary.num_rows)
         return cls(one, rows, known, ids, history, features, times, what)
 
@@ -117,6 +116,16 @@ def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequ
         return [[values] if np.ndim(values) == 0 else values]
     _check_length(name, values, len(request.rows), "list")
     return values
+
+
+def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
+    """Returns a time for each of so many requests, of one for all or one for each."""
+    given = np.asarray(times)
+    if given.dtype.kind not in "iuf" or not (np.abs(given.astype(np.float64)) < 2.0**63).all():
+        raise ValueError(f"times must be Unix seconds, numbers that fit 64 bits, got {times!r}")
+    given = np.full(number, given) if given.ndim == 0 else given
+    _check_length("times", given, number, "time")
+    return given.astype(np.int64)
 
 
 def _check_length(name: str, values: Sequence | np.ndarray, number: int, of: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from bundle_cases import CORPUS, EVERYBODY, copy, save, sign
 
 from retrieval import bundle, storage
+from retrieval.bundle.golden import differences
 from retrieval.data.interactions import Table
 from retrieval.data.vectors import write_vectors
 
@@ -173,6 +174,44 @@ def test_golden_queries_are_of_all_kinds(folder):
     )
     assert any(request.get("exclude_seen") is False for request in requests)
     assert {known for record in records for known in record["answer"]["known"]} == {True, False}
+
+
+def replayed(folder, change):
+    """Returns how the bundle answers golden queries in another way once their records are changed."""
+    records = json.loads((folder / "golden.json").read_text())
+    change(records)
+    return differences(bundle.load(folder), records)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_answer_that_is_changed_in_any_place_is_named(folder, place):
+    def change(records):
+        ids = records[1]["answer"]["ids"][0]
+        ids[place], ids[place - 1] = ids[place - 1], ids[place]
+
+    def put_an_unknown_one(records):
+        records[1]["answer"]["ids"][0][place] = 12345
+
+    for of in (change, put_an_unknown_one):
+        assert all("golden queries 1, query 0: got " in problem for problem in replayed(folder, of))
+        assert len(replayed(folder, of)) == 1
+
+
+def test_candidates_of_nearly_equal_scores_may_change_places(folder, monkeypatch):
+    def change(records):
+        answer = records[1]["answer"]
+        for own, known in zip(answer["ids"], answer["scores"], strict=True):
+            own[0], own[1] = own[1], own[0]
+            known[0] = known[1] = (known[0] + known[1]) / 2
+
+    assert replayed(folder, change)
+    monkeypatch.setattr("retrieval.bundle.golden.TOLERANCE", 100.0)
+    assert replayed(folder, change) == []
+
+
+def test_a_record_that_asks_for_too_much_is_refused(folder):
+    with pytest.raises(ValueError, match="golden queries 0 are no record of some: MemoryError"):
+        replayed(folder, lambda records: records[0]["request"].update(k=10**15))
 
 
 def verify(folder):

@@ -65,8 +65,19 @@ def test_filters_that_say_the_same_are_compiled_once():
         filters.subset(Filter(one_of={"year": (2,), "genres": ["Comedy", "War"]}, deny=np.array(["c", "b"]))) is first
     )
     assert filters.subset(Filter(one_of={"genres": ["War"], "year": [2]}, deny=["b", "c"])) is not first
+    assert Filter(one_of={"year": [2]}) != Filter(one_of={"year": ["2"]})  # one fits the column, one does not
     assert Filter() != Filter(allow=[]) and Filter() == Filter(allow=None)
     assert filters.subset(Filter()).mask.all() and not filters.subset(Filter(allow=[])).mask.any()
+
+
+def test_what_a_filter_was_made_of_may_change_and_the_filter_does_not():
+    filters = Filters(Table([1, 2, 3], {"genres": np.array(["War", "Comedy", ""])}))
+    genres, deny, allow = ["War", "Comedy"], [1], np.array([1, 2])
+    wanted = Filter(one_of={"genres": genres}, deny=deny, allow=allow)
+    genres.append("")
+    deny.append(2)
+    allow[1] = 3
+    assert filters.mask(wanted).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,8 @@ def test_a_filter_that_does_not_fit_the_corpus_is_refused(wanted, message):
         ({"one_of": {"genres": "War"}}, "one_of.'genres'. must be a list of values, got 'War'"),
         ({"allow": [1.5]}, "allow must be integers or strings"),
         ({"deny": [[1]]}, "deny must be one-dimensional"),
+        ({"one_of": {"year": [None]}}, "one_of.'year'. must hold text or numbers, got None"),
+        ({"between": {"year": ([1990], None)}}, r"between.'year'. must hold text or numbers, got \[1990\]"),
     ],
 )
 def test_what_is_no_filter_is_refused(wanted, message):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.data.ids import distinct, find, narrow
+from retrieval.data.ids import as_ids, distinct, find, narrow
 
 INTEGERS = st.lists(st.integers(0, 20) | st.integers(0, 2**63 - 1), max_size=40)
 TEXTS = st.lists(st.text("ab7é", max_size=3), max_size=40)
@@ -31,6 +31,12 @@ def test_each_id_is_found_where_it_stands_or_nowhere(columns):
 def test_text_and_integers_are_not_compared():
     with pytest.raises(ValueError, match="ids are <U1, the first 'a', but the known ids are int64"):
         find(np.array([1, 2]), np.array(["a"]))
+
+
+def test_text_may_be_objects():
+    assert as_ids(np.array(["a", "bc"], object), "ids").dtype == np.dtype("U2")
+    with pytest.raises(ValueError, match="ids must be integers or strings, got 'a'"):
+        as_ids(np.array(["a", None], object), "ids")
 
 
 def test_text_is_as_wide_as_the_longest():

@@ -213,6 +213,17 @@ def test_build_refuses_by_id(vectors, message):
         live(vectors, ["a", "b"])
 
 
+def test_attributes_may_be_lists_of_text_or_numbers():
+    base = ExactIndex.build(np.eye(2))
+    index = LiveIndex.build(["a", "b"], base, {"year": [1990, 2000], "genre": ["War", ""]})
+    assert index.search([[1, 1]], 1, filter=Filter(one_of={"genre": ["War"]})).ids.tolist() == [["a"]]
+    index = LiveIndex.build(["a", "b"], base, {"year": [1990.0, np.nan]})
+    index.add(["c"], [[2, 2]], {"year": [2000]})
+    assert index.search([[1, 1]], 1, filter=Filter(between={"year": (2000, None)})).ids.tolist() == [["c"]]
+    with pytest.raises(ValueError, match="attribute 'year' must be text or numbers, got object"):
+        LiveIndex.build(["a", "b"], base, {"year": [1990, None]})
+
+
 def test_all_may_be_removed_and_nothing_is_found_then():
     index = live(np.eye(2), rebuild_at=np.inf)
     index.remove([0, 1])

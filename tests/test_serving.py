@@ -236,6 +236,9 @@ def test_arguments_that_do_not_go_together_are_refused(servings):
         recommender.recommend([3], times=[1, 2])
     with pytest.raises(ValueError, match="ids are <U1, the first 'a', but the known ids are int64"):
         recommender.recommend(history=[["a"]])
+    for times in (float("nan"), 10**30, "today", [1.0, float("inf")]):
+        with pytest.raises(ValueError, match="times must be Unix seconds"):
+            recommender.recommend([3, 3], times=times)
 
 
 def test_loading_and_answering_need_no_model_code(servings):
@@ -249,6 +252,36 @@ print(recommender.recommend([3], 4).ids.shape, recommender.recommend(history=[[8
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.split("\n")[0] == "(1, 4) (1, 10)", result.stderr
+
+
+def test_arguments_of_other_types_are_refused_in_words(servings):
+    code = f"""
+import retrieval
+recommend = retrieval.load({str(servings("features").folder)!r}).recommend
+live = retrieval.LiveIndex.build([1, 2], retrieval.ExactIndex.build([[1, 0], [0, 1]]))
+for call in (
+    lambda: recommend(3, 2.5),
+    lambda: recommend(3, "10"),
+    lambda: recommend(3, filter={{"deny": [8]}}),
+    lambda: live.search([[1, 1]], 1, filter={{"deny": [8]}}),
+    lambda: recommend(features=3),
+    lambda: recommend(features="age"),
+    lambda: recommend(features=[3]),
+    lambda: recommend(features={{3: 4}}),
+):
+    try:
+        print(call())
+    except ValueError as error:
+        print(str(error)[:35])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.splitlines() == [
+        "k must be an integer, got 2.5",
+        "k must be an integer, got '10'",
+        *["filter must be a retrieval.Filter, "] * 2,
+        *["features must be a mapping of colum"] * 3,
+        "no column 3 in the table, only 'age",
+    ], result.stderr
 
 
 def recommend(folder, *arguments):

@@ -11,7 +11,7 @@ Ids = Shaped[np.ndarray, " _"]  # raw ids: int64 or fixed-width str
 
 
 def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
-    """Returns raw ids as a one-dimensional int64 or str array.
+    """Returns raw ids as a one-dimensional int64 or str array; strings may be objects, as those of pandas.
 
     Raises:
       ValueError: `values` are not one-dimensional, neither integers nor strings, or integers beyond int64.
@@ -23,6 +23,8 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
         if ids.max(initial=0) > np.iinfo(np.int64).max:
             raise ValueError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
+    if ids.dtype == object and ids.size and all(isinstance(of, str) for of in ids.tolist()):
+        return ids.astype(str)
     if ids.dtype.kind == "U":
         return ids
     if ids.size == 0:

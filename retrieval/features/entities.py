@@ -98,7 +98,9 @@ class EntityFeatures:
         for name in given:
             if name not in (ID, *self.columns):
                 there = ", ".join(map(repr, self.columns)) or "none"
-                raise ValueError(f"no column {name!r} in the table, only {there}{did_you_mean(name, self.columns)}")
+                raise ValueError(
+                    f"no column {name!r} in the table, only {there}{did_you_mean(str(name), self.columns)}"
+                )
         columns: Columns = {}
         for name, encoder in self.encoders.items():
             encoded = Encoded(*(None if of is None else of[rows] for of in self.encoded[name]))
@@ -144,6 +146,8 @@ class EntityFeatures:
 def as_columns(raw: Raw, ids: Ids | None = None) -> tuple[int, dict[str, Given]]:
     """Returns the number of entities of raw features, and their columns; ids count as one where they are known.
 
+    Raises ValueError where they are none.
+
     >>> as_columns([{"age": 20}, {"age": 30, "city": "Ulm"}])[1]["city"]
     Given(places=array([1]), values=['Ulm'])
     >>> as_columns(Table([7, 8], {"age": np.array([20, 30])}))[1]["id"].values
@@ -153,7 +157,9 @@ def as_columns(raw: Raw, ids: Ids | None = None) -> tuple[int, dict[str, Given]]
         every = np.arange(len(raw))
         columns = {name: Given(every, column) for name, column in raw.columns.items()}
         return len(raw), columns | {ID: Given(every, raw.ids if ids is None else ids)}
-    listed = [raw] if isinstance(raw, Mapping) else list(raw)
+    listed = [raw] if isinstance(raw, Mapping) else raw
+    if not isinstance(listed, Sequence) or not all(isinstance(of, Mapping) for of in listed):
+        raise ValueError(f"features must be a mapping of columns to values, or a list of one for each, got {raw!r}")
     columns = {}
     for name in dict.fromkeys(name for of in listed for name in of):
         places = np.array([i for i, of in enumerate(listed) if name in of])

@@ -197,7 +197,9 @@ def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Su
 
 
 def check_k(k: int) -> None:
-    """Raises ValueError where `k` is below 1."""
+    """Raises ValueError where `k` is no integer, or below 1."""
+    if not isinstance(k, int | np.integer) or isinstance(k, bool):
+        raise ValueError(f"k must be an integer, got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,8 @@ Range = tuple[Any, Any]  # from, to; None is no bound
 class Filter:
     """What may be recommended: every condition must hold. Filters that say the same are equal, whatever the order.
 
+    It copies what it is given.
+
     >>> Filter(one_of={"genres": ["Comedy"]}, between={"year": (1990, None)}, deny=[7])
     Filter(one_of={'genres': ['Comedy']}, between={'year': (1990, None)}, allow=None, deny=[7])
 
@@ -34,6 +38,9 @@ class Filter:
         outside, whatever the bounds.
       allow: the only candidate ids that may be found; ids outside the corpus are ignored. None: all.
       deny: candidate ids that may not.
+
+    Raises:
+      ValueError: values are no list, bounds no pair, one of them neither text nor a number, or ids are no ids.
     """
 
     one_of: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
@@ -45,16 +52,26 @@ class Filter:
         for name, values in self.one_of.items():
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
                 raise ValueError(f"one_of[{name!r}] must be a list of values, got {values!r}")
+            _check_values(f"one_of[{name!r}]", values)
         for name, bounds in self.between.items():
             if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
                 raise ValueError(f"between[{name!r}] must be a pair (from, to), got {bounds!r}")
+            _check_values(f"between[{name!r}]", [bound for bound in bounds if bound is not None])
         for name in ("allow", "deny"):
             if getattr(self, name) is not None:
                 as_ids(getattr(self, name), name)
+        # what was compiled for a filter must stay what the filter says
+        object.__setattr__(self, "one_of", {name: copy.copy(values) for name, values in self.one_of.items()})
+        object.__setattr__(self, "between", {name: tuple(bounds) for name, bounds in self.between.items()})
+        object.__setattr__(self, "allow", copy.copy(self.allow))
+        object.__setattr__(self, "deny", copy.copy(self.deny))
 
     @functools.cached_property
     def _key(self) -> tuple:
-        listed = {name: tuple(sorted({str(value) for value in values})) for name, values in self.one_of.items()}
+        listed = {
+            name: tuple(sorted({(isinstance(value, str), str(value)) for value in values}))
+            for name, values in self.one_of.items()
+        }
         ids = [None if of is None else tuple(np.unique(as_ids(of, "ids")).tolist()) for of in (self.allow, self.deny)]
         return (
             tuple(sorted(listed.items())),
@@ -86,8 +103,9 @@ class Filters:
         """Returns what the filter leaves, compiled once: O(n) time, and O(1) when it is asked for again.
 
         Raises:
-          ValueError: as `mask`.
+          ValueError: as `mask`, or it is no `Filter`.
         """
+        check_filter(wanted)
         return self._compiled(wanted)
 
     def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
@@ -142,6 +160,18 @@ class Filters:
         if high is not None:
             inside &= column <= high
         return inside
+
+
+def check_filter(wanted: Any) -> None:
+    """Raises ValueError unless it is a filter."""
+    if not isinstance(wanted, Filter):
+        raise ValueError(f"filter must be a retrieval.Filter, such as Filter(deny=[7]), got {wanted!r}")
+
+
+def _check_values(where: str, values: Sequence) -> None:
+    for value in values:
+        if not isinstance(value, str | numbers.Real | np.generic):
+            raise ValueError(f"{where} must hold text or numbers, got {value!r}")
 
 
 def _check_type(name: str, column: Shaped[np.ndarray, " n"], values: list) -> None:

@@ -53,7 +53,7 @@ class LiveIndex:
         cls,
         ids: Sequence | Ids,
         base: Searcher,
-        attributes: Mapping[str, np.ndarray] | None = None,
+        attributes: Mapping[str, Shaped[np.ndarray, " n"] | Sequence] | None = None,
         rebuild_at: float = REBUILD_AT,
     ) -> LiveIndex:
         """Gives a searcher ids and attributes.
@@ -65,9 +65,10 @@ class LiveIndex:
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
 
         Raises:
-          ValueError: an id is there twice, its vector is zero, or lengths differ.
+          ValueError: an id is there twice, its vector is zero, lengths differ, or an attribute is neither text nor
+            numbers.
         """
-        table = Table(ids, dict(attributes or {}))
+        table = _as_table(ids, attributes)
         if len(table) != len(base):
             raise ValueError(f"each of the {len(base)} vectors needs an id, got {len(table)} ids")
         check_vectors(table.ids, base.embeddings, base.embeddings.shape[1])
@@ -148,9 +149,9 @@ class LiveIndex:
         Raises:
           ValueError: an id is there twice in `ids`, a vector is not finite or zero, or columns differ.
         """
-        table = Table(ids, {name: np.asarray(column) for name, column in (attributes or {}).items()})
         with self._lock:
             old = self._snapshot
+            table = _as_table(ids, attributes, old.filters.table)
             vectors = check_vectors(table.ids, embeddings, old.base.embeddings.shape[1])
             _check_columns(table, old.filters.table)
             kept, alive = _without(old, table.ids)
@@ -265,6 +266,16 @@ class LiveIndex:
             raise ValueError(f"{len(base)} ids for {len(snapshot.base)} vectors and {arrays['alive'].shape} marks")
         segment = Segment(recent, vectors, np.zeros(len(recent), np.int64))
         return cls(dataclasses.replace(snapshot, alive=arrays["alive"], recent=segment), float(record["rebuild_at"]))
+
+
+def _as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
+    columns = {name: np.asarray(column) for name, column in (attributes or {}).items()}
+    for name, column in columns.items():
+        if like and name in like.columns and like.columns[name].dtype.kind == "f" and column.dtype.kind in "iu":
+            columns[name] = column = column.astype(np.float64)  # years of which some were missing
+        if column.dtype.kind not in "Uiufb":
+            raise ValueError(f"attribute {name!r} must be text or numbers, got {column.dtype}; make it one of them")
+    return Table(ids, columns)
 
 
 def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None) -> Float32[np.ndarray, "m d"]:

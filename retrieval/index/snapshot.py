@@ -13,7 +13,7 @@ from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.arguments import Norms, Subset
 from retrieval.index.exact import exact_top
-from retrieval.index.filters import Filter, Filters
+from retrieval.index.filters import Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
 from retrieval.lists import Lists
 
@@ -106,6 +106,8 @@ class Snapshot:
         self, queries: Float32[np.ndarray, "q d"], k: int, exclude: Sequence | None, wanted: Filter | None
     ) -> Answers:
         """Returns the best of both parts, as `LiveIndex.search`, which has checked the arguments."""
+        if wanted is not None:
+            check_filter(wanted)
         banned, banned_recent = self._excluded(exclude)
         scores, positions = self.base.search(queries, k, banned, self._subsets(wanted))
         ids = _at(self.filters.table.ids, positions)
