@@ -8,28 +8,37 @@ import pathlib
 import signal
 import sys
 
-here = pathlib.Path(__file__).parent
-sys.path[:0] = [str(here), str(here.parent)]
-
-from bundle_cases import save  # noqa: E402
-
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "tempfile.mkdtemp"}
-folder, last, scale = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-number, armed = 0, False
 
 
-def count(event, arguments):
-    """Counts what touches the bundle, and the calls that Python does not see, each as it is about to happen."""
-    global number
-    touches = event in EVENTS and str(folder.parent) in str(arguments[0])
-    if armed and (touches or event == "ctypes.dlsym"):
-        number += 1
-        if number == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+class Killer:
+    """Counts what touches the folder's parent, and the calls that Python does not see, as each is about to happen."""
+
+    def __init__(self, folder, last):
+        self.parent, self.last = str(folder.parent), last
+        self.number, self.armed = 0, False
+
+    def __call__(self, event, arguments):
+        touches = event in EVENTS and self.parent in str(arguments[0])
+        if self.armed and (touches or event == "ctypes.dlsym"):
+            self.number += 1
+            if self.number == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
-sys.addaudithook(count)
-armed = True
-save(folder, scale)
-armed = False
-print(number)
+def main():
+    here = pathlib.Path(__file__).parent
+    sys.path[:0] = [str(here), str(here.parent)]
+    from bundle_cases import save
+
+    folder, scale = pathlib.Path(sys.argv[1]), float(sys.argv[3])
+    killer = Killer(folder, int(sys.argv[2]))
+    sys.addaudithook(killer)
+    killer.armed = True
+    save(folder, scale)
+    killer.armed = False
+    print(killer.number)
+
+
+if __name__ == "__main__":
+    main()

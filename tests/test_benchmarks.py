@@ -37,6 +37,7 @@ def check(figures, *names):
     assert all(np.isfinite(figure.ratio) and figure.value > 0 and figure.reference > 0 for figure in figures)
 
 
+@pytest.mark.slow
 def test_losses(recipe):
     check(losses.folded(recipe.examples, batch_size=32, dimension=4), "loss/folded", "loss/folded/memory")
     check(losses.blocked(batch_size=32, dimension=4), "loss/blocked", "loss/blocked/memory")

@@ -127,6 +127,7 @@ def test_the_page_is_one_file_in_which_no_text_is_code(tmp_path):
     assert f"{found.root.num_parameters:,}" in page
 
 
+@pytest.mark.slow
 def test_the_program_says_what_there_is_and_writes_the_page(tmp_path):
     common = ["--config=configs/synthetic.py", "--quiet"]
     output = program("inspect", *common, f"--out={tmp_path}/towers.html")

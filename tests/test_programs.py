@@ -114,6 +114,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     program("train", SYNTHETIC, f"--workdir={tmp_path / 'steps'}")
     program("evaluate", f"--workdir={tmp_path / 'steps'}")
@@ -201,6 +202,7 @@ def test_a_mistake_is_explained_in_one_message(tmp_path, arguments, message):
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_mistake_does_not_take_the_folder(tmp_path):
     short = [SYNTHETIC, f"--workdir={tmp_path / 'run'}", "--config.train.epochs=1"]
     program("run", *short, "--config.data.split.test_fraction=1.5", fails=True)

@@ -67,7 +67,7 @@ def test_the_serving_example_runs(capsys, tmp_path, monkeypatch):
 
 
 def test_the_index_example_runs(capsys, tmp_path, monkeypatch):
-    code = re.search(r"```python\n(import numpy as np\nfrom retrieval import Filter .*?)```", README, re.DOTALL)[1]
+    code = re.search(r"```python\n(import numpy as np\nfrom retrieval import Filter.*?)```", README, re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
     namespace = {}
     exec(compile(code, "README.md", "exec"), namespace)

@@ -60,6 +60,12 @@ class Gathered:
             return self.head[start:stop]
         return self.embeddings[self.positions[start:stop]]
 
+    def vectors_of(self, places: Int64[np.ndarray, " f"]) -> tuple[Float32[np.ndarray, "_ d"], Int64[np.ndarray, " f"]]:
+        """Returns a matrix and its rows that hold the vectors of places: the head, which is nearer, if it has all."""
+        if places.max(initial=0) < len(self.head):
+            return self.head, places
+        return self.embeddings, self.positions[places]
+
 
 class Subset:
     """The part of a corpus that may be found, the same for all queries of a batch.

@@ -162,8 +162,9 @@ def exact_top(
             inside = slice(*np.searchsorted(pairs[0], [start, start + step]))
             own = pairs[0][inside] - start, pairs[1][inside]
         owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
+        vectors, rows = (embeddings, found) if part is None else part.vectors_of(found)
         found = found if part is None else part.positions[found]
-        _place(embeddings, queries[block], owners, found, scores[block], positions[block])
+        _place(vectors, rows, queries[block], owners, found, scores[block], positions[block])
     return scores, positions
 
 
@@ -261,10 +262,10 @@ def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int64[np.ndarray, " f"], Int
     return (np.zeros_like(found), found) if len(mask) == 1 else np.divmod(found, max(mask.shape[1], 1))
 
 
-def _place(vectors, queries, owners, places, scores, positions) -> None:
-    """Writes the best of what was found into `scores` and `positions`; ties in the order of the places."""
+def _place(vectors, rows, queries, owners, places, scores, positions) -> None:
+    """Writes the best of what was found, `vectors[rows]`, into `scores` and `positions`; ties by place."""
     if len(queries) == 1 and len(owners) * vectors.shape[1] <= _GATHERED:  # one request: its time is that of the calls
-        exact = np.vecdot(queries, vectors[places])
+        exact = np.vecdot(queries, vectors[rows])
         order = np.lexsort((places, -exact))[: scores.shape[1]]
         scores[0, : len(order)], positions[0, : len(order)] = exact[order], places[order]
         return
@@ -272,7 +273,7 @@ def _place(vectors, queries, owners, places, scores, positions) -> None:
     step = max(1, _GATHERED // vectors.shape[1])
     for start in range(0, len(owners), step):
         block = slice(start, start + step)
-        np.vecdot(queries[owners[block]], vectors[places[block]], out=exact[block])
+        np.vecdot(queries[owners[block]], vectors[rows[block]], out=exact[block])
     order = np.lexsort((places, -exact, owners))
     owners = owners[order]
     ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
