@@ -39,6 +39,13 @@ def test_text_may_be_objects():
         as_ids(np.array(["a", None], object), "ids")
 
 
+@pytest.mark.parametrize("other", [3, float("nan"), True])
+def test_text_and_what_is_none_are_no_ids(other):
+    with pytest.raises(ValueError, match=f"ids must be all integers or all strings, got {other} among strings"):
+        as_ids(["a", other], "ids")
+    assert as_ids(["a", np.str_("b"), np.array("c")], "ids").tolist() == ["a", "b", "c"]
+
+
 def test_text_is_as_wide_as_the_longest():
     assert narrow(np.array(["a", "abc"], "U40")).dtype == np.dtype("U3")
     assert narrow(np.array([], "U40")).dtype == np.dtype("U1")

@@ -14,7 +14,7 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
     """Returns raw ids as a one-dimensional int64 or str array; strings may be objects, as those of pandas.
 
     Raises:
-      ValueError: `values` are not one-dimensional, neither integers nor strings, or integers beyond int64.
+      ValueError: `values` are not one-dimensional, neither all integers nor all strings, or integers beyond int64.
     """
     ids = np.asarray(values)
     if ids.ndim != 1:
@@ -26,6 +26,10 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
     if ids.dtype == object and ids.size and all(isinstance(of, str) for of in ids.tolist()):
         return ids.astype(str)
     if ids.dtype.kind == "U":
+        if not isinstance(values, np.ndarray):  # NumPy makes text of what stands beside text, as "nan"
+            other = [of for of in values if not isinstance(of, str) and np.asarray(of).dtype.kind != "U"]
+            if other:
+                raise ValueError(f"{name} must be all integers or all strings, got {other[0]!r} among strings")
         return ids
     if ids.size == 0:
         return ids.astype(np.int64)
