@@ -310,6 +310,22 @@ def test_a_signed_program_of_another_kind_is_refused(whole, folder):
         bundle.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("query_context.json", lambda of: of.update(appeared=7)),
+        ("query_context.json", lambda of: of.update(length="x")),
+        ("candidate_features.json", lambda of: of["features"][0].update(name=[])),
+    ],
+)
+def test_signed_text_with_values_of_other_types_is_refused(folder, name, change):
+    change(content := json.loads((folder / name).read_text()))
+    (folder / name).write_text(json.dumps(content))
+    sign(folder)
+    with pytest.raises(ValueError, match=name):
+        bundle.load(folder)
+
+
 def test_what_is_signed_and_wrong_is_found_by_verification(whole, folder, tmp_path):
     def problems():
         return [problem for finding in bundle.inspect(folder) for problem in finding.problems]

@@ -51,18 +51,20 @@ def differences(recommender: Recommender, records: Any) -> list[str]:
     found = []
     for number, record in enumerate(records):
         try:
-            request, (ids, scores, known) = record["request"], _expected(record["answer"])
-            answer = _replay(recommender, request)
-        except (KeyError, TypeError, AttributeError, MemoryError) as error:
+            found += [f"golden queries {number}{problem}" for problem in _differences(recommender, record)]
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
             raise ValueError(f"golden queries {number} are no record of some: {error!r}") from None
-        if not np.array_equal(answer.known, known):
-            found.append(f"golden queries {number}: which of them train has differs")
-            continue
-        right = _right(recommender, request, answer, (ids, scores))
-        for query in np.flatnonzero(~right.all(axis=1)).tolist():
-            told = _told(answer, ids, scores, query, int(np.argmin(right[query])))
-            found.append(f"golden queries {number}, query {query}: {told}")
     return found
+
+
+def _differences(recommender: Recommender, record: Record) -> list[str]:
+    request, (ids, scores, known) = record["request"], _expected(record["answer"])
+    answer = _replay(recommender, request)
+    if not np.array_equal(answer.known, known):
+        return [": which of them train has differs"]
+    right = _right(recommender, request, answer, (ids, scores))
+    wrong = np.flatnonzero(~right.all(axis=1)).tolist()
+    return [f", query {query}: {_told(answer, ids, scores, query, int(np.argmin(right[query])))}" for query in wrong]
 
 
 def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:

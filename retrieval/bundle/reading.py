@@ -22,6 +22,8 @@ from retrieval.index import Searcher
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
 
+_OF_OTHER_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)  # what JSON may hold
+
 
 def load(folder: pathlib.Path | str) -> Recommender:
     """Verifies a bundle and returns it ready to answer, from its index.
@@ -87,6 +89,8 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
         raise ValueError(f"{files.folder / name} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{files.folder / name}: {error}") from None
+    except _OF_OTHER_TYPES as error:
+        raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 
 
 def _embeddings(files: Files, number: int, index: Searcher) -> Float32[np.ndarray, "N D"]:
@@ -154,7 +158,8 @@ def _check_sizes(files: Files, recommender: Recommender) -> None:
 def _check_towers(files: Files, recommender: Recommender, towers: Sequence[Tower]) -> None:
     """Raises ValueError unless the towers read the columns that are made for them, and make embeddings of one size."""
     row = np.zeros(1, np.int32)
-    of_query = recommender.context.of_queries(Histories(Lists.empty(1))) | recommender.query_features.of_rows(row)
+    of_requests = _made(files, layout.CONTEXT, lambda _: recommender.context.of_queries(Histories(Lists.empty(1))))
+    of_query = of_requests | recommender.query_features.of_rows(row)
     of_candidate = recommender.candidate_features.of_rows(row)
     expected = (1, recommender.embeddings.shape[1])
     for name, tower, columns in zip(
