@@ -137,20 +137,23 @@ def update(
 def load(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, cache: str = ""
 ) -> list[Figure]:
-    """Loading of an index, beside reading its files and their SHA-256, and beside reading alone."""
+    """Loading of an index, beside reading its files and their SHA-256, reading alone, and hnswlib's load of its own."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     with tempfile.TemporaryDirectory() as folder:
         prepared.index.save(folder)
-        files = sorted(pathlib.Path(folder).iterdir())
-        ours, verified, read = interleaved(
+        files, graph = sorted(pathlib.Path(folder).iterdir()), prepared.index.graph
+        graph.save_index(own := str(pathlib.Path(folder) / "graph"))
+        ours, verified, read, bare = interleaved(
             functools.partial(HnswIndex.load, folder),
             lambda: [hashlib.sha256(np.fromfile(path, np.uint8)).hexdigest() for path in files],
             lambda: [np.fromfile(path, np.uint8) for path in files],
+            lambda: type(graph)(space=graph.space, dim=graph.dim).load_index(own),
             rounds=3,
         )
     return [
         share("index/load", ours, verified, "s", "reading the files and their SHA-256", 1.5),
         share("index/load/bare", ours, read, "s", "reading the files, unverified", 1.5),
+        share("index/load/hnswlib", ours, bare, "s", "hnswlib's load of its own file, unverified", 1.5),
     ]
 
 

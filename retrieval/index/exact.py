@@ -161,6 +161,9 @@ def exact_top(
         if pairs is not None:
             inside = slice(*np.searchsorted(pairs[0], [start, start + step]))
             own = pairs[0][inside] - start, pairs[1][inside]
+        if size <= k:
+            _place_all(embeddings, part, queries[block], own, scores[block], positions[block])
+            continue
         owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
         vectors, rows = (embeddings, found) if part is None else part.vectors_of(found)
         found = found if part is None else part.positions[found]
@@ -260,6 +263,17 @@ def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int64[np.ndarray, " f"], Int
     """Returns row and column of what is true; where little is, faster than `np.nonzero`."""
     found = np.flatnonzero(mask)
     return (np.zeros_like(found), found) if len(mask) == 1 else np.divmod(found, max(mask.shape[1], 1))
+
+
+def _place_all(embeddings, part, queries, pairs, scores, positions) -> None:
+    """Writes all of a part that has k candidates at most: there is nothing to choose."""
+    places = np.arange(len(embeddings)) if part is None else part.positions
+    exact = np.vecdot(queries[:, None], embeddings if part is None else part.block(0, len(places)))
+    if pairs is not None:
+        exact[pairs] = -np.inf
+    order = np.lexsort((np.broadcast_to(places, exact.shape), -exact))
+    scores[:, : len(places)] = exact = np.take_along_axis(exact, order, axis=1)
+    positions[:, : len(places)] = np.where(exact > -np.inf, places[order], -1)
 
 
 def _place(vectors, rows, queries, owners, places, scores, positions) -> None:
