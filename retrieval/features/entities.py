@@ -134,6 +134,8 @@ class EntityFeatures:
             content = json.loads(text)
             listed = [(of["name"], encoder_from_json(json.dumps(of["encoder"]))) for of in content["features"]]
             columns = tuple(map(str, content["columns"]))
+            if not all(isinstance(name, str) for name, _ in listed):
+                raise TypeError("a name that is no text")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not features: {error!r} in {text[:60]!r}") from None
         encoded = {
