@@ -174,7 +174,11 @@ def test_the_automatic_length_holds_nine_histories_in_ten(lengths, expected):
     assert made.context.length == expected
 
 
-@pytest.mark.parametrize("history", [{}, {"encoder": "mean", "last": True}], ids=["rows", "windows"])
+@pytest.mark.parametrize(
+    "history",
+    [{}, pytest.param({"encoder": "mean", "last": True}, marks=pytest.mark.slow)],
+    ids=["rows", "windows"],
+)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_loss_trains_towers_of_features_with_a_bias(name, history):
     settings = config([ID, AGE, HOUR], [Feature("id", dropout=0.3), GENRES], **history)

@@ -48,11 +48,13 @@ def test_optimizer():
     check(optimizer.touched_rows(many=100, few=10, dimension=4, batch_size=8, steps=2), "optimizer/touched_rows")
 
 
+@pytest.mark.slow
 def test_replicas(recipe):
     names = ("replicas/batch_32", "replicas/batch_32/epoch")
     check(replicas.together([recipe, recipe], batch_sizes=(32,), epochs=3, rounds=1), *names)
 
 
+@pytest.mark.slow
 def test_streaming():
     sizes = {"num_queries": 50, "num_candidates": 20}
     check(streaming.epoch(num_examples=2000, **sizes, dimension=4, batch_size=64, rounds=1), "stream/epoch")
@@ -64,6 +66,7 @@ def test_uncertainty():
     check(uncertainty.bootstrap(num_queries=20, num_metrics=4, resamples=10, looped=2), *names)
 
 
+@pytest.mark.slow
 def test_evaluation():
     check(evaluation.movielens(ks=(5,), resamples=4, rounds=1), "evaluation/tutorial", "evaluation/loop")
 
@@ -87,6 +90,7 @@ def test_ranking():
     check(ranking.movielens(30, 40, 90, 200), "evaluate/movielens")
 
 
+@pytest.mark.slow
 def test_checkpoints():
     sizes = {"num_queries": 20, "num_candidates": 30, "num_events": 400, "batch_size": 64, "epochs": 2, "rounds": 1}
     check(resume.overhead(**sizes), "resume/overhead")

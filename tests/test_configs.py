@@ -89,6 +89,7 @@ def test_the_tutorial_reproduces_the_published_figures():
         assert np.all(np.abs(np.array(values) - mean) <= 3 * deviation), f"{name}: {values}"
 
 
+@pytest.mark.slow
 def test_the_default_recipe_reaches_its_measured_quality():
     config = get_config("movielens_100k")
     config.train = dataclasses.replace(config.train, epochs=20)  # what its search finds

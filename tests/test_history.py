@@ -217,6 +217,7 @@ def test_a_history_longer_than_the_positions_is_refused():
         encoder("transformer", length=5)(tokens, real)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru", "transformer", "hstu"])
 def test_the_last_but_one_of_a_history_is_learned_which_no_bag_tells_from_the_last(name):
     values = jax.random.randint(jax.random.key(1), (64, LENGTH), 0, 5)

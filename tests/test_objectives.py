@@ -245,6 +245,7 @@ def trained_scores(task, loss, *, tower=IdTower, prior=False, negatives=None, ep
     return model.query(jnp.arange(queries)) @ model.candidate(jnp.asarray(task.encoding.corpus_rows)).T
 
 
+@pytest.mark.slow
 def test_training_with_each_loss_ranks_far_better_than_by_popularity(task):
     num_candidates = task.encoding.candidates.num_rows
     draws = Negatives(task.counts, uniform=256)

@@ -141,6 +141,7 @@ def test_an_unknown_user_is_told(finished):
     assert "12345 is not in the vocabulary: this is the answer for an unknown query" in output
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
     workdir = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.run", SYNTHETIC, f"--workdir={workdir}"]
@@ -220,6 +221,7 @@ def test_help_shows_the_command_and_the_flags():
     assert "--workdir: Folder of the run" in result.stdout and "--config: " in result.stdout
 
 
+@pytest.mark.slow
 def test_own_interactions_run_from_files(tmp_path):
     events = tmp_path / "events.tsv"
     with events.open("w", newline="") as file:
@@ -241,6 +243,7 @@ def test_own_interactions_run_from_files(tmp_path):
     assert output.count("item") == 2
 
 
+@pytest.mark.slow
 def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
     """Each user chooses one of two kinds; the items held out are found by their kind, and by nothing else."""
     items = [f"{kind}{i}" for i in range(30) for kind in "ab"]

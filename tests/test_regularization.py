@@ -156,6 +156,7 @@ def test_an_interrupted_training_with_all_of_it_resumes_to_the_same_bits(tmp_pat
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_evaluated_and_kept(tmp_path):
     config = config_of(average=0.99, evaluate_every=1, epochs=3, refit=False)
     choice, histories = run(config, tmp_path)

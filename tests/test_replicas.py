@@ -62,16 +62,19 @@ def check_replicas(models, optimizer, learning_rates, **options):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), of_replica, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["device", "stream"])
 def test_each_replica_ends_as_its_own_training(placement):
     models = [make_model(seed=seed, hidden=(4,)) for seed in range(3)]
     check_replicas(models, ADAGRAD, [0.1, 0.1, 0.02], placement=placement)
 
 
+@pytest.mark.slow
 def test_replicas_of_a_random_model_draw_as_its_own_training_does():
     check_replicas([dropped_model(seed) for seed in range(2)], ADAGRAD, [0.1, 0.05])
 
 
+@pytest.mark.slow
 def test_replicas_have_averages_of_their_own():
     def optimizer(learning_rate):
         return averaged(optimizers.create("adagrad", learning_rate), 0.9)

@@ -65,6 +65,7 @@ def test_the_page_is_whole_and_escaped(folder):
     assert all(f'id="{name}"' in text for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_trials", [1, 2, 7])
 def test_of_few_trials_no_importance_is_claimed(folder, num_trials):
     assert 'id="importance"' not in page(folder, made_up(num_trials))

@@ -118,6 +118,7 @@ def test_weight_0_is_retrieval_alone_to_the_bit(tasks, dropout):
     jax.tree.map(np.testing.assert_array_equal, params, alone[0].params)
 
 
+@pytest.mark.slow
 def test_the_units_of_labels_do_not_change_what_towers_learn():
     gradients = []
     for unit in (1.0, 1000.0):
@@ -235,6 +236,7 @@ def test_tasks_survive_json():
     assert from_json(to_json(config)) == config
 
 
+@pytest.mark.slow
 def test_a_run_logs_and_evaluates_its_tasks(tmp_path):
     config, workdir = file_config(tmp_path, RATING, LIKES), Workdir(tmp_path / "run")
     dataset = load_data(config, workdir)

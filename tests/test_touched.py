@@ -74,6 +74,7 @@ def test_touched_rows_end_as_in_the_dense_update_and_others_stay(name, hidden, d
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), *states)
 
 
+@pytest.mark.slow
 def test_a_penalty_on_one_table_alone_goes_with_touched_rows_in_all():
     penalty = row_penalty({"query_tower/embedding": np.arange(NUM_QUERIES) * 0.1})
     model, states = make_model(), []

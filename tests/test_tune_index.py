@@ -16,6 +16,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_program_shows_what_it_would_choose_and_changes_no_bundle(finished, tmp_path):
     before = contents(finished / "bundle")
     common = [f"--workdir={finished}", "--quiet"]
