@@ -23,7 +23,9 @@ def linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -
     if not settings.linear_rank:
         return None
     training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
-    of_queries, of_positions = ease.towers(training, settings.linear_l2, settings.linear_rank)
+    of_queries, of_positions = ease.towers(
+        training, settings.linear_l2, settings.linear_rank, settings.linear_half_distance
+    )
     scale = np.float32(settings.linear_weight)
     queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
     queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries

@@ -122,6 +122,7 @@ class Model:
     precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
     linear_rank: int = 0  # dimensions of a linear item-item model (EASE) whose score is added to the towers'; 0: none
     linear_l2: float = 300.0  # its penalty
+    linear_half_distance: float = 0.0  # steps in a history at which its pairs of items count half; 0: all count alike
     linear_weight: float = 1.0  # of its score
     popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
     prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old

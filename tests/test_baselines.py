@@ -1,5 +1,6 @@
 """Baselines beside plain forms of them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -116,8 +117,40 @@ def test_both_forms_of_ease_agree_in_blocks(monkeypatch):
     monkeypatch.setattr(ease, "BLOCK", 5)
     training = random_training(5, 9, 12)
     dual = ease.fit(training, regularization=3.0)(training.histories)
-    monkeypatch.setattr(ease, "_dual", lambda *_: None)
+    primal = np.asarray(ease._inverse(ease._gram(ease.matrix(training.histories, 12).T.tocsr()), 3.0))
+    monkeypatch.setattr(ease, "_dual", lambda *_: primal)
     np.testing.assert_allclose(ease.fit(training, regularization=3.0)(training.histories), dual, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 9)), min_size=1), st.floats(0.5, 30))
+def test_near_pairs_of_ease_are_those_of_a_loop_over_events_by_time(events, half_distance):
+    queries, candidates, times = map(list, zip(*events, strict=True))
+    training = training_of(list(zip(queries, candidates, strict=True)), 8, timestamps=times)
+    pairs = np.zeros((8, 8))
+    for query in set(queries):
+        ordered = [c for _, c in sorted(((t, c) for q, c, t in events if q == query), key=lambda event: event[0])]
+        sequence = list(dict.fromkeys(ordered))
+        for (i, one), (j, other) in itertools.product(enumerate(sequence), repeat=2):
+            pairs[one, other] += 1 / (1 + abs(i - j) / half_distance)
+    inverse = np.linalg.inv(pairs + 2.0 * np.eye(8))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    scorer = ease.fit(training, regularization=2.0, half_distance=half_distance)
+    histories = Lists.from_sequences([[c] for c in range(8)])
+    np.testing.assert_allclose(scorer(histories), weights, rtol=1e-4, atol=1e-5)
+
+
+def test_without_an_end_to_nearness_ease_is_as_it_was():
+    training = random_training(6)
+    near = ease.fit(training, regularization=3.0, half_distance=1e6)(training.histories)
+    np.testing.assert_allclose(near, ease.fit(training, regularization=3.0)(training.histories), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("half_distance", [-1.0, math.nan, math.inf])
+def test_half_distances_make_sense(half_distance):
+    with pytest.raises(ValueError, match="half_distance must be finite and at least 0"):
+        ease.fit(random_training(0), regularization=1.0, half_distance=half_distance)
 
 
 @pytest.mark.parametrize(("size", "block"), [(1, 4), (7, 7), (7, 3), (12, 4), (13, 5)])

@@ -19,6 +19,7 @@ STYLES = {  # system -> role of its colour, marker
     POPULARITY: ("vermillion", "s"),
     "ials": ("green", "D"),
     "ease": ("pink", "^"),
+    "ease_nearby": ("pink", "<"),
     "item_knn_bm25": ("orange", "v"),
     "item_knn_cosine": ("sky", "P"),
     "recent_popularity": ("violet", "X"),

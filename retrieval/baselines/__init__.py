@@ -59,6 +59,12 @@ BASELINES: dict[str, Baseline] = {
         {"regularization": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2500.0)},
         {"regularization": 500.0},
     ),
+    "ease_nearby": Baseline(
+        ease.fit,
+        {"regularization": (3.0, 5.0, 10.0, 20.0, 50.0, 100.0), "half_distance": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)},
+        {"regularization": 20.0, "half_distance": 5.0},
+        by_time=True,
+    ),
     "ials": Baseline(
         ials.fit,
         {

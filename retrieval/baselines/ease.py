@@ -14,18 +14,26 @@ from retrieval.lists import Lists
 BLOCK = 4096  # rows or columns that are computed at a time
 
 
-def fit(training: Training, *, regularization: float) -> Scorer:
+def fit(training: Training, *, regularization: float, half_distance: float = 0.0) -> Scorer:
     """Scores by x B, with x the history: B minimises |X - X B|^2 + regularization |B|^2 with a diagonal of zeros.
 
     B = I - P / diag(P) by columns, with P = (X'X + regularization I)^-1 (Steck 2019). Where there are fewer queries
     than candidates, P comes from the inverse of the smaller XX' + regularization I. Takes O(min(Q, N)^3 + n N) time for
     n interactions, and memory for P in float32, 4 N^2 bytes, and for the other inverse beside it.
 
+    X'X counts the queries that have both of two candidates. Where what is chosen together is close in time too, as in
+    a session, near pairs tell more than far ones: with a `half_distance`, a pair with d steps from one to the other in
+    the query's sequence counts 1 / (1 + d / half_distance), in O(N^3) time plus the pairs of all sequences.
+
     Args:
       training: what is learnt from.
-      regularization: above 0.
+      regularization: above 0; with a `half_distance`, where pairs count less, a smaller one.
+      half_distance: at how many steps a pair counts half; 0: all count alike.
+
+    Raises:
+      ValueError: `regularization` or `half_distance` is not as above.
     """
-    weights = weights_of(training, regularization)
+    weights = weights_of(training, regularization, half_distance)
 
     def scores(histories: Lists) -> Float32[np.ndarray, "q N"]:
         return np.asarray(matrix(histories, training.num_candidates) @ weights)
@@ -33,20 +41,24 @@ def fit(training: Training, *, regularization: float) -> Scorer:
     return or_popularity(scores, training)
 
 
-def weights_of(training: Training, regularization: float) -> Float32[np.ndarray, "N N"]:
+def weights_of(training: Training, regularization: float, half_distance: float = 0.0) -> Float32[np.ndarray, "N N"]:
     """Returns B, which `fit` scores by: what each candidate of a history adds to the score of each other."""
+    if not (half_distance >= 0 and np.isfinite(half_distance)):
+        raise ValueError(f"half_distance must be finite and at least 0, got {half_distance}")
     interactions = matrix(training.histories, training.num_candidates)
-    inverse = _dual(interactions, regularization)
-    if inverse is None:
-        inverse = _inverse(_gram(interactions.T.tocsr()), regularization)
-    weights = inverse
-    weights /= -np.diag(inverse).copy()
+    if half_distance:
+        weights = _inverse(_near_pairs(training.sequences, training.num_candidates, half_distance), regularization)
+    elif interactions.shape[0] < interactions.shape[1]:
+        weights = _dual(interactions, regularization)
+    else:
+        weights = _inverse(_gram(interactions.T.tocsr()), regularization)
+    weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0.0)
     return weights
 
 
 def towers(
-    training: Training, regularization: float, rank: int
+    training: Training, regularization: float, rank: int, half_distance: float = 0.0
 ) -> tuple[Float32[np.ndarray, "Q rank"], Float32[np.ndarray, "N rank"]]:
     """Returns embeddings of queries and candidates whose dot products are closest to the scores of the histories.
 
@@ -57,11 +69,13 @@ def towers(
       training: what is learnt from.
       regularization: see `fit`.
       rank: above 0, and below the number of queries and of candidates.
+      half_distance: see `fit`.
 
     Raises:
       ValueError: the rank is not.
     """
-    interactions, weights = matrix(training.histories, training.num_candidates), weights_of(training, regularization)
+    interactions = matrix(training.histories, training.num_candidates)
+    weights = weights_of(training, regularization, half_distance)
     if not 0 < rank < min(interactions.shape):
         raise ValueError(f"rank must be in (0, {min(interactions.shape)}), the least side of the data, got {rank}")
     product = scipy.sparse.linalg.LinearOperator(
@@ -76,11 +90,9 @@ def towers(
     return np.asarray(interactions @ (weights @ candidates)), candidates
 
 
-def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray, "N N"] | None:
-    """Returns (X'X + r I)^-1 = (I - X' (XX' + r I)^-1 X) / r; None where that is no less work."""
-    num_queries, num_candidates = interactions.shape
-    if num_queries >= num_candidates:
-        return None
+def _dual(interactions: csr_array, regularization: float) -> Float32[np.ndarray, "N N"]:
+    """Returns (X'X + r I)^-1 = (I - X' (XX' + r I)^-1 X) / r."""
+    num_candidates = interactions.shape[1]
     inner = _inverse(_gram(interactions), regularization)
     by_candidate, result = interactions.T.tocsr(), np.empty((num_candidates, num_candidates), np.float32)
     for columns in _blocks(num_candidates):
@@ -97,6 +109,17 @@ def _gram(rows: csr_array) -> Float32[np.ndarray, "n n"]:
     for block in _blocks(len(gram)):
         gram[block] = (rows[block] @ columns).toarray()
     return gram
+
+
+def _near_pairs(sequences: Lists, num_candidates: int, half_distance: float) -> Float32[np.ndarray, "N N"]:
+    """Returns the sum over all pairs of a sequence of 1 / (1 + their distance / half_distance), by candidates."""
+    total = np.zeros((num_candidates, num_candidates), np.float32)
+    steps = np.arange(sequences.lengths.max(initial=0), dtype=np.float32)
+    of_distance = scipy.linalg.toeplitz(1 / (1 + steps / np.float32(half_distance)))
+    for query in range(len(sequences)):
+        there = sequences[query]  # distinct, so that no pair is written twice
+        total[there[:, None], there] += of_distance[: len(there), : len(there)]
+    return total
 
 
 def _inverse(gram: Float32[np.ndarray, "n n"], regularization: float) -> Float32[np.ndarray, "n n"]:

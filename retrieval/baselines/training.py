@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int, Int32, Int64
 
 from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
+from retrieval.data.sequences import Histories
 from retrieval.lists import Lists
 from retrieval.ranking import Scorer
 
@@ -19,12 +20,14 @@ class Training(NamedTuple):
 
     Attributes:
       histories: positions of the candidates that each query has, as sets.
+      sequences: the same in the order of time, that of the file where there are no times; without repeats.
       positions: position of the candidate of each interaction [n].
       timestamps: of each interaction in Unix seconds [n], or None.
       corpus: all candidates, with their attributes.
     """
 
     histories: Lists
+    sequences: Lists
     positions: Int32[np.ndarray, "n"]
     timestamps: Int64[np.ndarray, "n"] | None
     corpus: Table
@@ -36,8 +39,8 @@ class Training(NamedTuple):
         train = encoding.without_dislikes(train)
         positions = encoding.positions(train.candidate_ids)
         owners = encoding.queries.rows(train.query_ids) - 1
-        histories = Lists.from_pairs(owners, positions, len(encoding.queries.ids)).sets()
-        return cls(histories, positions, train.timestamps, corpus)
+        sequences = Histories.of(owners, positions, train, len(encoding.queries.ids)).lists.distinct()[0]
+        return cls(sequences.sets(), sequences, positions, train.timestamps, corpus)
 
     @property
     def num_candidates(self) -> int:
