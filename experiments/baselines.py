@@ -86,6 +86,7 @@ def tune(baseline: Baseline, config: Config, dataset: Dataset) -> Record:
         dataset.corpus,
         ks=config.evaluate.ks,
         dislike_at_most=config.data.dislike_at_most or None,
+        repeats=not config.data.drop_duplicates,
     )
 
     def score(settings: Record) -> float:

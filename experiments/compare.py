@@ -5,7 +5,7 @@
 Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it,
 whose values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are
 compared with the first. Systems that were asked different things are refused. Intervals and p-values speak of other
-queries, for these trainings as they are; what another seed would change is the spread over seeds beside the mean.
+queries, for these trainings as they are; the spread over seeds, and that over queries, stand apart beside the mean.
 
 `--queries=vocabulary=cold` compares on the queries of a slice alone: here those that train does not know. It reads the
 data of the first run.

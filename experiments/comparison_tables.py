@@ -20,14 +20,15 @@ SHOWN = tuple(  # ends of the names in the table of seeds
 def print_comparisons(result: Mapping[str, Any]) -> None:
     """Prints what `experiments.compare` found: for each metric the reference, and the others beside it.
 
-    "p swap" is of the randomisation test, "p boot" of the bootstrap, "Holm" the former corrected for all that is here.
+    "sd seeds" is how far another seed would move the mean, "se queries" how far other queries would; "p swap" is of the
+    randomisation test, "p boot" of the bootstrap, "Holm" the former corrected for all that is here.
     """
-    header = ["system", "mean", "difference", "p swap", "p boot", "Holm", "queries"]
+    header = ["system", "mean", "sd seeds", "se queries", "difference", "p swap", "p boot", "Holm", "queries"]
     for metric in result["metrics"]:
         rows, marked = [], []
         comparisons = {c["system"]: c for c in result["comparisons"] if c["metric"] == metric}
         for name, system in result["systems"].items():
-            row = [name, _mean(system["figures"][metric])]
+            row = [name, *(_number(system["figures"][metric][part]) for part in ("mean", "sd", "query_error"))]
             if c := comparisons.get(name):
                 ends = (_number(c[end], "+") for end in ("low", "high"))
                 row.append(f"{_number(c['difference'], '+')} [{', '.join(ends)}]")
@@ -48,11 +49,6 @@ def print_seeds(summary: Mapping[str, SeedSummary], num_seeds: int) -> None:
         if name.endswith(SHOWN) and not name.startswith("train/")
     ]
     console.show_table(f"{num_seeds} seeds", ["figure", "mean", "sd of seeds", "standard error of queries"], rows)
-
-
-def _mean(figure: Mapping[str, float]) -> str:
-    """Returns the mean and, of several seeds, their standard deviation."""
-    return _number(figure["mean"]) + ("" if math.isnan(figure["sd"]) else f" ± {_number(figure['sd'])}")
 
 
 def _number(value: float, sign: str = "") -> str:

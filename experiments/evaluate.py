@@ -31,6 +31,7 @@ def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
         ks=config.evaluate.ks,
         top_k_accuracies=config.evaluate.top_k_accuracies,
         dislike_at_most=config.data.dislike_at_most or None,
+        repeats=not config.data.drop_duplicates,
     )
 
 

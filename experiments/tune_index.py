@@ -84,7 +84,7 @@ def show(certificate: Certificate) -> None:
         "candidates",
         f"recall@{certificate.k}",
         "lower bound",
-        "us a query",
+        "µs a query",
         "",
     ]
     console.show_table("Index", columns, rows)

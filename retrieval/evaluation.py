@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 
-from retrieval import metrics, slices
+from retrieval import leakage, metrics, slices
 from retrieval.baselines.training import Training
 from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
+from retrieval.data.splits import Parts
 from retrieval.evaluate import COLD, Catalogue, check_ks, measure, rank, rank_by
 from retrieval.per_query import PerQuery
 from retrieval.predictions import with_roots, with_roots_of_intervals
@@ -131,6 +132,7 @@ class Evaluation:
         ks: Sequence[int],
         top_k_accuracies: Sequence[int] = (),
         dislike_at_most: float | None = None,
+        repeats: bool = False,
     ) -> Evaluation:
         """Prepares the evaluation on `held_out` of systems that have seen `train`.
 
@@ -142,11 +144,14 @@ class Evaluation:
           ks: lengths of the lists that the metrics look at.
           top_k_accuracies: likewise of the interaction-level accuracies.
           dislike_at_most: events with a rating up to this are neither positives nor relevant.
+          repeats: what is held out may be in train too, and is then no hit where train is excluded.
 
         Raises:
+          LeakageError: a ValueError; train has a (query, candidate) pair that is held out, and `repeats` is False.
           ValueError: a k is below 1, a candidate is not in the corpus, or nothing is relevant.
         """
         check_ks([*ks, *top_k_accuracies])
+        leakage.check_parts(Parts(train, None, held_out), repeats=repeats)
         encoding = Encoding.fit(train, corpus, dislike_at_most)
         targets = encoding.targets(held_out, train)
         if not len(targets.query_ids):

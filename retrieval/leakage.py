@@ -93,8 +93,8 @@ def _check_pairs(earlier: str, part: Interactions, later: str, held_out: Interac
     if num_shared and not repeats:
         raise LeakageError(
             f"{num_shared} interactions of {earlier} are in {later} too, the first of query {example[0]!r} with "
-            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or set "
-            "data.drop_duplicates=False, which says that repeats are meant"
+            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or say that "
+            "repeats are meant: data.drop_duplicates=False, or repeats=True from Python"
         )
     return num_shared
 

@@ -117,10 +117,10 @@ def hits_at(placed: Placed, k: int) -> Int64[np.ndarray, "num_queries"]:
 def precision_at(placed: Placed, k: int) -> Values:
     """Returns hits / k of each query; k stays the divisor where fewer candidates are left.
 
-    So do TensorFlow Recommenders, RecBole and trec_eval's P. implicit's precision is another figure: the hits of all
-    queries / the sum of their min(k, number of relevant candidates).
+    It is the precision at k of Manning et al. 2008, ch. 8.4, of TensorFlow Recommenders, RecBole and trec_eval's P.
+    implicit's is another figure: the hits of all queries / the sum of their min(k, number of relevant candidates).
 
-    >>> precision_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 2)
+    >>> precision_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 2)  # 1 / 2
     array([0.5])
     """
     return hits_at(placed, k) / k
@@ -129,9 +129,10 @@ def precision_at(placed: Placed, k: int) -> Values:
 def recall_at(placed: Placed, k: int) -> Values:
     """Returns hits / number of relevant candidates of each query; NaN where there is none.
 
-    So do TensorFlow Recommenders, RecBole and trec_eval; for what ALX calls recall see `capped_recall_at`.
+    It is the recall of Manning et al. 2008, ch. 8.3, of TensorFlow Recommenders, RecBole and trec_eval; for what ALX
+    calls recall see `capped_recall_at`.
 
-    >>> recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 3).round(3)
+    >>> recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 3).round(3)  # 2 / 3
     array([0.667])
     """
     return per(hits_at(placed, k), placed.num_relevant)
@@ -143,7 +144,7 @@ def capped_recall_at(placed: Placed, k: int) -> Values:
     NaN where nothing is relevant. It is the recall of Liang et al. 2018 (Mult-VAE) and ALX; RecBole and trec_eval
     have none.
 
-    >>> capped_recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 2)
+    >>> capped_recall_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6, 7]])), 2)  # 1 / min(2, 3)
     array([0.5])
     """
     return per(hits_at(placed, k), np.minimum(placed.num_relevant, k))
@@ -152,7 +153,7 @@ def capped_recall_at(placed: Placed, k: int) -> Values:
 def hit_rate_at(placed: Placed, k: int) -> Values:
     """Returns 1 for each query with a hit among its first k, else 0; NaN where nothing is relevant.
 
-    So do RecBole's hit and trec_eval's success.
+    Its mean over the queries is the hit rate (Deshpande and Karypis 2004). So do RecBole's hit and trec_eval's success.
 
     >>> hit_rate_at(Placed(np.array([0, 2, 9]), Lists.from_sequences([[5, 6], [7], []])), 3)
     array([ 1.,  0., nan])
@@ -166,7 +167,7 @@ def reciprocal_rank_at(placed: Placed, k: int) -> Values:
     NaN where nothing is relevant. Its mean over the queries is the MRR (Voorhees 1999). So does RecBole; trec_eval's
     recip_rank has no k and looks at the whole list.
 
-    >>> reciprocal_rank_at(Placed(np.array([3, 1, 9]), Lists.from_sequences([[5, 6], [7]])), 4)
+    >>> reciprocal_rank_at(Placed(np.array([3, 1, 9]), Lists.from_sequences([[5, 6], [7]])), 4)  # 1 / 2
     array([0.5, 0. ])
     """
     return np.where(placed.num_relevant > 0, (placed.best < k) / (placed.best + 1), np.nan)
@@ -177,8 +178,8 @@ def average_precision_at(placed: Placed, k: int) -> Values:
 
     AP = sum over hits of (hits up to its place) / (its place, from 1 on), divided by min(k, number of relevant
     candidates), so that a perfect list has 1; no two ranks of a query may be the same. Its mean over the queries is
-    the MAP. So do implicit and RecBole. trec_eval's map_cut divides by the number of relevant candidates also where k
-    is lower; some divide by the number of hits, which rewards finding fewer.
+    the MAP (Manning et al. 2008, ch. 8.4). So do implicit and RecBole. trec_eval's map_cut divides by the number of
+    relevant candidates also where k is lower; some divide by the number of hits, which rewards finding fewer.
 
     >>> placed = Placed(np.array([3, 0, 9]), Lists.from_sequences([[5, 6, 7]]))
     >>> average_precision_at(placed, 4)  # (1 / 1 + 2 / 4) / 3
@@ -204,11 +205,13 @@ def ndcg_at(placed: Placed, k: int) -> Values:
 def mean_rank(placed: Placed) -> Values:
     """Returns the mean place, from 1 on, of the relevant candidates of each query; NaN where there is none.
 
-    With `Ranks.mean`, those of equal score share the mean of their places. One that is excluded, or has no score,
-    counts with the rank that it has: `Ranks` puts it behind the corpus, in place N + 1, so that leaving out what is
-    wanted is never rewarded. The mean falls with fewer candidates: compare figures of one corpus and one exclusion.
+    It is sum (rank + 1) / number of relevant candidates, the mean rank of link prediction (Bordes et al. 2013); Hu et
+    al. 2008 take places as a percentage of the corpus. With `Ranks.mean`, those of equal score share the mean of their
+    places. One that is excluded, or has no score, counts with the rank that it has: `Ranks` puts it behind the corpus,
+    in place N + 1, so that leaving out what is wanted is never rewarded. The mean falls with fewer candidates: compare
+    figures of one corpus and one exclusion.
 
-    >>> mean_rank(Placed(np.array([0, 4.5, 9]), Lists.from_sequences([[5, 6], [7]])))
+    >>> mean_rank(Placed(np.array([0, 4.5, 9]), Lists.from_sequences([[5, 6], [7]])))  # (1 + 5.5) / 2, 10 / 1
     array([ 3.25, 10.  ])
     """
     sums = np.bincount(placed.owners, weights=placed.ranks + 1.0, minlength=len(placed.relevant))
@@ -252,7 +255,7 @@ def interaction_hit_rate_at(placed: Placed, k: int) -> Values:
     relevant candidate of the query; here the others stay in the list, and can be in the way. Over all interactions,
     with optimistic ranks, it is `top_k_accuracy`. Without repeats it is the recall, whose mean weighs queries alike.
 
-    >>> interaction_hit_rate_at(Placed(np.array([0, 2, 2, 9]), Lists.from_sequences([[5, 6, 6, 7]])), 3)
+    >>> interaction_hit_rate_at(Placed(np.array([0, 2, 2, 9]), Lists.from_sequences([[5, 6, 6, 7]])), 3)  # 3 / 4
     array([0.75])
     """
     return per(hits_at(placed, k), placed.num_relevant)
@@ -261,9 +264,11 @@ def interaction_hit_rate_at(placed: Placed, k: int) -> Values:
 def interaction_reciprocal_rank_at(placed: Placed, k: int) -> Values:
     """Returns the mean, over the interactions of each query, of 1 / (place, from 1 on), 0 behind the first k.
 
-    NaN where there is none. Leave-one-out protocols call it MRR; see `interaction_hit_rate_at` for how it differs.
+    NaN where there is none. Leave-one-out protocols call its mean MRR (Hidasi et al. 2016); see
+    `interaction_hit_rate_at` for how it differs.
 
-    >>> interaction_reciprocal_rank_at(Placed(np.array([0, 3, 9]), Lists.from_sequences([[5, 6], [7]])), 4)
+    >>> placed = Placed(np.array([0, 3, 9]), Lists.from_sequences([[5, 6], [7]]))
+    >>> interaction_reciprocal_rank_at(placed, 4)  # (1 / 1 + 1 / 4) / 2
     array([0.625, 0.   ])
     """
     return per(placed.sums(1 / (placed.by_place + 1.0), k), placed.num_relevant)

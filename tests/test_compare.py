@@ -186,7 +186,9 @@ def test_the_program_prints_and_writes_what_it_found(runs):
     titles, lines = output.splitlines()[::3], output.splitlines()[5:6]
     assert [title.split()[0] for title in titles[:2]] == [RECALL, NDCG]
     figure, comparison = found["systems"][str(runs / "seeds")]["figures"][NDCG], found["comparisons"][1]
-    assert lines[0].startswith(f"{runs / 'seeds'}  mean {figure['mean']:.4f} ± {figure['sd']:.4f}  difference ")
+    shown = zip(("mean", "sd seeds", "se queries"), ("mean", "sd", "query_error"), strict=True)
+    parts = [f"{name} {figure[part]:.4f}" for name, part in shown]
+    assert lines[0].startswith("  ".join([str(runs / "seeds"), *parts, "difference "]))
     assert f"{comparison['difference']:+.4f} [{comparison['low']:+.4f}, {comparison['high']:+.4f}]" in lines[0]
     assert lines[0].split("Holm ")[1].split("  ")[0].endswith(" *")
 

@@ -8,6 +8,7 @@ from retrieval import evaluation as evaluation_lib
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.splits import split
 from retrieval.evaluation import SLICE_METRICS, Evaluation
+from retrieval.leakage import LeakageError
 
 KS = (1, 5, 10)
 
@@ -157,7 +158,7 @@ def test_a_k_above_the_corpus_finds_all_that_is_relevant():
 
 def test_what_is_excluded_is_no_hit_however_long_the_list():
     train, test = Interactions([1, 2], [10, 11]), Interactions([1], [10])  # the same pair in both
-    evaluation = Evaluation.of(train, test, Table([10, 11, 12]), ks=(3, 4, 100))
+    evaluation = Evaluation.of(train, test, Table([10, 11, 12]), ks=(3, 4, 100), repeats=True)
     embeddings = np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)
     figures = evaluation.measure(evaluation.rank(*embeddings), resamples=5).figures
     assert all(figures[f"excluding_seen/{name}_at_{k}"] == 0 for name in SLICE_METRICS for k in (3, 4, 100))
@@ -204,3 +205,9 @@ def test_a_k_below_one_is_refused():
     *_, parts = world(0)
     with pytest.raises(ValueError, match=r"k must be at least 1, got \[0, 5\]"):
         Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 0))
+
+
+def test_what_is_held_out_may_not_be_in_train():
+    train, test = Interactions([1, 1, 2], [10, 11, 10]), Interactions([1, 2], [11, 12])
+    with pytest.raises(LeakageError, match="1 interactions of train are in test too, the first of query 1 with cand"):
+        Evaluation.of(train, test, Table([10, 11, 12]), ks=(1,))

@@ -125,7 +125,7 @@ def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
     assert table.count("<tr>") == 1 + len(certificate.curve)
     said = [text for of_group in plot.titles.values() for text in of_group]
     assert len(said) == len(certificate.curve)
-    assert all(any(f"{point.microseconds:.3g} us" in text for text in said) for point in certificate.curve)
+    assert all(any(f"{point.microseconds:.3g} µs" in text for text in said) for point in certificate.curve)
     svg = palette.to_svg(plot)
     assert all(html.escape(text) in svg for text in said)
 
@@ -230,7 +230,7 @@ def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp
     assert (result.returncode, result.stdout) == (0, f"report: {before}\n"), result.stderr
     ours, theirs = (w.read_text(encoding="utf-8") for w in (before, plain.report_file))
     untimed = [
-        re.sub(r'<section id="index">.*?</section>|[0-9.e+-]+ us a query', "", t, flags=re.S) for t in (ours, theirs)
+        re.sub(r'<section id="index">.*?</section>|[0-9.e+-]+ µs a query', "", t, flags=re.S) for t in (ours, theirs)
     ]
     assert untimed[0] == untimed[1]
 

@@ -75,7 +75,7 @@ def _tiles(records: Records, findings: Findings) -> str:
             notes.append(f"{ratio:.2f} × most popular")
         tiles.append((metric_label(name), number(records.figures[key]), notes))
     index = findings.certificate
-    notes = [tables.setting_text(index.chosen), f"{index.chosen.microseconds:.2g} us a query"]
+    notes = [tables.setting_text(index.chosen), f"{index.chosen.microseconds:.2g} µs a query"]
     tiles.append((f"index recall@{index.k}", number(index.recall), [", ".join(notes)]))
     if "seconds/total" in records.figures:
         train = records.figures["seconds/train"]
@@ -97,7 +97,7 @@ def results(records: Records, plots: Sequence[Plot]) -> str:
     if not records.intervals:
         notes.append(_missing("Intervals", "experiments.evaluate --workdir=…"))
     if not set(records.systems) - {MODEL, POPULARITY}:
-        notes.append(_missing("Stronger baselines", "experiments.baselines --workdir=…"))
+        notes.append(_missing("Stronger baselines", "experiments.baselines --config=… --workdir=…"))
     if len(records.ks("recall")) < 2:
         notes.append('<p class="missing">Curves over k need several lengths in <code>evaluate.ks</code>.</p>')
     parts += [*notes, figures(plots)]
@@ -120,7 +120,8 @@ def _predictions(config: Config, records: Records) -> str:
 
 
 def _missing(what: str, command: str) -> str:
-    return f'<p class="missing">{what} are not here yet: <code>python -m {escape(command)}</code> adds them.</p>'
+    adds = f"<code>python -m {escape(command)}</code>, then <code>python -m experiments.report --workdir=…</code>"
+    return f'<p class="missing">{what} are not here yet: {adds}, adds them.</p>'
 
 
 def slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from experiments.report.drawing import add_legend, new_axes, small_text
 from experiments.report.palette import Plot, colour
@@ -37,7 +37,7 @@ def searches(certificate: Certificate) -> Plot:
         heading="Recall of the index against its time",
         caption=f"The ring is what was chosen: {certificate.reason}. Measured when it was, on all threads.",
         figure=figure,
-        titles=titles | {"exact": [f"exact: {exact.microseconds:.3g} us"]},
+        titles=titles | {"exact": [f"exact: {exact.microseconds:.3g} µs"]},
     )
 
 
@@ -61,18 +61,23 @@ def _draw_graphs(axes: Axes, graphs: Mapping[tuple[str, int, int], list[Point]],
         style = {"s": 20, "color": colour(ROLES[space]), "linewidths": 0, "zorder": 3, "alpha": faint}
         axes.scatter(times, recalls, gid=f"search-{place}", **style)
         titles[f"search-{place}"] = [
-            f"{name}, ef {p.ef}: recall {number(p.recall)}, {p.microseconds:.3g} us" for p in points
+            f"{name}, ef {p.ef}: recall {number(p.recall)}, {p.microseconds:.3g} µs" for p in points
         ]
     return titles
 
 
 def _scale(axes: Axes, low: float) -> None:
     axes.set_xscale("log")
+    axes.margins(x=0.15)
+    left, right = axes.get_xlim()
+    if right < 10 * left:  # hardly a power of ten to label
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(FuncFormatter(_second_and_fifth))
     axes.tick_params(which="minor", labelsize=10, labelcolor=colour("muted"), length=0, pad=5)
     axes.set_ylim(low - 0.1 * (1 - low), 1 + 0.15 * (1 - low))
-    axes.margins(x=0.15)
 
 
 def _second_and_fifth(value: float, _: int) -> str:

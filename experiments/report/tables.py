@@ -123,12 +123,12 @@ def interval_text(interval: Sequence[float]) -> str:
 
 
 def searches_table(certificate: Certificate) -> str:
-    """Returns the settings that were tried in rows."""
-    rows = [
-        [setting_text(p), number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}", f"{p.num_candidates:,}"]
-        for p in certificate.curve
-    ]
-    header = ["", f"recall@{certificate.k}", "lower bound", "us a query", "candidates"]
+    """Returns the settings that were tried in rows; the last column says of how many candidates, where that differs."""
+    curve, header = certificate.curve, ["", f"recall@{certificate.k}", "lower bound", "µs a query"]
+    rows = [[setting_text(p), number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}"] for p in curve]
+    if len({point.num_candidates for point in curve}) > 1:
+        header = [*header, "candidates"]
+        rows = [[*row, f"{point.num_candidates:,}"] for row, point in zip(rows, curve, strict=True)]
     return table(header, rows, "figures")
 
 

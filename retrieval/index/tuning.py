@@ -131,11 +131,11 @@ def tune(
         return _exact(whole, point, [], k, target, "exact search was asked for")
     search = _Search(choices, k, target, seed, threads, clock)
     if not choices.kind and whole.embeddings.size <= SMALL:
-        reason = f"exact search takes {point.microseconds:.3g} us a query over a corpus that fits the cache of a core"
+        reason = f"exact search takes {point.microseconds:.3g} µs a query over a corpus that fits the cache of a core"
         return _exact(whole, point, search.first_curve(whole, sample), k, target, reason)
     best, curve = search.best_graph(whole, sample)
     if best is None:
-        reason = f"exact search takes {point.microseconds:.3g} us a query, and no graph of recall {target} half of that"
+        reason = f"exact search takes {point.microseconds:.3g} µs a query, and no graph of recall {target} half of that"
         if lower_bound(np.ones(len(chooses))) < target:
             reason += f"; {len(vectors)} queries are too few to be sure of {target}"
         return _exact(whole, point, curve, k, target, reason)
@@ -333,7 +333,7 @@ def _figures(k: int, recall: float, bound: float) -> dict[str, float]:
 
 
 def _reason(chosen: Point, of_exact: Point, bound: float, k: int, target: float) -> str:
-    times = f"it takes {chosen.microseconds:.3g} us a query, exact search {of_exact.microseconds:.3g}"
+    times = f"it takes {chosen.microseconds:.3g} µs a query, exact search {of_exact.microseconds:.3g}"
     if bound < target:
         return f"a graph was asked for: recall@{k} is at least {bound:.4f}, less than {target}; {times}"
     return f"the cheapest setting whose recall@{k} is surely at least {target}; {times}"
