@@ -31,7 +31,7 @@ class Stopwatch:
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
+        self._started, self._compiled = time.perf_counter(), compilation.seconds()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -43,7 +43,7 @@ class Stopwatch:
     def total(self) -> dict[str, float]:
         """Returns the stages' times, how much of them was compilation, and the whole time since the start."""
         total = time.perf_counter() - self._started
-        return self.seconds | {"seconds/compilation": compilation.seconds(), "seconds/total": total}
+        return self.seconds | {"seconds/compilation": compilation.seconds() - self._compiled, "seconds/total": total}
 
 
 def run(config: Config, workdir: Workdir, profile: bool = False) -> None:

@@ -61,8 +61,11 @@ BASELINES: dict[str, Baseline] = {
     ),
     "ease_nearby": Baseline(
         ease.fit,
-        {"regularization": (3.0, 5.0, 10.0, 20.0, 50.0, 100.0), "half_distance": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)},
-        {"regularization": 20.0, "half_distance": 5.0},
+        {
+            "regularization": (5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0),
+            "half_distance": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0),
+        },
+        {"regularization": 100.0, "half_distance": 5.0},
         by_time=True,
     ),
     "ials": Baseline(
