@@ -59,7 +59,6 @@ def get_config(variant: str = "") -> Config:
         return config
     config.model.embedding_dimension = 128
     config.model.linear_rank = 64
-    config.model.linear_rank = 64
     config.model.linear_half_distance = 5.0
     config.model.linear_l2 = 10.0
     config.model.linear_weight = 2.0
