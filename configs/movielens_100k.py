@@ -22,7 +22,7 @@ user since the last visit. Precision@10 and nDCG@10, mean and standard deviation
 
 p-values are of the paired randomisation test, uncorrected. Windows of 7, 14 and 60 days are below the model too, in
 both groups and figures. For unknown users the precision of one list for all ends at .5010: that of the ten movies most
-frequent in their own test part, which nobody knows (p .01 against recent popularity). Training takes 3 to 6 s a seed on
+frequent in their own test part, which nobody knows. Training takes 3 to 6 s a seed on
 two cores, search included; the baseline none.
 
     python -m experiments.run --config=configs/movielens_100k.py:temporal_best --workdir=runs/temporal_best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -11,7 +12,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,24 @@ def write_json(path: pathlib.Path, values: Mapping[str, Any] | Sequence[Any]) ->
 def write_jsonl(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, atomically."""
     write_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path that leads to this very folder until the end, whatever is put in its place meanwhile.
+
+    Where there is no /proc, or the folder cannot be opened, it is the path itself.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield folder
+        return
+    try:
+        place = pathlib.Path(f"/proc/self/fd/{descriptor}")
+        yield place if place.exists() else folder
+    finally:
+        os.close(descriptor)
 
 
 def sync_tree(folder: pathlib.Path) -> None:

@@ -45,24 +45,31 @@ class Files:
     """The files of a bundle whose manifest is sound.
 
     Attributes:
-      folder: where they lie.
+      folder: where they lie, as errors say.
       manifest: its content.
+      place: where they are read, see `storage.held`.
       checked: names of the files whose hashes are known to be right.
     """
 
     folder: pathlib.Path
     manifest: Mapping[str, Any]
+    place: pathlib.Path
     checked: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
-    def of(cls, folder: pathlib.Path | str) -> Files:
+    def of(cls, folder: pathlib.Path | str, place: pathlib.Path | None = None) -> Files:
         """Reads the manifest of a bundle, and nothing else.
+
+        Args:
+          folder: the bundle.
+          place: another path of it, by which its files are read; None: the same.
 
         Raises:
           ValueError: the folder is no bundle, of another format version, or the manifest is damaged.
         """
         folder = pathlib.Path(folder)
-        return cls(folder, _read_manifest(folder))
+        place = folder if place is None else place
+        return cls(folder, _read_manifest(folder, place), place)
 
     def names(self) -> list[str]:
         """Returns the names of the files."""
@@ -84,22 +91,24 @@ class Files:
         """
         listed = self.manifest["files"]
         found = [problem for name in listed if (problem := self._problem(name))]
-        there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if not path.is_dir()}
+        there = {path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if not path.is_dir()}
         there = {name for name in there if not any(part.startswith(".") for part in name.split("/"))}
         extra = sorted(there - set(listed) - {MANIFEST})
         return found + [f"{self.folder / name} is not listed in {MANIFEST}; remove it, or {AGAIN}" for name in extra]
 
     def _problem(self, name: str) -> str:
-        path = self.folder / name
+        path = self.place / name
         try:
             status = os.lstat(path)
-            inside = path.parent == self.folder or not stat.S_ISLNK(os.lstat(path.parent).st_mode)
+            inside = path.parent == self.place or not stat.S_ISLNK(os.lstat(path.parent).st_mode)
         except OSError:
             return f"{self.folder} lacks {name!r}, which its {MANIFEST} lists; {AGAIN}"
         if not (stat.S_ISREG(status.st_mode) and inside):
-            return f"{path} is no plain file of its own in the bundle; {AGAIN}"
+            return f"{self.folder / name} is no plain file of its own in the bundle; {AGAIN}"
         if status.st_size != (size := self.manifest["files"][name]["size"]):
-            return f"{path} has changed since the export ({status.st_size} bytes, expected {size}); {AGAIN}"
+            return (
+                f"{self.folder / name} has changed since the export ({status.st_size} bytes, expected {size}); {AGAIN}"
+            )
         return ""
 
     def check(self, name: str) -> None:
@@ -109,9 +118,9 @@ class Files:
           ValueError: it has changed.
         """
         try:
-            found = sha256(self.folder / name)
+            found = sha256(self.place / name)
         except OSError as error:
-            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
+            raise ValueError(f"{self.folder / name} cannot be read: {error.strerror}") from None
         self._compare(name, found)
 
     def check_rest(self) -> None:
@@ -133,9 +142,9 @@ class Files:
         if name not in self.manifest["files"]:
             raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which is part of every bundle; {AGAIN}")
         try:
-            content = (self.folder / name).read_bytes()
+            content = (self.place / name).read_bytes()
         except OSError as error:
-            raise ValueError(f"{self.folder / name} cannot be read: {error}") from None
+            raise ValueError(f"{self.folder / name} cannot be read: {error.strerror}") from None
         self._compare(name, hashlib.sha256(content).hexdigest())
         return content
 
@@ -170,15 +179,15 @@ class Files:
         self.checked.add(name)
 
 
-def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+def _read_manifest(folder: pathlib.Path, place: pathlib.Path) -> dict[str, Any]:
     """Returns the manifest of a bundle, once it is known to be what `write_manifest` wrote."""
-    path = folder / MANIFEST
-    if not path.is_file():
+    path, file = folder / MANIFEST, place / MANIFEST
+    if not file.is_file():
         raise ValueError(f"{folder} is no bundle: it has no {MANIFEST}; experiments.export writes one")
-    if (size := path.stat().st_size) > MOST_OF_MANIFEST:
+    if (size := file.stat().st_size) > MOST_OF_MANIFEST:
         raise ValueError(f"{path} is damaged ({size} bytes, {MOST_OF_MANIFEST} at most); {AGAIN}")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text(encoding="utf-8"))
         version = manifest["format_version"]
         if version != FORMAT_VERSION:
             raise _OtherVersion(f"{folder} has bundle format {version}, this version reads {FORMAT_VERSION}; {AGAIN}")

@@ -21,6 +21,7 @@ from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
+from retrieval.storage import held
 
 _OF_OTHER_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)  # what JSON may hold
 
@@ -31,18 +32,20 @@ def load(folder: pathlib.Path | str) -> Recommender:
     Every file is read once, in O(its size), and has the SHA-256 that the manifest lists. That detects damage, not
     forgery: load bundles of those whom you trust.
 
-    A bundle that takes the place of another while that is read is read instead.
+    Another bundle may take its place meanwhile, and one that is removed before it is read is replaced by what is there.
 
     Raises:
       ValueError: the folder is no bundle, of another format version, or a file is missing, changed, not listed, or does
         not go with the others; the message names it.
     """
-    files = Files.of(folder)
-    try:
-        return read(files)
-    except (ValueError, OSError):
-        if Files.of(folder).manifest == files.manifest:
-            raise
+    folder = pathlib.Path(folder)
+    with held(folder) as place:
+        files = Files.of(folder, place)
+        try:
+            return read(files)
+        except (ValueError, OSError):
+            if Files.of(folder).manifest == files.manifest:
+                raise
     return load(folder)
 
 
@@ -56,7 +59,7 @@ def read(files: Files) -> Recommender:
     candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
     corpus = _made(files, layout.CORPUS, layout.corpus_from_json, files.text)
     context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
-    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.folder / layout.INDEX))
+    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.place / layout.INDEX))
     towers = [_made(files, name, load_tower, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
     recommender = Recommender(
         encode=in_few_sizes(towers[0]),
@@ -88,7 +91,8 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
     except RecursionError:
         raise ValueError(f"{files.folder / name} is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{files.folder / name}: {error}") from None
+        message = str(error).replace(str(files.place), str(files.folder))
+        raise ValueError(f"{files.folder / name}: {message}") from None
     except _OF_OTHER_TYPES as error:
         raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 

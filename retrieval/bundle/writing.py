@@ -94,11 +94,6 @@ def save(
         reads = f"histories of {context.length} interactions" if context.length else "no histories"
         raise ValueError(f"the query tower reads {reads}, received {'none' if histories is None else 'some'}")
     features = {"query": query_features or EntityFeatures(), "candidate": candidate_features or EntityFeatures()}
-    arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
-    for side, of_side in features.items():
-        arrays |= {layout.feature_file(side, name): of for name, of in of_side.arrays().items()}
-    if histories is not None:
-        arrays |= _arrays_of(histories, context)
     texts = {
         layout.QUERIES: queries.to_json(),
         layout.CANDIDATES: candidates.to_json(),
@@ -107,11 +102,9 @@ def save(
         layout.QUERY_FEATURES: features["query"].to_json(),
         layout.CANDIDATE_FEATURES: features["candidate"].to_json(),
     }
-    facts = {
-        "similarity_dimension": index.embeddings.shape[1] if dimension is None else dimension,
-        "versions": versions(),
-        **facts,
-    }
+    arrays = _arrays_of(index, seen, features) | ({} if histories is None else _arrays_of_histories(histories, context))
+    whole = index.embeddings.shape[1]
+    facts = {"similarity_dimension": whole if dimension is None else dimension, "versions": versions(), **facts}
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = pathlib.Path(scratch) / "new"
         new.mkdir()
@@ -158,7 +151,15 @@ def _write_towers(
     (new / layout.CANDIDATE_TOWER).write_bytes(export_tower(lambda rows, **of: model.candidate(rows, of), of_candidate))
 
 
-def _arrays_of(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:
+def _arrays_of(index: Searcher, seen: Lists, features: Mapping[str, EntityFeatures]) -> dict[str, np.ndarray]:
+    """Returns the embeddings, what each query has, and the columns of the features, by file."""
+    arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
+    for side, of_side in features.items():
+        arrays |= {layout.feature_file(side, name): of for name, of in of_side.arrays().items()}
+    return arrays
+
+
+def _arrays_of_histories(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:
     """Returns the last interactions of each history, in the columns that the query tower reads, by file."""
     lists, length = histories.lists, context.length
     kept = np.arange(len(lists.rows)) >= np.repeat(lists.offsets[1:] - length, lists.lengths)
