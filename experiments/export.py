@@ -2,8 +2,9 @@
 
     python -m experiments.export --workdir=runs/movielens_100k
 
-The embeddings stand beside the bundle as Parquet, for any vector database, and with `--tensorflow` as a SavedModel. The
-bundle that was there before is kept as `bundle.previous`; `--roll_back` lets the two change places.
+In the bundle's folder `exports` lie its embeddings as Parquet, for any vector database, and with `--tensorflow` a
+SavedModel: they go wherever the bundle goes. The bundle that was there before is kept as `bundle.previous`;
+`--roll_back` lets the two change places.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def export(config: Config, dataset: Dataset, trained: phases.Trained, index: Sea
 def write_parquet(dataset: Dataset, workdir: Workdir) -> None:
     """Writes the embeddings of the corpus, and of all queries that train knows, with their attributes."""
     served = bundle.load(workdir.bundle)
+    workdir.candidate_vectors.parent.mkdir(exist_ok=True)
     write_vectors(workdir.candidate_vectors, served.corpus.ids, served.embeddings, served.corpus)
     ids = served.queries.ids
     pieces = [served.embed_queries(ids[i : i + QUERIES_A_CALL]) for i in range(0, len(ids), QUERIES_A_CALL)]

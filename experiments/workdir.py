@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments import console
+from retrieval import bundle, leakage
 from retrieval import config as config_lib
-from retrieval import leakage
 from retrieval.data.dataset import Dataset, load
 from retrieval.evaluate import check_ks
 from retrieval.evaluation import Result
@@ -50,9 +50,10 @@ class Workdir:
         self.choice_file = self.checkpoints / "choice.json"
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
-        self.candidate_vectors = self.path / "candidates.parquet"
-        self.query_vectors = self.path / "queries.parquet"
-        self.saved_model = self.path / "saved_model"
+        exports = self.bundle / bundle.EXPORTS
+        self.candidate_vectors = exports / "candidates.parquet"
+        self.query_vectors = exports / "queries.parquet"
+        self.saved_model = exports / "saved_model"
         self.report_file = self.path / "report.html"
         self.report_figures = self.path / "report"
         self.tensorboard = self.path / "tensorboard"

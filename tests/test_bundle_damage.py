@@ -135,9 +135,12 @@ def test_each_missing_file_is_named(whole, folder):
             bundle.load(folder)
 
 
-def test_a_file_more_is_named_unless_it_is_hidden(folder):
+def test_a_file_more_is_named_unless_it_is_hidden_or_an_export(folder):
     (folder / ".DS_Store").write_text("of a file manager")
+    (folder / "exports/saved_model").mkdir(parents=True)
+    (folder / "exports/saved_model/saved_model.pb").write_text("of another program")
     bundle.load(folder)
+    assert not any(finding.problems for finding in bundle.inspect(folder))
     (folder / "index/more").write_text("")
     with pytest.raises(ValueError, match="index/more is not listed in manifest.json; remove it"):
         bundle.load(folder)

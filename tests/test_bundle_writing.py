@@ -134,10 +134,15 @@ def test_the_bundle_before_is_kept_and_comes_back(folder):
     before = bundle.load(folder).recommend(EVERYBODY, 3).scores
     with pytest.raises(ValueError, match="there is no bundle before .*: .*bundle.previous does not exist"):
         bundle.roll_back(folder)
+    (folder / bundle.EXPORTS).mkdir()
+    export = folder / bundle.EXPORTS / "candidates.parquet"
+    export.write_text("of the first")
     save(folder, scale=2.0)
+    assert not export.exists()  # what is made of one bundle never lies beside another
     after = bundle.load(folder).recommend(EVERYBODY, 3).scores
     bundle.roll_back(folder)
     assert np.array_equal(bundle.load(folder).recommend(EVERYBODY, 3).scores, before)
+    assert export.read_text() == "of the first"
     bundle.roll_back(folder)
     assert np.array_equal(bundle.load(folder).recommend(EVERYBODY, 3).scores, after)
 

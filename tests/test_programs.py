@@ -119,7 +119,7 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     program("train", SYNTHETIC, f"--workdir={tmp_path / 'steps'}")
     program("evaluate", f"--workdir={tmp_path / 'steps'}")
     output = program("export", f"--workdir={tmp_path / 'steps'}")
-    for name in ("bundle", "candidates.parquet", "queries.parquet"):
+    for name in ("bundle", "bundle/exports/candidates.parquet", "bundle/exports/queries.parquet"):
         assert (tmp_path / "steps" / name).exists() and str(tmp_path / "steps" / name) in output
     message = program("export", f"--workdir={tmp_path / 'steps'}", "--roll_back", fails=True)
     assert "error: there is no bundle before" in message

@@ -7,7 +7,7 @@ time of a request, lie beside.
 """
 
 from retrieval.bundle.checking import Finding, inspect
-from retrieval.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, QUERY_TOWER
+from retrieval.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS, QUERY_TOWER
 from retrieval.bundle.manifest import FORMAT_VERSION, MANIFEST, Files
 from retrieval.bundle.reading import load
 from retrieval.bundle.towers import PLATFORMS, by_row, export_tower, load_tower
@@ -16,6 +16,7 @@ from retrieval.bundle.writing import Towers, previous, roll_back, save
 __all__ = [
     "CANDIDATE_TOWER",
     "EMBEDDINGS",
+    "EXPORTS",
     "FORMAT_VERSION",
     "Files",
     "Finding",

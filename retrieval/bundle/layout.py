@@ -16,6 +16,7 @@ HISTORY_OFFSETS, HISTORY_ROWS = "history_offsets.npy", "history_rows.npy"
 HISTORY_RATINGS, HISTORY_TIMES = "history_ratings.npy", "history_times.npy"
 INDEX = "index"  # a folder
 GOLDEN = "golden.json"
+EXPORTS = "exports"  # a folder of what is made of the bundle for others: no part of it, but moved with it
 
 
 def feature_file(side: str, part: str) -> str:

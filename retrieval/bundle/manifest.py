@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from retrieval.bundle.layout import EXPORTS
 from retrieval.storage import sha256, to_array, write_json
 
 FORMAT_VERSION = 3
@@ -87,12 +88,12 @@ class Files:
     def problems(self) -> list[str]:
         """Returns what is wrong with the names and the sizes of the files, a sentence for each.
 
-        Files whose names begin with a dot do not count.
+        Files whose names begin with a dot do not count, nor do those in `layout.EXPORTS`, which nothing here reads.
         """
         listed = self.manifest["files"]
         found = [problem for name in listed if (problem := self._problem(name))]
         there = {path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if not path.is_dir()}
-        there = {name for name in there if not any(part.startswith(".") for part in name.split("/"))}
+        there = {name for name in there if not _is_apart(name)}
         extra = sorted(there - set(listed) - {MANIFEST})
         return found + [f"{self.folder / name} is not listed in {MANIFEST}; remove it, or {AGAIN}" for name in extra]
 
@@ -177,6 +178,12 @@ class Files:
                 f"{AGAIN}"
             )
         self.checked.add(name)
+
+
+def _is_apart(name: str) -> bool:
+    """Tells whether a file in the folder of a bundle is no part of it: hidden, or an export."""
+    folders = name.split("/")
+    return folders[0] == EXPORTS or any(part.startswith(".") for part in folders)
 
 
 def _read_manifest(folder: pathlib.Path, place: pathlib.Path) -> dict[str, Any]:
