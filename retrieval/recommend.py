@@ -16,13 +16,12 @@ from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import EntityFeatures, Raw
-from retrieval.index import ExactIndex, Filter, Filters, Subset
+from retrieval.index import ExactIndex, Filter, Filters, LiveIndex, Searcher, Subset
 from retrieval.lists import Lists
 from retrieval.requests import Request, is_one, one_each
 from retrieval.topk import PADDING_ROW
 
 Encode = Callable[..., Float32[np.ndarray, "n D"]]
-Search = Callable[..., tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]]
 ENCODED_AT_A_TIME = 4096
 
 
@@ -68,13 +67,12 @@ class Recommender:
 
     Attributes:
       encode: query rows, and the columns of their context by name -> embeddings.
-      search: (embeddings, k, excluded, allowed) -> scores and positions, as `Searcher.search`; exact or approximate.
+      index: searches the embeddings of the corpus, in its order; exactly or about.
       queries: vocabulary of the queries.
       candidates: vocabulary of the candidates, whose rows histories hold.
       corpus: all candidates, with a "title" column where titles are known.
       seen: positions of the candidates in the training part of each query row; those of row 0 and of queries that train
         has not are empty.
-      embeddings: of the corpus, in its order [N, D].
       encode_candidates: candidate rows, and the columns of their features -> embeddings.
       context: makes the columns that the query tower reads.
       histories: of each query row, likewise; None: the query tower reads none.
@@ -85,12 +83,11 @@ class Recommender:
     """
 
     encode: Encode
-    search: Search
+    index: Searcher
     queries: Vocabulary
     candidates: Vocabulary
     corpus: Table
     seen: Lists
-    embeddings: Float32[np.ndarray, "N D"]
     encode_candidates: Encode
     context: QueryContext = dataclasses.field(default_factory=QueryContext)
     histories: Histories | None = None
@@ -140,7 +137,7 @@ class Recommender:
             excluded = excluded.join(self._positions(request.history))
         if exclude is not None:
             excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
-        scores, positions = self.search(self._encoded(request), k, excluded, self._allowed(filter))
+        scores, positions = self.index.search(self._encoded(request), k, excluded, self._allowed(filter))
         return self._answer(request, scores, positions)
 
     def embed_queries(
@@ -235,6 +232,30 @@ class Recommender:
         vectors = _unit(self._encoded(request), self.similarity_dimension)
         scores, places = self._unit_queries.search(vectors, k, Lists.from_sequences(own))
         return Neighbours(request.shaped(_lookup(self.queries.ids, places)), request.shaped(scores))
+
+    def seen_ids(self, user_id: Any) -> Ids | list[Ids]:
+        """Returns the raw candidate ids in the training part of a query, or of each of queries; none of an unknown one.
+
+        Raises:
+          ValueError: as `recommend`.
+        """
+        request = self._request(user_id, None, None, None)
+        seen = self.seen.take(request.rows)
+        listed = np.split(self.corpus.ids[seen.rows], seen.offsets[1:-1])[: len(request.rows)]
+        return listed[0] if request.one else listed
+
+    def live_index(self) -> LiveIndex:
+        """Returns the corpus as an index by raw id that takes new candidates, over the index of the bundle.
+
+        Both give the same answers until it is changed. Candidates of which train and features tell nothing, whose
+        embeddings are zero, are there and score 0; to `add` such a one is refused, see `LiveIndex`.
+        """
+        return LiveIndex.build(self.corpus.ids, self.index, self.corpus.columns, zeros=True)
+
+    @property
+    def embeddings(self) -> Float32[np.ndarray, "N D"]:
+        """Those of the corpus, in its order."""
+        return self.index.embeddings
 
     @functools.cached_property
     def titles(self) -> Shaped[np.ndarray, "N"]:

@@ -125,28 +125,29 @@ def test_no_reader_sees_half_of_a_change(kind):
 
 def test_enough_changes_rebuild_in_the_background_and_a_slow_rebuild_loses_nothing(monkeypatch):
     index = live(np.eye(10), rebuild_at=0.5)
-    started, go_on = threading.Event(), threading.Event()
+    started, go_on = threading.Semaphore(0), threading.Semaphore(0)
     plain_rebuilt = ExactIndex.rebuilt
 
     def rebuilt(self, embeddings):
-        started.set()
-        assert go_on.wait(10)
+        started.release()
+        assert go_on.acquire(timeout=10)
         return plain_rebuilt(self, embeddings)
 
     monkeypatch.setattr(ExactIndex, "rebuilt", rebuilt)
     index.remove([0, 1, 2, 3, 4])
-    assert not started.is_set()
+    assert not started.acquire(blocking=False)
     index.remove([5])
-    assert started.wait(10)
+    assert started.acquire(timeout=10)
     index.add([6, 20, 21], 2 * np.eye(10)[:3])  # replaced, new, and removed again while the base is built
     index.remove([21, 7])
     index.add([7], [np.full(10, 3.0)])  # removed and back
     assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
-    go_on.set()
-    index.wait()
+    go_on.release()
+    assert started.acquire(timeout=10)  # again, without another change: enough of them came meanwhile
     assert len(index.snapshot.base) == 4 and index.snapshot.alive.tolist() == [False, False, True, True]
     assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
-    index.rebuild()
+    go_on.release()
+    index.wait()
     assert index.snapshot.changed == 0 and len(index.snapshot.base) == 5
     assert index.search(np.ones((1, 10)), 9).ids.tolist() == [[7, 6, 20, 8, 9, 0, 0, 0, 0]]
 
@@ -211,6 +212,25 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(change, message):
 def test_build_refuses_by_id(vectors, message):
     with pytest.raises(ValueError, match=message):
         live(vectors, ["a", "b"])
+
+
+@pytest.mark.parametrize("kind", ["exact", "graph"])
+def test_zero_vectors_of_the_base_are_kept_where_that_is_said(tmp_path, kind):
+    base = live([[1, 0], [0, 2], [3, 3]], kind=kind).snapshot.base.rebuilt([[0, 0], [-1, 0], [2, 1]])
+    index = LiveIndex.build(["zero", "b", "c"], base, zeros=True)
+    assert index.search([[1, 0]], 3).ids.tolist() == [["c", "zero", "b"]]
+    with pytest.raises(ValueError, match="the vector of candidate 'zero' is zero"):
+        index.add(["zero"], [[0, 0]])
+    index.add(["d"], [[3, 0]])
+    index.rebuild()
+    index.save(tmp_path / "index")
+    assert LiveIndex.load(tmp_path / "index").search([[1, 0]], 5).ids.tolist() == [["d", "c", "zero", "b", ""]]
+
+
+@pytest.mark.parametrize("rebuild_at", [-0.1, np.nan])
+def test_the_share_that_starts_a_rebuild_is_checked(rebuild_at):
+    with pytest.raises(ValueError, match="rebuild_at must be a share, 0 at least"):
+        live(np.eye(2), rebuild_at=rebuild_at)
 
 
 def test_attributes_may_be_lists_of_text_or_numbers():

@@ -7,8 +7,9 @@ import numpy as np
 
 import retrieval
 from retrieval import bundle
-from retrieval.config import Config
+from retrieval.config import Config, Feature
 from retrieval.data.interactions import Interactions, Table
+from retrieval.features.entities import EntityFeatures
 from retrieval.index import ExactIndex, LiveIndex
 from retrieval.models.two_tower import init
 
@@ -41,17 +42,22 @@ def test_every_field_that_the_readme_names_exists():
         assert name in fields, name
 
 
-def test_the_serving_example_runs(capsys, tmp_path, monkeypatch):
+def save_bundle(folder, config):
+    """Writes a bundle of 50 users and 200 movies, untrained."""
     rng = np.random.default_rng(0)
     users, movies = np.repeat(np.arange(1, 51), 6), np.tile(np.arange(1, 201), 2)[:300]
     events = Interactions(users, rng.permutation(movies))
-    columns = {"title": np.array([f"Movie {i}" for i in range(200)]), "genres": np.resize(["Comedy|War", "War"], 200)}
-    corpus = Table(np.arange(1, 201), columns | {"release_year": np.linspace(1950, 2000, 200)})
-    recipe = retrieval.prepare(Config(), events, corpus)
-    params = init(recipe.model)
-    (tmp_path / "runs/movielens_100k").mkdir(parents=True)
+    columns = {
+        "title": np.array([f"Movie {i}" for i in range(200)]),
+        "genres": np.resize(["Comedy|Sci-Fi", "Sci-Fi"], 200),
+    }
+    columns |= {"release_date": np.full(200, "1990"), "release_year": np.linspace(1950, 2000, 200)}
+    corpus = Table(np.arange(1, 201), columns)
+    recipe = retrieval.prepare(config, events, corpus)
+    params, encoders = init(recipe.model), recipe.architecture.candidate_features
+    folder.parent.mkdir(parents=True)
     bundle.save(
-        tmp_path / "runs/movielens_100k/bundle",
+        folder,
         model=recipe.bound(params),
         queries=recipe.encoding.queries,
         candidates=recipe.encoding.candidates,
@@ -59,11 +65,24 @@ def test_the_serving_example_runs(capsys, tmp_path, monkeypatch):
         seen=recipe.encoding.seen_by_row(events),
         index=ExactIndex.build(np.asarray(recipe.candidate_embeddings(params))),
         facts={},
+        candidate_features=EntityFeatures.of_table(encoders, corpus, recipe.encoding.candidates.entity_ids),
     )
+
+
+def test_the_serving_examples_run(capsys, tmp_path, monkeypatch):
+    save_bundle(tmp_path / "runs/movielens_100k/bundle", Config())
+    with_features = Config()
+    with_features.model.initial_scale = 0.1
+    with_features.model.candidate.features = (Feature("id"), Feature("genres", "bag"))
+    save_bundle(tmp_path / "runs/movielens_100k_best/bundle", with_features)
     monkeypatch.chdir(tmp_path)
     code = re.search(r"## Serving\n\n```python\n(.*?)```", README, re.DOTALL)[1]
-    exec(compile(code, "README.md", "exec"), {})
+    namespace = {}
+    exec(compile(code, "README.md", "exec"), namespace)
     assert "Movie" in capsys.readouterr().out
+    following = re.search(r"reads features:\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(following, "README.md", "exec"), namespace)
+    assert len(namespace["live"]) == 201 and namespace["vector"].shape == (33,)
 
 
 def test_the_index_example_runs(capsys, tmp_path, monkeypatch):

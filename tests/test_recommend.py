@@ -8,10 +8,9 @@ import pytest
 
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
-from retrieval.index import Filter
+from retrieval.index import ExactIndex, Filter
 from retrieval.lists import Lists
 from retrieval.recommend import Recommender
-from retrieval.topk import top_k
 
 TITLES = np.array(["Brazil", "Alien", "", "Diva"])
 CANDIDATES = np.eye(4, dtype=np.float32)  # the query's embedding is then its scores
@@ -27,19 +26,11 @@ SEEN = Lists.from_sequences([[], [0], [3, 1, 2]])
 IDS = ["B", "A", "C", "D"]
 
 
-def search_in(candidates):
-    """Exact search, as an index does it."""
-    return lambda queries, k, excluded, allowed: top_k(
-        queries, candidates, k, excluded, None if allowed is None else allowed.mask
-    )
-
-
 def recommender(ids=IDS, queries=("ann", "bob"), titles=TITLES):
     columns = {} if titles is None else {"title": titles}
     return Recommender(
         encode=functools.partial(np.take, SCORES, axis=0),
-        search=search_in(CANDIDATES),
-        embeddings=CANDIDATES,
+        index=ExactIndex.build(CANDIDATES),
         encode_candidates=lambda rows: np.concatenate([np.zeros((1, 4), np.float32), CANDIDATES])[rows],
         queries=Vocabulary(queries),
         candidates=Vocabulary(ids),
@@ -166,12 +157,11 @@ def with_vectors(ids="BACDE"):
     of_rows = np.concatenate([np.zeros((1, 3), np.float32), VECTORS[[1, 0, 2, 3, 4]]])
     return Recommender(
         encode=lambda rows: np.array([[0, 0, 1], [1, 0, 1], [2, 0.1, 9], [0, 3, 1], [9, 0, 1]], np.float32)[rows],
-        search=search_in(VECTORS),
+        index=ExactIndex.build(VECTORS),
         queries=Vocabulary([1, 2, 3], others=[4]),
         candidates=vocabulary,
         corpus=Table(list(ids), {}),
         seen=Lists.empty(5),
-        embeddings=VECTORS,
         encode_candidates=lambda rows: of_rows[rows],
         similarity_dimension=2,
     )
@@ -188,6 +178,25 @@ def test_similar_candidates_are_those_of_the_largest_cosine_without_popularity()
     assert served.similar([], 3).ids.shape == (0, 3)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         served.similar("B", 0)
+
+
+def test_the_live_index_answers_alike_zero_vectors_too_and_takes_new_candidates():
+    served = with_vectors()
+    index = served.live_index()
+    assert index.search(served.embed_queries([1, 2]), 6).ids.tolist() == served.recommend([1, 2], 6).ids.tolist()
+    index.add(["F"], [[9, 9, 9]])
+    assert index.search(served.embed_queries([1]), 1).ids.tolist() == [["F"]]
+    with pytest.raises(ValueError, match="'A' is zero"):
+        index.add(["A"], [[0, 0, 0]])
+
+
+def test_what_is_seen_is_told_by_raw_id():
+    served = recommender()
+    assert served.seen_ids("bob").tolist() == ["A", "C", "D"]  # in the order of the corpus
+    assert [of.tolist() for of in served.seen_ids(["bob", "nobody", "ann"])] == [["A", "C", "D"], [], ["B"]]
+    assert served.seen_ids([]) == []
+    live = served.live_index().search(served.embed_queries(["bob"]), 4, exclude=[served.seen_ids("bob")])
+    assert live.ids.tolist() == served.recommend(["bob"], 4).ids.tolist()
 
 
 def test_similar_queries_are_those_of_train_of_the_largest_cosine():

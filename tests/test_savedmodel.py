@@ -14,11 +14,10 @@ from flax import nnx
 from retrieval import bundle, savedmodel
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
-from retrieval.index import HnswIndex
+from retrieval.index import ExactIndex, HnswIndex
 from retrieval.lists import Lists
 from retrieval.models.towers import IdTower
 from retrieval.models.two_tower import TwoTower
-from retrieval.topk import top_k
 
 NUM_QUERIES, NUM_CANDIDATES, K = 200, 30, 5
 IDS = {
@@ -81,10 +80,7 @@ def save_bundle(folder, model, ids, others):
 def load_exact(folder):
     """The recommender of a bundle with exact search, and its embeddings."""
     embeddings = np.load(folder / bundle.EMBEDDINGS)
-    recommender = bundle.load(folder)
-    return dataclasses.replace(
-        recommender, search=lambda q, k, seen, allowed: top_k(q, embeddings, k, seen)
-    ), embeddings
+    return dataclasses.replace(bundle.load(folder), index=ExactIndex.build(embeddings)), embeddings
 
 
 @pytest.fixture(scope="module")

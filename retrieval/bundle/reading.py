@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32
 
 from retrieval import index as index_lib
 from retrieval.bundle import layout
@@ -61,14 +60,14 @@ def read(files: Files) -> Recommender:
     context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
     index = _made(files, layout.INDEX, lambda _: index_lib.load(files.place / layout.INDEX))
     towers = [_made(files, name, load_tower, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
+    _check_embeddings(files, len(corpus), index)
     recommender = Recommender(
         encode=in_few_sizes(towers[0]),
-        search=index.search,
+        index=index,
         queries=queries,
         candidates=candidates,
         corpus=corpus,
         seen=_lists(files, layout.SEEN_OFFSETS, layout.SEEN_ROWS, len(corpus)),
-        embeddings=_embeddings(files, len(corpus), index),
         encode_candidates=in_few_sizes(towers[1]),
         context=context,
         histories=_histories(files, candidates.num_entities) if context.length else None,
@@ -97,15 +96,14 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
         raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 
 
-def _embeddings(files: Files, number: int, index: Searcher) -> Float32[np.ndarray, "N D"]:
-    """Returns the embeddings of the corpus: those of the index, which are the same, so that memory holds them once."""
+def _check_embeddings(files: Files, number: int, index: Searcher) -> None:
+    """Raises ValueError unless the stored embeddings are those of the index: memory holds them once."""
     embeddings = files.array(layout.EMBEDDINGS)
     if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != number:
         received = f"{embeddings.dtype} {embeddings.shape}"
         raise ValueError(f"{files.folder / layout.EMBEDDINGS} is {received}, not a float32 vector for each of {number}")
     if not np.array_equal(index.embeddings, embeddings):
         raise ValueError(f"{files.folder / layout.INDEX} is over other vectors than those of {layout.EMBEDDINGS}")
-    return index.embeddings
 
 
 def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:

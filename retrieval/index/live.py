@@ -30,7 +30,8 @@ class LiveIndex:
     It holds a snapshot that never changes: a base that was built, a mask of what has gone from it, and a segment of
     what has come since, which is searched exactly. A change makes a new snapshot beside it and puts it in place by one
     assignment. A search takes the snapshot that is there when it begins. Any number of threads may search; writers wait
-    for each other. When more than `rebuild_at` of the candidates changed, a new base is built in the background.
+    for each other. When more than `rebuild_at` of the candidates changed, a new base is built in the background, and
+    another one after it where as many changed meanwhile.
 
     >>> from retrieval.index import ExactIndex
     >>> index = LiveIndex.build(["a", "b", "c"], ExactIndex.build([[1, 0], [0, 2], [3, 3]]))
@@ -41,6 +42,8 @@ class LiveIndex:
     """
 
     def __init__(self, snapshot: Snapshot, rebuild_at: float = REBUILD_AT):
+        if not rebuild_at >= 0:
+            raise ValueError(f"rebuild_at must be a share, 0 at least, or inf for never, got {rebuild_at}")
         self.rebuild_at = rebuild_at
         self._snapshot = snapshot
         self._lock = threading.Lock()  # of the writers
@@ -55,6 +58,7 @@ class LiveIndex:
         base: Searcher,
         attributes: Mapping[str, Shaped[np.ndarray, " n"] | Sequence] | None = None,
         rebuild_at: float = REBUILD_AT,
+        zeros: bool = False,
     ) -> LiveIndex:
         """Gives a searcher ids and attributes.
 
@@ -63,15 +67,17 @@ class LiveIndex:
           base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or what `tune` chose; a rebuild uses its settings.
           attributes: columns by name, [n] each, as of a `Table`; `Filter`s read them.
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
+          zeros: takes zero vectors of the base, which score 0 with each query. False: they are refused.
 
         Raises:
-          ValueError: an id is there twice, its vector is zero, lengths differ, or an attribute is neither text nor
-            numbers.
+          ValueError: an id is there twice, its vector is zero, lengths differ, an attribute is neither text nor
+            numbers, or `rebuild_at` is below 0.
         """
         table = _as_table(ids, attributes)
         if len(table) != len(base):
             raise ValueError(f"each of the {len(base)} vectors needs an id, got {len(table)} ids")
-        check_vectors(table.ids, base.embeddings, base.embeddings.shape[1])
+        if not zeros:
+            check_vectors(table.ids, base.embeddings, base.embeddings.shape[1])
         return cls(_fresh(base, table, 0), rebuild_at)
 
     def __len__(self) -> int:
@@ -192,29 +198,42 @@ class LiveIndex:
                 self._snapshot = _caught_up(_fresh(base, table, old.stamp), self._snapshot)
 
     def wait(self) -> None:
-        """Waits for the rebuild in the background, if there is one.
+        """Waits for what is rebuilt in the background, if there is something.
 
         Raises:
           Exception: what ended it; the index is then as it was.
         """
-        if self._worker is not None:
-            self._worker.join()
+        worker = self._worker
+        if worker is not None:
+            worker.join()
         error, self._error = self._error, None
         if error is not None:
             raise error
 
+    def _is_due(self) -> bool:
+        return self._snapshot.changed > self.rebuild_at and len(self._snapshot) > 0
+
     def _rebuild_if_due(self) -> None:
         with self._lock:
-            is_due = self._snapshot.changed > self.rebuild_at and len(self._snapshot) > 0
-            if is_due and (self._worker is None or not self._worker.is_alive()):
-                self._worker = threading.Thread(target=self._rebuild_in_background, daemon=True)
+            if self._worker is None and self._is_due():
+                self._worker = threading.Thread(target=self._rebuild_while_due, daemon=True)
                 self._worker.start()
 
-    def _rebuild_in_background(self) -> None:
+    def _rebuild_while_due(self) -> None:
+        """Rebuilds until no more has changed than may: no write need come to tell of those that came meanwhile."""
         try:
-            self.rebuild()
+            while self._goes_on():
+                self.rebuild()
         except Exception as error:  # `wait` raises it, in the thread of the caller
-            self._error = error
+            with self._lock:
+                self._error, self._worker = error, None
+
+    def _goes_on(self) -> bool:
+        """Tells whether the background has to rebuild; if not, the next write that makes it due starts it anew."""
+        with self._lock:
+            if not self._is_due():
+                self._worker = None
+            return self._worker is not None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes what is there now into `folder`, in place of an index that is there, whole or not at all.
