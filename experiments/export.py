@@ -17,6 +17,7 @@ import numpy as np
 from experiments import console, flags
 from experiments.workdir import MODEL, Workdir, load_data
 from retrieval import bundle, phases, savedmodel
+from retrieval import config as config_lib
 from retrieval import index as index_lib
 from retrieval.bundle import layout
 from retrieval.config import Config
@@ -27,13 +28,28 @@ from retrieval.data.sequences import Histories
 from retrieval.data.vectors import write_vectors
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.entities import EntityFeatures
-from retrieval.index import Searcher
+from retrieval.index import Searcher, tuning
 from retrieval.index.tuning import Choices
 from retrieval.topk import top_k
 
 RECALL_AT = 10
 QUERIES_A_CALL = 4096  # that the query tower embeds
 NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
+
+
+def choices(settings: config_lib.Index) -> Choices:
+    """Returns what the index may be, before any work is done for it.
+
+    Raises:
+      ValueError: a setting of the config is out of range.
+    """
+    try:
+        tuning.check(k=settings.k, target=settings.target_recall, seed=settings.seed, threads=settings.threads)
+        if settings.queries < 2:
+            raise ValueError(f"queries must be 2 at least, one to choose and one to certify, got {settings.queries}")
+        return Choices(settings.kind, settings.space, settings.M, settings.ef_construction, settings.ef)
+    except ValueError as error:
+        raise ValueError(f"config.index: {error}") from None
 
 
 def build_index(config: Config, trained: phases.Trained) -> Searcher:
@@ -44,7 +60,6 @@ def build_index(config: Config, trained: phases.Trained) -> Searcher:
     known = recipe.encoding.queries.ids
     sample = np.sort(np.random.default_rng(settings.seed).permutation(len(known))[: settings.queries])
     queries = np.asarray(recipe.query_embeddings(trained.params, known[sample], trained.train))
-    choices = Choices(settings.kind, settings.space, settings.M, settings.ef_construction, settings.ef)
     index = index_lib.tune(
         candidates,
         queries,
@@ -53,7 +68,7 @@ def build_index(config: Config, trained: phases.Trained) -> Searcher:
         target=settings.target_recall,
         seed=settings.seed,
         threads=settings.threads,
-        choices=choices,
+        choices=choices(settings),
     )
     if f"recall_at_{RECALL_AT}" in index.figures:
         return index
@@ -136,6 +151,7 @@ def main() -> None:
         bundle.roll_back(workdir.bundle)
         return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
+    choices(config.index)  # as soon
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     if flags.tensorflow():

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import compilation, console, flags, tables
 from experiments.evaluate import evaluate
-from experiments.export import build_index, export
+from experiments.export import build_index, choices, export
 from experiments.report import write_report
 from experiments.train import train
 from experiments.workdir import Workdir, load_data
@@ -51,6 +51,7 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     workdir.check(config)
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
+    choices(config.index)  # fails before the training, not after it
     watch = Stopwatch()
     with watch.stage("data"):
         dataset = load_data(config, workdir)

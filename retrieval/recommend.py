@@ -18,7 +18,7 @@ from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import EntityFeatures, Raw
 from retrieval.index import ExactIndex, Filter, Filters, LiveIndex, Searcher, Subset
 from retrieval.lists import Lists
-from retrieval.requests import Request, is_one, one_each
+from retrieval.requests import Request, is_one, named, one_each
 from retrieval.topk import PADDING_ROW
 
 Encode = Callable[..., Float32[np.ndarray, "n D"]]
@@ -134,9 +134,9 @@ class Recommender:
         request = self._request(user_id, history, features, times)
         excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
         if exclude_seen and request.history is not None:
-            excluded = excluded.join(self._positions(request.history))
+            excluded = excluded.join(self._positions("history", request.history))
         if exclude is not None:
-            excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
+            excluded = excluded.join(self._positions("exclude", one_each("exclude", exclude, request)))
         scores, positions = self.index.search(self._encoded(request), k, excluded, self._allowed(filter))
         return self._answer(request, scores, positions)
 
@@ -172,7 +172,8 @@ class Recommender:
         """
         request = self._request(user_id, history, features, times)
         listed = [np.asarray(ids) for ids in one_each("candidate_ids", candidate_ids, request)]
-        positions = [self.corpus.positions(ids) for ids in listed]
+        with named("candidate_ids"):
+            positions = [self.corpus.positions(ids) for ids in listed]
         if len({len(of) for of in positions}) > 1:
             raise ValueError(f"candidate_ids must be equally many for each query, got {[len(of) for of in positions]}")
         for ids, found in zip(listed, positions, strict=True):
@@ -215,7 +216,7 @@ class Recommender:
             raise ValueError(f"candidate id {first!r} is not in the corpus; give its features")
         excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in own.tolist()])
         if exclude is not None:
-            excluded = excluded.join(self._positions(one_each("exclude", exclude, request)))
+            excluded = excluded.join(self._positions("exclude", one_each("exclude", exclude, request)))
         vectors = _unit(self._encoded_candidates(request), self.similarity_dimension)
         return self._answer(request, *self._unit_candidates.search(vectors, k, excluded, self._allowed(filter)))
 
@@ -281,13 +282,13 @@ class Recommender:
     def _histories(self, request: Request) -> Histories:
         """Returns the histories that are given, or else those of the rows."""
         if request.history is not None:
-            return Histories(_lists(request.history, self.candidates.rows, UNKNOWN_ROW))
+            return Histories(_lists("history", request.history, self.candidates.rows, UNKNOWN_ROW))
         rows = request.rows
         return Histories(Lists.empty(len(rows))) if self.histories is None else self.histories.take(rows)
 
-    def _positions(self, ids: Sequence[Sequence | Ids]) -> Lists:
+    def _positions(self, name: str, ids: Sequence[Sequence | Ids]) -> Lists:
         """Returns the positions in the corpus of lists of raw candidate ids, without those outside it."""
-        return _lists(ids, self.corpus.positions, PADDING_ROW)
+        return _lists(name, ids, self.corpus.positions, PADDING_ROW)
 
     def _answer(self, request: Request, scores, positions) -> Recommendations:
         answer = (positions, _lookup(self.corpus.ids, positions), _lookup(self.titles, positions), scores)
@@ -311,13 +312,16 @@ class Recommender:
         return ExactIndex.build(_unit(np.concatenate(pieces), self.similarity_dimension))
 
 
-def _lists(ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int) -> Lists:
+def _lists(
+    name: str, ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
+) -> Lists:
     """Returns what lists of raw ids are found as, in one look-up, without those that are missing."""
-    arrays = [as_ids(of, "candidate ids") for of in ids]
-    if len({of.dtype.kind for of in arrays if len(of)}) > 1:
-        raise ValueError("candidate ids must be all integers or all strings, got lists of both")
+    with named(name):
+        arrays = [as_ids(of, "a list of candidate ids") for of in ids]
+        if len({of.dtype.kind for of in arrays if len(of)}) > 1:
+            raise ValueError("candidate ids must be all integers or all strings, got lists of both")
+        found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
     owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
-    found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
     return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Request:
             history = [history]
         if ids is not None:
             ids = as_ids(ids, what)
-            rows = vocabulary.rows(ids)
+            with named(what):
+                rows = vocabulary.rows(ids)
         elif history is not None or features is not None:
             number = as_columns(features)[0] if history is None else len(history)
             rows = np.full(number, UNKNOWN_ROW, np.int32)
@@ -96,9 +98,13 @@ class Request:
 def is_one(ids: Any, history: Any, features: Raw | None) -> bool:
     """Returns whether a single query is meant: by its id, or else its flat history, or else its mapping of features.
 
+    Raises ValueError where the history is no list.
+
     >>> is_one(7, None, None), is_one([7], None, None), is_one(None, [3, 4], None), is_one(None, [[3, 4]], None)
     (True, False, True, False)
     """
+    if history is not None:
+        _check_listed("history", history)
     if ids is not None:
         return np.ndim(ids) == 0
     if history is not None:
@@ -110,12 +116,22 @@ def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequ
     """Returns a list for each of a request: the values are one for each, or that of a single one.
 
     Raises:
-      ValueError: they are not as many.
+      ValueError: they are no list, or not as many.
     """
     if request.one:
         return [[values] if np.ndim(values) == 0 else values]
+    _check_listed(name, values)
     _check_length(name, values, len(request.rows), "list")
     return values
+
+
+@contextlib.contextmanager
+def named(argument: str) -> Iterator[None]:
+    """Lets a ValueError in the body of a with statement say which argument it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from None
 
 
 def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
@@ -126,6 +142,11 @@ def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
     given = np.full(number, given) if given.ndim == 0 else given
     _check_length("times", given, number, "time")
     return given.astype(np.int64)
+
+
+def _check_listed(name: str, values: Any) -> None:
+    if isinstance(values, str | Mapping | Set) or not hasattr(values, "__len__"):
+        raise ValueError(f"{name} must be a list of ids, or a list of such lists, got {values!r}")
 
 
 def _check_length(name: str, values: Sequence | np.ndarray, number: int, of: str) -> None:

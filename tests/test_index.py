@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import json
 import resource
 
@@ -237,6 +238,14 @@ def test_other_numbers_become_float32_and_are_copied(dtype):
 def test_build_refuses_what_has_no_inner_products(embeddings, message):
     with pytest.raises(ValueError, match=message):
         build(embeddings)
+
+
+@pytest.mark.parametrize("threads", [-1, True])
+def test_threads_are_checked_before_any_work(threads):
+    with pytest.raises(ValueError, match="threads must be a number of them, or 0 for all of the machine, got"):
+        HnswIndex.build(np.eye(3), M=8, ef_construction=40, ef=30, seed=0, threads=threads)
+    with pytest.raises(ValueError, match="threads must be"):
+        dataclasses.replace(build(np.eye(3)), threads=threads)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from retrieval.config import Data, Split
+from experiments.export import choices
+from retrieval.config import Config, Data, Split
 from retrieval.data.dataset import load
 from retrieval.per_query import read_per_query
 
@@ -106,6 +107,15 @@ def test_a_workdir_of_another_config_is_refused(finished):
     error = program("run", SYNTHETIC, f"--workdir={finished[0]}", "--config.train.seed=5", fails=True)
     assert "train.seed: 0, 5" in error
     assert contents(finished[0]) == before
+
+
+@pytest.mark.parametrize("setting", ["space=cosine", "threads=-1", "target_recall=1.0", "queries=1", "M=1"])
+def test_settings_of_the_index_are_checked_before_the_training(setting):
+    config = Config()
+    name, _, value = setting.partition("=")
+    setattr(config.index, name, type(getattr(config.index, name))(value))
+    with pytest.raises(ValueError, match=f"config.index: {name.removesuffix('_recall')} must"):
+        choices(config.index)
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):

@@ -190,10 +190,24 @@ def test_the_live_index_answers_alike_zero_vectors_too_and_takes_new_candidates(
         index.add(["A"], [[0, 0, 0]])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user_id": 7}, "^user_id: ids are int64"),
+        ({"user_id": ["ann"], "exclude": ["A"]}, "^exclude: a list of candidate ids must be one-dimensional"),
+        ({"user_id": "ann", "exclude": [7]}, "^exclude: ids are int64"),
+        ({"history": "ABC"}, "^history must be a list of ids, or a list of such lists, got 'ABC'"),
+    ],
+)
+def test_an_argument_of_another_form_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        recommender().recommend(**arguments)
+
+
 def test_what_is_seen_is_told_by_raw_id():
     served = recommender()
-    assert served.seen_ids("bob").tolist() == ["A", "C", "D"]  # in the order of the corpus
-    assert [of.tolist() for of in served.seen_ids(["bob", "nobody", "ann"])] == [["A", "C", "D"], [], ["B"]]
+    assert served.seen_ids("bob").tolist() == ["D", "A", "C"]
+    assert [of.tolist() for of in served.seen_ids(["bob", "nobody", "ann"])] == [["D", "A", "C"], [], ["B"]]
     assert served.seen_ids([]) == []
     live = served.live_index().search(served.embed_queries(["bob"]), 4, exclude=[served.seen_ids("bob")])
     assert live.ids.tolist() == served.recommend(["bob"], 4).ids.tolist()

@@ -268,6 +268,11 @@ for call in (
     lambda: recommend(features="age"),
     lambda: recommend(features=[3]),
     lambda: recommend(features={{3: 4}}),
+    lambda: recommend(history=5),
+    lambda: recommend(history={{8}}),
+    lambda: recommend([3], exclude=5),
+    lambda: retrieval.Filter(one_of=None),
+    lambda: retrieval.HnswIndex.build([[1, 0]], M=8, ef_construction=9, ef=9, seed=0, threads=1.5),
 ):
     try:
         print(call())
@@ -281,6 +286,10 @@ for call in (
         *["filter must be a retrieval.Filter, "] * 2,
         *["features must be a mapping of colum"] * 3,
         "no column 3 in the table, only 'age",
+        *["history must be a list of ids, or a"] * 2,
+        "exclude must be a list of ids, or a",
+        "one_of must be a mapping by column,",
+        "threads must be a number of them, o",
     ], result.stderr
 
 

@@ -130,6 +130,9 @@ def test_fewer_candidates_than_k(monkeypatch):
     [
         ({"target": 1.0}, "target must be in"),
         ({"target": 0.0}, "target must be in"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"threads": -1}, "threads must be a number of them, or 0 for all of the machine, got -1"),
+        ({"seed": -1}, "seed must be an integer in .0, 4294967295., got -1"),
         ({"queries": np.ones((1, 8))}, "two at least, .* got 1"),
         ({"queries": np.ones((5, 7))}, "shape .n, 8."),
         ({"embeddings": np.full((5, 8), np.nan)}, "nan in row 0"),
@@ -139,8 +142,20 @@ def test_what_cannot_be_tuned_is_refused(corpus, changes, message):
     arguments = {"embeddings": corpus[0], "queries": corpus[1]} | changes
     with pytest.raises(ValueError, match=message):
         tune(**arguments, clock=lambda: 0.0)
-    with pytest.raises(ValueError, match="kind must be"):
-        Choices("tree")
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"kind": "tree"}, "kind must be"),
+        ({"space": "cosine"}, "space must be one of .*, or '' for any, got 'cosine'"),
+        ({"M": 1}, "M must be an integer in .2, 10000., or 0 for any, got 1"),
+        ({"ef_construction": -5}, "ef_construction must be an integer in .*, got -5"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        Choices(**choice)
 
 
 def test_the_bound_is_wilsons_where_a_query_is_one_trial():

@@ -210,6 +210,12 @@ def check_k(k: int) -> None:
         raise ValueError(f"k must be at least 1, got {k}")
 
 
+def check_threads(threads: int) -> None:
+    """Raises ValueError where `threads` is no integer, or below 0, which hnswlib takes for all of the machine."""
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 0:
+        raise ValueError(f"threads must be a number of them, or 0 for all of the machine, got {threads!r}")
+
+
 def nothing(num_queries: int, k: int) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Returns scores and positions of empty answers: -inf and -1."""
     return np.full((num_queries, k), -np.inf, np.float32), np.full((num_queries, k), -1, np.int32)

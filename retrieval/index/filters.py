@@ -40,7 +40,8 @@ class Filter:
       deny: candidate ids that may not.
 
     Raises:
-      ValueError: values are no list, bounds no pair, one of them neither text nor a number, or ids are no ids.
+      ValueError: values are no list, conditions are no mapping, bounds no pair, one of them NaN or neither text nor a
+        number, or ids are no ids.
     """
 
     one_of: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
@@ -49,6 +50,9 @@ class Filter:
     deny: Sequence | np.ndarray = ()
 
     def __post_init__(self):
+        for what, of in {"one_of": self.one_of, "between": self.between}.items():
+            if not isinstance(of, Mapping):
+                raise ValueError(f"{what} must be a mapping by column, got {of!r}")
         for name, values in self.one_of.items():
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
                 raise ValueError(f"one_of[{name!r}] must be a list of values, got {values!r}")
@@ -56,7 +60,10 @@ class Filter:
         for name, bounds in self.between.items():
             if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
                 raise ValueError(f"between[{name!r}] must be a pair (from, to), got {bounds!r}")
-            _check_values(f"between[{name!r}]", [bound for bound in bounds if bound is not None])
+            given = [bound for bound in bounds if bound is not None]
+            _check_values(f"between[{name!r}]", given)
+            if any(bound != bound for bound in given):
+                raise ValueError(f"between[{name!r}] must not be NaN, which nothing compares with, got {bounds!r}")
         for name in ("allow", "deny"):
             if getattr(self, name) is not None:
                 as_ids(getattr(self, name), name)

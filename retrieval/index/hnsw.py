@@ -29,6 +29,7 @@ from retrieval.index.arguments import (
     as_subset,
     as_vectors,
     check_k,
+    check_threads,
     nothing,
 )
 from retrieval.index.certificate import Certificate
@@ -38,7 +39,7 @@ from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
 from retrieval.lists import Lists
 
 KIND = "hnsw"
-_LIMITS = {
+LIMITS = {
     "M": (2, 10_000),  # hnswlib crashes on 0, cannot allocate with 1, and cuts what is above
     "ef_construction": (1, 2**31 - 1),
     "ef": (1, 2**31 - 1),
@@ -57,9 +58,9 @@ class Settings:
     space: str = INNER_PRODUCT
 
     def __post_init__(self):
-        for name, (low, high) in _LIMITS.items():
+        for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer in [{low}, {high}], got {value!r}")
         if self.space not in SPACES:
             raise ValueError(f"space must be one of {', '.join(SPACES)}, got {self.space!r}")
@@ -92,6 +93,9 @@ class HnswIndex:
     certificate: Certificate | None = None
     threads: int = 0
 
+    def __post_init__(self):
+        check_threads(self.threads)
+
     @classmethod
     def build(
         cls,
@@ -122,6 +126,7 @@ class HnswIndex:
             exceeds float32, or a setting is out of range.
         """
         settings = Settings(M=M, ef_construction=ef_construction, ef=ef, seed=seed, space=space)
+        check_threads(threads)
         vectors = as_corpus(embeddings)
         return cls(vectors, settings, {}, graphs.build(vectors, threads=threads, **dataclasses.asdict(settings)))
 

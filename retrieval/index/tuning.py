@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int32
 from numpy.typing import ArrayLike
 
 from retrieval.index import exact, hnsw
-from retrieval.index.arguments import as_vectors
+from retrieval.index.arguments import as_vectors, check_k, check_threads
 from retrieval.index.certificate import LEVEL, Certificate, Point, lower_bound
 from retrieval.index.exact import ExactIndex
 from retrieval.index.hnsw import HnswIndex
@@ -57,6 +57,9 @@ class Choices:
       M: neighbours of a node.
       ef_construction: candidates considered for them.
       ef: candidates that a search considers; then recall is what it is.
+
+    Raises:
+      ValueError: a choice is none of these, or out of range.
     """
 
     kind: str = ""
@@ -68,6 +71,12 @@ class Choices:
     def __post_init__(self):
         if self.kind not in ("", exact.KIND, hnsw.KIND):
             raise ValueError(f"kind must be 'exact', 'hnsw' or '', the cheaper of them, got {self.kind!r}")
+        if self.space not in ("", *SPACES):
+            raise ValueError(f"space must be one of {', '.join(SPACES)}, or '' for any, got {self.space!r}")
+        for name in ("M", "ef_construction", "ef"):
+            value, (low, high) = getattr(self, name), hnsw.LIMITS[name]
+            if type(value) is not int or not (value == 0 or low <= value <= high):
+                raise ValueError(f"{name} must be an integer in [{low}, {high}], or 0 for any, got {value!r}")
 
     def graphs(self) -> list[tuple[str, int, int]]:
         """Returns space, M and ef_construction of the graphs to try, those of a space from cheap to dear."""
@@ -115,8 +124,7 @@ def tune(
     Raises:
       ValueError: an argument does not fit.
     """
-    if not 0 < target < 1:
-        raise ValueError(f"target must be in (0, 1), got {target}; exact search has recall 1: choose kind 'exact'")
+    check(k=k, target=target, seed=seed, threads=threads)
     choices = Choices() if choices is None else choices
     whole = ExactIndex.build(embeddings)
     vectors = as_vectors(queries, "queries", whole.embeddings.shape[1])
@@ -159,6 +167,21 @@ def tune(
     figures = _figures(k, certificate.recall, bound)
     costs = measure_costs(whole, index, sample.queries, k, target, clock)
     return dataclasses.replace(at(index, chosen.ef), figures=figures, certificate=certificate, costs=costs)
+
+
+def check(*, k: int, target: float, seed: int, threads: int) -> None:
+    """Checks arguments of `tune` that need no corpus.
+
+    Raises:
+      ValueError: one is out of range.
+    """
+    check_k(k)
+    check_threads(threads)
+    if not 0 < target < 1:
+        raise ValueError(f"target must be in (0, 1), got {target}; exact search has recall 1: choose kind 'exact'")
+    low, high = hnsw.LIMITS["seed"]
+    if type(seed) is not int or not low <= seed <= high:
+        raise ValueError(f"seed must be an integer in [{low}, {high}], got {seed!r}")
 
 
 @dataclasses.dataclass(frozen=True)
