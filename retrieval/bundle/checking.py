@@ -66,7 +66,7 @@ def _origin(files: Files) -> str:
 
 def _size(files: Files) -> str:
     size = sum(facts["size"] for facts in files.manifest["files"].values())
-    return f"{len(files.names())} files, {size / 2**20:.1f} MiB, none besides"
+    return f"{len(files.names())} files, {size / 2**20:.1f} MiB, none besides but exports"
 
 
 def _changed(files: Files) -> list[str]:
