@@ -154,8 +154,6 @@ def main() -> None:
     choices(config.index)  # as soon
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    if flags.tensorflow():
-        savedmodel.check(trained.recipe.context)
     index = build_index(config, trained)
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})

@@ -272,6 +272,10 @@ class Recommender:
             )
         return Request.of(self.queries, user_id, history, features, times, "user_id")
 
+    def columns_of_rows(self, rows: Int32[np.ndarray, "n"]) -> Mapping[str, Shaped[np.ndarray, "n ..."]]:
+        """Returns the columns that the query tower reads of query rows, in the state and at the end of train."""
+        return self.context.of_queries(self._histories_of(rows)) | self.query_features.of_rows(rows)
+
     def _encoded(self, request: Request) -> Float32[np.ndarray, "Q D"]:
         columns = self.context.of_queries(self._histories(request), request.times)
         return self.encode(request.rows, **columns, **request.table_columns(self.query_features))
@@ -283,7 +287,9 @@ class Recommender:
         """Returns the histories that are given, or else those of the rows."""
         if request.history is not None:
             return Histories(_lists("history", request.history, self.candidates.rows, UNKNOWN_ROW))
-        rows = request.rows
+        return self._histories_of(request.rows)
+
+    def _histories_of(self, rows: Int32[np.ndarray, "n"]) -> Histories:
         return Histories(Lists.empty(len(rows))) if self.histories is None else self.histories.take(rows)
 
     def _positions(self, name: str, ids: Sequence[Sequence | Ids]) -> Lists:

@@ -1,15 +1,19 @@
 """A bundle as a TensorFlow SavedModel, for TensorFlow Serving. Needs the `tensorflow` extra.
 
 Serving it takes TensorFlow 2.20 or later, no jax and none of this library; mount the folder as
-`/models/<name>/<version>`. Two signatures, both of raw query ids `query_id`, int64 [b] or string [b] as the
-vocabulary has them:
+`/models/<name>/<version>`. Two signatures of raw query ids `query_id`, int64 [b] or string [b] as the
+vocabulary has them, and one more where the query tower reads histories:
 
 - `serving_default` returns `embedding` float32 [b, d] and `known` bool [b];
 - `recommend` returns `ids`, `titles`, `scores` [b, k] and `known` [b]: what `Recommender.recommend` returns
   with exact search, without what the query has in train. k is fixed, since a server that batches requests
-  takes no input without a batch dimension; the best j < k are the first j.
+  takes no input without a batch dimension; the best j < k are the first j;
+- `recommend_history` takes raw candidate ids `history` [b, any], oldest first, and returns `ids`, `titles` and
+  `scores`: what `Recommender.recommend(history=...)` returns. Shorter histories are filled up, anywhere, with
+  an id that no candidate has.
 
-It serves query towers of the row alone: not those that read histories, or the time of the request.
+Queries by id have the features and the history of train, and ask at its end. Raw features are not taken, as their
+encoders are no TensorFlow.
 
 TensorFlow compiles the tower anew for each size of batch, which takes 0.1 s with a thousand queries and 2 s
 with a million. So batches are padded to powers of two; warm a server up with those that it will get.
@@ -19,23 +23,26 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
 from retrieval import bundle
-from retrieval.context import QueryContext
+from retrieval.context import HISTORY
+from retrieval.data.ids import Ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.recommend import Recommender
 from retrieval.storage import replace_folder
+from retrieval.topk import PADDING_ROW
 
 SAVED_MODEL = "saved_model.pb"
 BATCH_SIZES = 2 ** np.arange(31, dtype=np.int32)
 
-Tower = Callable[[Int[Array, "B"]], Float[Array, "B D"]]
+Tower = Callable[[Int[Array, "B ..."]], Float[Array, "B D"]]
 TensorFunction = Callable[..., Any]
 
 
@@ -56,19 +63,6 @@ def import_tensorflow() -> ModuleType:
     return tensorflow
 
 
-def check(context: QueryContext) -> None:
-    """Checks that a query tower reads nothing besides its row.
-
-    Raises:
-      ValueError: it does; the message names the columns.
-    """
-    if context.names:
-        raise ValueError(
-            f"a SavedModel serves query towers of the row alone, and this one reads {', '.join(context.names)} too; "
-            "serve the bundle with retrieval.load, or its StableHLO program"
-        )
-
-
 def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *, k: int) -> None:
     """Writes the SavedModel of a bundle, see `save`; needs no model code.
 
@@ -77,14 +71,28 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
       ImportError: TensorFlow is not installed.
     """
     files, recommender = bundle.Files.of(bundle_folder), bundle.load(bundle_folder)
-    features, rows = recommender.query_features, np.arange(recommender.queries.num_entities)
+    tower = bundle.load_tower(files.read(bundle.QUERY_TOWER))
+    columns = recommender.columns_of_rows(np.arange(recommender.queries.num_entities, dtype=np.int32))
     save(
         folder,
         recommender,
-        tower=bundle.by_row(bundle.load_tower(files.read(bundle.QUERY_TOWER)), features.of_rows(rows)),
+        tower=bundle.by_row(tower, columns),
+        history_tower=_by_history(tower, columns) if recommender.context.length else None,
         embeddings=recommender.embeddings,
         k=k,
     )
+
+
+def _by_history(tower: Callable[..., Float[Array, "B D"]], columns: Mapping[str, Shaped[np.ndarray, "V ..."]]) -> Tower:
+    """Returns a tower of histories [b, L] alone: of queries of which nothing else is known, row 0."""
+    unknown = {name: column[:1] for name, column in columns.items()}
+
+    def encode(history):
+        number = history.shape[0]
+        filled = {name: jnp.broadcast_to(of, (number, *of.shape[1:])) for name, of in unknown.items()}
+        return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
+
+    return encode
 
 
 def save(
@@ -94,6 +102,7 @@ def save(
     tower: Tower,
     embeddings: Float32[np.ndarray, "N D"],
     k: int,
+    history_tower: Tower | None = None,
 ) -> None:
     """Writes a SavedModel; one that is there is replaced once all of the new one is written.
 
@@ -103,14 +112,14 @@ def save(
       tower: query rows -> embeddings, a function that jax can trace, e.g. `model.query`.
       embeddings: those of the corpus, in its order.
       k: how many candidates the signature `recommend` returns, at least 1; fewer if the corpus is smaller.
+      history_tower: candidate rows of histories [b, L], right-aligned after rows 0 -> embeddings; None: there is no
+        signature of histories.
 
     Raises:
-      ValueError: k is below 1, `embeddings` are not those of the corpus, `folder` holds something else, or see
-        `check`.
+      ValueError: k is below 1, `embeddings` are not those of the corpus, or `folder` holds something else.
       ImportError: TensorFlow is not installed.
     """
     folder = pathlib.Path(folder)
-    check(recommender.context)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if len(embeddings) != len(recommender.corpus):
@@ -118,23 +127,24 @@ def save(
     if folder.exists() and not (folder / SAVED_MODEL).is_file():
         raise ValueError(f"{folder} is there and holds no SavedModel; move it or choose another folder")
     tf = import_tensorflow()
-    module = _module(tf, recommender, tower, embeddings, min(k, len(embeddings)))
+    module, k = tf.Module(), min(k, len(embeddings))
+    signatures = _of_ids(tf, module, recommender, tower, embeddings, k)
+    if history_tower is not None:
+        signatures["recommend_history"] = _of_histories(tf, module, recommender, history_tower, k)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = pathlib.Path(scratch) / "new"
-        signatures = {"serving_default": module.embed, "recommend": module.recommend}
         tf.saved_model.save(module, str(new), signatures=signatures)
         replace_folder(new, folder)
 
 
-def _module(
-    tf: ModuleType, recommender: Recommender, tower: Tower, embeddings: Float32[np.ndarray, "N D"], k: int
-) -> Any:
-    """Returns a `tf.Module` with the functions `embed` and `recommend`, and all that they read."""
-    module = tf.Module()
+def _of_ids(
+    tf: ModuleType, module: Any, recommender: Recommender, tower: Tower, embeddings: Float32[np.ndarray, "N D"], k: int
+) -> dict[str, TensorFunction]:
+    """Gives a `tf.Module` all that the signatures of query ids read, and returns these."""
     module.table = _table(tf, recommender.queries)
     num_known = recommender.queries.num_rows
     module.corpus = _corpus(tf, recommender, embeddings)
-    encode, best = _encode(tf, tower), _best(tf, module.corpus, k)
+    encode, best = _encode(tf, tower, ()), _best(tf, module.corpus, k)
     query_id = tf.TensorSpec([None], module.table.key_dtype, "query_id")
 
     def are_known(rows):
@@ -148,18 +158,43 @@ def _module(
     @tf.function(input_signature=[query_id], autograph=False)
     def recommend(query_id):
         rows = module.table.lookup(query_id)
-        return best(encode(rows), rows) | {"known": are_known(rows)}
+        seen = tf.RaggedTensor.from_row_splits(module.corpus.seen_rows, module.corpus.seen_offsets, validate=False)
+        seen = tf.gather(seen, rows)  # [b, any]
+        pairs = tf.stack([seen.value_rowids(), tf.cast(seen.values, tf.int64)], axis=1)
+        return best(encode(rows), pairs) | {"known": are_known(rows)}
 
-    module.embed, module.recommend = embed, recommend
-    return module
+    return {"serving_default": embed, "recommend": recommend}
+
+
+def _of_histories(tf: ModuleType, module: Any, recommender: Recommender, tower: Tower, k: int) -> TensorFunction:
+    """Gives the `tf.Module` what the signature of histories reads besides, and returns it."""
+    module.candidates = _table(tf, recommender.candidates)
+    ids = recommender.corpus.ids
+    module.positions = _look_up(tf, ids, np.arange(len(ids), dtype=np.int32), PADDING_ROW)
+    length = recommender.context.length
+    encode, best = _encode(tf, tower, (length,)), _best(tf, module.corpus, k)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], module.candidates.key_dtype, "history")], autograph=False)
+    def recommend_history(history):
+        rows, positions = module.candidates.lookup(history), module.positions.lookup(history)
+        known_last = tf.argsort(tf.cast(rows != UNKNOWN_ROW, tf.int32), axis=1, stable=True)
+        rows = tf.pad(tf.gather(rows, known_last, batch_dims=1), [[0, 0], [length, 0]])[:, -length:]
+        there = tf.where(positions != PADDING_ROW)  # [pairs, 2]
+        pairs = tf.stack([there[:, 0], tf.cast(tf.gather_nd(positions, there), tf.int64)], axis=1)
+        return best(encode(rows), pairs)
+
+    return recommend_history
 
 
 def _table(tf: ModuleType, vocabulary: Vocabulary) -> Any:
-    """Returns the `tf.lookup.StaticHashTable` of raw ids to rows; strings are UTF-8."""
-    entity_ids = vocabulary.entity_ids
-    ids = tf.constant(entity_ids, tf.string if entity_ids.dtype.kind == "U" else tf.int64)
-    initializer = tf.lookup.KeyValueTensorInitializer(ids, vocabulary.rows(entity_ids))
-    return tf.lookup.StaticHashTable(initializer, UNKNOWN_ROW)
+    """Returns the table of raw ids to rows."""
+    return _look_up(tf, vocabulary.entity_ids, vocabulary.rows(vocabulary.entity_ids), UNKNOWN_ROW)
+
+
+def _look_up(tf: ModuleType, ids: Ids, values: Int32[np.ndarray, "n"], missing: int) -> Any:
+    """Returns a `tf.lookup.StaticHashTable` of raw ids; strings are UTF-8."""
+    keys = tf.constant(ids, tf.string if ids.dtype.kind == "U" else tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), missing)
 
 
 def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.ndarray, "N D"]) -> Any:
@@ -173,33 +208,31 @@ def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.nda
     return corpus
 
 
-def _encode(tf: ModuleType, tower: Tower) -> TensorFunction:
-    """Returns the function rows -> embeddings, a tf.function so that its callers share one program."""
+def _encode(tf: ModuleType, tower: Tower, shape: tuple[int, ...]) -> TensorFunction:
+    """Returns the function rows [b, *shape] -> embeddings, a tf.function so that its callers share one program."""
     from jax.experimental import jax2tf  # imports tensorflow
 
     convert = jax2tf.convert(
         tower,
-        polymorphic_shapes=["(b,)"],
+        polymorphic_shapes=["(b, ...)"],
         with_gradient=False,
         native_serialization_platforms=bundle.PLATFORMS,
     )
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.int32)], autograph=False)
     def encode(rows):
         size = tf.shape(rows)[0]
         padded = tf.gather(BATCH_SIZES, tf.searchsorted(BATCH_SIZES, [size]))[0]
-        return convert(tf.pad(rows, [[0, padded - size]], constant_values=UNKNOWN_ROW))[:size]
+        paddings = [[0, padded - size], *[[0, 0] for _ in shape]]
+        return convert(tf.pad(rows, paddings, constant_values=UNKNOWN_ROW))[:size]
 
     return encode
 
 
 def _best(tf: ModuleType, corpus: Any, k: int) -> TensorFunction:
-    """Returns the function (embeddings, rows) -> the k best candidates that each row has not in `seen`."""
+    """Returns the function (embeddings, pairs) -> the k best candidates, without pairs of query and position."""
 
-    def best(queries, rows):
-        seen = tf.RaggedTensor.from_row_splits(corpus.seen_rows, corpus.seen_offsets, validate=False)
-        seen = tf.gather(seen, rows)  # [b, any]
-        pairs = tf.stack([seen.value_rowids(), tf.cast(seen.values, tf.int64)], axis=1)
+    def best(queries, pairs):
         scores = tf.matmul(queries, corpus.embeddings, transpose_b=True)  # [b, N]
         scores = tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], -np.inf))
         scores, positions = tf.math.top_k(scores, k)

@@ -1,6 +1,7 @@
 """A bundle of towers with histories, features and the time of the request answers as the model did."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -352,7 +353,24 @@ def test_histories_are_saved_where_they_are_read(servings, tmp_path, name, histo
         )
 
 
-@pytest.mark.parametrize(("name", "columns"), [("gru", "history"), ("time", "timestamp/periodic")])
-def test_a_saved_model_is_refused_where_the_tower_reads_more_than_rows(servings, tmp_path, name, columns):
-    with pytest.raises(ValueError, match=f"reads {columns}.*; serve the bundle with retrieval.load"):
-        savedmodel.from_bundle(servings(name).folder, tmp_path / "saved_model", k=3)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gru", "everything", "separate items", "time", "features"])
+def test_a_saved_model_answers_as_the_bundle_does(servings, tmp_path, name):
+    if "CI" not in os.environ:  # there it is an error
+        pytest.importorskip("tensorflow", reason="needs the extra: pip install -e '.[tensorflow]'")
+    tf, recommender = savedmodel.import_tensorflow(), servings(name).recommender
+    savedmodel.from_bundle(servings(name).folder, tmp_path / "saved_model", k=K)
+    signatures = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
+
+    def check(signature, expected, **arguments):
+        found = signature(**{key: tf.constant(of, tf.int64) for key, of in arguments.items()})
+        np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(found["ids"], expected.ids)
+
+    known = [*KNOWN, COLD, NOBODY]
+    check(signatures["recommend"], recommender.recommend(known, K), query_id=known)
+    assert ("recommend_history" in signatures) == (name not in ("time", "features"))
+    if "recommend_history" in signatures:
+        histories = [[8, 16, 24], [], [16, 8, 40, 48, 56, 64, 8], NEVER_TRAINED]
+        padded = [[-1] * (7 - len(of)) + of if len(of) < 3 else of + [-1] * (7 - len(of)) for of in histories]
+        check(signatures["recommend_history"], recommender.recommend(history=histories, k=K), history=padded)
