@@ -15,6 +15,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 import scipy.stats
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_cases import KS, METRIC, contrast, hexadecimal, hostile_config, make, num_colours, plain_config
 
 from experiments.report import bars, curves, findings, page, palette, tables, tsne
@@ -23,7 +24,8 @@ from experiments.report.searches import searches
 from experiments.workdir import Workdir
 from retrieval.config import Config
 from retrieval.data.interactions import Table
-from retrieval.index import tune
+from retrieval.index import Certificate, Point, tune
+from retrieval.index.space import SPACES
 from retrieval.index.tuning import Choices
 
 
@@ -122,12 +124,26 @@ def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
     certificate = tune(vectors, queries, clock=time.perf_counter, target=0.5, choices=choices).certificate
     plot, table = searches(certificate), tables.searches_table(certificate)
     assert certificate.reason in plot.caption
-    assert table.count("<tr>") == 1 + len(certificate.curve)
+    assert table.count("<tr>") == 1 + len(certificate.curve) and table.count(", chosen") == 1
     said = [text for of_group in plot.titles.values() for text in of_group]
     assert len(said) == len(certificate.curve)
     assert all(any(f"{point.microseconds:.3g} µs" in text for text in said) for point in certificate.curve)
     svg = palette.to_svg(plot)
     assert all(html.escape(text) in svg for text in said)
+
+
+@pytest.mark.parametrize("sizes", [(1682,), (30_000, 1682)])
+def test_the_legend_of_the_searches_covers_nothing(sizes):
+    curve = [Point("exact", "", 0, 0, 0, 1682, 1.0, 1.0, 170.0)]
+    curve += [Point("hnsw", s, M, 100, 20, size, 0.9, 0.8, 20.0) for s in SPACES for M in (16, 32) for size in sizes]
+    plot = searches(Certificate(10, 0.99, 1.0, 1.0, 0, True, "", curve[0], tuple(curve)))
+    (axes,), canvas = plot.figure.axes, FigureCanvasAgg(plot.figure)
+    canvas.draw()
+    legend = axes.get_legend().get_window_extent()
+    for text in axes.texts:
+        assert not legend.overlaps(text.get_window_extent()), text.get_text()
+    assert not legend.overlaps(axes.get_window_extent())
+    assert legend.y1 <= plot.figure.bbox.y1 and legend.x0 >= 0
 
 
 def test_the_systems_stand_in_one_order_and_unknown_ones_behind(plain):

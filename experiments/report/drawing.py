@@ -59,10 +59,16 @@ def new_axes(
     return figure, axes
 
 
-def add_legend(axes: Axes, *handles, columns: int = 4) -> None:
-    """Puts a legend above the axes, on the right; `handles` as in `Axes.legend`."""
+def add_legend(axes: Axes, *handles, columns: int = 4, lift: float = 0) -> None:
+    """Puts a legend above the axes, on the right, `lift` points higher; `handles` as in `Axes.legend`."""
+    points = axes.get_position().height * axes.figure.get_figheight() / UNIT
     options = {"frameon": False, "fontsize": 10, "labelcolor": colour("ink"), "handletextpad": 0.4}
-    place = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.99), "columnspacing": 1.0, "handlelength": 1.2}
+    place = {
+        "loc": "lower right",
+        "bbox_to_anchor": (1.02, 0.99 + lift / points),
+        "columnspacing": 1.0,
+        "handlelength": 1.2,
+    }
     axes.legend(*handles, ncols=columns, **options, **place, borderaxespad=0)
 
 

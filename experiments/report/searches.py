@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from experiments.report.drawing import add_legend, new_axes, small_text
+from experiments.report.drawing import HEIGHT, MARGINS, add_legend, new_axes, small_text
 from experiments.report.palette import Plot, colour
 from experiments.report.records import number
 from retrieval.index import Certificate, Point
@@ -15,14 +16,22 @@ from retrieval.index.space import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
 
 ROLES = {INNER_PRODUCT: "model", NORMALIZED: "green", EUCLIDEAN: "violet"}
 DASHES = ("-", "--", ":")  # by M
+LEGEND_ROW, ABOVE_LABEL = 16, 25  # points of the legend: a row, and over the label of the axis
 
 
 def searches(certificate: Certificate) -> Plot:
     """Draws recall against time of each graph that was tried, exact search, the target, and what was chosen."""
     exact, *tried = certificate.curve
-    chosen = certificate.chosen
-    figure, axes = new_axes("microseconds a query, logarithmic", f"recall@{certificate.k} against exact search")
-    titles = _draw_graphs(axes, _by_graph(tried), exact.num_candidates)
+    chosen, graphs = certificate.chosen, _by_graph(tried)
+    columns = 2 if {size for *_, size in graphs} <= {exact.num_candidates} else 1  # names with sizes are long
+    legend = LEGEND_ROW * math.ceil(len(graphs) / columns)
+    figure, axes = new_axes(
+        "microseconds a query, logarithmic",
+        f"recall@{certificate.k} against exact search",
+        height=HEIGHT + legend,
+        margins=MARGINS | {"top": MARGINS["top"] + legend},
+    )
+    titles = _draw_graphs(axes, graphs, exact.num_candidates)
     mark = {"s": 40, "color": colour("vermillion"), "marker": "D", "linewidths": 0, "zorder": 4}
     axes.scatter([exact.microseconds], [1.0], gid="exact", **mark)
     axes.annotate("exact", (exact.microseconds, 1.0), (0, 10), **small_text("center"))
@@ -31,7 +40,7 @@ def searches(certificate: Certificate) -> Plot:
     axes.axhline(certificate.target, color=colour("grey"), linewidth=1, linestyle=(0, (3, 3)))
     _scale(axes, min([point.recall for point in tried] + [0.98]))
     if tried:
-        add_legend(axes, columns=2)
+        add_legend(axes, columns=columns, lift=ABOVE_LABEL)
     return Plot(
         name="index",
         heading="Recall of the index against its time",

@@ -123,9 +123,13 @@ def interval_text(interval: Sequence[float]) -> str:
 
 
 def searches_table(certificate: Certificate) -> str:
-    """Returns the settings that were tried in rows; the last column says of how many candidates, where that differs."""
+    """Returns what was tried in rows, the chosen one marked; where numbers of candidates differ, a column says them."""
     curve, header = certificate.curve, ["", f"recall@{certificate.k}", "lower bound", "µs a query"]
-    rows = [[setting_text(p), number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}"] for p in curve]
+    named = [setting_text(p) + (", chosen" if p == certificate.chosen else "") for p in curve]
+    rows = [
+        [name, number(p.recall), number(p.lower_bound), f"{p.microseconds:.3g}"]
+        for name, p in zip(named, curve, strict=True)
+    ]
     if len({point.num_candidates for point in curve}) > 1:
         header = [*header, "candidates"]
         rows = [[*row, f"{point.num_candidates:,}"] for row, point in zip(rows, curve, strict=True)]
