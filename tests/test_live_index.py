@@ -187,8 +187,11 @@ def test_a_graph_is_rebuilt_with_its_settings():
         (lambda i: i.add([7, 8, 9], [[1, 2], [0, 0], [0, 0]]), "the vector of candidate 8 is zero .2 such"),
         (lambda i: i.add([7, 7], [[1, 2], [1, 2]]), "7 more than once"),
         (lambda i: i.add([7], [[1, 2, 3]]), r"shape \[1, 2\], got \(1, 3\)"),
-        (lambda i: i.add(["x"], [[1, 2]]), "ids are|attributes must be"),
-        (lambda i: i.add([7], [[1, 2]], {"year": [3]}), "attributes must be those of the index"),
+        (lambda i: i.add(["x"], [[1, 2]]), "attributes must be .*: the id is integers there, got text"),
+        (
+            lambda i: i.add([7], [[1, 2]], {"year": [3]}),
+            "attributes must be those of the index: 'year' is nothing there, got integers",
+        ),
         (lambda i: i.remove([0, 7]), "no candidate 7 to remove"),
         (lambda i: i.vectors([0, 9]), "no candidate 9 in the index"),
         (lambda i: i.similar([9], 3), "no candidate 9 in the index"),

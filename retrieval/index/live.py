@@ -22,6 +22,7 @@ from retrieval.index.snapshot import Segment, Snapshot, concatenate, empty_like,
 
 KIND = "live"
 REBUILD_AT = 0.2  # of the candidates changed
+_HOLDS = {"U": "text", "i": "integers", "u": "unsigned integers", "f": "numbers", "b": "booleans"}  # by kind of type
 
 
 class LiveIndex:
@@ -115,8 +116,9 @@ class LiveIndex:
         snapshot = self._snapshot
         vectors = as_vectors(queries, "queries", snapshot.base.embeddings.shape[1])
         check_k(k)
-        if exclude is not None and len(exclude) != len(vectors):
-            raise ValueError(f"exclude must have an entry for each of {len(vectors)} queries, got {len(exclude)}")
+        if exclude is not None and (not hasattr(exclude, "__len__") or len(exclude) != len(vectors)):
+            got = len(exclude) if hasattr(exclude, "__len__") else repr(exclude)
+            raise ValueError(f"exclude must have an entry for each of {len(vectors)} queries, got {got}")
         return snapshot.search(vectors, k, exclude, filter)
 
     def similar(self, ids: Sequence | Ids, k: int, *, filter: Filter | None = None) -> Answers:
@@ -362,6 +364,12 @@ def _caught_up(fresh: Snapshot, now: Snapshot) -> Snapshot:
 
 def _check_columns(new: Table, old: Table) -> None:
     """Raises ValueError unless the columns, and the types of ids and values, are the same."""
-    kinds_of = [{"the id": t.ids.dtype.kind} | {n: c.dtype.kind for n, c in t.columns.items()} for t in (new, old)]
-    if kinds_of[0] != kinds_of[1] and len(new):
-        raise ValueError(f"attributes must be those of the index, {kinds_of[1]} by kind of type, got {kinds_of[0]}")
+    given, held = (
+        {"the id": _HOLDS[table.ids.dtype.kind]}
+        | {repr(name): _HOLDS[of.dtype.kind] for name, of in table.columns.items()}
+        for table in (new, old)
+    )
+    for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
+        got, expected = given.get(name, "nothing"), held.get(name, "nothing")
+        if got != expected:
+            raise ValueError(f"attributes must be those of the index: {name} is {expected} there, got {got}")
