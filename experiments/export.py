@@ -1,6 +1,7 @@
 """Builds the index over the trained model of a run and exports both as a bundle.
 
     python -m experiments.export --workdir=runs/movielens_100k
+    python -m experiments.export --workdir=runs/movielens_100k --index.target_recall=0.95 --index.kind=hnsw
 
 In the bundle's folder `exports` lie its embeddings as Parquet, for any vector database, and with `--tensorflow` a
 SavedModel: they go wherever the bundle goes. The bundle that was there before is kept as `bundle.previous`;
@@ -151,6 +152,7 @@ def main() -> None:
         bundle.roll_back(workdir.bundle)
         return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
+    config.index = flags.index(config.index)
     choices(config.index)  # as soon
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
@@ -169,4 +171,5 @@ if __name__ == "__main__":
     flags.define_workdir()
     flags.define_tensorflow()
     flags.define_roll_back()
+    flags.define_index()
     flags.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 import sys
@@ -11,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import compilation, console
-from retrieval.config import Config, check_field
+from retrieval.config import Config, Index, check_field
 from retrieval.space import Space
 
 MISTAKES = (
@@ -46,6 +47,13 @@ def define_tensorflow() -> None:
 def define_roll_back() -> None:
     """Defines --roll_back."""
     flags.DEFINE_bool("roll_back", False, "Let the bundle and the one before it change places, and do nothing else.")
+
+
+def define_index() -> None:
+    """Defines --index.FIELD of each field."""
+    text = "How the candidates are searched; --index.FIELD=VALUE overrides a field of the run's config.index."
+    _check_fields(sys.argv)  # the next line looks at them already
+    config_flags.DEFINE_config_dataclass("index", Index(), text)
 
 
 def define_out() -> None:
@@ -110,6 +118,11 @@ def tensorflow() -> bool:
     return flags.FLAGS.tensorflow
 
 
+def index(of_run: Index) -> Index:
+    """Returns the settings of a run's index with the fields that --index overrides."""
+    return dataclasses.replace(of_run, **config_flags.get_override_values(flags.FLAGS["index"]))
+
+
 def roll_back() -> bool:
     """Returns the value of --roll_back."""
     return flags.FLAGS.roll_back
@@ -149,13 +162,18 @@ def run_on(main: Callable[[list[str]], None]) -> None:
     app.run(checked, flags_parser=_parse)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _check_fields(argv: list[str]) -> None:
+    """Ends the program where a flag overrides a field that is none."""
     for argument in argv[1:]:
-        if match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+        if match := re.match(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)", argument):  # --index.k is --config.index.k
             try:
                 check_field(match[1])
             except ValueError as error:
                 sys.exit(f"error: {argument}: {error}")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    _check_fields(argv)
     for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
         flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
     try:

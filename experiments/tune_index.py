@@ -5,7 +5,7 @@
 
 Prints what was tried, what it would choose and why, and writes the curve as `index.png` and the certificate as
 `index.json` into `--out` (none: `index/` beside the bundle). It changes no bundle: `experiments.export` chooses in the
-same way, with the settings under `--config.index`.
+same way, with the settings of the run's `config.index`; its flags, as `--index.target_recall=0.95`, override them.
 """
 
 from __future__ import annotations

@@ -131,14 +131,20 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     output = program("export", f"--workdir={tmp_path / 'steps'}")
     for name in ("bundle", "bundle/exports/candidates.parquet", "bundle/exports/queries.parquet"):
         assert (tmp_path / "steps" / name).exists() and str(tmp_path / "steps" / name) in output
-    message = program("export", f"--workdir={tmp_path / 'steps'}", "--roll_back", fails=True)
+    steps = f"--workdir={tmp_path / 'steps'}"
+    message = program("export", steps, "--index.target=0.5", fails=True)
+    assert "error: --index.target=0.5: the config has no field 'index.target'; did you mean" in message
+    message = program("export", steps, "--roll_back", fails=True)
     assert "error: there is no bundle before" in message
-    steps, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
-    assert steps == {name: value for name, value in run.items() if not name.startswith("seconds/")}
+    figures, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
+    assert figures == {name: value for name, value in run.items() if not name.startswith("seconds/")}
     records = [json.loads((of / "bundle/index/index.json").read_text()) for of in (tmp_path / "steps", finished[0])]
     assert records[0]["arrays"] == records[1]["arrays"] and records[0]["figures"] == records[1]["figures"]
     for name in ("candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
+    program("export", steps, "--index.kind=hnsw", "--index.M=5")
+    assert json.loads((tmp_path / "steps/bundle/index/index.json").read_text())["settings"]["M"] == 5
+    assert (tmp_path / "steps/bundle.previous/exports/candidates.parquet").exists()
 
 
 def test_recommendations_are_titles(finished):
