@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from index_cases import assert_same, reference
 
-from retrieval.index import ExactIndex, Searcher, Subset, exact
+from retrieval.index import ExactIndex, Searcher, Subset, scan
 from retrieval.lists import Lists
 
 integers = st.integers(-3, 3).map(float)  # inner products are exact, and often tie
@@ -27,11 +27,11 @@ def test_exact_search_is_a_sort_of_all_inner_products_bit_for_bit(data, n, d, nu
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(exact, "_CANDIDATES", 70)
-    monkeypatch.setattr(exact, "_SCORES", 70 * 3)
-    monkeypatch.setattr(exact, "_CHUNK", 4)
-    monkeypatch.setattr(exact, "_FEW", 0)
-    monkeypatch.setattr(exact, "_GATHERED", 16)
+    monkeypatch.setattr(scan, "_CANDIDATES", 70)
+    monkeypatch.setattr(scan, "_SCORES", 70 * 3)
+    monkeypatch.setattr(scan, "_CHUNK", 4)
+    monkeypatch.setattr(scan, "_FEW", 0)
+    monkeypatch.setattr(scan, "_GATHERED", 16)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
@@ -56,8 +56,8 @@ def test_vectors_too_short_to_be_found_are_not_looked_at(small_blocks, monkeypat
     queries, allowed = rng.standard_normal((9, 8)).astype(np.float32), rng.random(2000) < 0.9
     excluded = [rng.integers(0, 2000, 100 * (query % 3)) for query in range(9)]
     looked_at = []
-    products = exact._products
-    monkeypatch.setattr(exact, "_products", lambda q, v: looked_at.append(q.size * len(v)) or products(q, v))
+    products = scan._products
+    monkeypatch.setattr(scan, "_products", lambda q, v: looked_at.append(q.size * len(v)) or products(q, v))
     for lists in (None, excluded):
         answer = ExactIndex.build(embeddings).search(queries, 5, lists, allowed)
         assert_same(answer, reference(embeddings, queries, 5, lists, allowed))

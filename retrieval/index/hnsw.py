@@ -32,8 +32,8 @@ from retrieval.index.arguments import (
     nothing,
 )
 from retrieval.index.certificate import Certificate
-from retrieval.index.exact import exact_top, score
 from retrieval.index.plan import Costs
+from retrieval.index.scan import best, exact_top, score
 from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
 from retrieval.lists import Lists
 
@@ -200,9 +200,7 @@ class HnswIndex:
             if self.settings.space != NORMALIZED:  # the graph's order is that of the scores
                 order = np.argsort(refused, axis=1, kind="stable")[:, :k]
                 found = np.take_along_axis(found, order, axis=1)
-        scores = score(self.embeddings, queries, found)
-        order = np.lexsort((found, -scores))[:, :k]
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+        return best(score(self.embeddings, queries, found), found, k)
 
     def _traverse(self, queries: Float32[np.ndarray, "q D"], count: int) -> Int32[np.ndarray, "q {count}"]:
         """Returns the positions the graph finds, nearest first, all -1 for a query that reaches fewer than `count`.
