@@ -93,7 +93,8 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ExactIndex:
         """Reads what `save` wrote, see `Searcher.load`."""
-        return cls.of_parts(*files.load(folder, KIND))
+        with files.opened(folder, KIND) as parts:
+            return cls.of_parts(*parts)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""

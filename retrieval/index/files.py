@@ -7,16 +7,18 @@ of the record replaces the old state by the new one; whatever ends a save before
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from retrieval.storage import sync_folder, to_array, write_chunks, write_json
 
@@ -60,10 +62,14 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
             path.unlink(missing_ok=True)
 
 
-def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns record and arrays of an index, each verified before it is looked at.
+@contextlib.contextmanager
+def opened(
+    folder: str | os.PathLike[str], kind: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Gives record and arrays of an index to a block, and verifies them meanwhile; leaving the block tells.
 
-    The hashes detect damage, not forgery.
+    Until then the bytes may be anything: the block checks what must not be, and hands nothing out. An error that it
+    raises gives way to that of the damage. The hashes detect damage, not forgery.
 
     Raises:
       ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
@@ -72,9 +78,18 @@ def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[
     record = read_record(folder)
     if kind is not None and record["kind"] != kind:
         raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
-    with concurrent.futures.ThreadPoolExecutor(max(1, min(len(record["arrays"]), os.cpu_count() or 1))) as pool:
-        arrays = pool.map(lambda entry: _read(folder, entry), record["arrays"].values())
-        return record, dict(zip(record["arrays"], arrays, strict=True))
+    entries = sorted(record["arrays"].items(), key=lambda item: item[1]["bytes"])
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        reads = {name: pool.submit(_read, folder, entry) for name, entry in reversed(entries)}
+        checks = [pool.submit(_verify, folder, entry, reads[name]) for name, entry in entries]
+        try:
+            yield (
+                record,
+                {name: _array(folder, record["arrays"][name], reads[name].result()) for name in record["arrays"]},
+            )
+        finally:
+            for check in checks:
+                check.result()
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
@@ -126,8 +141,8 @@ def _is_whole(path: pathlib.Path, size: int, expected: str) -> bool:
         return path.stat().st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
-def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:
-    """Returns an array whose file has the size and the hash that the record says."""
+def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> UInt8[np.ndarray, " b"]:
+    """Returns the bytes of a file that has the size that the record says."""
     path = folder / entry["file"]
     try:
         size = path.stat().st_size
@@ -136,11 +151,22 @@ def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry["sha256"]:
-        raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
     data.flags.writeable = False
+    return data
+
+
+def _verify(folder: pathlib.Path, entry: Mapping[str, Any], read: concurrent.futures.Future) -> None:
+    """Raises ValueError unless what was read has the hash that the record says."""
+    found = hashlib.sha256(read.result()).hexdigest()
+    if found != entry["sha256"]:
+        path = folder / entry["file"]
+        raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
+
+
+def _array(folder: pathlib.Path, entry: Mapping[str, Any], data: UInt8[np.ndarray, " b"]) -> np.ndarray:
+    """Returns the array that a file holds."""
     try:
         return to_array(memoryview(data))
     except ValueError as error:
+        path = folder / entry["file"]
         raise ValueError(f"{path} must be an array as this version saves it, got {error}; save it again") from error

@@ -57,7 +57,9 @@ def put_together(
     ef: int,
     seed: int,
 ) -> hnswlib.Index:
-    """Returns the graph that was taken apart, with its settings.
+    """Returns the graph that was taken apart, with its settings, to be searched and not to be changed.
+
+    hnswlib copies what the arrays hold and looks at the levels alone, which are checked: they may be unverified yet.
 
     Raises:
       ValueError: arrays do not fit the settings or each other.
@@ -97,8 +99,8 @@ def put_together(
         "has_deletions": False,
         "size_links_per_element": above,
         "allow_replace_deleted": False,
-        "label_lookup_external": labels.astype(np.uint64),
-        "label_lookup_internal": np.arange(len(held), dtype=np.uint32),
+        "label_lookup_external": np.zeros(len(held), np.uint64),  # changes alone would need this table: it is left out
+        "label_lookup_internal": np.zeros(len(held), np.uint32),
         "element_levels": levels,
         "data_level0": nodes.reshape(-1).view(np.int8),
         "link_lists": arrays["upper"].view(np.int8),

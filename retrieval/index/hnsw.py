@@ -226,12 +226,13 @@ class HnswIndex:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> HnswIndex:
-        """Reads what `save` wrote, once it is verified: hnswlib may crash on damaged data.
+        """Reads what `save` wrote, see `Searcher.load`; hnswlib may copy damaged bytes, and is never asked with them.
 
         Raises:
           ValueError: a file is missing or damaged, or has another format version.
         """
-        return cls.of_parts(*files.load(folder, KIND))
+        with files.opened(folder, KIND) as parts:
+            return cls.of_parts(*parts)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
-from retrieval.index.arguments import Gathered, Norms, Subset, nothing
+from retrieval.index.arguments import Gathered, Norms, Subset, lengths_of, nothing
 from retrieval.lists import Lists
 
 _SCORES = 1 << 20  # of a block; they stay in the cache while the best are found
@@ -47,15 +47,18 @@ def exact_top(
     if not len(queries) or not size:
         return scores, positions
     pairs = None if excluded is None else _pairs(excluded, subset, part)
-    lengths = np.sqrt(np.vecdot(queries, queries), dtype=np.float64)
+    if size <= k:
+        _place_all(embeddings, part, queries, pairs, scores, positions)
+        return scores, positions
+    lengths = lengths_of(queries)
     doubts = _doubts(lengths, queries.shape[1], norms.longest)
+    if len(queries) == 1 and size <= _CANDIDATES:
+        _place_one(embeddings, part, queries[0], pairs, doubts[0], scores[0], positions[0])
+        return scores, positions
     step = min(max(_QUERIES, _FEW // size), max(1, _SCORES // min(size, _CANDIDATES)))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         own = None if pairs is None else _between(pairs, start, start + step)
-        if size <= k:
-            _place_all(embeddings, part, queries[block], own, scores[block], positions[block])
-            continue
         owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
         vectors, rows = (embeddings, found) if part is None else part.vectors_of(found)
         found = found if part is None else part.positions[found]
@@ -103,10 +106,10 @@ def _between(pairs, start: int, stop: int):
     return pairs[0][inside] - start, pairs[1][inside]
 
 
-def _doubts(lengths: Float64[np.ndarray, " q"], dimension: int, longest: float) -> Float32[np.ndarray, " q"]:
+def _doubts(lengths: Float32[np.ndarray, " q"], dimension: int, longest: float) -> Float32[np.ndarray, " q"]:
     """Returns by how much two ways to sum the products of a query may differ, twice: Higham (2002), section 3.1."""
-    bound = lengths * (4 * (dimension + 1) * _ROUNDING * longest) + 1e-37  # products may underflow
-    return (bound * (1 + 4 * _ROUNDING)).astype(np.float32)  # not below it, however that is rounded
+    share = np.float32(4.01 * (dimension + 1) * _ROUNDING * longest)  # 4, and what is rounded on the way
+    return lengths * share + np.float32(1e-37)  # products may underflow
 
 
 def _found(embeddings, part, queries, k, pairs, doubts, lengths) -> tuple[np.ndarray, np.ndarray]:
@@ -187,13 +190,23 @@ def _place_all(embeddings, part, queries, pairs, scores, positions) -> None:
     scores[:, : len(places)], positions[:, : len(places)] = best(exact, found, len(places))
 
 
+def _place_one(embeddings, part, query, pairs, doubt, scores, positions) -> None:
+    """Writes the best for a single query over a block of candidates: its time is that of the calls, hence so few."""
+    vectors = embeddings if part is None else part.block(0, len(part.positions))
+    products = vectors @ query
+    if pairs is not None:
+        products[pairs[1]] = -np.inf
+    k = len(scores)
+    least = max(np.partition(products, -k)[-k] - doubt, LEAST)
+    found = np.flatnonzero(products >= least)
+    exact = np.vecdot(vectors[found], query)
+    order = np.lexsort((found, -exact))[:k]
+    found = found[order]
+    scores[: len(order)], positions[: len(order)] = exact[order], found if part is None else part.positions[found]
+
+
 def _place(vectors, rows, queries, owners, places, scores, positions) -> None:
     """Writes the best of what was found, `vectors[rows]`, into `scores` and `positions`; ties by place."""
-    if len(queries) == 1 and len(owners) * vectors.shape[1] <= _GATHERED:  # one request: its time is that of the calls
-        exact = np.vecdot(queries, vectors[rows])
-        order = np.lexsort((places, -exact))[: scores.shape[1]]
-        scores[0, : len(order)], positions[0, : len(order)] = exact[order], places[order]
-        return
     for members, table in _tables(owners, len(queries)):
         refused = table < 0
         exact = score(vectors, queries[members], np.where(refused, -1, rows[table]))
