@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from retrieval.index import files
-from retrieval.index.arguments import (
-    Exclusions,
-    Norms,
-    Subset,
-    as_corpus,
-    as_exclusions,
-    as_subset,
-    as_vectors,
-    check_k,
-)
+from retrieval.index.arguments import as_corpus
 from retrieval.index.certificate import Certificate
-from retrieval.index.scan import exact_top
-
-KIND = "exact"
+from retrieval.index.fixed import FixedIndex
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ExactIndex:
+class ExactIndex(FixedIndex):
     """Exact search over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
 
     >>> scores, positions = ExactIndex.build([[1, 0], [0, 2], [3, 3]]).search([[1, 1]], k=2, excluded=[[1]])
@@ -43,6 +29,7 @@ class ExactIndex:
       certificate: how it was chosen, where `tune` did.
     """
 
+    kind: ClassVar[str] = "exact"
     embeddings: Float32[np.ndarray, "n d"]
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     certificate: Certificate | None = None
@@ -57,49 +44,14 @@ class ExactIndex:
         """
         return cls(as_corpus(embeddings))
 
-    def __len__(self) -> int:
-        return len(self.embeddings)
-
-    @functools.cached_property
-    def norms(self) -> Norms:
-        """The norms of the embeddings."""
-        return Norms.of(self.embeddings)
-
-    def search(
-        self,
-        queries: ArrayLike,
-        k: int,
-        excluded: Exclusions | None = None,
-        allowed: Subset | np.ndarray | None = None,
-    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Finds the k candidates with the largest inner products, as `Searcher.search`; O(q n d) time.
-
-        Raises:
-          ValueError: an argument does not fit.
-        """
-        vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
-        check_k(k)
-        banned = as_exclusions(excluded, len(vectors), len(self))
-        return exact_top(self.embeddings, vectors, k, self.norms, banned, as_subset(allowed, len(self)))
-
     def rebuilt(self, embeddings: ArrayLike) -> ExactIndex:
         """Returns exact search over other vectors, see `Searcher.rebuilt`."""
         return self.build(embeddings)
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
-        """Writes the index into `folder`, see `Searcher.save`."""
-        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> ExactIndex:
-        """Reads what `save` wrote, see `Searcher.load`."""
-        with files.opened(folder, KIND) as parts:
-            return cls.of_parts(*parts)
-
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
         certificate = None if self.certificate is None else self.certificate.to_record()
-        record = {"kind": KIND, "figures": dict(self.figures), "certificate": certificate}
+        record = {"kind": self.kind, "figures": dict(self.figures), "certificate": certificate}
         return record, {"vectors": self.embeddings}
 
     @classmethod
