@@ -78,15 +78,12 @@ def opened(
     record = read_record(folder)
     if kind is not None and record["kind"] != kind:
         raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
-    entries = sorted(record["arrays"].items(), key=lambda item: item[1]["bytes"])
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        reads = {name: pool.submit(_read, folder, entry) for name, entry in reversed(entries)}
-        checks = [pool.submit(_verify, folder, entry, reads[name]) for name, entry in entries]
+        contents = _read(folder, record["arrays"], pool)
+        entries = sorted(record["arrays"].items(), key=lambda item: -item[1]["bytes"])  # the longest hash begins first
+        checks = [pool.submit(_verify, folder, entry, contents[name]) for name, entry in entries]
         try:
-            yield (
-                record,
-                {name: _array(folder, record["arrays"][name], reads[name].result()) for name in record["arrays"]},
-            )
+            yield record, {name: _array(folder, entry, contents[name]) for name, entry in entries}
         finally:
             for check in checks:
                 check.result()
@@ -141,23 +138,44 @@ def _is_whole(path: pathlib.Path, size: int, expected: str) -> bool:
         return path.stat().st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
-def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> UInt8[np.ndarray, " b"]:
-    """Returns the bytes of a file that has the size that the record says."""
-    path = folder / entry["file"]
-    try:
-        size = path.stat().st_size
+def _read(
+    folder: pathlib.Path, entries: Mapping[str, Mapping[str, Any]], pool: concurrent.futures.Executor
+) -> dict[str, UInt8[np.ndarray, " b"]]:
+    """Returns the bytes of files that have the sizes that the record says; all threads of the pool read pieces."""
+    contents, pieces = {}, []
+    for name, entry in entries.items():
+        path = folder / entry["file"]
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
         if size != entry["bytes"]:
             raise ValueError(f"{path} has {size} bytes where {entry['bytes']} were saved; copy the folder again")
-        data = np.fromfile(path, np.uint8)
+        contents[name] = np.empty(size, np.uint8)
+        pieces += [(path, contents[name], start) for start in range(0, size, _PIECE)]
+    list(pool.map(lambda piece: _read_piece(*piece), pieces))
+    for data in contents.values():
+        data.flags.writeable = False
+    return contents
+
+
+def _read_piece(path: pathlib.Path, data: UInt8[np.ndarray, " b"], start: int) -> None:
+    """Reads a piece of a file into its place; where the file has become shorter meanwhile, its hash will tell."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            file.readinto(memoryview(data)[start : start + _PIECE])
     except OSError as error:
-        raise ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again") from error
-    data.flags.writeable = False
-    return data
+        raise _unreadable(path, error) from error
 
 
-def _verify(folder: pathlib.Path, entry: Mapping[str, Any], read: concurrent.futures.Future) -> None:
+def _unreadable(path: pathlib.Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again")
+
+
+def _verify(folder: pathlib.Path, entry: Mapping[str, Any], data: UInt8[np.ndarray, " b"]) -> None:
     """Raises ValueError unless what was read has the hash that the record says."""
-    found = hashlib.sha256(read.result()).hexdigest()
+    found = hashlib.sha256(data).hexdigest()
     if found != entry["sha256"]:
         path = folder / entry["file"]
         raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
