@@ -78,9 +78,11 @@ def opened(
     record = read_record(folder)
     if kind is not None and record["kind"] != kind:
         raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    cores = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
         contents = _read(folder, record["arrays"], pool)
-        entries = sorted(record["arrays"].items(), key=lambda item: -item[1]["bytes"])  # the longest hash begins first
+    entries = sorted(record["arrays"].items(), key=lambda item: -item[1]["bytes"])  # the longest hash begins first
+    with concurrent.futures.ThreadPoolExecutor(max(1, cores - 1)) as pool:  # one core is left to the block
         checks = [pool.submit(_verify, folder, entry, contents[name]) for name, entry in entries]
         try:
             yield record, {name: _array(folder, entry, contents[name]) for name, entry in entries}
