@@ -128,7 +128,7 @@ def test_index(tmp_path):
     check(filtered, *names)
     assert all(figure.value >= 0.98 for figure in filtered if figure.name.endswith("/recall"))
     check(index.update(**sizes, window=0.2, rounds=1), "index/update")
-    check(index.load(**sizes), "index/load", "index/load/bare", "index/load/hnswlib")
+    check(index.load(**sizes, rounds=1), "index/load", "index/load/disk", "index/load/bare", "index/load/hnswlib")
     check(index.small(100, 8, rounds=1), "index/small/batch", "index/small/single")
 
 

@@ -82,7 +82,7 @@ def test_any_damage_is_named(whole, answer, tmp_path_factory, name, how, place, 
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(**DAMAGES)
 def test_any_of_many_damages_is_named(whole, answer, tmp_path_factory, name, how, place, bit):
     check_a_damage(whole, tmp_path_factory.getbasetemp() / "many", answer, name, how, place, bit)

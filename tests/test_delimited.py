@@ -70,7 +70,7 @@ def test_ids_are_integers_only_if_all_are_written_as_integers(ids):
         assert convert.to_ids(column).tolist() == ids
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.one_of(st.binary(), st.text('",\r\n01a.-\ufeff', max_size=40).map(str.encode)))
 def test_any_bytes_are_data_or_a_value_error(content):
     for start in (b"", HEADER.encode() + b"\n"):
@@ -82,7 +82,7 @@ def test_any_bytes_are_data_or_a_value_error(content):
             assert len(ids)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.text('a",\r\n', min_size=1, max_size=24), st.booleans())
 def test_the_exact_reader_of_the_error_path_sees_the_same_rows(text, quoted):
     width = len(next(source(text, quoted=quoted).records(), (1, [""]))[1])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from index_cases import assert_same, reference
 
-from retrieval.index import ExactIndex, Searcher, Subset, exact
+from retrieval.index import ExactIndex, Searcher, Subset, scan
 from retrieval.lists import Lists
 
 integers = st.integers(-3, 3).map(float)  # inner products are exact, and often tie
@@ -27,11 +27,11 @@ def test_exact_search_is_a_sort_of_all_inner_products_bit_for_bit(data, n, d, nu
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(exact, "_CANDIDATES", 70)
-    monkeypatch.setattr(exact, "_SCORES", 70 * 3)
-    monkeypatch.setattr(exact, "_CHUNK", 4)
-    monkeypatch.setattr(exact, "_FEW", 0)
-    monkeypatch.setattr(exact, "_GATHERED", 16)
+    monkeypatch.setattr(scan, "_CANDIDATES", 70)
+    monkeypatch.setattr(scan, "_SCORES", 70 * 3)
+    monkeypatch.setattr(scan, "_CHUNK", 4)
+    monkeypatch.setattr(scan, "_FEW", 0)
+    monkeypatch.setattr(scan, "_GATHERED", 16)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
@@ -56,12 +56,40 @@ def test_vectors_too_short_to_be_found_are_not_looked_at(small_blocks, monkeypat
     queries, allowed = rng.standard_normal((9, 8)).astype(np.float32), rng.random(2000) < 0.9
     excluded = [rng.integers(0, 2000, 100 * (query % 3)) for query in range(9)]
     looked_at = []
-    products = exact._products
-    monkeypatch.setattr(exact, "_products", lambda q, v: looked_at.append(q.size * len(v)) or products(q, v))
+    products = scan._products
+    monkeypatch.setattr(scan, "_products", lambda q, v: looked_at.append(q.size * len(v)) or products(q, v))
     for lists in (None, excluded):
         answer = ExactIndex.build(embeddings).search(queries, 5, lists, allowed)
         assert_same(answer, reference(embeddings, queries, 5, lists, allowed))
     assert sum(looked_at) < 2 * 9 * 8 * allowed.sum() / 2
+
+
+@pytest.mark.parametrize(("of_candidates", "of_queries"), [(1e15, 1e-23), (1e-23, 1e15), (1e-23, 1e-23)])
+def test_squares_that_underflow_hide_no_doubt(small_blocks, of_candidates, of_queries):
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(32)
+    embeddings = ((base + 1e-6 * rng.standard_normal((300, 32))) * of_candidates).astype(np.float32)  # nearly the same
+    embeddings[::3] *= np.float32(0.5)
+    queries = (rng.standard_normal((9, 32)) * of_queries).astype(np.float32)
+    for mask in (None, rng.random(300) < 0.8):
+        answer = ExactIndex.build(embeddings).search(queries, 7, None, mask)
+        assert_same(answer, reference(embeddings, queries, 7, None, mask))
+
+
+@pytest.mark.parametrize("num_queries", [1, 2, 150])
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 200, 1500])
+def test_queries_that_tie_with_all_stand_beside_those_that_do_not(size, num_queries):
+    rng = np.random.default_rng(size)
+    embeddings = rng.integers(-2, 3, (1500, 6)).astype(np.float32)
+    queries = rng.standard_normal((num_queries, 6)).astype(np.float32)
+    queries[::4] = 0
+    queries[1::4] = np.round(queries[1::4])
+    mask = np.zeros(1500, bool)
+    mask[rng.permutation(1500)[:size]] = True
+    excluded = [rng.integers(0, 1500, 40 * (query % 3)) for query in range(num_queries)]
+    for lists in (None, excluded):
+        answer = ExactIndex.build(embeddings).search(queries, 10, lists, mask)
+        assert_same(answer, reference(embeddings, queries, 10, lists, mask))
 
 
 def test_equal_vectors_tie_whatever_the_rounding_of_a_matrix_product(small_blocks):
@@ -71,14 +99,19 @@ def test_equal_vectors_tie_whatever_the_rounding_of_a_matrix_product(small_block
     assert (positions == np.arange(9)).all() and (scores == scores[:, :1]).all()
 
 
-def test_an_answer_depends_on_its_query_alone():
+@pytest.mark.parametrize("left", [None, 0.3, 0.005])
+def test_an_answer_depends_on_its_query_alone(left):
     rng = np.random.default_rng(1)
     index = ExactIndex.build(rng.standard_normal((3000, 33)))
-    queries = rng.standard_normal((50, 33)).astype(np.float32)
-    together = index.search(queries, 20)
-    for part in range(2):
-        alone = [index.search(queries[i : i + 1], 20)[part] for i in range(50)]
-        np.testing.assert_array_equal(together[part], np.concatenate(alone))
+    queries = rng.standard_normal((1024, 33)).astype(np.float32)
+    allowed = None if left is None else Subset(rng.random(3000) < left)
+    together = index.search(queries, 20, None, allowed)
+    some = [*range(40), *range(1000, 1024)]
+    for size in (1, 2, 7):
+        for start in range(0, len(some), size):
+            own = some[start : start + size]
+            answer = index.search(queries[own], 20, None, allowed)
+            assert_same(answer, (together[0][own], together[1][own]))
 
 
 def test_all_excluded_all_filtered_and_one_left():

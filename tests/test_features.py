@@ -16,7 +16,7 @@ IDS = [f"{f.kind}-{f.size}-{f.hashes}-{i}" for i, f in enumerate(ONE_OF_EACH)]
 TRAIN = {"vector": ["1 2 3", "4 5 6"], "bag": ["a|b", "c"], "text": ["a b", "c"], "category": ["a", "b"]}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(COLUMNS)
 def test_an_encoder_comes_back_from_json_to_the_bit(case):
     feature, train, other = case
@@ -27,7 +27,7 @@ def test_an_encoder_comes_back_from_json_to_the_bit(case):
     assert feature.kind == "vector" or equal(again.encode(other), encoder.encode(other))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(COLUMNS)
 def test_every_value_is_encoded_by_itself(case):
     feature, train, other = case
@@ -38,7 +38,7 @@ def test_every_value_is_encoded_by_itself(case):
         assert canonical(encoder.encode([value]), 0) == canonical(together, row)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(COLUMNS, st.randoms())
 def test_neither_order_nor_repeats_of_the_training_part_matter_but_to_sums(case, random):
     feature, train, _ = case
@@ -51,7 +51,7 @@ def test_neither_order_nor_repeats_of_the_training_part_matter_but_to_sums(case,
         assert one == other
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(COLUMNS)
 def test_encoded_features_keep_to_their_spec_and_are_finite(case):
     feature, train, other = case

@@ -421,14 +421,14 @@ ARRAYS = ("vectors", "labels", "neighbours", "levels", "upper")
         (lambda path: path.unlink(), "is missing"),
         (lambda path: edit(path, lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:]), "has the SHA-256"),
         (lambda path: edit(path, lambda b: b[:9] + b"\xff\xff" + b[11:]), "has the SHA-256"),
+        (lambda path: edit(path, lambda b: b[:128] + bytes(~byte & 255 for byte in b[128:])), "has the SHA-256"),
         (lambda path: edit(path, lambda b: b[:-1]), "bytes where"),
         (lambda path: edit(path, lambda b: b + b"0"), "bytes where"),
         (lambda path: edit(path, lambda b: b""), "has 0 bytes where"),
     ],
 )
-def test_load_refuses_a_damaged_array_before_hnswlib_sees_it(saved, monkeypatch, name, damage, message):
+def test_load_refuses_a_damaged_array_whatever_has_been_made_of_it(saved, name, damage, message):
     damage(file_of(saved, name))
-    monkeypatch.setattr(hnswlib, "Index", lambda **_: pytest.fail("handed to hnswlib"))
     with pytest.raises(ValueError, match=f"index-[0-9a-f]*.npy .*{message}"):
         HnswIndex.load(saved)
 

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 
 from retrieval.lists import Lists
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
+
+
+def lengths_of(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, " n"]:
+    """Returns the norms; where squares underflow, more than the norms and never less. O(n d) time."""
+    return np.sqrt(np.vecdot(vectors, vectors) + np.float32(vectors.shape[1] * _TINY))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,7 +27,7 @@ class Norms:
     """The norms of a corpus, which bound its inner products.
 
     Attributes:
-      values: of each vector [n].
+      values: of each vector, see `lengths_of` [n].
     """
 
     values: Float32[np.ndarray, " n"]
@@ -28,7 +35,7 @@ class Norms:
     @classmethod
     def of(cls, vectors: Float32[np.ndarray, "n d"]) -> Norms:
         """Computes them, O(n d)."""
-        return cls(np.sqrt(np.vecdot(vectors, vectors)))
+        return cls(lengths_of(vectors))
 
     @functools.cached_property
     def longest(self) -> float:

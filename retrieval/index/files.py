@@ -7,16 +7,18 @@ of the record replaces the old state by the new one; whatever ends a save before
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from retrieval.storage import sync_folder, to_array, write_chunks, write_json
 
@@ -60,10 +62,14 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
             path.unlink(missing_ok=True)
 
 
-def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns record and arrays of an index, each verified before it is looked at.
+@contextlib.contextmanager
+def opened(
+    folder: str | os.PathLike[str], kind: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Gives record and arrays of an index to a block, and verifies them meanwhile; leaving the block tells.
 
-    The hashes detect damage, not forgery.
+    Until then the bytes may be anything: the block checks what must not be, and hands nothing out. An error that it
+    raises gives way to that of the damage. The hashes detect damage, not forgery.
 
     Raises:
       ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
@@ -72,9 +78,17 @@ def load(folder: str | os.PathLike[str], kind: str | None = None) -> tuple[dict[
     record = read_record(folder)
     if kind is not None and record["kind"] != kind:
         raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
-    with concurrent.futures.ThreadPoolExecutor(max(1, min(len(record["arrays"]), os.cpu_count() or 1))) as pool:
-        arrays = pool.map(lambda entry: _read(folder, entry), record["arrays"].values())
-        return record, dict(zip(record["arrays"], arrays, strict=True))
+    cores = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        contents = _read(folder, record["arrays"], pool)
+    entries = sorted(record["arrays"].items(), key=lambda item: -item[1]["bytes"])  # the longest hash begins first
+    with concurrent.futures.ThreadPoolExecutor(max(1, cores - 1)) as pool:  # one core is left to the block
+        checks = [pool.submit(_verify, folder, entry, contents[name]) for name, entry in entries]
+        try:
+            yield record, {name: _array(folder, entry, contents[name]) for name, entry in entries}
+        finally:
+            for check in checks:
+                check.result()
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
@@ -126,21 +140,53 @@ def _is_whole(path: pathlib.Path, size: int, expected: str) -> bool:
         return path.stat().st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
-def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> np.ndarray:
-    """Returns an array whose file has the size and the hash that the record says."""
-    path = folder / entry["file"]
-    try:
-        size = path.stat().st_size
+def _read(
+    folder: pathlib.Path, entries: Mapping[str, Mapping[str, Any]], pool: concurrent.futures.Executor
+) -> dict[str, UInt8[np.ndarray, " b"]]:
+    """Returns the bytes of files that have the sizes that the record says; all threads of the pool read pieces."""
+    contents, pieces = {}, []
+    for name, entry in entries.items():
+        path = folder / entry["file"]
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
         if size != entry["bytes"]:
             raise ValueError(f"{path} has {size} bytes where {entry['bytes']} were saved; copy the folder again")
-        data = np.fromfile(path, np.uint8)
+        contents[name] = np.empty(size, np.uint8)
+        pieces += [(path, contents[name], start) for start in range(0, size, _PIECE)]
+    list(pool.map(lambda piece: _read_piece(*piece), pieces))
+    for data in contents.values():
+        data.flags.writeable = False
+    return contents
+
+
+def _read_piece(path: pathlib.Path, data: UInt8[np.ndarray, " b"], start: int) -> None:
+    """Reads a piece of a file into its place; where the file has become shorter meanwhile, its hash will tell."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            file.readinto(memoryview(data)[start : start + _PIECE])
     except OSError as error:
-        raise ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} is missing or cannot be read: {error}; copy the folder again")
+
+
+def _verify(folder: pathlib.Path, entry: Mapping[str, Any], data: UInt8[np.ndarray, " b"]) -> None:
+    """Raises ValueError unless what was read has the hash that the record says."""
     found = hashlib.sha256(data).hexdigest()
     if found != entry["sha256"]:
+        path = folder / entry["file"]
         raise ValueError(f"{path} has the SHA-256 {found} where {entry['sha256']} was saved; copy the folder again")
-    data.flags.writeable = False
+
+
+def _array(folder: pathlib.Path, entry: Mapping[str, Any], data: UInt8[np.ndarray, " b"]) -> np.ndarray:
+    """Returns the array that a file holds."""
     try:
         return to_array(memoryview(data))
     except ValueError as error:
+        path = folder / entry["file"]
         raise ValueError(f"{path} must be an array as this version saves it, got {error}; save it again") from error

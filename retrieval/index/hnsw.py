@@ -9,36 +9,23 @@ threads; with one, the size of the batch decides which of the two searches is th
 from __future__ import annotations
 
 import dataclasses
-import functools
-import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Int64
 from numpy.typing import ArrayLike
 
-from retrieval.index import files, plan
 from retrieval.index import graph as graphs
-from retrieval.index.arguments import (
-    Exclusions,
-    Norms,
-    Subset,
-    as_corpus,
-    as_exclusions,
-    as_subset,
-    as_vectors,
-    check_k,
-    check_threads,
-    nothing,
-)
+from retrieval.index import plan
+from retrieval.index.arguments import Subset, as_corpus, check_threads, nothing
 from retrieval.index.certificate import Certificate
-from retrieval.index.exact import exact_top, score
+from retrieval.index.fixed import FixedIndex
 from retrieval.index.plan import Costs
+from retrieval.index.scan import best, score
 from retrieval.index.space import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
 from retrieval.lists import Lists
 
-KIND = "hnsw"
 LIMITS = {
     "M": (2, 10_000),  # hnswlib crashes on 0, cannot allocate with 1, and cuts what is above
     "ef_construction": (1, 2**31 - 1),
@@ -67,7 +54,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HnswIndex:
+class HnswIndex(FixedIndex):
     """An index over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
 
     >>> index = HnswIndex.build([[1, 0], [0, 2], [3, 3]], M=16, ef_construction=100, ef=50, seed=0)
@@ -85,6 +72,7 @@ class HnswIndex:
       threads: of a search; 0: as many as the machine has. Not saved.
     """
 
+    kind: ClassVar[str] = "hnsw"
     embeddings: Float32[np.ndarray, "n d"]
     settings: Settings
     figures: Mapping[str, float]
@@ -130,66 +118,53 @@ class HnswIndex:
         vectors = as_corpus(embeddings)
         return cls(vectors, settings, {}, graphs.build(vectors, threads=threads, **dataclasses.asdict(settings)))
 
-    def __len__(self) -> int:
-        return len(self.embeddings)
-
-    @functools.cached_property
-    def norms(self) -> Norms:
-        """The norms of the embeddings."""
-        return Norms.of(self.embeddings)
-
-    def search(
-        self,
-        queries: ArrayLike,
-        k: int,
-        excluded: Exclusions | None = None,
-        allowed: Subset | np.ndarray | None = None,
-    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Finds the k candidates with about the largest inner products, as `Searcher.search`.
+    def _find(self, queries, k: int, banned: Lists | None, subset: Subset | None):
+        """Asks the graph, where that costs less than exact search, and exact search for what the graph cannot answer.
 
         The graph considers max(k, ef) candidates, more where some are excluded, so that exclusions do not narrow the
         search, and with a filter as many as hold k allowed ones, where it is known to reach that far. Exact search
         answers where that costs less, where it is the whole corpus, and where the graph reaches too few: O(m d) a query
         for m allowed ones.
-
-        Raises:
-          ValueError: an argument does not fit.
         """
-        vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
-        check_k(k)
-        banned = as_exclusions(excluded, len(vectors), len(self))
-        subset = as_subset(allowed, len(self))
         if subset is not None and len(subset) == len(self):
             subset = None
-        wide = max(k, self.settings.ef)
-        if subset is not None:
-            found = plan.width(self.costs, k, self.settings.ef, len(subset), len(self))
-            size, is_gathered = len(subset) * self.embeddings.shape[1], subset.has_gathered(self.embeddings)
-            seconds = plan.exact_seconds(self.costs, len(vectors), size, is_gathered)
-            if found is None or found[1] * len(vectors) > seconds:
-                return self._exact(vectors, k, banned, subset)
-            wide = found[0]
-        scores, positions = nothing(len(vectors), k)
-        widths = np.full(len(vectors), wide)
-        if banned is not None:  # 2**i - 1 more: few widths, each still a function of its query alone
-            surplus = (1 << np.ceil(np.log2(banned.lengths + 1)).astype(np.int64)) - 1
-            for more in np.unique(surplus).tolist():
-                reach = plan.reach(self.costs, k + more) if more and subset is None else None
-                widths[surplus == more] = wide + more if reach is None else max(reach[0], wide + more)
+        wide = self._width(len(queries), k, subset)
+        if wide is None:
+            return super()._find(queries, k, banned, subset)
+        scores, positions = nothing(len(queries), k)
+        widths = np.full(len(queries), wide) if banned is None else wide + self._surplus(banned, k, wide, subset)
         lost = widths >= len(self)
         for width in np.unique(widths[~lost]).tolist():
             members = np.flatnonzero(widths == width) if banned is not None else slice(None)
             own = None if banned is None else banned.take(members)
-            scores[members], positions[members] = self._approximate(vectors[members], k, width, own, subset)
+            scores[members], positions[members] = self._approximate(queries[members], k, width, own, subset)
         lost |= positions[:, -1] < 0
         if lost.any():
             rest = np.flatnonzero(lost)
             own = None if banned is None else banned.take(rest)
-            scores[rest], positions[rest] = self._exact(vectors[rest], k, own, subset)
+            scores[rest], positions[rest] = super()._find(queries[rest], k, own, subset)
         return scores, positions
 
-    def _exact(self, queries, k: int, banned: Lists | None, subset: Subset | None):
-        return exact_top(self.embeddings, queries, k, self.norms, banned, subset)
+    def _width(self, num_queries: int, k: int, subset: Subset | None) -> int | None:
+        """Returns how many candidates the graph shall consider; None: exact search costs less, or reaches further."""
+        if subset is None:
+            return max(k, self.settings.ef)
+        found = plan.width(self.costs, k, self.settings.ef, len(subset), len(self))
+        size, is_gathered = len(subset) * self.embeddings.shape[1], subset.has_gathered(self.embeddings)
+        seconds = plan.exact_seconds(self.costs, num_queries, size, is_gathered)
+        return None if found is None or found[1] * num_queries > seconds else found[0]
+
+    def _surplus(self, banned: Lists, k: int, wide: int, subset: Subset | None) -> Int64[np.ndarray, " q"]:
+        """Returns how many more than `wide` candidates each query needs for what it must not get.
+
+        2**i - 1, at least: few widths, each still a function of its query alone.
+        """
+        kinds, kind_of = np.unique(np.ceil(np.log2(banned.lengths + 1)).astype(np.int64), return_inverse=True)
+        surplus = (1 << kinds) - 1
+        for kind, more in enumerate(surplus.tolist()):
+            reach = plan.reach(self.costs, k + more) if more and subset is None else None
+            surplus[kind] = more if reach is None else max(reach[0] - wide, more)
+        return surplus[kind_of]
 
     def _approximate(self, queries, k: int, width: int, banned: Lists | None, subset: Subset | None):
         """Returns scores and positions of the best k allowed among the `width` that the graph finds."""
@@ -205,9 +180,7 @@ class HnswIndex:
             if self.settings.space != NORMALIZED:  # the graph's order is that of the scores
                 order = np.argsort(refused, axis=1, kind="stable")[:, :k]
                 found = np.take_along_axis(found, order, axis=1)
-        scores = score(self.embeddings, queries, found)
-        order = np.lexsort((found, -scores))[:, :k]
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+        return best(score(self.embeddings, queries, found), found, k)
 
     def _traverse(self, queries: Float32[np.ndarray, "q D"], count: int) -> Int32[np.ndarray, "q {count}"]:
         """Returns the positions the graph finds, nearest first, all -1 for a query that reaches fewer than `count`.
@@ -227,24 +200,11 @@ class HnswIndex:
         new = self.build(embeddings, **dataclasses.asdict(self.settings))
         return dataclasses.replace(new, costs=self.costs, threads=self.threads)
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
-        """Writes the index into `folder`, see `Searcher.save`."""
-        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> HnswIndex:
-        """Reads what `save` wrote, once it is verified: hnswlib may crash on damaged data.
-
-        Raises:
-          ValueError: a file is missing or damaged, or has another format version.
-        """
-        return cls.of_parts(*files.load(folder, KIND))
-
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
         entry, arrays = graphs.take_apart(self.graph)
         record = {
-            "kind": KIND,
+            "kind": self.kind,
             "settings": dataclasses.asdict(self.settings),
             "costs": dataclasses.asdict(self.costs),
             "entry": entry,

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.index import exact, files, hnsw
+from retrieval.index import files
+from retrieval.index.exact import ExactIndex
+from retrieval.index.hnsw import HnswIndex
 from retrieval.index.interface import Searcher
 
-KINDS: dict[str, type[Searcher]] = {exact.KIND: exact.ExactIndex, hnsw.KIND: hnsw.HnswIndex}
+KINDS: dict[str, type[Searcher]] = {ExactIndex.kind: ExactIndex, HnswIndex.kind: HnswIndex}
 
 
 def load(folder: str | os.PathLike[str]) -> Searcher:

@@ -263,11 +263,11 @@ class LiveIndex:
         Raises:
           ValueError: a file is missing or damaged, or has another format version.
         """
-        record, arrays = files.load(folder, KIND)
-        try:
-            return cls._of_parts(record, arrays)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error
+        with files.opened(folder, KIND) as (record, arrays):
+            try:
+                return cls._of_parts(record, arrays)
+            except (KeyError, TypeError, IndexError, ValueError) as error:
+                raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error
 
     @classmethod
     def _of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> LiveIndex:

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.arguments import Norms, Subset
-from retrieval.index.exact import exact_top
 from retrieval.index.filters import Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
+from retrieval.index.scan import exact_top
 from retrieval.lists import Lists
 
 

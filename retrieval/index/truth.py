@@ -7,8 +7,8 @@ from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from retrieval.index.arguments import Exclusions, as_positions, as_vectors
-from retrieval.index.exact import score
 from retrieval.index.interface import Searcher
+from retrieval.index.scan import score
 
 
 def recall(index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None) -> float:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 from numpy.typing import ArrayLike
 
-from retrieval.index import exact, hnsw
 from retrieval.index.arguments import as_vectors, check_k, check_threads
 from retrieval.index.certificate import LEVEL, Certificate, Point, lower_bound
+from retrieval.index.costs import Clock, at, measure_costs, timed
 from retrieval.index.exact import ExactIndex
-from retrieval.index.hnsw import HnswIndex
+from retrieval.index.hnsw import LIMITS, HnswIndex
 from retrieval.index.interface import Searcher
-from retrieval.index.plan import Costs
 from retrieval.index.space import SPACES
 from retrieval.index.truth import recall_of_each
 
@@ -29,13 +28,8 @@ MOST_COMPARED = 30_000  # candidates of the sample that settings are compared on
 GRAPHS = ((16, 100), (32, 200))  # M and ef_construction, the cheaper first
 MOST_EF, STEPS = 4096, 2  # of a doubling
 BEYOND = 2  # points of the curve after the first that meets the target
-LEAST_SECONDS, MOST_ROUNDS = 0.02, 5  # a search is timed for
-_ROWS, _BATCH, DEPTHS = 8192, 256, 7  # candidates and queries that costs are measured on, and doublings of the depth
-
 SMALL = 1 << 17  # numbers of a corpus that is searched exactly, whatever a clock says: half a megabyte
 WORTH = 2.0  # times that a graph must be faster than exact search: what a busy machine mistakes, and recall 1 is worth
-
-Clock = Callable[[], float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +63,12 @@ class Choices:
     ef: int = 0
 
     def __post_init__(self):
-        if self.kind not in ("", exact.KIND, hnsw.KIND):
+        if self.kind not in ("", ExactIndex.kind, HnswIndex.kind):
             raise ValueError(f"kind must be 'exact', 'hnsw' or '', the cheaper of them, got {self.kind!r}")
         if self.space not in ("", *SPACES):
             raise ValueError(f"space must be one of {', '.join(SPACES)}, or '' for any, got {self.space!r}")
         for name in ("M", "ef_construction", "ef"):
-            value, (low, high) = getattr(self, name), hnsw.LIMITS[name]
+            value, (low, high) = getattr(self, name), LIMITS[name]
             if type(value) is not int or not (value == 0 or low <= value <= high):
                 raise ValueError(f"{name} must be an integer in [{low}, {high}], or 0 for any, got {value!r}")
 
@@ -134,39 +128,25 @@ def tune(
     order = np.random.default_rng(seed).permutation(len(vectors))
     chooses, certifies = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     sample = _sample_of(whole, vectors[chooses], k, clock)
-    point = Point(exact.KIND, "", 0, 0, 0, len(whole), 1.0, 1.0, 1e6 * sample.exact_seconds)
-    if choices.kind == exact.KIND:
-        return _exact(whole, point, [], k, target, "exact search was asked for")
-    search = _Search(choices, k, target, seed, threads, clock)
-    if not choices.kind and whole.embeddings.size <= SMALL:
-        reason = f"exact search takes {point.microseconds:.3g} µs a query over a corpus that fits the cache of a core"
-        return _exact(whole, point, search.first_curve(whole, sample), k, target, reason)
-    best, curve = search.best_graph(whole, sample)
-    if best is None:
-        reason = f"exact search takes {point.microseconds:.3g} µs a query, and no graph of recall {target} half of that"
-        if lower_bound(np.ones(len(chooses))) < target:
-            reason += f"; {len(vectors)} queries are too few to be sure of {target}"
-        return _exact(whole, point, curve, k, target, reason)
-    points = [p for p in curve if _graph_of(p) == _graph_of(best) and p.num_candidates == len(whole)]
-    certified = search.certify(best, points, vectors[certifies], whole.search(vectors[certifies], k)[1])
-    if certified is None:
-        reason = f"no graph that is faster than exact search is certified to have recall {target}"
-        return _exact(whole, point, curve, k, target, reason)
-    index, chosen, shares, bound = certified
-    certificate = Certificate(
-        k=k,
-        target=target,
-        recall=float(shares.mean()),
-        lower_bound=bound,
-        num_queries=len(shares),
-        is_reached=bound >= target,
-        reason=_reason(chosen, point, bound, k, target),
-        chosen=chosen,
-        curve=(point, *curve),
-    )
-    figures = _figures(k, certificate.recall, bound)
+    point = Point(ExactIndex.kind, "", 0, 0, 0, len(whole), 1.0, 1.0, 1e6 * sample.exact_seconds)
+    found, curve, reason = _Search(choices, k, target, seed, threads, clock).graph(whole, sample, vectors[certifies])
+    if found is None:
+        certificate = Certificate(k, target, 1.0, 1.0, 0, True, reason, point, (point, *curve))
+        return dataclasses.replace(whole, figures=_figures(certificate), certificate=certificate)
+    certificate = _certificate_of(found, k, target, point, curve)
+    index = dataclasses.replace(found.index, figures=_figures(certificate), certificate=certificate)
     costs = measure_costs(whole, index, sample.queries, k, target, clock)
-    return dataclasses.replace(at(index, chosen.ef), figures=figures, certificate=certificate, costs=costs)
+    return dataclasses.replace(at(index, found.point.ef), costs=costs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Certified:
+    """A graph at an ef, its point of the curve, and its recall on the queries that certify, with a bound."""
+
+    index: HnswIndex
+    point: Point
+    shares: Float64[np.ndarray, " q"]
+    bound: float
 
 
 def check(*, k: int, target: float, seed: int, threads: int) -> None:
@@ -179,7 +159,7 @@ def check(*, k: int, target: float, seed: int, threads: int) -> None:
     check_threads(threads)
     if not 0 < target < 1:
         raise ValueError(f"target must be in (0, 1), got {target}; exact search has recall 1: choose kind 'exact'")
-    low, high = hnsw.LIMITS["seed"]
+    low, high = LIMITS["seed"]
     if type(seed) is not int or not low <= seed <= high:
         raise ValueError(f"seed must be an integer in [{low}, {high}], got {seed!r}")
 
@@ -194,6 +174,25 @@ class _Search:
     seed: int
     threads: int
     clock: Clock
+
+    def graph(self, whole: ExactIndex, sample: Sample, held_out: Float32[np.ndarray, "q d"]):
+        """Returns the certified graph, what was tried, and, where the graph is None, why exact search is right."""
+        microseconds = 1e6 * sample.exact_seconds
+        if self.choices.kind == ExactIndex.kind:
+            return None, [], "exact search was asked for"
+        if not self.choices.kind and whole.embeddings.size <= SMALL:
+            reason = f"exact search takes {microseconds:.3g} µs a query over a corpus that fits the cache of a core"
+            return None, self.first_curve(whole, sample), reason
+        best, curve = self.best_graph(whole, sample)
+        if best is None:
+            reason = f"exact search takes {microseconds:.3g} µs a query, and no graph of recall {self.target} half that"
+            if lower_bound(np.ones(len(sample.queries))) < self.target:
+                asked = len(sample.queries) + len(held_out)
+                reason += f"; {asked} queries are too few to be sure of {self.target}"
+            return None, curve, reason
+        points = [p for p in curve if _graph_of(p) == _graph_of(best) and p.num_candidates == len(whole)]
+        found = self.certify(best, points, held_out, whole.search(held_out, self.k)[1])
+        return found, curve, f"no graph that is faster than exact search is certified to have recall {self.target}"
 
     def best_graph(self, whole: ExactIndex, sample: Sample) -> tuple[HnswIndex | None, list[Point]]:
         """Returns the graph over the whole corpus that is the cheapest to meet the target, and all that was tried."""
@@ -248,13 +247,13 @@ class _Search:
             seconds = timed(lambda searched=searched: searched.search(sample.queries, self.k), self.clock)
             shares = recall_of_each(searched, sample.queries, sample.truth)
             microseconds = 1e6 * seconds / len(sample.queries)
-            point = Point(hnsw.KIND, *_graph_of(index), ef, len(index), *_mean_and_bound(shares), microseconds)
+            point = Point(HnswIndex.kind, *_graph_of(index), ef, len(index), *_mean_and_bound(shares), microseconds)
             yield point
             beyond += point.lower_bound >= self.target
             if beyond > BEYOND or microseconds >= 1e6 * limit:
                 return
 
-    def certify(self, index: HnswIndex, points: Sequence[Point], queries, truth):
+    def certify(self, index: HnswIndex, points: Sequence[Point], queries, truth) -> _Certified | None:
         """Returns the index at the first ef, from the chosen on, whose recall on held-out queries is sure enough.
 
         Each further look at the same queries has half the chance to be wrong of the one before, so that all of them
@@ -266,70 +265,10 @@ class _Search:
             shares = recall_of_each(at(index, point.ef), queries, truth)
             z = statistics.NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / (1 if len(points) == 1 else 2 ** (tries + 1)))
             bound = lower_bound(shares, z)
-            found = at(index, point.ef), point, shares, bound
+            found = _Certified(at(index, point.ef), point, shares, bound)
             if bound >= self.target:
                 return found
         return found if self.choices.kind else None
-
-
-def at(index: HnswIndex, ef: int) -> HnswIndex:
-    """Returns the index at another ef; they share a graph, and the one that was given must be searched no more."""
-    index.graph.set_ef(ef)
-    return dataclasses.replace(index, settings=dataclasses.replace(index.settings, ef=ef))
-
-
-def timed(call: Callable[[], object], clock: Clock) -> float:
-    """Returns the least seconds that a call takes, after one that pays for what the others share."""
-    call()
-    best, spent, rounds = math.inf, 0.0, 0
-    while rounds < 2 or (spent < LEAST_SECONDS and rounds < MOST_ROUNDS):
-        started = clock()
-        call()
-        seconds = clock() - started
-        best, spent, rounds = min(best, seconds), spent + seconds, rounds + 1
-    return best
-
-
-def measure_costs(
-    whole: ExactIndex, index: HnswIndex, queries: Float32[np.ndarray, "q d"], k: int, target: float, clock: Clock
-) -> Costs:
-    """Returns what the plan of a filtered search needs to know of this machine, corpus and graph."""
-    rows = np.random.default_rng(0).permutation(len(whole))[:_ROWS]
-    numbers = len(rows) * whole.embeddings.shape[1]
-    part, batch = ExactIndex.build(whole.embeddings[rows]), queries[:_BATCH]
-    product = max(timed(lambda: part.search(batch, k), clock) / (numbers * len(batch)), 1e-15)
-    return Costs(
-        product=product,
-        stream=max(timed(lambda: part.search(batch[:1], k), clock) / numbers, 1e-15),
-        gather=max(timed(lambda: whole.embeddings[rows], clock) / numbers, 1e-15),
-        reaches=tuple(_reaches(whole, index, batch, k, target, product * whole.embeddings.size, clock)),
-    )
-
-
-def _reaches(whole, index: HnswIndex, queries, k: int, target: float, most: float, clock: Clock):
-    """Yields depth, width and seconds a query up to which the graph finds enough, in less than `most` seconds."""
-    deepest = min(k << (DEPTHS - 1), len(whole))
-    truth = whole.search(queries, deepest)[1]
-    wide, depth = index.settings.ef, k
-    while depth <= deepest:
-        wide = max(wide, depth)
-        while True:
-            searched = at(index, wide)
-            seconds = timed(lambda searched=searched: searched.search(queries, searched.settings.ef), clock)
-            if seconds > most * len(queries) or wide >= len(whole):
-                at(index, index.settings.ef)
-                return
-            found = searched.search(queries, wide)[1]
-            if _share_found(found, truth[:, :depth]) >= target:
-                break
-            wide = math.ceil(1.5 * wide)
-        yield depth, wide, max(seconds / len(queries), 1e-12)
-        depth *= 2
-    at(index, index.settings.ef)
-
-
-def _share_found(found: Int32[np.ndarray, "q w"], truth: Int32[np.ndarray, "q d"]) -> float:
-    return float(np.mean([np.isin(own, of).mean() for own, of in zip(truth, found, strict=True)]))
 
 
 def _sample_of(corpus: ExactIndex, queries: Float32[np.ndarray, "q d"], k: int, clock: Clock) -> Sample:
@@ -346,13 +285,23 @@ def _graph_of(described: Point | HnswIndex) -> tuple[str, int, int]:
     return settings.space, settings.M, settings.ef_construction
 
 
-def _exact(whole: ExactIndex, point: Point, curve: list[Point], k: int, target: float, reason: str) -> ExactIndex:
-    certificate = Certificate(k, target, 1.0, 1.0, 0, True, reason, point, (point, *curve))
-    return dataclasses.replace(whole, figures=_figures(k, 1.0, 1.0), certificate=certificate)
+def _figures(certificate: Certificate) -> dict[str, float]:
+    name = f"recall_at_{certificate.k}"
+    return {name: certificate.recall, f"{name}_lower_bound": certificate.lower_bound}
 
 
-def _figures(k: int, recall: float, bound: float) -> dict[str, float]:
-    return {f"recall_at_{k}": recall, f"recall_at_{k}_lower_bound": bound}
+def _certificate_of(found: _Certified, k: int, target: float, of_exact: Point, curve: Sequence[Point]) -> Certificate:
+    return Certificate(
+        k=k,
+        target=target,
+        recall=float(found.shares.mean()),
+        lower_bound=found.bound,
+        num_queries=len(found.shares),
+        is_reached=found.bound >= target,
+        reason=_reason(found.point, of_exact, found.bound, k, target),
+        chosen=found.point,
+        curve=(of_exact, *curve),
+    )
 
 
 def _reason(chosen: Point, of_exact: Point, bound: float, k: int, target: float) -> str:
