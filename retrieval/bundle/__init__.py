@@ -1,9 +1,9 @@
 """What leaves the lab: one folder with towers, vocabularies, features, corpus, embeddings and index, verified on load.
 
-Loading needs jax, numpy and hnswlib, and none of the model's code: the towers are StableHLO programs. They read the
-features of their entities from columns, which the encoders in the bundle make, as in training: of entities that train
-knows once, when it is written, and of any others when they are asked for. The histories of train, and what encodes the
-time of a request, lie beside.
+Loading needs jax, flatbuffers, jaxtyping, numpy and hnswlib, and none of the model's code: the towers are StableHLO
+programs. They read the features of their entities from columns, which the encoders in the bundle make, as in training:
+of entities that train knows once, when it is written, and of any others when they are asked for. The histories of
+train, and what encodes the time of a request, lie beside.
 """
 
 from retrieval.bundle.checking import Finding, inspect
