@@ -28,7 +28,7 @@ MOST_COMPARED = 30_000  # candidates of the sample that settings are compared on
 GRAPHS = ((16, 100), (32, 200))  # M and ef_construction, the cheaper first
 MOST_EF, STEPS = 4096, 2  # of a doubling
 BEYOND = 2  # points of the curve after the first that meets the target
-SMALL = 1 << 17  # numbers of a corpus that is searched exactly, whatever a clock says: half a megabyte
+SMALL = 1 << 19  # numbers of a corpus that is searched exactly, whatever a clock says: two megabytes
 WORTH = 2.0  # times that a graph must be faster than exact search: what a busy machine mistakes, and recall 1 is worth
 
 
