@@ -8,8 +8,8 @@ the weights is kept; and the score of a linear item-item model, cut to 64 dimens
 movies of a user count the more, the fewer ratings lie between them: people rate what they are shown together.
 
 Random split with seed 42, train excluded, mean and standard deviation over training seeds 0 to 4: precision@10
-0.3896 +- 0.0004, nDCG@10 0.4685 +- 0.0001, recall@20 0.3759 +- 0.0014, recall@10 0.2527 +- 0.0009. Training takes about
-27 seconds a seed on two busy cores, search included.
+0.3896 +- 0.0004, nDCG@10 0.4685 +- 0.0001, recall@20 0.3759 +- 0.0014, recall@10 0.2527 +- 0.0009. Training takes 23
+seconds a seed on two idle cores, search included.
 
     python -m experiments.seeds --config=configs/movielens_100k_best.py --workdir=runs/best_seeds --seeds=5
 
