@@ -240,6 +240,6 @@ def test_the_last_but_one_of_a_history_is_learned_which_no_bag_tells_from_the_la
 
     state = optimizer.init(params)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes types in adam
-        for _ in range(150):
+        for _ in range(200):
             params, state, value = step(params, state)
-    assert value < 0.1  # of ln 5 = 1.61
+    assert value < 0.4  # of ln 5 = 1.61; 0.8 ln 2 = 0.55 where the order of the last two is not told
