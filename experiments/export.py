@@ -153,7 +153,7 @@ def main() -> None:
         return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
     config.index = flags.index(config.index)
-    choices(config.index)  # as soon
+    choices(config.index)  # fails before the data are loaded, not after
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     index = build_index(config, trained)

@@ -15,7 +15,7 @@ SETTINGS = {"regularization": 2.0, "alpha": 5.0}
 
 def training_of(lists, num_candidates):
     histories = Lists.from_sequences(lists).sets()
-    return Training(histories, histories, histories.rows, None, Table(np.arange(num_candidates)))
+    return Training(histories, histories.rows, None, Table(np.arange(num_candidates)))
 
 
 def random_training(seed, num_queries=25, num_candidates=14):

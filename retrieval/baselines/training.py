@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+import functools
 
 import numpy as np
 import scipy.sparse
@@ -15,18 +16,18 @@ from retrieval.lists import Lists
 from retrieval.ranking import Scorer
 
 
-class Training(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Training:
     """The positive interactions of the training part.
 
     Attributes:
-      histories: positions of the candidates that each query has, as sets.
-      sequences: the same in the order of time, that of the file where there are no times; without repeats.
+      sequences: positions of the candidates that each query has, in the order of time, that of the file where there are
+        no times; without repeats.
       positions: position of the candidate of each interaction [n].
       timestamps: of each interaction in Unix seconds [n], or None.
       corpus: all candidates, with their attributes.
     """
 
-    histories: Lists
     sequences: Lists
     positions: Int32[np.ndarray, "n"]
     timestamps: Int64[np.ndarray, "n"] | None
@@ -40,7 +41,12 @@ class Training(NamedTuple):
         positions = encoding.positions(train.candidate_ids)
         owners = encoding.queries.rows(train.query_ids) - 1
         sequences = Histories.of(owners, positions, train, len(encoding.queries.ids)).lists.distinct()[0]
-        return cls(sequences.sets(), sequences, positions, train.timestamps, corpus)
+        return cls(sequences, positions, train.timestamps, corpus)
+
+    @functools.cached_property
+    def histories(self) -> Lists:
+        """The sequences as sets."""
+        return self.sequences.sets()
 
     @property
     def num_candidates(self) -> int:

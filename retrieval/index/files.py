@@ -81,7 +81,8 @@ def opened(
     cores = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:
         contents = _read(folder, record["arrays"], pool)
-    entries = sorted(record["arrays"].items(), key=lambda item: -item[1]["bytes"])  # the longest hash begins first
+    # the longest last: a hash needs Python between files, which hnswlib holds for as long as it copies
+    entries = sorted(record["arrays"].items(), key=lambda item: item[1]["bytes"])
     with concurrent.futures.ThreadPoolExecutor(max(1, cores - 1)) as pool:  # one core is left to the block
         checks = [pool.submit(_verify, folder, entry, contents[name]) for name, entry in entries]
         try:

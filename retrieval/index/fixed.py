@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import os
@@ -19,7 +20,7 @@ from retrieval.index.scan import exact_top
 from retrieval.lists import Lists
 
 
-class FixedIndex:
+class FixedIndex(abc.ABC):
     """Exact search and files; frozen dataclasses complete it: `build`, `rebuilt`, `parts`, `of_parts`, another `_find`.
 
     Attributes:
@@ -79,15 +80,15 @@ class FixedIndex:
         with files.opened(folder, cls.kind) as parts:
             return cls.of_parts(*parts)
 
+    @abc.abstractmethod
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
-        raise NotImplementedError
 
     @classmethod
+    @abc.abstractmethod
     def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FixedIndex:
         """Returns the index that `parts` described; bytes that are damaged must not crash it.
 
         Raises:
           ValueError: they do not fit each other.
         """
-        raise NotImplementedError
