@@ -86,11 +86,6 @@ def whole(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
-def test_two_kills_change_nothing(whole, tmp_path):
-    check_kills(whole, tmp_path, SYNTHETIC, [(0.1, None), (0.3, 0.05)], min_interrupted_writes=0)
-
-
 def test_a_damaged_checkpoint_is_named_to_the_user_and_changes_nothing(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "checkpoints/choice.json").unlink()  # as if the run had been interrupted
