@@ -1,9 +1,15 @@
 """Settings of every test: strict types, checked shapes, several devices."""
 
 import os
+import tempfile
 
-# most of the tests' time is compilation; programs that they start compile alike
+# most of the tests' time is compilation; programs that they start compile alike, and what one has compiled all have
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")  # of the process that starts the others, and theirs
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from jaxtyping import install_import_hook  # noqa: E402
 
