@@ -19,7 +19,7 @@ OTHER_IALS = [
 ]
 TEMPORAL = {
     "popularity": ({}, (0.129, 0.146)),
-    "recent_popularity": ({"days": 7.0}, (0.174, 0.215)),
+    "last_week_popularity": ({"days": 7.0}, (0.174, 0.215)),
     "ease": ({"regularization": 700.0}, (0.1514, 0.1736)),
 }
 

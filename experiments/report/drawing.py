@@ -23,6 +23,7 @@ STYLES = {  # system -> role of its colour, marker
     "item_knn_bm25": ("orange", "v"),
     "item_knn_cosine": ("sky", "P"),
     "recent_popularity": ("violet", "X"),
+    "last_week_popularity": ("violet", "p"),
     "random": ("grey", "."),
 }
 

@@ -21,6 +21,7 @@ SYSTEMS = {  # as tables and curves order them; what is not here stands behind, 
     "item_knn_cosine": "item-kNN, cosine",
     "content": "content, TF-IDF",
     "recent_popularity": "recent popular",
+    "last_week_popularity": "popular of the last week",
     POPULARITY: "most popular",
     "random": "random",
 }
