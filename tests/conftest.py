@@ -19,7 +19,7 @@ import jax  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 # what is right on a busy machine does not fail there for being slow
-settings.register_profile("any_speed", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any_speed", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_speed")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
