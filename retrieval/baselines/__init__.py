@@ -41,7 +41,7 @@ BASELINES: dict[str, Baseline] = {
     "recent_popularity": Baseline(
         popularity.recent, {"days": (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0)}, {"days": 30.0}, by_time=True
     ),
-    "last_week_popularity": Baseline(popularity.recent, start={"days": 7.0}, by_time=True),
+    "last_week_popularity": Baseline(popularity.recent, {"days": (7.0,)}, {"days": 7.0}, by_time=True),
     "content": Baseline(
         content.tf_idf, {"title_weight": (0.0, 0.25, 0.5, 1.0, 2.0)}, {"title_weight": 1.0}, by_attributes=True
     ),
