@@ -57,10 +57,7 @@ def check(config: Config) -> None:
     Raises:
       ValueError: one is not, or two do; it says which, and what to do.
     """
-    for path, value in _numbers(dataclasses.asdict(config)):
-        for words, holds, ends in RANGES:
-            if f".{path}".endswith(tuple(f".{end}" for end in ends)) and not holds(value):
-                raise ValueError(f"{path} must be {words}, got {value}")
+    check_numbers(config)
     for side in ("query", "candidate"):
         for i, feature in enumerate(getattr(config.model, side).features):
             if not feature.column:
@@ -69,6 +66,18 @@ def check(config: Config) -> None:
     if metric.rpartition("/")[2] in LOWER_IS_BETTER:
         raise ValueError(f"train.metric must be a figure that is the better, the higher it is, got {metric!r}")
     _check_scores(config)
+
+
+def check_numbers(config: Config) -> None:
+    """Checks that numbers are in their ranges.
+
+    Raises:
+      ValueError: one is not; it says which.
+    """
+    for path, value in _numbers(dataclasses.asdict(config)):
+        for words, holds, ends in RANGES:
+            if f".{path}".endswith(tuple(f".{end}" for end in ends)) and not holds(value):
+                raise ValueError(f"{path} must be {words}, got {value}")
 
 
 def unread(config: Config) -> list[str]:
