@@ -11,16 +11,10 @@ from retrieval.index.tuning import GRAPHS
 from retrieval.models.feature_tower import ID
 from retrieval.models.outline import Part, outline
 from retrieval.recipe import Recipe
+from retrieval.settings import LOSS_FIELDS
 
 MILLION = 1_000_000
 HEADER = ["part", "", "", "own", "output", "parameters", "share"]
-LOSS_FIELDS = {  # what each loss reads of its section, beside what all read
-    "in_batch_softmax": ("temperature", "log_q", "num_hard_negatives", "label_smoothing"),
-    "full_softmax": ("temperature", "label_smoothing"),
-    "implicit_squared": ("unobserved_weight",),
-    "cosine_contrastive": ("margin", "negative_weight"),
-    "bpr": (),
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments import console
-from retrieval import bundle, leakage
+from retrieval import bundle, leakage, settings
 from retrieval import config as config_lib
 from retrieval.data.dataset import Dataset, load
 from retrieval.evaluate import check_ks
@@ -212,6 +212,8 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     Raises:
       ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
     """
+    for sentence in settings.unread(config):
+        console.say(sentence)
     dataset = load_checked(config)
     workdir.begin(config, dataset)
     return dataset
@@ -221,11 +223,12 @@ def load_checked(config: config_lib.Config) -> Dataset:
     """Loads the data of an experiment, with a progress bar while they are fetched.
 
     Raises:
-      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
+      ValueError: settings make no sense, the data are not usable, a part holds what another asks, or a k is below 1.
     """
+    settings.check(config)
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     strategy = config.data.split.strategy
     num_repeated = leakage.check_parts(
         dataset.parts,

@@ -12,9 +12,8 @@ from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions
 from retrieval.models.blend import FixedTowers
 from retrieval.models.two_tower import OFFSET_SCALE
+from retrieval.settings import SOFTMAXES
 from retrieval.suggestions import check_choice
-
-SOFTMAXES = ("in_batch_softmax", "full_softmax")  # whose scores are log-probabilities
 
 
 def linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers | None:

@@ -124,7 +124,7 @@ class Model:
     linear_l2: float = 300.0  # its penalty
     linear_half_distance: float = 0.0  # steps in a history at which its pairs of items count half; 0: all count alike
     linear_weight: float = 1.0  # of its score
-    popularity_prior: bool = True  # the score starts at the candidate's log-probability in train
+    popularity_prior: bool = True  # the score starts at the candidate's log-probability in train; of softmaxes alone
     prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old
     # counts half; see `retrieval.sampling.recent_prior`; 0: all of train counts alike
     prior_news: float = 0.0  # with it: weight of what is new to queries since they were last there; 0: none

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval import additions, architecture, optimizers, penalties, sampling
+from retrieval import additions, architecture, optimizers, penalties, sampling, settings
 from retrieval import config as config_lib
 from retrieval.architecture import Architecture
 from retrieval.averages import averaged
@@ -165,7 +165,11 @@ def prepare(
       corpus: all candidates.
       known: whose ids have a row of their own; None: those of the training part.
       queries: attributes of the queries; None: they have none.
+
+    Raises:
+      ValueError: settings make no sense, see `settings.check`, or do not fit the data.
     """
+    settings.check(config)
     encoding = Encoding.fit(
         train if known is None else known,
         corpus,
@@ -174,6 +178,7 @@ def prepare(
         has_features=architecture.reads_table(config.model.candidate),
     )
     examples = encoding.examples(train)
+    _check_any(examples, train, config.data.dislike_at_most)
     counts = encoding.counts(examples)
     prior = sampling.log_prior(counts) if config.model.popularity_prior else None
     tasks = Tasks.fit(config.tasks, encoding.without_dislikes(train).ratings)
@@ -189,6 +194,14 @@ def prepare(
     linear = additions.linear(config, encoding, train)
     prior = additions.recent_prior(config, encoding, pairs, train)
     return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear, tasks, prior)
+
+
+def _check_any(examples: Examples, train: Interactions, dislike_at_most: float) -> None:
+    if not len(examples.query_rows):
+        raise ValueError(
+            f"none of the {len(train)} interactions of train is an example: data.dislike_at_most is {dislike_at_most}, "
+            "and ratings up to it are dislikes; lower it"
+        )
 
 
 def create_examples(

@@ -260,8 +260,8 @@ class Recommender:
 
     @functools.cached_property
     def titles(self) -> Shaped[np.ndarray, "N"]:
-        """The title of each candidate: its id where titles are not known."""
-        return self.corpus.columns.get("title", self.corpus.ids).astype(str)
+        """The title of each candidate: its id where that is not known."""
+        return self.corpus.titles
 
     def _request(self, user_id, history, features, times) -> Request:
         if history is not None and self.histories is None:

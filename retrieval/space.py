@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrieval.config import Config, check_field, field_types, from_json, to_json
+from retrieval.settings import check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def default_space(config: Config) -> Space:
 
 
 def check_space(space: Any, config: Config) -> None:
-    """Checks that `space` is one, that its fields may vary, and that the config can hold all their values.
+    """Checks that `space` is one, that its fields may vary, and that the config can hold all their values, in range.
 
     Raises:
       ValueError: it cannot; the message names the field.
@@ -97,7 +98,7 @@ def check_space(space: Any, config: Config) -> None:
             raise ValueError(f"{field} must vary by one of {', '.join(KINDS)}, got {declared!r}")
         _check_values(field, declared)
         for value in declared.values if isinstance(declared, Choice) else (declared.low, declared.high):
-            from_json(to_json(with_settings(config, {field: value})))
+            check_numbers(from_json(to_json(with_settings(config, {field: value}))))
 
 
 def _check_values(field: str, declared: Declaration) -> None:

@@ -10,6 +10,7 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.evaluate import mean_loss
 from retrieval.models.two_tower import flatten_params, init
 from retrieval.recipe import OBJECTIVES, prepare
+from retrieval.settings import SOFTMAXES
 from retrieval.train import fit
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -185,6 +186,8 @@ def test_each_loss_trains_towers_of_features_with_a_bias(name, history):
     settings.loss.name, settings.loss.remove_known_positives = name, name != "implicit_squared"
     settings.loss.rating_weight = 0.5
     settings.model.candidate_bias = True
+    settings.model.popularity_prior = name in SOFTMAXES
+    settings.model.temperature = 1.0 if name == "cosine_contrastive" else 0.0
     made = prepare(settings, interactions(), CORPUS, queries=PEOPLE)
     assert made.num_examples == 40
     options = {"batch_size": made.batch_size, "negatives": made.negatives}
@@ -250,6 +253,13 @@ def test_dislikes_are_in_no_history_and_no_target():
     mine = liked.take(liked.query_ids == 0)
     mine = mine.candidate_ids[np.argsort(mine.timestamps, kind="stable")]
     assert history[history > 0].tolist() == made.encoding.candidates.rows(mine).tolist()
+
+
+def test_dislikes_alone_are_refused():
+    settings = config([ID])
+    settings.data.dislike_at_most = 5.0
+    with pytest.raises(ValueError, match="none of the 40 interactions of train is an example: data.dislike_at_most is"):
+        prepare(settings, interactions(), CORPUS)
 
 
 def test_the_default_towers_are_embeddings_of_ids():

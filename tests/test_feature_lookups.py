@@ -119,6 +119,15 @@ def test_bags_of_numbers_are_bags_of_their_text():
     assert bag.encode(["12|3"]).rows.tolist() == [[1, 2]] and bag.encode([3.0]).rows.tolist() == [[2]]
 
 
+def test_equally_many_weights_of_each_bag_may_be_an_array():
+    bags, nan = ["a|b", "", "b|a"], np.nan
+    bag = fit(Feature(kind="bag", weights="w"), bags, np.array([[1.5, 2], [nan, nan], [0.25, 1]], np.float32))
+    as_text = bag.encode(bags, ["1.5|2", "", "0.25|1"])
+    as_array = bag.encode(bags, np.array([[1.5, 2], [nan, nan], [0.25, 1]], np.float32))
+    np.testing.assert_array_equal(as_array.rows, as_text.rows)
+    np.testing.assert_array_equal(as_array.weights, as_text.weights)
+
+
 def test_weights_of_bags_by_hand():
     bag = fit(Feature(kind="bag", weights="w"), ["a|b|c", "b"], ["1|1|1", ""])
     assert bag.weights == "w" and bag.spec.size == 3

@@ -109,7 +109,11 @@ def test_a_training_part_without_values_leaves_an_encoder_that_knows_nothing(fea
         ({"kind": "vector", "combiner": "sum"}, [], "of kind 'vector' has no combiner, got combiner='sum'"),
         ({"weights": "w"}, [], "of kind 'category' has no weights, got weights='w'"),
         ({"combiner": "max"}, [], "combiner must be one of 'mean', 'sum', 'sqrtn', got 'max'"),
-        ({"kind": "number"}, ["1", "2x"], "feature 'x', row 1: must be a number, got '2x'; use another kind"),
+        (
+            {"kind": "number"},
+            ["1", "2x"],
+            "feature 'x', row 1: must be a number, got '2x'; write times as Unix seconds, or use another kind",
+        ),
         ({"kind": "buckets", "size": 2}, [1, float("inf")], "row 1: a number must be finite and fit float32, got inf"),
         ({"kind": "number"}, [None, "1e39"], "row 1: a number must be finite and fit float32, got '1e39'"),
         ({"kind": "number"}, [[1.0]], r"values must be one-dimensional, got shape \(1, 1\)"),

@@ -25,6 +25,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.suggestions",
         "retrieval.storage",
         "retrieval.config",
+        "retrieval.settings",
         "retrieval.space",
         "retrieval.lists",
         "retrieval.log_partition",

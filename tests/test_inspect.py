@@ -8,13 +8,14 @@ from report_cases import HOSTILE
 from test_programs import program
 from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, Feature, config, interactions
 
-from experiments.inspection import HEADER, LOSS_FIELDS, bytes_text, graph_bytes, inspect
+from experiments.inspection import HEADER, bytes_text, graph_bytes, inspect
 from experiments.report.towers import draw, tower_block, write_towers
 from retrieval.config import Task
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
 from retrieval.models.two_tower import init
 from retrieval.recipe import OBJECTIVES, prepare
+from retrieval.settings import LOSS_FIELDS, SOFTMAXES
 
 
 def found_of(change=lambda settings: None, query=(ID, AGE, HOUR), candidate=(ID, GENRES), corpus=CORPUS, **history):
@@ -63,6 +64,8 @@ def test_the_dot_product_has_the_dimensions_of_the_embeddings(change):
 def test_each_loss_is_told_with_its_settings(name):
     def change(settings):
         settings.loss.name, settings.loss.embedding_l2 = name, 0.125
+        settings.model.popularity_prior = name in SOFTMAXES
+        settings.model.temperature = 1.0
 
     fact = found_of(change)[2].facts["loss"]
     assert all(field in fact for field in LOSS_FIELDS[name]) and "embedding_l2 0.125, sum over the batch" in fact

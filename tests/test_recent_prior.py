@@ -84,6 +84,7 @@ def config(half_life=10.0, news=0.3, **loss):
     made.model.prior_half_life, made.model.prior_news = half_life, news
     made.model.query.features = (Feature(column="id", dropout=0.5), Feature(column="taste"))
     made.loss.name = "full_softmax"
+    made.model.popularity_prior = loss.get("name") != "bpr"
     for name, value in loss.items():
         setattr(made.loss, name, value)
     return made

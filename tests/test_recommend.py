@@ -95,6 +95,11 @@ def test_ids_stand_for_titles_where_there_are_none(ids, expected):
     assert got.titles.tolist() == expected
 
 
+def test_the_id_stands_for_a_title_that_is_blank():
+    got = recommender().recommend(["ann"], 3)
+    assert got.ids.tolist() == [["A", "C", "D"]] and got.titles.tolist() == [["Alien", "C", "Diva"]]
+
+
 def test_no_queries_get_no_answers():
     got = recommender().recommend([], 3, exclude=[])
     assert got.ids.shape == got.titles.shape == got.scores.shape == (0, 3)

@@ -60,6 +60,8 @@ def test_the_default_space_and_all_kinds_of_fields_are_accepted():
         ({"model.query.features": Choice((), (Feature(column="id"),))}, "texts, numbers, booleans or tuples"),
         ({"train.batch_size": Uniform(256.0, 512.0)}, "train.batch_size must be int, got 256.0"),
         ({"train.batch_size": Choice(256, "512")}, "train.batch_size must be int, got '512'"),
+        ({"loss.label_smoothing": Uniform(0.0, 2.0)}, "loss.label_smoothing must be 0 or more, below 1, got 2.0"),
+        ({"model.history.layers": Choice(0, 1)}, "model.history.layers must be 1 or more, got 0"),
         ({"loss.log_q": Uniform(0, 1)}, "loss.log_q must be bool, got 0"),
         ({"optimizer.name": Uniform(False, True)}, "must lie between numbers"),
         ({"data.split.seed": Choice(1, 2)}, "data.split.seed cannot vary in a sweep"),

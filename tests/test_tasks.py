@@ -153,6 +153,8 @@ def test_a_step_with_unknown_labels_alone_leaves_the_heads():
 def test_every_objective_goes_with_heads(name):
     config = small_config(RATING)
     config.loss.name = name
+    config.model.popularity_prior = name == "full_softmax"
+    config.model.temperature = 1.0 if name == "cosine_contrastive" else 0.0
     _, means = last(recipe_of(config), 20)
     assert means["task/rating"] < 0.8 * EVENTS.ratings.var()
 

@@ -180,7 +180,7 @@ def lay_out(candidates: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"]
     kept = np.argsort(-counts, kind="stable")[:MOST_POINTS]
     vectors = candidates[kept]
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return Atlas(tsne.embed(vectors), groupings(corpus, kept), titles(corpus)[kept])
+    return Atlas(tsne.embed(vectors), groupings(corpus, kept), corpus.titles[kept])
 
 
 def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
@@ -223,7 +223,7 @@ def examples(dataset: Dataset, train: Interactions, targets: Targets, lists: Int
 
 
 def _example(dataset, train, targets, relevant: Lists, found, hits, query: int) -> Example:
-    query_id, names = targets.query_ids[query], titles(dataset.corpus)
+    query_id, names = targets.query_ids[query], dataset.corpus.titles
     history = train.take(train.query_ids == query_id)
     if history.timestamps is not None:
         history = history.take(np.argsort(-history.timestamps, kind="stable"))
@@ -239,10 +239,3 @@ def _example(dataset, train, targets, relevant: Lists, found, hits, query: int) 
         recommended=list(zip(names[found[real]].tolist(), hits[real].tolist(), strict=True)),
         num_test=len(relevant[query]),
     )
-
-
-def titles(corpus: Table) -> Shaped[np.ndarray, "N"]:
-    """Returns the title of each candidate; its id where that is not known."""
-    ids = corpus.ids.astype(str)
-    known = corpus.columns["title"].astype(str) if "title" in corpus.columns else ids
-    return np.where(known == "", ids, known)

@@ -151,10 +151,11 @@ def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
     """Returns an attribute [n]: int64, float64 (NaN where missing) or str ("" where missing).
 
     Text is a number if every value that is not missing reads as one; codes such as "00501" stay text. Lists
-    of text or integers are joined by "|". Lists of floats are vectors, float32 [n, size], of NaN where missing.
+    of text or integers are joined by "|". Lists of floats are vectors, float32 [n, size], of NaN where missing; where
+    they are of different lengths, as the weights of bags, they are joined too.
 
     Raises:
-      DataError: the column holds something else (structures), or vectors of different lengths.
+      DataError: the column holds something else (structures).
     """
     values, kind = column.values, column.values.type
     if is_text(kind):
@@ -168,8 +169,8 @@ def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
         return _cast(column, pa.int64(), "number out of range", "use numbers up to 2**63 - 1").to_numpy()
     if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
         return pc.cast(values, pa.float64(), safe=False).to_numpy()
-    if _is_list(kind) and pt.is_floating(kind.value_type):
-        return _vectors(column)
+    if _is_list(kind) and pt.is_floating(kind.value_type) and (vectors := _vectors(values)) is not None:
+        return vectors
     return to_text(dataclasses.replace(column, values=_written_out(column)))
 
 
@@ -179,7 +180,7 @@ def _written_out(column: Column) -> pa.ChunkedArray:
     if any(test(kind) for test in (pt.is_boolean, pt.is_date, pt.is_time, pt.is_timestamp, pt.is_null)):
         return pc.cast(values, pa.string())
     listed = _is_list(kind) and kind.value_type
-    if not listed or not (is_text(listed) or pt.is_integer(listed)):
+    if not listed or not (is_text(listed) or pt.is_integer(listed) or pt.is_floating(listed)):
         raise column.error(0, f"a column of type {kind} is not an attribute", "drop it or write it as text")
     joined = pc.binary_join(pc.cast(values, pa.list_(pa.string())), "|")
     complete = pc.equal(pc.is_null(joined), pc.is_null(values))
@@ -191,15 +192,15 @@ def _is_list(kind: pa.DataType) -> bool:
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
-def _vectors(column: Column) -> Float32[np.ndarray, "n size"]:
-    """Returns lists of floats as vectors, all of the length of the first; an empty list is missing."""
-    lengths = pc.fill_null(pc.list_value_length(column.values), 0).to_numpy()
+def _vectors(values: pa.ChunkedArray) -> Float32[np.ndarray, "n size"] | None:
+    """Returns lists of floats as vectors, an empty list as a missing one; None where they are of different lengths."""
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
     present = lengths > 0
     size = int(lengths[present][0]) if present.any() else 0
-    problem = f"a vector of another length than {size}"
-    column.require(~present | (lengths == size), problem, "give every row as many numbers, or none")
+    if (lengths[present] != size).any():
+        return None
     vectors = np.full((len(lengths), size), np.nan, np.float32)
-    numbers = pc.cast(pc.list_flatten(column.values), pa.float32(), safe=False).to_numpy()
+    numbers = pc.cast(pc.list_flatten(values), pa.float32(), safe=False).to_numpy()
     vectors[present] = numbers.reshape(present.sum(), size)
     return vectors
 

@@ -51,7 +51,7 @@ def read_table(path: str | Path, id_column: str) -> Table:
     """Reads a table of entities from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
 
     All other columns become attributes: int64, float64 (NaN where missing), str ("" where missing), or vectors,
-    float32 [n, size], from lists of floats in Parquet.
+    float32 [n, size], from lists of floats of one length in Parquet.
 
     Raises:
       DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received

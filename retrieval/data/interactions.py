@@ -143,6 +143,17 @@ class Table:
         found = find(ordered, ids)
         return np.where(found < 0, np.int32(-1), order[found]) if len(order) else found
 
+    @property
+    def titles(self) -> Shaped[np.ndarray, "n"]:
+        """The column "title" as text; the id where there is no such column, or nothing in it.
+
+        >>> Table([7, 8], {"title": np.array(["Brazil", ""])}).titles.tolist()
+        ['Brazil', '8']
+        """
+        ids = self.ids.astype(str)
+        known = self.columns.get("title", ids).astype(str)
+        return np.where(known == "", ids, known)
+
     def fingerprint(self) -> str:
         """Returns the SHA-256 of ids and columns, hexadecimal."""
         digest = hashlib.sha256()

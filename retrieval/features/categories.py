@@ -132,7 +132,7 @@ class Bag(Lookup):
         texts = to_texts(values, self.column)
         tokens = tokenize(texts, values_of)
         ones = np.ones(len(tokens.owners), np.float32)
-        read = ones if weights is None else self._weights(tokens, to_texts(weights, self.weights), len(texts))
+        read = ones if weights is None else self._weights(tokens, to_texts(_joined(weights), self.weights), len(texts))
         return tokens.look_up(self.table, read, len(texts))
 
     def _weights(self, tokens: Tokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
@@ -155,6 +155,13 @@ class Bag(Lookup):
         weights = np.ones(len(tokens.owners), np.float32)
         weights[(texts != "")[tokens.owners]] = numbers
         return weights
+
+
+def _joined(weights: Sequence | np.ndarray) -> Sequence | np.ndarray:
+    """Returns equally many weights of each entity [n, W], as lists of floats are read, in the form of others [n]."""
+    if not (isinstance(weights, np.ndarray) and weights.ndim == 2):
+        return weights
+    return ["" if np.isnan(of).all() else SEPARATOR.join(map(str, of)) for of in weights.tolist()]
 
 
 class Words(Lookup):

@@ -11,6 +11,7 @@ from retrieval.data.errors import DataError
 
 Text = Shaped[np.ndarray, " _"]  # fixed-width str
 MOST = float(np.finfo(np.float32).max)  # of a number: what is encoded is float32
+REMEDY = "write times as Unix seconds, or use another kind"
 WHOLE = 2.0**53  # below it every whole number has a float64 of its own
 
 
@@ -119,5 +120,5 @@ def _read(texts: Text, column: str, rows: Int[np.ndarray, "n"]) -> Float64[np.nd
             try:
                 float(text)
             except ValueError:
-                raise RefusedValue(column, row, f"must be a number, got {text[:80]!r}; use another kind") from None
+                raise RefusedValue(column, row, f"must be a number, got {text[:80]!r}; {REMEDY}") from None
         raise
