@@ -175,7 +175,10 @@ def test_exclusions_widen_the_search_as_far_as_the_graph_is_known_to_need(graph,
     monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
     index = dataclasses.replace(index, costs=plan.Costs(reaches=((20, 60, 1.0), (40, 240, 1.0))))
     index.search(queries[:3], 10, [[], range(15), range(300)])
-    assert asked == [60, 240, 60 + 511]
+    assert asked == [60, 240]  # 300 are beyond its reach: exact search
+    asked.clear()
+    dataclasses.replace(index, costs=plan.Costs()).search(queries[:3], 10, [[], range(15), range(300)])
+    assert asked == [60, 60 + 15, 60 + 511]  # nothing is known
 
 
 def test_exact_search_costs_less_the_fewer_are_left_and_once_they_are_gathered():
