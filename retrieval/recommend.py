@@ -323,7 +323,7 @@ def _lists(
 ) -> Lists:
     """Returns what lists of raw ids are found as, in one look-up, without those that are missing."""
     with named(name):
-        arrays = [as_ids(of, "a list of candidate ids") for of in ids]
+        arrays = [as_ids(of, "each entry") for of in ids]
         if len({of.dtype.kind for of in arrays if len(of)}) > 1:
             raise ValueError("candidate ids must be all integers or all strings, got lists of both")
         found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
