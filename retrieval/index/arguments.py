@@ -120,6 +120,18 @@ class Subset:
         return kept is not None and kept.embeddings is embeddings
 
 
+def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:
+    """Returns values as float32, of whatever shape.
+
+    Raises:
+      ValueError: they are no numbers, or rows of different lengths.
+    """
+    try:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be vectors in rows, an array of numbers, got {values!r:.80}: {error}") from None
+
+
 def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:
     """Returns a float32 matrix; by Cauchy-Schwarz, inner products of what passes are finite.
 
@@ -128,7 +140,7 @@ def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Fl
         norm exceeds float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        vectors = np.ascontiguousarray(values, dtype=np.float32)
+        vectors = as_matrix(values, name)
         if vectors.ndim != 2 or dimension not in (None, vectors.shape[1]):
             columns = "d" if dimension is None else dimension
             raise ValueError(f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}")
@@ -215,6 +227,12 @@ def check_k(k: int) -> None:
         raise ValueError(f"k must be an integer, got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raises ValueError where `value` is neither True nor False: "no" would count as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_threads(threads: int) -> None:
