@@ -56,7 +56,8 @@ class Filter:
             if not all(isinstance(name, str) for name in of):
                 raise ValueError(f"{what} must be a mapping by the names of columns, got {list(of)}")
         for name, values in self.one_of.items():
-            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+            is_list = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
+            if isinstance(values, str | bytes) or not is_list:
                 raise ValueError(f"one_of[{name!r}] must be a list of values, got {values!r}")
             _check_values(f"one_of[{name!r}]", values)
         for name, bounds in self.between.items():

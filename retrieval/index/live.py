@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from retrieval.data.ids import Ids, as_ids
 from retrieval.index import changes, files, live_files
-from retrieval.index.arguments import as_vectors, check_flag, check_k
+from retrieval.index.arguments import as_vectors, check_flag, check_k, check_listed
 from retrieval.index.filters import Filter
 from retrieval.index.interface import Answers, Searcher
 from retrieval.index.snapshot import Snapshot, concatenate, take
@@ -41,7 +41,7 @@ class LiveIndex:
     """
 
     def __init__(self, snapshot: Snapshot, rebuild_at: float = REBUILD_AT):
-        if not isinstance(rebuild_at, int | float | np.number) or not rebuild_at >= 0:
+        if isinstance(rebuild_at, bool) or not isinstance(rebuild_at, int | float | np.number) or not rebuild_at >= 0:
             raise ValueError(f"rebuild_at must be a share, 0 at least, or inf for never, got {rebuild_at!r}")
         self.rebuild_at = float(rebuild_at)
         self._snapshot = snapshot
@@ -55,7 +55,7 @@ class LiveIndex:
         cls,
         ids: Sequence | Ids,
         base: Searcher,
-        attributes: Mapping[str, Shaped[np.ndarray, " n"] | Sequence] | None = None,
+        attributes: Mapping[str, Shaped[np.ndarray, "n ..."] | Sequence] | None = None,
         rebuild_at: float = REBUILD_AT,
         zeros: bool = False,
     ) -> LiveIndex:
@@ -64,7 +64,7 @@ class LiveIndex:
         Args:
           ids: the raw id of each position, each once.
           base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or what `tune` chose; a rebuild uses its settings.
-          attributes: columns by name, [n] each, as of a `Table`; `Filter`s read them.
+          attributes: columns by name, [n] each, or [n, size] of vectors, as of a `Table`; `Filter`s read the former.
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
           zeros: takes zero vectors of the base, which score 0 with each query. False: they are refused.
 
@@ -73,6 +73,8 @@ class LiveIndex:
             numbers, or `rebuild_at` is below 0.
         """
         check_flag("zeros", zeros)
+        if not isinstance(base, Searcher):
+            raise ValueError(f"base must be a searcher, as ExactIndex.build(embeddings) makes one, got {base!r:.80}")
         table = changes.as_table(ids, attributes)
         if len(table) != len(base):
             raise ValueError(f"each of the {len(base)} vectors needs an id, got {len(table)} ids")
@@ -115,9 +117,8 @@ class LiveIndex:
         snapshot = self._snapshot
         vectors = as_vectors(queries, "queries", snapshot.base.embeddings.shape[1])
         check_k(k)
-        if exclude is not None and (not hasattr(exclude, "__len__") or len(exclude) != len(vectors)):
-            got = len(exclude) if hasattr(exclude, "__len__") else repr(exclude)
-            raise ValueError(f"exclude must have an entry for each of {len(vectors)} queries, got {got}")
+        if exclude is not None:
+            check_listed("exclude", exclude, len(vectors))
         return snapshot.search(vectors, k, exclude, filter)
 
     def similar(self, ids: Sequence | Ids, k: int, *, filter: Filter | None = None) -> Answers:
@@ -142,7 +143,7 @@ class LiveIndex:
         self,
         ids: Sequence | Ids,
         embeddings: ArrayLike,
-        attributes: Mapping[str, Shaped[np.ndarray, " m"] | Sequence] | None = None,
+        attributes: Mapping[str, Shaped[np.ndarray, "m ..."] | Sequence] | None = None,
     ) -> None:
         """Adds candidates, in place of those whose ids are there: all at once, for any search that begins after it.
 
