@@ -37,7 +37,7 @@ _PLACES = {  # public name -> its module, or module:attribute
     "Parts": "retrieval.data.splits:Parts",
     "PerQuery": "retrieval.per_query:PerQuery",
     "Recipe": "retrieval.recipe:Recipe",
-    "Recommendations": "retrieval.recommend:Recommendations",
+    "Recommendations": "retrieval.answers:Recommendations",
     "Recommender": "retrieval.recommend:Recommender",
     "Table": "retrieval.data.interactions:Table",
     "Targets": "retrieval.data.encoding:Targets",

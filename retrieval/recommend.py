@@ -5,56 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
+from jaxtyping import Float, Float32, Int32, Shaped
 
+from retrieval.answers import Neighbours, Recommendations, lookup
 from retrieval.context import QueryContext
-from retrieval.data.ids import Ids, as_ids
+from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import EntityFeatures, Raw
 from retrieval.index import ExactIndex, Filter, Filters, LiveIndex, Searcher, Subset
+from retrieval.index.arguments import check_flag
 from retrieval.lists import Lists
-from retrieval.requests import Request, is_one, named, one_each
+from retrieval.requests import Request, is_one, lists_of, named, one_each
 from retrieval.topk import PADDING_ROW
 
 Encode = Callable[..., Float32[np.ndarray, "n D"]]
 ENCODED_AT_A_TIME = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendations:
-    """The k best candidates of each query, best first; of a single query, without the dimension Q.
-
-    Attributes:
-      positions: positions in the corpus [Q, k]; -1 where fewer than k candidates are left.
-      ids: raw candidate ids [Q, k]; 0 or "" there.
-      titles: their titles [Q, k]; "" there.
-      scores: dot products of the embeddings, or what else they are ranked by [Q, k]; -inf there.
-      known: whether train has the query [Q]. One that it has not is answered by its features, where they are given or
-        the table of queries has them, or else as an unknown query; and by the history that is given.
-    """
-
-    positions: Int32[np.ndarray, "*Q k"]
-    ids: Shaped[np.ndarray, "*Q k"]
-    titles: Shaped[np.ndarray, "*Q k"]
-    scores: Float32[np.ndarray, "*Q k"]
-    known: Bool[np.ndarray, "*Q"]
-
-
-class Neighbours(NamedTuple):
-    """The k queries most similar to each query, best first; of a single query, without the dimension Q.
-
-    Attributes:
-      ids: raw query ids [Q, k]; 0 or "" where fewer than k are left.
-      scores: cosines [Q, k]; -inf there.
-    """
-
-    ids: Shaped[np.ndarray, "*Q k"]
-    scores: Float32[np.ndarray, "*Q k"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +98,10 @@ class Recommender:
 
         Raises:
           ValueError: nothing is said of the queries, the query tower reads no history or no features and some are
-            given, arguments are of different lengths, k is below 1, ids are strings where the known ones are integers
-            or the reverse, or the filter names no column of the corpus.
+            given, arguments are of different lengths or of other types, k is below 1, ids are strings where the known
+            ones are integers or the reverse, or the filter names no column of the corpus.
         """
+        check_flag("exclude_seen", exclude_seen)
         request = self._request(user_id, history, features, times)
         excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
         if exclude_seen and request.history is not None:
@@ -232,7 +203,7 @@ class Recommender:
         own = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
         vectors = _unit(self._encoded(request), self.similarity_dimension)
         scores, places = self._unit_queries.search(vectors, k, Lists.from_sequences(own))
-        return Neighbours(request.shaped(_lookup(self.queries.ids, places)), request.shaped(scores))
+        return Neighbours(request.shaped(lookup(self.queries.ids, places)), request.shaped(scores))
 
     def seen_ids(self, user_id: Any) -> Ids | list[Ids]:
         """Returns the raw candidate ids in the training part of a query, or of each of queries; none of an unknown one.
@@ -286,7 +257,7 @@ class Recommender:
     def _histories(self, request: Request) -> Histories:
         """Returns the histories that are given, or else those of the rows."""
         if request.history is not None:
-            return Histories(_lists("history", request.history, self.candidates.rows, UNKNOWN_ROW))
+            return Histories(lists_of("history", request.history, self.candidates.rows, UNKNOWN_ROW))
         return self._histories_of(request.rows)
 
     def _histories_of(self, rows: Int32[np.ndarray, "n"]) -> Histories:
@@ -294,10 +265,10 @@ class Recommender:
 
     def _positions(self, name: str, ids: Sequence[Sequence | Ids]) -> Lists:
         """Returns the positions in the corpus of lists of raw candidate ids, without those outside it."""
-        return _lists(name, ids, self.corpus.positions, PADDING_ROW)
+        return lists_of(name, ids, self.corpus.positions, PADDING_ROW)
 
     def _answer(self, request: Request, scores, positions) -> Recommendations:
-        answer = (positions, _lookup(self.corpus.ids, positions), _lookup(self.titles, positions), scores)
+        answer = (positions, lookup(self.corpus.ids, positions), lookup(self.titles, positions), scores)
         return Recommendations(*map(request.shaped, (*answer, request.known)))
 
     def _allowed(self, filter: Filter | None) -> Subset | None:
@@ -318,26 +289,8 @@ class Recommender:
         return ExactIndex.build(_unit(np.concatenate(pieces), self.similarity_dimension))
 
 
-def _lists(
-    name: str, ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
-) -> Lists:
-    """Returns what lists of raw ids are found as, in one look-up, without those that are missing."""
-    with named(name):
-        arrays = [as_ids(of, "a list of candidate ids") for of in ids]
-        if len({of.dtype.kind for of in arrays if len(of)}) > 1:
-            raise ValueError("candidate ids must be all integers or all strings, got lists of both")
-        found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
-    owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
-    return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
-
-
 def _unit(embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> Float32[np.ndarray, "n d"]:
     """Returns the first columns of embeddings at length 1, zero where they are zero."""
     vectors = embeddings[:, :dimension]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-
-
-def _lookup(values: Shaped[np.ndarray, "N"], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k"]:
-    """Returns the value at each position, zero or "" at padding."""
-    return np.where(positions == PADDING_ROW, np.zeros((), values.dtype), values[positions])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int32, Int64, Shaped
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import Columns, EntityFeatures, Raw, as_columns, ids_of
+from retrieval.lists import Lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +107,9 @@ def is_one(ids: Any, history: Any, features: Raw | None) -> bool:
     if history is not None:
         _check_listed("history", history)
     if ids is not None:
-        return np.ndim(ids) == 0
+        return _is_single(ids)
     if history is not None:
-        return len(history) > 0 and np.ndim(history[0]) == 0
+        return len(history) > 0 and _is_single(history[0])
     return isinstance(features, Mapping)
 
 
@@ -119,10 +120,27 @@ def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequ
       ValueError: they are no list, or not as many.
     """
     if request.one:
-        return [[values] if np.ndim(values) == 0 else values]
+        return [[values] if _is_single(values) else values]
     _check_listed(name, values)
     _check_length(name, values, len(request.rows), "list")
     return values
+
+
+def lists_of(
+    name: str, ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
+) -> Lists:
+    """Returns what lists of raw ids are found as, in one look-up, without those that are missing.
+
+    Raises:
+      ValueError: one is no list of ids, or some are strings and others integers.
+    """
+    with named(name):
+        arrays = [as_ids(of, "each entry") for of in ids]
+        if len({of.dtype.kind for of in arrays if len(of)}) > 1:
+            raise ValueError("candidate ids must be all integers or all strings, got lists of both")
+        found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
+    owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
+    return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
 
 @contextlib.contextmanager
@@ -134,9 +152,17 @@ def named(argument: str) -> Iterator[None]:
         raise ValueError(f"{argument}: {error}") from None
 
 
+def _is_single(value: Any) -> bool:
+    """Tells an id from a list of them."""
+    return isinstance(value, str) or (not isinstance(value, Sequence) and np.ndim(value) == 0)
+
+
 def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
     """Returns a time for each of so many requests, of one for all or one for each."""
-    given = np.asarray(times)
+    try:
+        given = np.asarray(times)
+    except ValueError:  # of NumPy: lists of different lengths
+        given = np.asarray("")
     if given.dtype.kind not in "iuf" or not (np.abs(given.astype(np.float64)) < 2.0**63).all():
         raise ValueError(f"times must be Unix seconds, numbers that fit 64 bits, got {times!r}")
     given = np.full(number, given) if given.ndim == 0 else given
@@ -145,7 +171,8 @@ def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
 
 
 def _check_listed(name: str, values: Any) -> None:
-    if isinstance(values, str | Mapping | Set) or not hasattr(values, "__len__"):
+    is_list = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0
+    if not is_list or isinstance(values, str | bytes | Mapping | Set):
         raise ValueError(f"{name} must be a list of ids, or a list of such lists, got {values!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -82,6 +83,21 @@ def held(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield place if place.exists() else folder
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Waits until no other thread or process is in such a block for the folder; one that is killed is not.
+
+    Where the file system has no locks, nobody is waited for.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which unlocks it
 
 
 def sync_tree(folder: pathlib.Path) -> None:

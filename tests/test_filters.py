@@ -66,6 +66,7 @@ def test_filters_that_say_the_same_are_compiled_once():
     )
     assert filters.subset(Filter(one_of={"genres": ["War"], "year": [2]}, deny=["b", "c"])) is not first
     assert Filter(one_of={"year": [2]}) != Filter(one_of={"year": ["2"]})  # one fits the column, one does not
+    assert Filter(one_of={"price": [np.float32(0.1)]}) != Filter(one_of={"price": [0.1]})  # they print alike
     assert Filter() != Filter(allow=[]) and Filter() == Filter(allow=None)
     assert filters.subset(Filter()).mask.all() and not filters.subset(Filter(allow=[])).mask.any()
 
@@ -102,6 +103,10 @@ def test_a_filter_that_does_not_fit_the_corpus_is_refused(wanted, message):
     ("wanted", "message"),
     [
         ({"one_of": {"genres": "War"}}, "one_of.'genres'. must be a list of values, got 'War'"),
+        ({"allow": "abc"}, "allow must be a list or an array of ids, as .*, got 'abc'"),
+        ({"allow": [1, "a"]}, "allow must be all integers or all strings, got 1 among strings"),
+        ({"allow": ["a", None]}, "allow must be integers or strings, got None"),
+        ({"deny": [[1], [1, 2]]}, "deny must be one-dimensional"),
         ({"allow": [1.5]}, "allow must be integers or strings"),
         ({"deny": [[1]]}, "deny must be one-dimensional"),
         ({"one_of": {"year": [None]}}, "one_of.'year'. must hold text or numbers, got None"),
@@ -175,7 +180,10 @@ def test_exclusions_widen_the_search_as_far_as_the_graph_is_known_to_need(graph,
     monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
     index = dataclasses.replace(index, costs=plan.Costs(reaches=((20, 60, 1.0), (40, 240, 1.0))))
     index.search(queries[:3], 10, [[], range(15), range(300)])
-    assert asked == [60, 240, 60 + 511]
+    assert asked == [60, 240]  # 300 are beyond its reach: exact search
+    asked.clear()
+    dataclasses.replace(index, costs=plan.Costs()).search(queries[:3], 10, [[], range(15), range(300)])
+    assert asked == [60, 60 + 15, 60 + 511]  # nothing is known
 
 
 def test_exact_search_costs_less_the_fewer_are_left_and_once_they_are_gathered():

@@ -35,7 +35,7 @@ def test_text_and_integers_are_not_compared():
 
 def test_text_may_be_objects():
     assert as_ids(np.array(["a", "bc"], object), "ids").dtype == np.dtype("U2")
-    with pytest.raises(ValueError, match="ids must be integers or strings, got 'a'"):
+    with pytest.raises(ValueError, match="ids must be integers or strings, got None"):
         as_ids(np.array(["a", None], object), "ids")
 
 

@@ -67,7 +67,7 @@ LAYERS = (  # each may import those before it and, within retrieval, its own
         "retrieval.index",
         "retrieval.logs",
     ),
-    ("retrieval.evaluation", "retrieval.comparison", "retrieval.requests", "retrieval.phases"),
+    ("retrieval.evaluation", "retrieval.comparison", "retrieval.requests", "retrieval.answers", "retrieval.phases"),
     ("retrieval.recommend",),
     ("retrieval.bundle",),
     ("retrieval.savedmodel",),

@@ -1,5 +1,8 @@
+import gc
 import json
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -166,6 +169,105 @@ def test_an_error_of_the_rebuild_in_the_background_is_told_and_changes_nothing(m
     assert index.search(np.ones((1, 4)), 4).ids.tolist() == [[1, 2, 3, 0]]
 
 
+def test_the_next_change_tries_to_rebuild_again_and_the_error_of_before_is_told_no_more(monkeypatch, caplog):
+    index, plain_rebuilt = live(np.eye(9), rebuild_at=0.1), ExactIndex.rebuilt
+
+    def rebuilt(self, embeddings):
+        if len(embeddings) == 8:
+            raise MemoryError("no room")
+        return plain_rebuilt(self, embeddings)
+
+    monkeypatch.setattr(ExactIndex, "rebuilt", rebuilt)
+    index.remove([0])
+    while index._worker is not None:
+        time.sleep(0.001)
+    assert caplog.messages == ["the index was not rebuilt, the next change tries again: MemoryError('no room')"]
+    index.remove([1])
+    index.wait()
+    assert index.snapshot.changed == 0 and len(index.snapshot.base) == 7
+
+
+def test_a_change_is_made_where_no_thread_can_be_had_to_rebuild(monkeypatch):
+    index = live(np.eye(4), rebuild_at=0.1)
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        index.remove([0])
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        index.wait()
+    index.remove([1])
+    index.wait()
+    assert sorted(index.ids.tolist()) == [2, 3] and len(index.snapshot.base) == 2
+
+
+def test_all_may_be_removed_while_the_background_begins(monkeypatch):
+    index = live(np.eye(4), rebuild_at=0.1)
+    goes_on = LiveIndex._goes_on
+
+    def goes_on_and_all_are_removed(index):
+        answer = goes_on(index)
+        if len(index):
+            index.remove(index.ids)
+        return answer
+
+    monkeypatch.setattr(LiveIndex, "_goes_on", goes_on_and_all_are_removed)
+    index.remove([0])
+    index.wait()
+    assert len(index) == 0 and len(index.snapshot.base) == 4
+
+
+def test_what_is_replaced_leaves_memory_at_once():
+    index = live(np.eye(10), attributes={"year": np.arange(10)}, rebuild_at=np.inf)
+    years = Filter(between={"year": (1, 8)})
+    gc.disable()
+    try:
+        for change in (lambda: index.remove([0]), lambda: index.add([0], [np.ones(10)], {"year": [3]}), index.rebuild):
+            index.search(np.eye(10), 3, filter=years)
+            old = [weakref.ref(of) for of in (index.snapshot, index.snapshot.recent)]
+            base, filters = weakref.ref(index.snapshot.base), weakref.ref(index.snapshot.filters)
+            change()
+            assert not any(of() for of in old)
+        assert base() is None and filters() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_may_be_added():
+    index = live(np.eye(3), ["a", "b", "c"], attributes={"year": np.arange(3)})
+    before = index.snapshot
+    index.add([], np.zeros((0, 3)))
+    assert index.snapshot is before
+
+
+def test_what_is_saved_and_loaded_at_the_same_time_is_whole(tmp_path):
+    first, second, stop = live(np.eye(30)), live(np.eye(20)), threading.Event()
+    first.save(tmp_path)
+    wrong = []
+
+    def save(index):
+        try:
+            while not stop.is_set():
+                index.save(tmp_path)
+        except OSError as error:
+            wrong.append(error)
+
+    savers = [threading.Thread(target=save, args=(index,)) for index in (first, second)]
+    for saver in savers:
+        saver.start()
+    try:
+        sizes = [len(LiveIndex.load(tmp_path)) for _ in range(60)]
+    finally:
+        stop.set()
+        for saver in savers:
+            saver.join()
+    assert set(sizes) <= {20, 30} and not wrong
+    names = {entry["file"] for entry in json.loads((tmp_path / "index.json").read_text())["arrays"].values()}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.json", *names}
+
+
 def test_it_is_an_index():
     assert isinstance(live(np.eye(2)), Index)
 
@@ -191,6 +293,12 @@ def test_a_graph_is_rebuilt_with_its_settings():
         (
             lambda i: i.add([7], [[1, 2]], {"year": [3]}),
             "attributes must be those of the index: 'year' is nothing there, got integers",
+        ),
+        (lambda i: i.add([7], [["x", 2]]), "embeddings must be vectors in rows, an array of numbers"),
+        (lambda i: i.add([7], [[1, 2], [3]]), "embeddings must be vectors in rows, an array of numbers"),
+        (
+            lambda i: i.search([[1, 2]], 1, exclude="a"),
+            "exclude must be a list with an entry for each of 1 q.* got 'a'",
         ),
         (lambda i: i.remove([0, 7]), "no candidate 7 to remove"),
         (lambda i: i.vectors([0, 9]), "no candidate 9 in the index"),
@@ -228,6 +336,14 @@ def test_zero_vectors_of_the_base_are_kept_where_that_is_said(tmp_path, kind):
     index.rebuild()
     index.save(tmp_path / "index")
     assert LiveIndex.load(tmp_path / "index").search([[1, 0]], 5).ids.tolist() == [["d", "c", "zero", "b", ""]]
+
+
+def test_vectors_as_attributes_are_of_one_length():
+    index = live(np.eye(2), attributes={"colour": np.ones((2, 3))})
+    with pytest.raises(ValueError, match="'colour' is vectors of 3 numbers there, got vectors of 2 numbers"):
+        index.add([7], [[1, 2]], {"colour": np.ones((1, 2))})
+    with pytest.raises(ValueError, match="attribute 'genre' must be one text each"):
+        live(np.eye(2), attributes={"genre": [["War", ""], ["", ""]]})
 
 
 @pytest.mark.parametrize("rebuild_at", [-0.1, np.nan])

@@ -199,8 +199,15 @@ def test_the_live_index_answers_alike_zero_vectors_too_and_takes_new_candidates(
     ("arguments", "message"),
     [
         ({"user_id": 7}, "^user_id: ids are int64"),
-        ({"user_id": ["ann"], "exclude": ["A"]}, "^exclude: a list of candidate ids must be one-dimensional"),
+        (
+            {"user_id": ["ann"], "exclude": ["A"]},
+            "^exclude: each entry must be a list or an array of ids.* got 'A'",
+        ),
         ({"user_id": "ann", "exclude": [7]}, "^exclude: ids are int64"),
+        ({"user_id": [[1], [1, 2]]}, "^user_id must be one-dimensional"),
+        ({"user_id": "ann", "exclude": [["A"], ["B", "C"]]}, "^exclude: each entry must be one-dimensional"),
+        ({"user_id": ["ann"], "exclude": np.array("A")}, "^exclude must be a list of ids, or a list of such lists"),
+        ({"user_id": "ann", "times": [[1], [1, 2]]}, "^times must be Unix seconds"),
         ({"history": "ABC"}, "^history must be a list of ids, or a list of such lists, got 'ABC'"),
     ],
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from index_cases import reference
 
-from retrieval.index import Certificate, ExactIndex, HnswIndex, LiveIndex, load, recall, tuning
+from retrieval.index import Certificate, ExactIndex, HnswIndex, LiveIndex, load, plan, recall, tuning
 from retrieval.index.certificate import lower_bound
 from retrieval.index.tuning import Choices, tune
 
@@ -106,6 +106,31 @@ def test_what_is_asked_for_is_what_is_built(corpus, monkeypatch):
         *corpus, clock=clock, choices=Choices("hnsw", space="euclidean", M=2, ef_construction=2), target=0.999
     )
     assert widest.settings.ef == widest.graph.ef == 1000 and not widest.certificate.is_reached
+
+
+def test_the_certified_recall_holds_for_what_is_left_however_many_of_the_best_are_excluded(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 16))
+    candidates, queries = (centres[rng.integers(40, size=n)] + 0.7 * rng.standard_normal((n, 16)) for n in (8000, 1200))
+    candidates = np.float32(candidates * rng.lognormal(0, 0.3, (8000, 1)))
+    index = tune(
+        candidates,
+        queries[:800],
+        clock=Clock(monkeypatch, graph=2e-3),  # beyond an ef of 500 slower than exact search
+        target=0.95,
+        choices=Choices("hnsw", space="inner_product", M=16, ef_construction=40),
+    )
+    certificate, reaches = index.certificate, index.costs.reaches
+    assert certificate.is_reached and reaches[0][:2] == (10, index.settings.ef) and 10 < reaches[-1][0] < 160
+    held_out = np.float32(queries[800:])
+    best = np.argsort(-(held_out @ candidates.T), axis=1, kind="stable")
+    for few, many in ((0, 1), (1, 10), (11, 50), (51, 200)):
+        counts = rng.integers(few, many, 400)
+        excluded = [own[:count] for own, count in zip(best, counts, strict=True)]
+        left = np.array([own[count : count + 10] for own, count in zip(best, counts, strict=True)])
+        assert recall(index, held_out, left, excluded) >= 0.95
+    unmeasured = dataclasses.replace(index, costs=plan.Costs())
+    assert recall(unmeasured, held_out, left, excluded) < 0.9  # why it is measured how far a graph reaches
 
 
 def test_the_certificate_is_saved_and_loaded(corpus, monkeypatch, tmp_path):

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from retrieval.answers import Recommendations
 from retrieval.data.interactions import Table
 from retrieval.index import Filter
-from retrieval.recommend import Recommendations, Recommender
+from retrieval.recommend import Recommender
 from retrieval.topk import PADDING_ROW
 
 NUMBER, K = 12, 10  # queries of each kind, and candidates of each answer

@@ -14,9 +14,15 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
     """Returns raw ids as a one-dimensional int64 or str array; strings may be objects, as those of pandas.
 
     Raises:
-      ValueError: `values` are not one-dimensional, neither all integers nor all strings, or integers beyond int64.
+      ValueError: `values` are no list, not one-dimensional, neither all integers nor all strings, or integers beyond
+        int64.
     """
-    ids = np.asarray(values)
+    try:
+        ids = np.asarray(values)
+    except ValueError:  # of NumPy: lists of different lengths
+        raise ValueError(f"{name} must be one-dimensional, got {values!r:.80}") from None
+    if ids.ndim == 0:  # NumPy makes one object of a set or a mapping
+        raise ValueError(f"{name} must be a list or an array of ids, as [7] or ['b'], got {values!r:.80}")
     if ids.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
     if ids.dtype.kind in "iu":
@@ -33,7 +39,9 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
         return ids
     if ids.size == 0:
         return ids.astype(np.int64)
-    raise ValueError(f"{name} must be integers or strings, got {ids.tolist()[0]!r} (dtype {ids.dtype})")
+    listed = ids.tolist()
+    bad = next((of for of in listed if isinstance(of, bool) or not isinstance(of, str | int)), listed[0])
+    raise ValueError(f"{name} must be integers or strings, got {bad!r} (dtype {ids.dtype})")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:

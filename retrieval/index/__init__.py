@@ -2,12 +2,13 @@
 
 from retrieval.index.arguments import Exclusions, Subset
 from retrieval.index.certificate import Certificate, Point
+from retrieval.index.changes import check_vectors
 from retrieval.index.exact import ExactIndex
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.hnsw import HnswIndex, Settings
 from retrieval.index.interface import Answers, Index, Searcher
 from retrieval.index.kinds import load
-from retrieval.index.live import LiveIndex, check_vectors
+from retrieval.index.live import LiveIndex
 from retrieval.index.truth import recall
 from retrieval.index.tuning import tune
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from retrieval.lists import Lists
 
+_NO_LISTS = str | bytes | Set | Mapping
 _TINY = float(np.finfo(np.float32).tiny)
 
 Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
@@ -120,6 +121,18 @@ class Subset:
         return kept is not None and kept.embeddings is embeddings
 
 
+def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:
+    """Returns values as float32, of whatever shape.
+
+    Raises:
+      ValueError: they are no numbers, or rows of different lengths.
+    """
+    try:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be vectors in rows, an array of numbers, got {values!r:.80}: {error}") from None
+
+
 def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:
     """Returns a float32 matrix; by Cauchy-Schwarz, inner products of what passes are finite.
 
@@ -128,7 +141,7 @@ def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Fl
         norm exceeds float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        vectors = np.ascontiguousarray(values, dtype=np.float32)
+        vectors = as_matrix(values, name)
         if vectors.ndim != 2 or dimension not in (None, vectors.shape[1]):
             columns = "d" if dimension is None else dimension
             raise ValueError(f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}")
@@ -148,12 +161,11 @@ def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
     Raises:
       ValueError: as `as_vectors`, or there is no row or no column.
     """
-    given = np.asarray(values)
-    vectors = as_vectors(given, "embeddings")
+    vectors = as_vectors(values, "embeddings")
     if vectors.size == 0:
         raise ValueError(f"embeddings must have a row and a column at least, got shape {vectors.shape}")
     if vectors.flags.writeable:
-        vectors = vectors.copy() if np.shares_memory(vectors, given) else vectors
+        vectors = vectors.copy() if np.shares_memory(vectors, np.asarray(values)) else vectors
         vectors.flags.writeable = False
     return vectors
 
@@ -181,8 +193,7 @@ def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> 
     """
     if excluded is None:
         return None
-    if len(excluded) != num_queries:
-        raise ValueError(f"excluded must have an entry for each of {num_queries} queries, got {len(excluded)}")
+    check_listed("excluded", excluded, num_queries)
     if not isinstance(excluded, Lists):
         lists = [as_positions(own, f"excluded[{query}]", count) for query, own in enumerate(excluded)]
         offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])]).astype(np.int64)
@@ -215,6 +226,20 @@ def check_k(k: int) -> None:
         raise ValueError(f"k must be an integer, got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+
+
+def check_listed(name: str, values: object, num_queries: int) -> None:
+    """Raises ValueError unless there is an entry for each query: a list or an array, no text, set or mapping."""
+    is_listed = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0 and not isinstance(values, _NO_LISTS)
+    if not is_listed or len(values) != num_queries:
+        got = len(values) if is_listed else f"{values!r:.80}"
+        raise ValueError(f"{name} must be a list with an entry for each of {num_queries} queries, got {got}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raises ValueError where `value` is neither True nor False: "no" would count as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_threads(threads: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from retrieval.storage import sync_folder, to_array, write_chunks, write_json
+from retrieval.storage import alone, sync_folder, to_array, write_chunks, write_json
 
 FORMAT_VERSION = 2
 RECORD_FILE = "index.json"
@@ -30,7 +30,7 @@ _PIECE = 1 << 24  # bytes
 
 
 def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an index into `folder`, in place of one that is there, whole or not at all.
+    """Writes an index into `folder`, in place of one that is there, whole or not at all; saves wait for each other.
 
     The record says what "kind" the index is and has its "figures"; JSON can hold it.
 
@@ -41,6 +41,11 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     json.dumps(record, allow_nan=False)
+    with alone(folder):
+        _replace(folder, record, arrays)
+
+
+def _replace(folder: pathlib.Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     old = {path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     new: set[str] = set()
     entries = {}
@@ -69,18 +74,16 @@ def opened(
     """Gives record and arrays of an index to a block, and verifies them meanwhile; leaving the block tells.
 
     Until then the bytes may be anything: the block checks what must not be, and hands nothing out. An error that it
-    raises gives way to that of the damage. The hashes detect damage, not forgery.
+    raises gives way to that of the damage. The hashes detect damage, not forgery. Another index may be saved in its
+    place meanwhile: the block gets one of the two.
 
     Raises:
       ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
     """
     folder = pathlib.Path(folder)
-    record = read_record(folder)
-    if kind is not None and record["kind"] != kind:
-        raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
     cores = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-        contents = _read(folder, record["arrays"], pool)
+        record, contents = _read_whole(folder, kind, pool)
     # the longest last: a hash needs Python between files, which hnswlib holds for as long as it copies
     entries = sorted(record["arrays"].items(), key=lambda item: item[1]["bytes"])
     with concurrent.futures.ThreadPoolExecutor(max(1, cores - 1)) as pool:  # one core is left to the block
@@ -90,6 +93,29 @@ def opened(
         finally:
             for check in checks:
                 check.result()
+
+
+def _read_whole(folder: pathlib.Path, kind: str | None, pool: concurrent.futures.Executor):
+    """Returns a record and the bytes of its files, of one index: what was replaced meanwhile is read anew."""
+    while True:
+        state = _state(folder)
+        record = read_record(folder)
+        if kind is not None and record["kind"] != kind:
+            raise ValueError(f"{folder / RECORD_FILE} is of kind {record['kind']!r}, not {kind!r}; load it as that")
+        try:
+            return record, _read(folder, record["arrays"], pool)
+        except ValueError:
+            if _state(folder) == state:
+                raise
+
+
+def _state(folder: pathlib.Path) -> tuple[int, int] | None:
+    """Returns what is another one after each save; None where there is no record."""
+    try:
+        found = (folder / RECORD_FILE).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:

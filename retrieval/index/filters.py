@@ -53,8 +53,11 @@ class Filter:
         for what, of in {"one_of": self.one_of, "between": self.between}.items():
             if not isinstance(of, Mapping):
                 raise ValueError(f"{what} must be a mapping by column, got {of!r}")
+            if not all(isinstance(name, str) for name in of):
+                raise ValueError(f"{what} must be a mapping by the names of columns, got {list(of)}")
         for name, values in self.one_of.items():
-            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+            is_list = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
+            if isinstance(values, str | bytes) or not is_list:
                 raise ValueError(f"one_of[{name!r}] must be a list of values, got {values!r}")
             _check_values(f"one_of[{name!r}]", values)
         for name, bounds in self.between.items():
@@ -64,9 +67,9 @@ class Filter:
             _check_values(f"between[{name!r}]", given)
             if any(bound != bound for bound in given):
                 raise ValueError(f"between[{name!r}] must not be NaN, which nothing compares with, got {bounds!r}")
-        for name in ("allow", "deny"):
-            if getattr(self, name) is not None:
-                as_ids(getattr(self, name), name)
+        if self.allow is not None:
+            as_ids(self.allow, "allow")
+        as_ids(self.deny, "deny")
         # what was compiled for a filter must stay what the filter says
         object.__setattr__(self, "one_of", {name: copy.copy(values) for name, values in self.one_of.items()})
         object.__setattr__(self, "between", {name: tuple(bounds) for name, bounds in self.between.items()})
@@ -76,13 +79,12 @@ class Filter:
     @functools.cached_property
     def _key(self) -> tuple:
         listed = {
-            name: tuple(sorted({(isinstance(value, str), str(value)) for value in values}))
-            for name, values in self.one_of.items()
+            name: frozenset((isinstance(value, str), value) for value in values) for name, values in self.one_of.items()
         }
         ids = [None if of is None else tuple(np.unique(as_ids(of, "ids")).tolist()) for of in (self.allow, self.deny)]
         return (
-            tuple(sorted(listed.items())),
-            tuple(sorted((name, tuple(of)) for name, of in self.between.items())),
+            frozenset(listed.items()),
+            frozenset(self.between.items()),
             *ids,
         )
 
@@ -103,8 +105,9 @@ class Filters:
 
     def __init__(self, table: Table):
         self.table = table
-        self._columns: dict[str, tuple[Shaped[np.ndarray, " v"], Int64[np.ndarray, " n"]]] = {}
-        self._compiled = functools.lru_cache(MOST_KEPT)(lambda wanted: Subset(self.mask(wanted)))
+        self._attributes = _Attributes(table)
+        # not of `self`: filters that refer to themselves are in memory until garbage is collected
+        self._compiled = functools.lru_cache(MOST_KEPT)(functools.partial(_compiled, self._attributes))
 
     def subset(self, wanted: Filter) -> Subset:
         """Returns what the filter leaves, compiled once: O(n) time, and O(1) when it is asked for again.
@@ -121,6 +124,22 @@ class Filters:
         Raises:
           ValueError: the table has no such column, or its values do not compare with those of the filter.
         """
+        return self._attributes.mask(wanted)
+
+
+def _compiled(attributes: _Attributes, wanted: Filter) -> Subset:
+    return Subset(attributes.mask(wanted))
+
+
+class _Attributes:
+    """The columns of a table, and the distinct texts of those that were asked for."""
+
+    def __init__(self, table: Table):
+        self.table = table
+        self._texts: dict[str, tuple[Shaped[np.ndarray, " v"], Int64[np.ndarray, " n"]]] = {}
+
+    def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
+        """See `Filters.mask`."""
         left = np.ones(len(self.table), bool)
         for name, values in wanted.one_of.items():
             left &= self._has_one_of(name, values)
@@ -151,9 +170,9 @@ class Filters:
         _check_type(name, column, list(values))
         if column.dtype.kind != "U":
             return np.isin(column, np.asarray(values, column.dtype if len(values) == 0 else None))
-        if name not in self._columns:
-            self._columns[name] = np.unique(column, return_inverse=True)
-        texts, inverse = self._columns[name]
+        if name not in self._texts:
+            self._texts[name] = np.unique(column, return_inverse=True)
+        texts, inverse = self._texts[name]
         listed = set(values)
         has = [text in listed or not listed.isdisjoint(text.split(SEPARATOR)) for text in texts.tolist()]
         return np.array(has, bool)[inverse]

@@ -121,23 +121,23 @@ class HnswIndex(FixedIndex):
     def _find(self, queries, k: int, banned: Lists | None, subset: Subset | None):
         """Asks the graph, where that costs less than exact search, and exact search for what the graph cannot answer.
 
-        The graph considers max(k, ef) candidates, more where some are excluded, so that exclusions do not narrow the
-        search, and with a filter as many as hold k allowed ones, where it is known to reach that far. Exact search
-        answers where that costs less, where it is the whole corpus, and where the graph reaches too few: O(m d) a query
-        for m allowed ones.
+        The graph considers max(k, ef) candidates, with a filter and exclusions as many as hold k that are left; no more
+        than it is known to reach, where that was measured. Exact search answers where that is too few, where it costs
+        less, where it is the whole corpus, and where the graph finds too few: O(m d) a query for m allowed ones.
         """
         if subset is not None and len(subset) == len(self):
             subset = None
-        wide = self._width(len(queries), k, subset)
-        if wide is None:
-            return super()._find(queries, k, banned, subset)
         scores, positions = nothing(len(queries), k)
-        widths = np.full(len(queries), wide) if banned is None else wide + self._surplus(banned, k, wide, subset)
-        lost = widths >= len(self)
-        for width in np.unique(widths[~lost]).tolist():
-            members = np.flatnonzero(widths == width) if banned is not None else slice(None)
+        lost = np.zeros(len(queries), bool)
+        surplus = np.zeros(len(queries), np.int64) if banned is None else _surplus(banned)
+        for more in np.unique(surplus).tolist():
+            members = np.flatnonzero(surplus == more) if banned is not None else slice(None)
+            wide = self._width(len(queries), k, more, subset)
+            if wide is None or wide >= len(self):
+                lost[members] = True
+                continue
             own = None if banned is None else banned.take(members)
-            scores[members], positions[members] = self._approximate(queries[members], k, width, own, subset)
+            scores[members], positions[members] = self._approximate(queries[members], k, wide, own, subset)
         lost |= positions[:, -1] < 0
         if lost.any():
             rest = np.flatnonzero(lost)
@@ -145,26 +145,15 @@ class HnswIndex(FixedIndex):
             scores[rest], positions[rest] = super()._find(queries[rest], k, own, subset)
         return scores, positions
 
-    def _width(self, num_queries: int, k: int, subset: Subset | None) -> int | None:
+    def _width(self, num_queries: int, k: int, surplus: int, subset: Subset | None) -> int | None:
         """Returns how many candidates the graph shall consider; None: exact search costs less, or reaches further."""
-        if subset is None:
-            return max(k, self.settings.ef)
-        found = plan.width(self.costs, k, self.settings.ef, len(subset), len(self))
-        size, is_gathered = len(subset) * self.embeddings.shape[1], subset.has_gathered(self.embeddings)
+        num_allowed = len(self) if subset is None else len(subset)
+        found = plan.width(self.costs, k, self.settings.ef, num_allowed, len(self), surplus)
+        if found is None or subset is None:  # what lies within reach costs less
+            return None if found is None else found[0]
+        size, is_gathered = num_allowed * self.embeddings.shape[1], subset.has_gathered(self.embeddings)
         seconds = plan.exact_seconds(self.costs, num_queries, size, is_gathered)
-        return None if found is None or found[1] * num_queries > seconds else found[0]
-
-    def _surplus(self, banned: Lists, k: int, wide: int, subset: Subset | None) -> Int64[np.ndarray, " q"]:
-        """Returns how many more than `wide` candidates each query needs for what it must not get.
-
-        2**i - 1, at least: few widths, each still a function of its query alone.
-        """
-        kinds, kind_of = np.unique(np.ceil(np.log2(banned.lengths + 1)).astype(np.int64), return_inverse=True)
-        surplus = (1 << kinds) - 1
-        for kind, more in enumerate(surplus.tolist()):
-            reach = plan.reach(self.costs, k + more) if more and subset is None else None
-            surplus[kind] = more if reach is None else max(reach[0] - wide, more)
-        return surplus[kind_of]
+        return None if found[1] * num_queries > seconds else found[0]
 
     def _approximate(self, queries, k: int, width: int, banned: Lists | None, subset: Subset | None):
         """Returns scores and positions of the best k allowed among the `width` that the graph finds."""
@@ -230,6 +219,14 @@ class HnswIndex(FixedIndex):
                 f"the record of the index and its arrays must fit, got {error!r}; save it again"
             ) from error
         return cls(vectors, settings, record["figures"], graph, costs, certificate)
+
+
+def _surplus(banned: Lists) -> Int64[np.ndarray, " q"]:
+    """Returns how many candidates more each query needs for what it must not get, at most.
+
+    2**i - 1, at least what is excluded: few widths, each still a function of its query alone.
+    """
+    return (1 << np.ceil(np.log2(banned.lengths + 1)).astype(np.int64)) - 1
 
 
 def _contains(lists: Lists, found: Int32[np.ndarray, "q w"]) -> Bool[np.ndarray, "q w"]:

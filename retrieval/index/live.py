@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 from numpy.typing import ArrayLike
 
 from retrieval.data.ids import Ids, as_ids
-from retrieval.data.interactions import Table
-from retrieval.index import files, kinds
-from retrieval.index.arguments import as_vectors, check_k
-from retrieval.index.filters import Filter, Filters
+from retrieval.index import changes, files, live_files
+from retrieval.index.arguments import as_vectors, check_flag, check_k, check_listed
+from retrieval.index.filters import Filter
 from retrieval.index.interface import Answers, Searcher
-from retrieval.index.snapshot import Segment, Snapshot, concatenate, empty_like, take
+from retrieval.index.snapshot import Snapshot, concatenate, take
 
+LOG = logging.getLogger(__name__)
 KIND = "live"
 REBUILD_AT = 0.2  # of the candidates changed
-_HOLDS = {"U": "text", "i": "integers", "u": "unsigned integers", "f": "numbers", "b": "booleans"}  # by kind of type
 
 
 class LiveIndex:
@@ -43,21 +41,21 @@ class LiveIndex:
     """
 
     def __init__(self, snapshot: Snapshot, rebuild_at: float = REBUILD_AT):
-        if not rebuild_at >= 0:
-            raise ValueError(f"rebuild_at must be a share, 0 at least, or inf for never, got {rebuild_at}")
-        self.rebuild_at = rebuild_at
+        if isinstance(rebuild_at, bool) or not isinstance(rebuild_at, int | float | np.number) or not rebuild_at >= 0:
+            raise ValueError(f"rebuild_at must be a share, 0 at least, or inf for never, got {rebuild_at!r}")
+        self.rebuild_at = float(rebuild_at)
         self._snapshot = snapshot
         self._lock = threading.Lock()  # of the writers
         self._rebuilding = threading.Lock()
         self._worker: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     @classmethod
     def build(
         cls,
         ids: Sequence | Ids,
         base: Searcher,
-        attributes: Mapping[str, Shaped[np.ndarray, " n"] | Sequence] | None = None,
+        attributes: Mapping[str, Shaped[np.ndarray, "n ..."] | Sequence] | None = None,
         rebuild_at: float = REBUILD_AT,
         zeros: bool = False,
     ) -> LiveIndex:
@@ -66,7 +64,7 @@ class LiveIndex:
         Args:
           ids: the raw id of each position, each once.
           base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or what `tune` chose; a rebuild uses its settings.
-          attributes: columns by name, [n] each, as of a `Table`; `Filter`s read them.
+          attributes: columns by name, [n] each, or [n, size] of vectors, as of a `Table`; `Filter`s read the former.
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
           zeros: takes zero vectors of the base, which score 0 with each query. False: they are refused.
 
@@ -74,12 +72,15 @@ class LiveIndex:
           ValueError: an id is there twice, its vector is zero, lengths differ, an attribute is neither text nor
             numbers, or `rebuild_at` is below 0.
         """
-        table = _as_table(ids, attributes)
+        check_flag("zeros", zeros)
+        if not isinstance(base, Searcher):
+            raise ValueError(f"base must be a searcher, as ExactIndex.build(embeddings) makes one, got {base!r:.80}")
+        table = changes.as_table(ids, attributes)
         if len(table) != len(base):
             raise ValueError(f"each of the {len(base)} vectors needs an id, got {len(table)} ids")
         if not zeros:
-            check_vectors(table.ids, base.embeddings, base.embeddings.shape[1])
-        return cls(_fresh(base, table, 0), rebuild_at)
+            changes.check_vectors(table.ids, base.embeddings, base.embeddings.shape[1])
+        return cls(changes.fresh(base, table, 0), rebuild_at)
 
     def __len__(self) -> int:
         return len(self._snapshot)
@@ -116,9 +117,8 @@ class LiveIndex:
         snapshot = self._snapshot
         vectors = as_vectors(queries, "queries", snapshot.base.embeddings.shape[1])
         check_k(k)
-        if exclude is not None and (not hasattr(exclude, "__len__") or len(exclude) != len(vectors)):
-            got = len(exclude) if hasattr(exclude, "__len__") else repr(exclude)
-            raise ValueError(f"exclude must have an entry for each of {len(vectors)} queries, got {got}")
+        if exclude is not None:
+            check_listed("exclude", exclude, len(vectors))
         return snapshot.search(vectors, k, exclude, filter)
 
     def similar(self, ids: Sequence | Ids, k: int, *, filter: Filter | None = None) -> Answers:
@@ -143,7 +143,7 @@ class LiveIndex:
         self,
         ids: Sequence | Ids,
         embeddings: ArrayLike,
-        attributes: Mapping[str, Shaped[np.ndarray, " m"] | Sequence] | None = None,
+        attributes: Mapping[str, Shaped[np.ndarray, "m ..."] | Sequence] | None = None,
     ) -> None:
         """Adds candidates, in place of those whose ids are there: all at once, for any search that begins after it.
 
@@ -158,13 +158,7 @@ class LiveIndex:
           ValueError: an id is there twice in `ids`, a vector is not finite or zero, or columns differ.
         """
         with self._lock:
-            old = self._snapshot
-            table = _as_table(ids, attributes, old.filters.table)
-            vectors = check_vectors(table.ids, embeddings, old.base.embeddings.shape[1])
-            _check_columns(table, old.filters.table)
-            kept, alive = _without(old, table.ids)
-            new = Segment(table, vectors, np.full(len(table), old.stamp + 1))
-            self._snapshot = dataclasses.replace(old, alive=alive, recent=kept.join(new), stamp=old.stamp + 1)
+            self._snapshot = changes.added(self._snapshot, ids, embeddings, attributes)
         self._rebuild_if_due()
 
     def remove(self, ids: Sequence | Ids) -> None:
@@ -174,12 +168,7 @@ class LiveIndex:
           ValueError: an id is not there; none is removed then.
         """
         with self._lock:
-            old = self._snapshot
-            places, recent = old.places(ids)
-            if (missing := (places < 0) & (recent < 0)).any():
-                raise ValueError(f"no candidate {as_ids(ids, 'ids')[missing][0].item()!r} to remove")
-            kept, alive = _without(old, ids)
-            self._snapshot = dataclasses.replace(old, alive=alive, recent=kept, stamp=old.stamp + 1)
+            self._snapshot = changes.removed(self._snapshot, ids)
         self._rebuild_if_due()
 
     def rebuild(self) -> None:
@@ -191,19 +180,15 @@ class LiveIndex:
           ValueError: there is no candidate left to build from.
         """
         with self._rebuilding:
-            old = self._snapshot
-            table = concatenate(take(old.filters.table, old.alive), old.recent.table)
-            if not len(table):
+            if not len(old := self._snapshot):
                 raise ValueError("an index needs a candidate to be built from, all were removed; add some")
-            base = old.base.rebuilt(np.concatenate([old.base.embeddings[old.alive], old.recent.vectors]))
-            with self._lock:
-                self._snapshot = _caught_up(_fresh(base, table, old.stamp), self._snapshot)
+            self._replace(old)
 
     def wait(self) -> None:
         """Waits for what is rebuilt in the background, if there is something.
 
         Raises:
-          Exception: what ended it; the index is then as it was.
+          Exception: what ended the last one; the index is then as it was, and the next change tries again.
         """
         worker = self._worker
         if worker is not None:
@@ -212,23 +197,43 @@ class LiveIndex:
         if error is not None:
             raise error
 
+    def _replace(self, old: Snapshot) -> None:
+        """Puts a base of what was there in `old` in place, with what has changed since."""
+        table = concatenate(take(old.filters.table, old.alive), old.recent.table)
+        base = old.base.rebuilt(np.concatenate([old.base.embeddings[old.alive], old.recent.vectors]))
+        built = changes.fresh(base, table, old.stamp)
+        with self._lock:
+            self._snapshot = changes.caught_up(built, self._snapshot)
+
     def _is_due(self) -> bool:
         return self._snapshot.changed > self.rebuild_at and len(self._snapshot) > 0
 
     def _rebuild_if_due(self) -> None:
         with self._lock:
             if self._worker is None and self._is_due():
-                self._worker = threading.Thread(target=self._rebuild_while_due, daemon=True)
-                self._worker.start()
+                worker = threading.Thread(target=self._rebuild_while_due, daemon=True)
+                try:
+                    worker.start()
+                except RuntimeError as error:  # no more threads: the change itself did not fail
+                    self._failed(error)
+                else:
+                    self._worker, self._error = worker, None
 
     def _rebuild_while_due(self) -> None:
         """Rebuilds until no more has changed than may: no write need come to tell of those that came meanwhile."""
         try:
             while self._goes_on():
-                self.rebuild()
-        except Exception as error:  # `wait` raises it, in the thread of the caller
+                with self._rebuilding:
+                    if len(old := self._snapshot):  # all may have been removed since
+                        self._replace(old)
+        except Exception as error:
             with self._lock:
-                self._error, self._worker = error, None
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Keeps what ended a rebuild for `wait`, which raises it in the thread of a caller, and tells of it at once."""
+        LOG.error("the index was not rebuilt, the next change tries again: %r", error)
+        self._error, self._worker = error, None
 
     def _goes_on(self) -> bool:
         """Tells whether the background has to rebuild; if not, the next write that makes it due starts it anew."""
@@ -243,18 +248,9 @@ class LiveIndex:
         Raises:
           OSError: the folder cannot be written.
         """
-        now = self._snapshot
-        record, arrays = now.base.parts()
-        base = now.filters.table
-        arrays = {f"searcher/{name}": array for name, array in arrays.items()}
-        arrays |= {"alive": now.alive, "recent": now.recent.vectors}
-        for part, table in {"base": base, "recent": now.recent.table}.items():
-            columns = {f"{part}/ids": table.ids}
-            columns |= {f"{part}/column/{name}": column for name, column in table.columns.items()}
-            arrays |= {name: _to_numbers(column) for name, column in columns.items()}
-        texts = [name for name, column in {"": base.ids, **base.columns}.items() if _is_text(column)]
-        fields = {"kind": KIND, "searcher": record, "rebuild_at": min(self.rebuild_at, 1e300), "texts": texts}
-        files.save(folder, fields | {"figures": {}}, arrays)
+        record, arrays = live_files.parts(self._snapshot)
+        fields = {"kind": KIND, "figures": {}, "rebuild_at": min(self.rebuild_at, 1e300)}
+        files.save(folder, fields | record, arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LiveIndex:
@@ -265,111 +261,6 @@ class LiveIndex:
         """
         with files.opened(folder, KIND) as (record, arrays):
             try:
-                return cls._of_parts(record, arrays)
+                return cls(live_files.of_parts(record, arrays), float(record["rebuild_at"]))
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error
-
-    @classmethod
-    def _of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> LiveIndex:
-        def under(prefix):
-            return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-        def table_of(part):
-            columns = {"": arrays[f"{part}/ids"], **under(f"{part}/column/")}
-            columns |= {name: _to_text(columns[name]) for name in record["texts"]}
-            return Table(columns.pop(""), columns)
-
-        base, recent = table_of("base"), table_of("recent")
-        snapshot = _fresh(kinds.of_parts(record["searcher"], under("searcher/")), base, 0)
-        _check_columns(recent, base)
-        vectors = check_vectors(recent.ids, arrays["recent"], snapshot.base.embeddings.shape[1])
-        if arrays["alive"].shape != (len(base),) or arrays["alive"].dtype != bool or len(base) != len(snapshot.base):
-            raise ValueError(f"{len(base)} ids for {len(snapshot.base)} vectors and {arrays['alive'].shape} marks")
-        segment = Segment(recent, vectors, np.zeros(len(recent), np.int64))
-        return cls(dataclasses.replace(snapshot, alive=arrays["alive"], recent=segment), float(record["rebuild_at"]))
-
-
-def _as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
-    columns = {name: np.asarray(column) for name, column in (attributes or {}).items()}
-    for name, column in columns.items():
-        if like and name in like.columns and like.columns[name].dtype.kind == "f" and column.dtype.kind in "iu":
-            columns[name] = column = column.astype(np.float64)  # years of which some were missing
-        if column.dtype.kind not in "Uiufb":
-            raise ValueError(f"attribute {name!r} must be text or numbers, got {column.dtype}; make it one of them")
-    return Table(ids, columns)
-
-
-def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None) -> Float32[np.ndarray, "m d"]:
-    """Returns the vectors of candidates, float32.
-
-    Raises:
-      ValueError: there is not one for each id, or one is not finite, or zero: nearly always a mistake, and never found.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        vectors = np.asarray(embeddings, np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(ids) or dimension not in (None, vectors.shape[1]):
-            columns = "d" if dimension is None else dimension
-            raise ValueError(f"embeddings must be of shape [{len(ids)}, {columns}], got {vectors.shape}")
-        squared = np.vecdot(vectors, vectors)
-    for what, is_bad in (("not finite", ~np.isfinite(squared)), ("zero", ~vectors.any(axis=1))):
-        if is_bad.any():
-            bad = ids[is_bad]
-            raise ValueError(
-                f"the vector of candidate {bad[0].item()!r} is {what} ({len(bad)} such candidates); "
-                "did the training diverge, or does it lack features?"
-            )
-    return as_vectors(vectors, "embeddings")
-
-
-def _is_text(column: Shaped[np.ndarray, "n ..."]) -> bool:
-    return column.dtype.kind == "U"
-
-
-def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-    """Returns text as code points [n, width], which files hold as they hold numbers."""
-    if not _is_text(column):
-        return column
-    return np.ascontiguousarray(column).view(np.uint32).reshape(len(column), column.dtype.itemsize // 4)
-
-
-def _to_text(points: Shaped[np.ndarray, "n width"]) -> Shaped[np.ndarray, " n"]:
-    if points.dtype != np.uint32 or points.ndim != 2 or not points.shape[1]:
-        raise ValueError(f"text must be code points [n, width], got {points.dtype} of shape {points.shape}")
-    if points.max(initial=0) > 0x10FFFF:
-        raise ValueError(f"{points.max()} is the code point of no character")
-    return np.ascontiguousarray(points).view(f"U{points.shape[1]}")[:, 0]
-
-
-def _fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:
-    recent = Segment(empty_like(table), np.zeros((0, base.embeddings.shape[1]), np.float32), np.zeros(0, np.int64))
-    return Snapshot(base, Filters(table), np.ones(len(table), bool), recent, stamp)
-
-
-def _without(snapshot: Snapshot, ids: Sequence | Ids) -> tuple[Segment, np.ndarray]:
-    """Returns what came since without `ids`, and what is still there of the base without them."""
-    places, recent = snapshot.places(ids)
-    alive, kept = snapshot.alive.copy(), np.ones(len(snapshot.recent.table), bool)
-    alive[places[places >= 0]] = False
-    kept[recent[recent >= 0]] = False
-    return snapshot.recent.take(kept), alive
-
-
-def _caught_up(fresh: Snapshot, now: Snapshot) -> Snapshot:
-    """Returns the freshly built snapshot with what has changed while it was built."""
-    since = now.recent.take(now.recent.stamps > fresh.stamp)
-    ids = fresh.filters.table.ids
-    alive = np.isin(ids, now.alive_ids()) & ~np.isin(ids, since.table.ids)
-    return dataclasses.replace(fresh, alive=alive, recent=since, stamp=now.stamp)
-
-
-def _check_columns(new: Table, old: Table) -> None:
-    """Raises ValueError unless the columns, and the types of ids and values, are the same."""
-    given, held = (
-        {"the id": _HOLDS[table.ids.dtype.kind]}
-        | {repr(name): _HOLDS[of.dtype.kind] for name, of in table.columns.items()}
-        for table in (new, old)
-    )
-    for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
-        got, expected = given.get(name, "nothing"), held.get(name, "nothing")
-        if got != expected:
-            raise ValueError(f"attributes must be those of the index: {name} is {expected} there, got {got}")

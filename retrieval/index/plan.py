@@ -1,8 +1,8 @@
-"""Whether a graph or exact search answers a filtered query: what each would cost, and how far the graph must look.
+"""Whether a graph or exact search answers a query with a filter or exclusions, by what each would cost.
 
-With the plain inner product a graph may find the first few of the corpus quickly, and those after them late or never.
-So how far a graph reaches, and at which cost, is measured, see `retrieval.index.costs`; where it was not, a graph
-answers filters that leave nearly everything, and exact search all others.
+A graph may find the first few of the corpus quickly, and those after them late or never. So how far a graph reaches,
+and at which cost, is measured, see `retrieval.index.costs`; where it was not, a graph answers filters that leave nearly
+everything, and whatever is excluded, and exact search all other filters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Costs:
       stream: the same for a single query, which reads every vector from memory.
       gather: for each number of a vector that is copied out of the corpus.
       reaches: of the graph: a depth, the width of a search that finds the candidates up to it with the recall that is
-        meant, and its time a query; ascending. None is found deeper than the last.
+        meant, and its time a query; ascending. None is found deeper than the last. Empty: not measured.
     """
 
     product: float = 1e-10
@@ -64,16 +64,27 @@ def depth(k: int, num_allowed: int, num_candidates: int) -> int:
     return math.ceil(root * root / share - 1e-9)
 
 
-def width(costs: Costs, k: int, ef: int, num_allowed: int, num_candidates: int) -> tuple[int, float] | None:
-    """Returns how many candidates the graph must find so that k of them are allowed, and the seconds a query.
+def width(
+    costs: Costs, k: int, ef: int, num_allowed: int, num_candidates: int, surplus: int = 0
+) -> tuple[int, float] | None:
+    """Returns how many candidates the graph must find so that k of them are left, and the seconds a query.
 
-    None: it does not reach so far. The seconds are 0 where nearly all are allowed: then the graph is asked.
+    None: it does not reach so far. The seconds are 0 where the graph is asked whatever it costs: nearly all are
+    allowed, and none is excluded or the reach was not measured.
+
+    Args:
+      costs: of the graph.
+      k: how many.
+      ef: that the graph is searched with.
+      num_allowed: candidates that may be found.
+      num_candidates: of all.
+      surplus: how many of those a query must not get, at most; they may be the very best.
     """
     if not num_allowed:
         return None
-    needed = depth(k, num_allowed, num_candidates)
-    if num_allowed >= NEARLY_ALL * num_candidates:
-        return max(math.ceil(ef * num_candidates / num_allowed), needed), 0.0
+    needed = depth(k + surplus, num_allowed, num_candidates)
+    if num_allowed >= NEARLY_ALL * num_candidates and not (surplus and costs.reaches):
+        return max(math.ceil(ef * num_candidates / num_allowed) + surplus, needed), 0.0
     return reach(costs, needed)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.arguments import Norms, Subset
-from retrieval.index.filters import Filter, Filters, check_filter
+from retrieval.index.filters import MOST_KEPT, Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
 from retrieval.index.scan import exact_top
 from retrieval.lists import Lists
@@ -95,12 +95,8 @@ class Snapshot:
 
     @functools.cached_property
     def _subsets(self):
-        return functools.lru_cache(16)(self._subset)
-
-    def _subset(self, wanted: Filter | None) -> Subset | None:
-        if self.num_alive == len(self.alive):
-            return None if wanted is None else self.filters.subset(wanted)
-        return Subset(self.alive if wanted is None else self.alive & self.filters.subset(wanted).mask)
+        # not of `self`: a snapshot that refers to itself is in memory, with its base, until garbage is collected
+        return functools.lru_cache(MOST_KEPT)(functools.partial(_left, self.alive, self.num_alive, self.filters))
 
     def search(
         self, queries: Float32[np.ndarray, "q d"], k: int, exclude: Sequence | None, wanted: Filter | None
@@ -159,6 +155,13 @@ class Snapshot:
     def alive_ids(self) -> Ids:
         """Returns the ids of all candidates, those of the base first."""
         return np.concatenate([self.filters.table.ids[self.alive], self.recent.table.ids])
+
+
+def _left(alive: Bool[np.ndarray, " n"], num_alive: int, filters: Filters, wanted: Filter | None) -> Subset | None:
+    """Returns what a filter leaves of a base of which some have gone; None: all."""
+    if num_alive == len(alive):
+        return None if wanted is None else filters.subset(wanted)
+    return Subset(alive if wanted is None else alive & filters.subset(wanted).mask)
 
 
 def take(table: Table, kept: np.ndarray) -> Table:

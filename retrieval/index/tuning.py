@@ -2,6 +2,8 @@
 
 Half of the queries choose, the other half certify: the bound is that of queries which had no part in the choice. On a
 large corpus, spaces and graphs are compared on a sample of it, and the winner is built, tuned and certified in full.
+Recall is that of the k best of all; that it is no less of the k best that are left, whatever is excluded, is what the
+measured reach of the graph is for, see `retrieval.index.plan`.
 """
 
 from __future__ import annotations
