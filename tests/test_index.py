@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval.index import ExactIndex, HnswIndex, Settings, load, recall
+from retrieval.index import ExactIndex, HnswIndex, Settings, hnsw, load, recall
 from retrieval.lists import Lists
 
 SETTINGS = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 7}
@@ -118,6 +118,15 @@ def test_exclusions_of_any_length_leave_the_best_of_the_rest(corpus, index):
         assert len(rest) == 0 or np.isin(rest, rows[query]).mean() >= 0.6
     expected = reference(embeddings, queries, 10, excluded)
     assert_exact((scores[4:], rows[4:]), (expected[0][4:], expected[1][4:]))
+
+
+def test_a_batch_in_pieces_is_answered_as_one(corpus, index, monkeypatch):
+    excluded = [range(7 * query) for query in range(len(corpus[1]))]
+    together = [index.search(corpus[1], 10, own) for own in (None, excluded)]
+    monkeypatch.setattr(hnsw, "_FOUND", 200)
+    for own, expected in zip((None, excluded), together, strict=True):
+        for part, of in zip(index.search(corpus[1], 10, own), expected, strict=True):
+            np.testing.assert_array_equal(part, of)
 
 
 def test_exclusions_may_be_lists_of_the_library(corpus, index):

@@ -32,6 +32,7 @@ LIMITS = {
     "ef": (1, 2**31 - 1),
     "seed": (0, 2**32 - 1),
 }
+_FOUND = 1 << 21  # candidates of the graph that are looked at together: what bounds the memory of a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +132,16 @@ class HnswIndex(FixedIndex):
         lost = np.zeros(len(queries), bool)
         surplus = np.zeros(len(queries), np.int64) if banned is None else _surplus(banned)
         for more in np.unique(surplus).tolist():
-            members = np.flatnonzero(surplus == more) if banned is not None else slice(None)
+            members = np.flatnonzero(surplus == more)
             wide = self._width(len(queries), k, more, subset)
             if wide is None or wide >= len(self):
                 lost[members] = True
                 continue
-            own = None if banned is None else banned.take(members)
-            scores[members], positions[members] = self._approximate(queries[members], k, wide, own, subset)
+            step = max(1, _FOUND // wide)
+            for start in range(0, len(members), step):
+                some = members[start : start + step]
+                own = None if banned is None else banned.take(some)
+                scores[some], positions[some] = self._approximate(queries[some], k, wide, own, subset)
         lost |= positions[:, -1] < 0
         if lost.any():
             rest = np.flatnonzero(lost)
