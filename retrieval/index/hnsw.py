@@ -143,6 +143,8 @@ class HnswIndex(FixedIndex):
                 own = None if banned is None else banned.take(some)
                 scores[some], positions[some] = self._approximate(queries[some], k, wide, own, subset)
         lost |= positions[:, -1] < 0
+        if lost.all():  # nothing is copied
+            return super()._find(queries, k, banned, subset)
         if lost.any():
             rest = np.flatnonzero(lost)
             own = None if banned is None else banned.take(rest)
