@@ -15,8 +15,8 @@ vocabulary has them, and one more where the query tower reads histories:
 Queries by id have the features and the history of train, and ask at its end. Raw features are not taken, as their
 encoders are no TensorFlow.
 
-TensorFlow compiles the tower anew for each size of batch, which takes 0.1 s with a thousand queries and 2 s
-with a million. So batches are padded to powers of two; warm a server up with those that it will get.
+TensorFlow compiles the tower anew for each size of batch, which takes 0.1 s. So batches are padded to powers of two;
+warm a server up with those that it will get.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
 from retrieval import bundle
@@ -71,7 +72,7 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
       ImportError: TensorFlow is not installed.
     """
     files, recommender = bundle.Files.of(bundle_folder), bundle.load(bundle_folder)
-    tower = bundle.load_tower(files.read(bundle.QUERY_TOWER))
+    tower, _ = bundle.read_towers(files)
     columns = recommender.columns_of_rows(np.arange(recommender.queries.num_entities, dtype=np.int32))
     save(
         folder,
@@ -85,14 +86,13 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
 
 def _by_history(tower: Callable[..., Float[Array, "B D"]], columns: Mapping[str, Shaped[np.ndarray, "V ..."]]) -> Tower:
     """Returns a tower of histories [b, L] alone: of queries of which nothing else is known, row 0."""
-    unknown = {name: column[:1] for name, column in columns.items()}
+    return Partial(_of_history, tower, {name: column[:1] for name, column in columns.items()})
 
-    def encode(history):
-        number = history.shape[0]
-        filled = {name: jnp.broadcast_to(of, (number, *of.shape[1:])) for name, of in unknown.items()}
-        return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
 
-    return encode
+def _of_history(tower, unknown: Mapping[str, Array], history: Int[Array, "b L"]) -> Float[Array, "b D"]:
+    number = history.shape[0]
+    filled = {name: jnp.broadcast_to(of, (number, *of.shape[1:])) for name, of in unknown.items()}
+    return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
 
 
 def save(
@@ -109,7 +109,8 @@ def save(
     Args:
       folder: where; its parent exists.
       recommender: has the vocabulary, the corpus and what to leave out; its encoder and search are not used.
-      tower: query rows -> embeddings, a function that jax can trace, e.g. `model.query`.
+      tower: query rows -> embeddings, that jax can trace: a pytree, whose arrays become variables, as towers of a
+        bundle are, or any other function, e.g. `model.query`, whose arrays the graph holds.
       embeddings: those of the corpus, in its order.
       k: how many candidates the signature `recommend` returns, at least 1; fewer if the corpus is smaller.
       history_tower: candidate rows of histories [b, L], right-aligned after rows 0 -> embeddings; None: there is no
@@ -128,9 +129,13 @@ def save(
         raise ValueError(f"{folder} is there and holds no SavedModel; move it or choose another folder")
     tf = import_tensorflow()
     module, k = tf.Module(), min(k, len(embeddings))
-    signatures = _of_ids(tf, module, recommender, tower, embeddings, k)
+    arrays, join = bundle.lift((tower, history_tower))
+    module.parameters = {name: tf.Variable(np.asarray(array), trainable=False) for name, array in arrays.items()}
+    encode = _encode(tf, module, lambda arrays, rows: join(arrays)[0](rows), ())
+    signatures = _of_ids(tf, module, recommender, encode, embeddings, k)
     if history_tower is not None:
-        signatures["recommend_history"] = _of_histories(tf, module, recommender, history_tower, k)
+        encode = _encode(tf, module, lambda arrays, rows: join(arrays)[1](rows), (recommender.context.length,))
+        signatures["recommend_history"] = _of_histories(tf, module, recommender, encode, k)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = pathlib.Path(scratch) / "new"
         tf.saved_model.save(module, str(new), signatures=signatures)
@@ -138,13 +143,18 @@ def save(
 
 
 def _of_ids(
-    tf: ModuleType, module: Any, recommender: Recommender, tower: Tower, embeddings: Float32[np.ndarray, "N D"], k: int
+    tf: ModuleType,
+    module: Any,
+    recommender: Recommender,
+    encode: TensorFunction,
+    embeddings: Float32[np.ndarray, "N D"],
+    k: int,
 ) -> dict[str, TensorFunction]:
     """Gives a `tf.Module` all that the signatures of query ids read, and returns these."""
     module.table = _table(tf, recommender.queries)
     num_known = recommender.queries.num_rows
     module.corpus = _corpus(tf, recommender, embeddings)
-    encode, best = _encode(tf, tower, ()), _best(tf, module.corpus, k)
+    best = _best(tf, module.corpus, k)
     query_id = tf.TensorSpec([None], module.table.key_dtype, "query_id")
 
     def are_known(rows):
@@ -166,13 +176,15 @@ def _of_ids(
     return {"serving_default": embed, "recommend": recommend}
 
 
-def _of_histories(tf: ModuleType, module: Any, recommender: Recommender, tower: Tower, k: int) -> TensorFunction:
+def _of_histories(
+    tf: ModuleType, module: Any, recommender: Recommender, encode: TensorFunction, k: int
+) -> TensorFunction:
     """Gives the `tf.Module` what the signature of histories reads besides, and returns it."""
     module.candidates = _table(tf, recommender.candidates)
     ids = recommender.corpus.ids
     module.positions = _look_up(tf, ids, np.arange(len(ids), dtype=np.int32), PADDING_ROW)
     length = recommender.context.length
-    encode, best = _encode(tf, tower, (length,)), _best(tf, module.corpus, k)
+    best = _best(tf, module.corpus, k)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], module.candidates.key_dtype, "history")], autograph=False)
     def recommend_history(history):
@@ -208,13 +220,16 @@ def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.nda
     return corpus
 
 
-def _encode(tf: ModuleType, tower: Tower, shape: tuple[int, ...]) -> TensorFunction:
-    """Returns the function rows [b, *shape] -> embeddings, a tf.function so that its callers share one program."""
+def _encode(tf: ModuleType, module: Any, tower: Callable, shape: tuple[int, ...]) -> TensorFunction:
+    """Returns the function rows [b, *shape] -> embeddings, a tf.function so that its callers share one program.
+
+    The tower takes the parameters of the `tf.Module` before the rows.
+    """
     from jax.experimental import jax2tf  # imports tensorflow
 
     convert = jax2tf.convert(
         tower,
-        polymorphic_shapes=["(b, ...)"],
+        polymorphic_shapes=[None, "(b, ...)"],
         with_gradient=False,
         native_serialization_platforms=bundle.PLATFORMS,
     )
@@ -224,7 +239,7 @@ def _encode(tf: ModuleType, tower: Tower, shape: tuple[int, ...]) -> TensorFunct
         size = tf.shape(rows)[0]
         padded = tf.gather(BATCH_SIZES, tf.searchsorted(BATCH_SIZES, [size]))[0]
         paddings = [[0, padded - size], *[[0, 0] for _ in shape]]
-        return convert(tf.pad(rows, paddings, constant_values=UNKNOWN_ROW))[:size]
+        return convert(module.parameters, tf.pad(rows, paddings, constant_values=UNKNOWN_ROW))[:size]
 
     return encode
 

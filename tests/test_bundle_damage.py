@@ -191,11 +191,11 @@ def test_a_pipe_is_refused_and_does_not_hang(folder):
         bundle.load(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, "3", None, [3]])
+@pytest.mark.parametrize("version", [0, 3, 5, "4", None, [4]])
 def test_another_format_version_is_told(folder, version):
     path = folder / bundle.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": version}))
-    with pytest.raises(ValueError, match="has bundle format .*, this version reads 3"):
+    with pytest.raises(ValueError, match="has bundle format .*, this version reads 4"):
         bundle.load(folder)
 
 
@@ -341,13 +341,36 @@ def test_what_is_signed_and_wrong_is_found_by_verification(whole, folder, tmp_pa
     sign(folder)
     (problem,) = problems()
     assert "bundle/index is over other vectors than those of candidate_embeddings.npy" in problem
-    other = save(tmp_path / "other", scale=2.0)
-    copy(whole, folder)
-    (folder / "candidate_tower.stablehlo").write_bytes((other / "candidate_tower.stablehlo").read_bytes())
-    sign(folder)
-    (problem,) = problems()
-    assert "candidate_embeddings.npy: the embedding of candidate 30 is not what candidate_tower.stablehlo" in problem
-    copy(whole, folder)
-    (folder / "query_tower.stablehlo").write_bytes((other / "query_tower.stablehlo").read_bytes())
-    sign(folder)
-    assert problems() and all("golden.json: golden queries" in problem for problem in problems())
+    other, found = save(tmp_path / "other", scale=2.0), []
+    for path in sorted(other.glob("parameter_*.npy")):
+        copy(whole, folder)
+        if path.read_bytes() != (folder / path.name).read_bytes():
+            (folder / path.name).write_bytes(path.read_bytes())
+            sign(folder)
+            found.append(problems())
+    of_candidates, of_queries = [], []
+    for named in found:
+        (of_candidates if "candidate_embeddings.npy" in named[0] else of_queries).append(named)
+    assert of_candidates and of_queries
+    for (problem,) in of_candidates:
+        assert "the embedding of candidate " in problem and " is not what candidate_tower.stablehlo makes" in problem
+    for named in of_queries:
+        assert all("golden.json: golden queries" in problem for problem in named)
+
+
+def test_a_signed_parameter_of_another_shape_or_type_is_refused(folder):
+    path = min(folder.glob("parameter_*.npy"))
+    for change in (
+        lambda array: array[:-1],
+        lambda array: array.astype(np.float64),
+        lambda array: array.view(np.int32),
+    ):
+        kept = path.read_bytes()
+        np.save(path, change(np.load(path)))
+        sign(folder)
+        with pytest.raises(
+            ValueError,
+            match=f"tower.stablehlo: .*{path.stem}.* is .*, (the program reads float32|which jax does not take)",
+        ):
+            bundle.load(folder)
+        path.write_bytes(kept)

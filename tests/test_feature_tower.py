@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax import export as jax_export
 
 from retrieval import optimizers
-from retrieval.bundle import export_tower
+from retrieval.bundle import export_towers
 from retrieval.data.batches import Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.features.encoded import Encoded, Spec, to_columns
@@ -296,9 +296,10 @@ def test_a_step_on_the_rows_that_a_tower_tells_is_the_dense_one(key):
 
 def test_a_tower_is_exported_for_any_batch_size():
     model, _ = moved(tower(hidden_sizes=(4,), cross_layers=1, normalization="layer", dropout=0.5))
-    program = jax_export.deserialize(bytearray(export_tower(model)))
+    programs, arrays = export_towers({"tower": (model, {})})
+    program = jax_export.deserialize(bytearray(programs["tower"]))
     for rows in (ROWS[:1], ROWS):
-        np.testing.assert_allclose(program.call(rows), model(rows), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(program.call(arrays, rows), model(rows), rtol=1e-4, atol=1e-5)
 
 
 def test_an_embedding_of_new_entities_is_exported_for_any_batch_size():

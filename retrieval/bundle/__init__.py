@@ -1,16 +1,16 @@
 """What leaves the lab: one folder with towers, vocabularies, features, corpus, embeddings and index, verified on load.
 
 Loading needs jax, flatbuffers, jaxtyping, numpy and hnswlib, and none of the model's code: the towers are StableHLO
-programs. They read the features of their entities from columns, which the encoders in the bundle make, as in training:
-of entities that train knows once, when it is written, and of any others when they are asked for. The histories of
-train, and what encodes the time of a request, lie beside.
+programs over the arrays of their parameters. They read the features of their entities from columns, which the encoders
+in the bundle make, as in training: of entities that train knows once, when it is written, and of any others when they
+are asked for. The histories of train, and what encodes the time of a request, lie beside.
 """
 
 from retrieval.bundle.checking import Finding, inspect
 from retrieval.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS, QUERY_TOWER
 from retrieval.bundle.manifest import FORMAT_VERSION, MANIFEST, Files
-from retrieval.bundle.reading import load
-from retrieval.bundle.towers import PLATFORMS, by_row, export_tower, load_tower
+from retrieval.bundle.reading import load, read_towers
+from retrieval.bundle.towers import PLATFORMS, by_row, export_towers, lift, load_tower
 from retrieval.bundle.writing import Towers, previous, roll_back, save
 
 __all__ = [
@@ -25,11 +25,13 @@ __all__ = [
     "QUERY_TOWER",
     "Towers",
     "by_row",
-    "export_tower",
+    "export_towers",
     "inspect",
+    "lift",
     "load",
     "load_tower",
     "previous",
+    "read_towers",
     "roll_back",
     "save",
 ]

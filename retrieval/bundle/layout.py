@@ -24,6 +24,11 @@ def feature_file(side: str, part: str) -> str:
     return f"{side}_feature_{part}.npy"
 
 
+def parameter_file(name: str) -> str:
+    """Returns the name of the file of an array that a tower reads."""
+    return f"{name}.npy"
+
+
 def corpus_to_json(corpus: Table) -> str:
     """Returns the ids and the attributes of the candidates as JSON text."""
     columns = {

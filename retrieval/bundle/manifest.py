@@ -6,6 +6,7 @@ folder, nothing is read that is not as long as it should be, and no array is mad
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -13,7 +14,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from jaxtyping import Shaped
 from retrieval.bundle.layout import EXPORTS
 from retrieval.storage import sha256, to_array, write_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 MOST_OF_MANIFEST = 1 << 24  # bytes
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")  # of a file, in one folder at most
@@ -50,12 +51,15 @@ class Files:
       manifest: its content.
       place: where they are read, see `storage.held`.
       checked: names of the files whose hashes are known to be right.
+      pool: takes the hashes that are asked for later, while files are read on. None: they are taken at once.
     """
 
     folder: pathlib.Path
     manifest: Mapping[str, Any]
     place: pathlib.Path
     checked: set[str] = dataclasses.field(default_factory=set)
+    pool: concurrent.futures.Executor | None = None
+    _pending: dict[str, concurrent.futures.Future] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: pathlib.Path | str, place: pathlib.Path | None = None) -> Files:
@@ -122,17 +126,37 @@ class Files:
             found = sha256(self.place / name)
         except OSError as error:
             raise ValueError(f"{self.folder / name} cannot be read: {error.strerror}") from None
-        self._compare(name, found)
+        self.compare(name, found)
+
+    def check_later(self, name: str) -> None:
+        """Begins to check the SHA-256 of a file that nothing else reads."""
+        self._later(name, self.check, name)
 
     def check_rest(self) -> None:
-        """Checks the files that nothing has read or checked yet.
+        """Checks the files that nothing has read or checked yet, and waits for all checks.
 
         Raises:
           ValueError: one has changed.
         """
+        for check in self._pending.values():
+            check.result()
         for name in self.names():
             if name not in self.checked:
                 self.check(name)
+
+    def compare(self, name: str, found: str) -> None:
+        """Checks that a file has the SHA-256 that something else found, or makes sure of when it reads the file.
+
+        Raises:
+          ValueError: it has another one, or the manifest does not list it.
+        """
+        expected = self._listed(name)["sha256"]
+        if found != expected:
+            raise ValueError(
+                f"{self.folder / name} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
+                f"{AGAIN}"
+            )
+        self.checked.add(name)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file, whose hash is checked in the same pass.
@@ -140,44 +164,56 @@ class Files:
         Raises:
           ValueError: the manifest does not list it, or it has changed.
         """
-        if name not in self.manifest["files"]:
-            raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which is part of every bundle; {AGAIN}")
-        try:
-            content = (self.place / name).read_bytes()
-        except OSError as error:
-            raise ValueError(f"{self.folder / name} cannot be read: {error.strerror}") from None
-        self._compare(name, hashlib.sha256(content).hexdigest())
+        content = self._content(name)
+        self._compare_content(name, content)
         return content
 
     def text(self, name: str) -> str:
         """Returns the content of a file of text; raises as `read`."""
-        return self._parsed(name, lambda content: content.decode("utf-8"))
+        return self._parsed(name, self.read(name), lambda content: content.decode("utf-8"))
 
     def json(self, name: str) -> Any:
         """Returns the content of a file of JSON; raises as `read`."""
-        return self._parsed(name, lambda content: json.loads(content))
+        return self._parsed(name, self.read(name), lambda content: json.loads(content))
 
     def array(self, name: str) -> Shaped[np.ndarray, "..."]:
         """Returns the array of an .npy file, read-only and without a copy; raises as `read`."""
-        return self._parsed(name, to_array)
+        return self._parsed(name, self.read(name), to_array)
 
-    def _parsed(self, name, parse):
-        content = self.read(name)
+    def array_checked_later(self, name: str) -> Shaped[np.ndarray, "..."]:
+        """Returns an array whose numbers may be any until `check_rest` has returned: nothing may go by them before."""
+        content = self._content(name)
+        self._later(name, self._compare_content, name, content)
+        return self._parsed(name, content, to_array)
+
+    def _listed(self, name: str) -> Mapping[str, Any]:
+        if name not in self.manifest["files"]:
+            raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which belongs to the bundle; {AGAIN}")
+        return self.manifest["files"][name]
+
+    def _content(self, name: str) -> bytes:
+        self._listed(name)
+        try:
+            return (self.place / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self.folder / name} cannot be read: {error.strerror}") from None
+
+    def _compare_content(self, name: str, content: bytes) -> None:
+        self.compare(name, hashlib.sha256(content).hexdigest())
+
+    def _later(self, name: str, check: Callable, *arguments: Any) -> None:
+        if self.pool is None:
+            check(*arguments)
+        else:
+            self._pending[name] = self.pool.submit(check, *arguments)
+
+    def _parsed(self, name, content, parse):
         try:
             return parse(content)
         except ValueError as error:
             raise ValueError(f"{self.folder / name}: {error}") from None
         except RecursionError:
             raise ValueError(f"{self.folder / name} is nested too deeply; {AGAIN}") from None
-
-    def _compare(self, name: str, found: str) -> None:
-        expected = self.manifest["files"][name]["sha256"]
-        if found != expected:
-            raise ValueError(
-                f"{self.folder / name} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
-                f"{AGAIN}"
-            )
-        self.checked.add(name)
 
 
 def _is_apart(name: str) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Shaped
 
 from retrieval import index as index_lib
 from retrieval.bundle import layout
@@ -28,8 +33,8 @@ _OF_OTHER_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowErro
 def load(folder: pathlib.Path | str) -> Recommender:
     """Verifies a bundle and returns it ready to answer, from its index.
 
-    Every file is read once, in O(its size), and has the SHA-256 that the manifest lists. That detects damage, not
-    forgery: load bundles of those whom you trust.
+    Every file is read once, in O(its size), and has the SHA-256 that the manifest lists, which is looked at while other
+    files are read. That detects damage, not forgery: load bundles of those whom you trust.
 
     Another bundle may take its place meanwhile, and one that is removed before it is read is replaced by what is there.
 
@@ -51,16 +56,22 @@ def load(folder: pathlib.Path | str) -> Recommender:
 def read(files: Files) -> Recommender:
     """Returns the bundle of these files; see `load`."""
     files.check_names()
-    for name in files.names():
-        if name.startswith(f"{layout.INDEX}/"):
-            files.check(name)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        files = dataclasses.replace(files, pool=pool)
+        try:
+            return _read(files)
+        finally:  # an error gives way to that of the damage behind it
+            files.check_rest()
+
+
+def _read(files: Files) -> Recommender:
+    files.check_later(layout.EMBEDDINGS)
     queries = _made(files, layout.QUERIES, Vocabulary.from_json, files.text)
     candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
     corpus = _made(files, layout.CORPUS, layout.corpus_from_json, files.text)
     context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
-    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.place / layout.INDEX))
-    towers = [_made(files, name, load_tower, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
-    _check_embeddings(files, len(corpus), index)
+    index = _index(files, len(corpus))
+    towers = read_towers(files)
     recommender = Recommender(
         encode=in_few_sizes(towers[0]),
         index=index,
@@ -78,8 +89,25 @@ def read(files: Files) -> Recommender:
     )
     _check_sizes(files, recommender)
     _check_towers(files, recommender, towers)
-    files.check_rest()
     return recommender
+
+
+def read_towers(files: Files) -> list[Tower]:
+    """Returns the towers of queries and of candidates; what both read is in memory once.
+
+    Raises:
+      ValueError: a file is missing, changed, or does not go with the others.
+    """
+    make = functools.partial(load_tower, array=functools.cache(functools.partial(_parameter, files)))
+    return [_made(files, name, make, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
+
+
+def _parameter(files: Files, name: str) -> Shaped[Array, "..."]:
+    file = layout.parameter_file(name)
+    array = files.array_checked_later(file)
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        raise ValueError(f"{files.folder / file} is {array.dtype}, which jax does not take as it is")
+    return jnp.asarray(array)
 
 
 def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -> Any:
@@ -96,14 +124,20 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
         raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 
 
-def _check_embeddings(files: Files, number: int, index: Searcher) -> None:
-    """Raises ValueError unless the stored embeddings are those of the index: memory holds them once."""
-    embeddings = files.array(layout.EMBEDDINGS)
-    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != number:
-        received = f"{embeddings.dtype} {embeddings.shape}"
-        raise ValueError(f"{files.folder / layout.EMBEDDINGS} is {received}, not a float32 vector for each of {number}")
-    if not np.array_equal(index.embeddings, embeddings):
+def _index(files: Files, number: int) -> Searcher:
+    """Returns the index, which verifies its arrays itself; its vectors are the stored embeddings, by their hashes."""
+    files.check(f"{layout.INDEX}/{index_lib.RECORD_FILE}")
+    digests = _made(files, layout.INDEX, lambda _: index_lib.digests(files.place / layout.INDEX))
+    for file, digest in digests.values():
+        files.compare(f"{layout.INDEX}/{file}", digest)
+    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.place / layout.INDEX))
+    if digests["vectors"][1] != files.manifest["files"][layout.EMBEDDINGS]["sha256"]:
         raise ValueError(f"{files.folder / layout.INDEX} is over other vectors than those of {layout.EMBEDDINGS}")
+    if len(index) != number:
+        raise ValueError(
+            f"{files.folder / layout.EMBEDDINGS} has {len(index)} vectors, not one for each of {number} candidates"
+        )
+    return index
 
 
 def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from retrieval.bundle import golden, layout
 from retrieval.bundle.manifest import MANIFEST, Files, write_manifest
 from retrieval.bundle.reading import read
-from retrieval.bundle.towers import export_tower
+from retrieval.bundle.towers import export_towers
 from retrieval.context import OF_TIMES, RATINGS, QueryContext
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
@@ -30,7 +31,7 @@ NO_ROWS = np.zeros(0, np.int32)
 
 @runtime_checkable
 class Towers(Protocol):
-    """A trained model, as `retrieval.TwoTower`."""
+    """A trained model, as `retrieval.TwoTower`: a pytree, as Flax modules are, whose arrays lie beside its programs."""
 
     def query(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
         """Returns the embeddings of query rows, in the context of columns by name."""
@@ -108,11 +109,13 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = pathlib.Path(scratch) / "new"
         new.mkdir()
-        _write_towers(new, model, context, features)
+        programs, parameters = _programs(model, context, features)
+        for name, program in programs.items():
+            (new / name).write_bytes(program)
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
-        for name, array in arrays.items():
-            np.save(new / name, np.ascontiguousarray(array), allow_pickle=False)
+        for name, array in (arrays | parameters).items():
+            np.save(new / name, np.asarray(array, order="C"), allow_pickle=False)
         index.save(new / layout.INDEX)
         write_manifest(new, facts)
         answers = golden.ask(read(Files.of(new)), examples)
@@ -141,14 +144,27 @@ def roll_back(folder: pathlib.Path | str) -> None:
     sync_folder(folder.parent)
 
 
-def _write_towers(
-    new: pathlib.Path, model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
-) -> None:
-    """Writes the programs of both towers, which read columns as these make them."""
+def _programs(
+    model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
+) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
+    """Returns the programs of both towers, which read columns as these make them, and their parameters, by file."""
     of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
     of_candidate = features["candidate"].of_rows(NO_ROWS)
-    (new / layout.QUERY_TOWER).write_bytes(export_tower(lambda rows, **of: model.query(rows, of), of_query))
-    (new / layout.CANDIDATE_TOWER).write_bytes(export_tower(lambda rows, **of: model.candidate(rows, of), of_candidate))
+    programs, parameters = export_towers(
+        {
+            layout.QUERY_TOWER: (Partial(_query, model), of_query),
+            layout.CANDIDATE_TOWER: (Partial(_candidate, model), of_candidate),
+        }
+    )
+    return programs, {layout.parameter_file(name): array for name, array in parameters.items()}
+
+
+def _query(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    return model.query(rows, columns)
+
+
+def _candidate(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    return model.candidate(rows, columns)
 
 
 def _arrays_of(index: Searcher, seen: Lists, features: Mapping[str, EntityFeatures]) -> dict[str, np.ndarray]:

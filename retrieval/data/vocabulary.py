@@ -114,7 +114,7 @@ class Vocabulary:
             content = json.loads(text)
             dtype = {"str": np.str_, "int": np.int64}[content["type"]]
             listed, others = content["ids"], content["others"]
-            if not all(type(value).__name__ == content["type"] for value in (*listed, *others)):
+            if not {of.__name__ for of in {*map(type, listed), *map(type, others)}} <= {content["type"]}:
                 raise ValueError(f"an id is not of type {content['type']}")
             ids, others = np.asarray(listed, dtype), np.asarray(others, dtype)
         except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -4,6 +4,7 @@ from retrieval.index.arguments import Exclusions, Subset
 from retrieval.index.certificate import Certificate, Point
 from retrieval.index.changes import check_vectors
 from retrieval.index.exact import ExactIndex
+from retrieval.index.files import RECORD_FILE, digests
 from retrieval.index.filters import Filter, Filters
 from retrieval.index.hnsw import HnswIndex, Settings
 from retrieval.index.interface import Answers, Index, Searcher
@@ -23,10 +24,12 @@ __all__ = [
     "Index",
     "LiveIndex",
     "Point",
+    "RECORD_FILE",
     "Searcher",
     "Settings",
     "Subset",
     "check_vectors",
+    "digests",
     "load",
     "recall",
     "tune",

@@ -145,6 +145,15 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     return record
 
 
+def digests(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
+    """Returns file and SHA-256 of each array of an index, by the array's name; `opened` is what verifies them.
+
+    Raises:
+      ValueError: as `read_record`.
+    """
+    return {name: (entry["file"], entry["sha256"]) for name, entry in read_record(folder)["arrays"].items()}
+
+
 def _write(folder: pathlib.Path, array: np.ndarray, old: set[str], new: set[str]) -> dict[str, Any]:
     """Writes an array unless it is there, and returns the entry that names it."""
     header = io.BytesIO()
