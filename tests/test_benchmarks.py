@@ -12,6 +12,7 @@ from experiments.benchmarks import (
     evaluation,
     index,
     jobs,
+    loading,
     losses,
     optimizer,
     peers,
@@ -128,7 +129,9 @@ def test_index(tmp_path):
     check(filtered, *names)
     assert all(figure.value >= 0.98 for figure in filtered if figure.name.endswith("/recall"))
     check(index.update(**sizes, window=0.2, rounds=1), "index/update")
-    check(index.load(**sizes, rounds=1), "index/load", "index/load/disk", "index/load/bare", "index/load/hnswlib")
+    parts = ("", "/disk", "/bare", "/hnswlib", "/copy")
+    check(loading.load(**sizes, rounds=1), *(f"index/load{part}" for part in parts))
+    check(loading.load_bundle(**sizes, rounds=1), "index/load_bundle")
     check(index.small(100, 8, rounds=1), "index/small/batch", "index/small/single")
 
 

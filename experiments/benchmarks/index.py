@@ -1,20 +1,17 @@
-"""Search by an index beside bare hnswlib and exact search: plain, filtered, while it changes, and its loading."""
+"""Search by an index beside bare hnswlib and exact search: plain, filtered, and while it changes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import os
 import pathlib
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, share, times_better
+from experiments.benchmarks.measure import Figure, interleaved, times_better
 from retrieval.index import ExactIndex, HnswIndex, LiveIndex, Subset, recall
 from retrieval.index.costs import measure_costs
 
@@ -135,43 +132,6 @@ def update(
     return [Figure("index/update", with_writer, without, ratio, "queries/s", "no writer", ">= 0.7")]
 
 
-def load(
-    num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 7, cache: str = ""
-) -> list[Figure]:
-    """Loading of an index beside reading its files, and their SHA-256, and hnswlib's load of its own; and from disk."""
-    prepared = prepare(num_candidates, num_queries, dimension, cache)
-    with tempfile.TemporaryDirectory(dir=cache or None) as folder:
-        prepared.index.save(folder)
-        files, graph = sorted(pathlib.Path(folder).iterdir()), prepared.index.graph
-        graph.save_index(own := str(pathlib.Path(folder) / "graph"))
-        ours, read = functools.partial(HnswIndex.load, folder), functools.partial(read_all, files)
-        warm, verified, unverified, bare = interleaved(
-            ours,
-            lambda: [hashlib.sha256(content).hexdigest() for content in read()],
-            read,
-            lambda: type(graph)(space=graph.space, dim=graph.dim).load_index(own),
-            rounds=rounds,
-        )
-        cold, cold_read = interleaved(ours, read, rounds=rounds, before=functools.partial(forget, files))
-    return [
-        share("index/load", warm, verified, "s", "reading the files and their SHA-256", 1.5),
-        share("index/load/disk", cold, cold_read, "s", "reading the files, both from disk", 1.5),
-        share("index/load/bare", warm, unverified, "s", "reading the files, unverified", 1.5),
-        share("index/load/hnswlib", warm, bare, "s", "hnswlib's load of its own file, unverified", 1.5),
-    ]
-
-
-def read_all(files: list[pathlib.Path]) -> list[np.ndarray]:
-    return [np.fromfile(path, np.uint8) for path in files]
-
-
-def forget(files: list[pathlib.Path]) -> None:
-    """Drops files that are on disk out of the memory of the system, where it can be told to (Linux)."""
-    for path in files if hasattr(os, "posix_fadvise") else ():
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def small(num_candidates: int = 1682, dimension: int = 33, rounds: int = 200) -> list[Figure]:
     """Exact search over a corpus as large as MovieLens 100K, in a batch and alone, beside plain NumPy."""
     candidates, queries = clustered(num_candidates, 1024, dimension)
@@ -242,26 +202,3 @@ def replace(index: LiveIndex, window: float, started: float) -> None:
     for change, some in enumerate(np.array_split(ids, CHANGES)):
         index.add(some, rng.permuted(index.vectors(some), axis=1))
         time.sleep(max(0.0, started + window * (change + 1) / CHANGES - time.perf_counter()))
-
-
-def interleaved(
-    *functions: Callable[[], object], rounds: int, before: Callable[[], None] = lambda: None
-) -> tuple[float, ...]:
-    """Returns the median wall time of each function; they take turns, so that a busy machine is busy for all.
-
-    Args:
-      functions: that are timed.
-      rounds: of them.
-      before: is called, untimed, before each.
-    """
-    for function in functions:
-        function()
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
-        for own, function in zip(times, functions, strict=True):
-            before()
-            started = time.perf_counter()
-            result = function()
-            own.append(time.perf_counter() - started)
-            del result  # its memory is given back untimed
-    return tuple(float(np.median(own)) for own in times)

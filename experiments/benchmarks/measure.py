@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,29 @@ def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]
             jax.block_until_ready(function())
             best[i] = min(best[i], time.perf_counter() - started)
     return tuple(best)
+
+
+def interleaved(
+    *functions: Callable[[], object], rounds: int, before: Callable[[], None] = lambda: None
+) -> tuple[float, ...]:
+    """Returns the median wall time of each function; they take turns, so that a busy machine is busy for all.
+
+    Args:
+      functions: that are timed.
+      rounds: of them.
+      before: is called, untimed, before each.
+    """
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds):
+        for own, function in zip(times, functions, strict=True):
+            before()
+            started = time.perf_counter()
+            result = function()
+            own.append(time.perf_counter() - started)
+            del result  # its memory is given back untimed
+    return tuple(float(np.median(own)) for own in times)
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:

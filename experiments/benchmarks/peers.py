@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from experiments.benchmarks.index import TARGET, K, interleaved, prepare
-from experiments.benchmarks.measure import Figure
+from experiments.benchmarks.index import TARGET, K, prepare
+from experiments.benchmarks.measure import Figure, interleaved
 from retrieval.index import ExactIndex
 from retrieval.index.space import EUCLIDEAN, of_candidates, of_queries
 
