@@ -120,7 +120,9 @@ def ages(
     >>> ages(np.array([[-1, 150, 150]]), np.array([[1, 1, 2]], np.int32), np.array([-1, 100]))
     array([[-1, 50, -1]], dtype=int32)
     """
-    first = np.append(appeared, -1)[np.minimum(rows, len(appeared))]
+    if not len(appeared):
+        return np.full(times.shape, -1, np.int32)
+    first = np.where(rows < len(appeared), appeared[np.minimum(rows, len(appeared) - 1)], -1)
     found = np.clip(times - first, 0, np.iinfo(np.int32).max).astype(np.int32)
     return np.where((times < 0) | (first < 0), np.int32(-1), found)
 

@@ -198,9 +198,9 @@ def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> 
         lists = [as_positions(own, f"excluded[{query}]", count) for query, own in enumerate(excluded)]
         offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])]).astype(np.int64)
         excluded = Lists(offsets, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
-    elif len(excluded.rows):
-        query = int(np.argmax((excluded.rows < 0) | (excluded.rows >= count)))
-        as_positions(excluded.rows[query : query + 1], f"excluded[{excluded.owners[query]}]", count)
+    elif (bad := (excluded.rows < 0) | (excluded.rows >= count)).any():
+        first = int(np.argmax(bad))
+        as_positions(excluded.rows[first : first + 1], f"excluded[{excluded.owners[first]}]", count)
     return excluded if len(excluded.rows) else None
 
 
