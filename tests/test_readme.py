@@ -80,6 +80,9 @@ def test_the_serving_examples_run(capsys, tmp_path, monkeypatch):
     namespace = {}
     exec(compile(code, "README.md", "exec"), namespace)
     assert "Movie" in capsys.readouterr().out
+    tower = re.search(r"which `in_tree` names:\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(tower, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "(3, 33)\n"
     following = re.search(r"reads features:\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(following, "README.md", "exec"), namespace)
     assert len(namespace["live"]) == 201 and namespace["vector"].shape == (33,)
