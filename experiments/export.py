@@ -38,6 +38,15 @@ QUERIES_A_CALL = 4096  # that the query tower embeds
 NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 
 
+def say_index(index: Searcher) -> None:
+    """Says which index was chosen and why; it stands out where that has less recall than was meant."""
+    certificate = index.certificate
+    found = f"recall@{certificate.k} {certificate.recall:.4f}"
+    console.say(f"index: {certificate.chosen.kind}, {found}; {certificate.reason}")
+    if not certificate.is_reached:
+        console.say(f"warning: {certificate.target} was meant; leave the settings of the index free, or ask for less")
+
+
 def choices(settings: config_lib.Index) -> Choices:
     """Returns what the index may be, before any work is done for it.
 
@@ -150,6 +159,8 @@ def main() -> None:
     workdir = Workdir(flags.workdir())
     if flags.roll_back():
         bundle.roll_back(workdir.bundle)
+        figures = bundle.Files.of(workdir.bundle).manifest["figures"]
+        workdir.add_metrics({name: value for name, value in figures.items() if name.startswith("index/")})
         return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()
     config.index = flags.index(config.index)
@@ -157,6 +168,7 @@ def main() -> None:
     dataset = load_data(config, workdir)
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     index = build_index(config, trained)
+    say_index(index)
     export(config, dataset, trained, index, workdir)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
     console.say(f"bundle: {workdir.bundle}")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ FILTER = absl_flags.DEFINE_multi_string(
     "filter",
     None,
     "What is chosen from, once for each condition: COLUMN=VALUE,VALUE has one of them, COLUMN>=NUMBER, COLUMN<=NUMBER, "
-    "id=ID,ID are the only ones, id!=ID,ID are left out.",
+    "id=ID,ID are the only ones, id!=ID,ID are left out. Values that have commas stand in double quotes.",
 )
 K = absl_flags.DEFINE_integer("k", 10, "How many candidates.", lower_bound=1)
 EXCLUDE_SEEN = absl_flags.DEFINE_bool("exclude_seen", True, "Leave out what the query has in train and its history.")
@@ -95,7 +96,8 @@ def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
     for text in texts:
         match = re.fullmatch(r"([^=<>!]+)(=|!=|>=|<=)(.*)", text)
         name, operator, value = match.groups() if match else ("", "", "")
-        values = [_parsed(part, name, recommender) for part in value.split(",")] if match else []
+        parts = next(csv.reader([value], skipinitialspace=True), None) or [""]
+        values = [_parsed(part.strip(), name, recommender) for part in parts] if match else []
         if name == "id" and operator == "=":
             allow = [*(allow or []), *values]
         elif name == "id" and operator == "!=":

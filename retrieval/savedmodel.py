@@ -71,8 +71,8 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
       ValueError: the bundle is damaged, see `bundle.load`, or as `save`.
       ImportError: TensorFlow is not installed.
     """
-    files, recommender = bundle.Files.of(bundle_folder), bundle.load(bundle_folder)
-    tower, _ = bundle.read_towers(files)
+    recommender = bundle.load(bundle_folder)
+    tower = recommender.encode.tower
     columns = recommender.columns_of_rows(np.arange(recommender.queries.num_entities, dtype=np.int32))
     save(
         folder,

@@ -58,7 +58,7 @@ def test_seen_candidates_are_left_out_and_an_unknown_query_is_flagged(folder):
 
 
 def test_the_candidate_tower_gives_the_embeddings_of_the_index(folder):
-    _, tower = bundle.read_towers(bundle.Files.of(folder))
+    tower = bundle.load(folder).encode_candidates.tower
     rows = RECIPE.encoding.corpus_rows
     assert np.allclose(tower(rows), np.load(folder / bundle.EMBEDDINGS), atol=1e-6)
 

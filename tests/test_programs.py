@@ -142,9 +142,16 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     assert records[0]["arrays"] == records[1]["arrays"] and records[0]["figures"] == records[1]["figures"]
     for name in ("candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
-    program("export", steps, "--index.kind=hnsw", "--index.M=5")
+    before = json.loads((tmp_path / "steps/metrics.json").read_text())
+    output = program(
+        "export", steps, "--index.kind=hnsw", "--index.M=5", "--index.ef=10", "--index.target_recall=0.9999"
+    )
+    assert "index: hnsw, recall@10 " in output and "warning: 0.9999 was meant" in output
     assert json.loads((tmp_path / "steps/bundle/index/index.json").read_text())["settings"]["M"] == 5
     assert (tmp_path / "steps/bundle.previous/exports/candidates.parquet").exists()
+    assert json.loads((tmp_path / "steps/metrics.json").read_text()) != before
+    program("export", steps, "--roll_back")
+    assert json.loads((tmp_path / "steps/metrics.json").read_text()) == before
 
 
 def test_recommendations_are_titles(finished):

@@ -78,9 +78,8 @@ def test_new_queries_have_the_answers_of_the_models_code(served, ages):
 
 
 def test_a_tower_with_its_columns_in_it_is_one_of_rows_alone(served, tmp_path):
-    files = bundle.Files.of(save(tmp_path / "bundle"))
     columns = served.query_features.of_rows(np.arange(served.queries.num_entities))
-    tower = bundle.by_row(bundle.read_towers(files)[0], columns)
+    tower = bundle.by_row(bundle.load(save(tmp_path / "bundle")).encode.tower, columns)
     np.testing.assert_allclose(
         tower(jnp.asarray(served.queries.rows(EVERYBODY))), served.embed_queries(EVERYBODY), rtol=1e-6, atol=1e-6
     )

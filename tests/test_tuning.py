@@ -108,6 +108,31 @@ def test_what_is_asked_for_is_what_is_built(corpus, monkeypatch):
     assert widest.settings.ef == widest.graph.ef == 1000 and not widest.certificate.is_reached
 
 
+@pytest.mark.parametrize("kind", ["", "hnsw"])
+def test_a_fixed_ef_does_not_choose_a_graph_of_little_recall_for_its_speed(kind):
+    rng = np.random.default_rng(0)
+    candidates = rng.standard_normal((5000, 16)) * rng.lognormal(0, 0.5, (5000, 1))
+    now, step = 0.0, 1.0
+
+    def clock():  # each search seems faster than the one before
+        nonlocal now, step
+        now, step = now + step, 0.999 * step
+        return now
+
+    index = tune(candidates, rng.standard_normal((800, 16)), clock=clock, target=0.9, choices=Choices(kind, ef=50))
+    assert index.certificate.is_reached
+    if kind:
+        assert index.settings.ef == 50 and index.certificate.lower_bound >= 0.9
+        assert min(point.recall for point in index.certificate.curve) < 0.6
+
+
+def test_few_queries_that_find_all_need_no_wider_search(corpus, monkeypatch):
+    index = tune(corpus[0], corpus[1][:100], clock=Clock(monkeypatch, graph=1e-4), choices=Choices("hnsw"))
+    assert not index.certificate.is_reached and index.certificate.recall > 0.9
+    complete = [point.ef for point in index.certificate.curve if point.recall == 1.0]
+    assert complete and max(complete) < 500
+
+
 def test_the_certified_recall_holds_for_what_is_left_however_many_of_the_best_are_excluded(monkeypatch):
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 16))

@@ -9,7 +9,7 @@ are asked for. The histories of train, and what encodes the time of a request, l
 from retrieval.bundle.checking import Finding, inspect
 from retrieval.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS, QUERY_TOWER
 from retrieval.bundle.manifest import FORMAT_VERSION, MANIFEST, Files
-from retrieval.bundle.reading import load, read_towers
+from retrieval.bundle.reading import load
 from retrieval.bundle.towers import PLATFORMS, by_row, export_towers, lift, load_tower
 from retrieval.bundle.writing import Towers, previous, roll_back, save
 
@@ -31,7 +31,6 @@ __all__ = [
     "load",
     "load_tower",
     "previous",
-    "read_towers",
     "roll_back",
     "save",
 ]

@@ -129,7 +129,8 @@ class Files:
         self.compare(name, found)
 
     def check_later(self, name: str) -> None:
-        """Begins to check the SHA-256 of a file that nothing else reads."""
+        """Begins to check the SHA-256 of a file that nothing else reads; raises ValueError if it is not listed."""
+        self.listed_sha256(name)
         self._later(name, self.check, name)
 
     def check_rest(self) -> None:
@@ -145,12 +146,12 @@ class Files:
                 self.check(name)
 
     def compare(self, name: str, found: str) -> None:
-        """Checks that a file has the SHA-256 that something else found, or makes sure of when it reads the file.
+        """Checks that the SHA-256 of a file, which the caller has found or verified, is the one listed.
 
         Raises:
-          ValueError: it has another one, or the manifest does not list it.
+          ValueError: it is another one, or the manifest does not list the file.
         """
-        expected = self._listed(name)["sha256"]
+        expected = self.listed_sha256(name)
         if found != expected:
             raise ValueError(
                 f"{self.folder / name} has changed since the export (SHA-256 {found[:12]}, expected {expected[:12]}); "
@@ -186,13 +187,14 @@ class Files:
         self._later(name, self._compare_content, name, content)
         return self._parsed(name, content, to_array)
 
-    def _listed(self, name: str) -> Mapping[str, Any]:
+    def listed_sha256(self, name: str) -> str:
+        """Returns the SHA-256 that the manifest lists for a file; raises ValueError if it lists none."""
         if name not in self.manifest["files"]:
             raise ValueError(f"{self.folder / MANIFEST} lists no {name!r}, which belongs to the bundle; {AGAIN}")
-        return self.manifest["files"][name]
+        return self.manifest["files"][name]["sha256"]
 
     def _content(self, name: str) -> bytes:
-        self._listed(name)
+        self.listed_sha256(name)
         try:
             return (self.place / name).read_bytes()
         except OSError as error:

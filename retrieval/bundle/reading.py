@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
 from retrieval import index as index_lib
 from retrieval.bundle import layout
 from retrieval.bundle.manifest import MANIFEST, Files
-from retrieval.bundle.towers import Tower, in_few_sizes, load_tower
+from retrieval.bundle.towers import InFewSizes, Tower, load_tower, stored
 from retrieval.context import QueryContext
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -59,9 +58,12 @@ def read(files: Files) -> Recommender:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         files = dataclasses.replace(files, pool=pool)
         try:
-            return _read(files)
-        finally:  # an error gives way to that of the damage behind it
-            files.check_rest()
+            recommender = _read(files)
+        except Exception:
+            files.check_rest()  # an error gives way to that of the damage behind it
+            raise
+        files.check_rest()
+    return recommender
 
 
 def _read(files: Files) -> Recommender:
@@ -71,15 +73,16 @@ def _read(files: Files) -> Recommender:
     corpus = _made(files, layout.CORPUS, layout.corpus_from_json, files.text)
     context = _made(files, layout.CONTEXT, QueryContext.from_json, files.text)
     index = _index(files, len(corpus))
-    towers = read_towers(files)
+    make = functools.partial(load_tower, array=functools.cache(functools.partial(_parameter, files)))
+    towers = [_made(files, name, make, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
     recommender = Recommender(
-        encode=in_few_sizes(towers[0]),
+        encode=InFewSizes(towers[0]),
         index=index,
         queries=queries,
         candidates=candidates,
         corpus=corpus,
         seen=_lists(files, layout.SEEN_OFFSETS, layout.SEEN_ROWS, len(corpus)),
-        encode_candidates=in_few_sizes(towers[1]),
+        encode_candidates=InFewSizes(towers[1]),
         context=context,
         histories=_histories(files, candidates.num_entities) if context.length else None,
         query_features=_features(files, "query", layout.QUERY_FEATURES),
@@ -92,22 +95,12 @@ def _read(files: Files) -> Recommender:
     return recommender
 
 
-def read_towers(files: Files) -> list[Tower]:
-    """Returns the towers of queries and of candidates; what both read is in memory once.
-
-    Raises:
-      ValueError: a file is missing, changed, or does not go with the others.
-    """
-    make = functools.partial(load_tower, array=functools.cache(functools.partial(_parameter, files)))
-    return [_made(files, name, make, files.read) for name in (layout.QUERY_TOWER, layout.CANDIDATE_TOWER)]
-
-
-def _parameter(files: Files, name: str) -> Shaped[Array, "..."]:
-    file = layout.parameter_file(name)
-    array = files.array_checked_later(file)
-    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        raise ValueError(f"{files.folder / file} is {array.dtype}, which jax does not take as it is")
-    return jnp.asarray(array)
+def _parameter(files: Files, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[Array, "..."]:
+    """Returns an array that towers read; what both read is in memory once."""
+    array = files.array_checked_later(layout.parameter_file(name))
+    if array.shape != shape or array.dtype != stored(dtype):
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, the program reads {stored(dtype)} {shape}")
+    return jax.device_put(array.view(dtype))
 
 
 def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -> Any:
@@ -126,12 +119,13 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
 
 def _index(files: Files, number: int) -> Searcher:
     """Returns the index, which verifies its arrays itself; its vectors are the stored embeddings, by their hashes."""
+    folder = files.place / layout.INDEX
+    index = _made(files, layout.INDEX, lambda _: index_lib.load(folder))
     files.check(f"{layout.INDEX}/{index_lib.RECORD_FILE}")
-    digests = _made(files, layout.INDEX, lambda _: index_lib.digests(files.place / layout.INDEX))
+    digests = _made(files, layout.INDEX, lambda _: index_lib.digests(folder))
     for file, digest in digests.values():
         files.compare(f"{layout.INDEX}/{file}", digest)
-    index = _made(files, layout.INDEX, lambda _: index_lib.load(files.place / layout.INDEX))
-    if digests["vectors"][1] != files.manifest["files"][layout.EMBEDDINGS]["sha256"]:
+    if digests["vectors"][1] != files.listed_sha256(layout.EMBEDDINGS):
         raise ValueError(f"{files.folder / layout.INDEX} is over other vectors than those of {layout.EMBEDDINGS}")
     if len(index) != number:
         raise ValueError(

@@ -1,11 +1,12 @@
 """Towers as StableHLO programs, which run where there is no model code, and the arrays that they read.
 
-A program holds no array of its model: a table of millions of rows would be compiled into it, anew for each size of
-batch, and a program cannot have more than 2 GiB. They are inputs, by name, and lie beside.
+A program does not hold the arrays of its model: a table of millions of rows would be compiled into it, anew for each
+size of batch, and a program cannot have more than 2 GiB. They are inputs, by name, and lie beside.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,21 +24,21 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 Arrays = Mapping[str, Shaped[Array, "..."]]
 Columns = Mapping[str, Shaped[np.ndarray, "n ..."]]
 Tower = Callable[..., Float[Array, "B D"]]
-Encode = Callable[..., Float32[np.ndarray, "n D"]]
+
+_REAL = np.bool_, np.floating, *(np.dtype(f"{sign}{size}") for sign in "iu" for size in (1, 2, 4, 8))
 
 
 def lift(tree: Any) -> tuple[Arrays, Callable[[Arrays], Any]]:
     """Takes the arrays out of a pytree, as models and `jax.tree_util.Partial` are.
+
+    NumPy's arrays stay, which code may read as constants, and so do keys and complex numbers.
 
     Returns:
       The arrays by name, each once, wherever it stands; and what makes the tree anew of others by these names.
     """
     leaves, structure = jax.tree.flatten(tree)
     names: dict[int, str] = {}
-    of_leaves = [
-        names.setdefault(id(leaf), f"parameter_{len(names)}") if isinstance(leaf, jax.Array | np.ndarray) else None
-        for leaf in leaves
-    ]
+    of_leaves = [names.setdefault(id(leaf), f"parameter_{len(names)}") if _is_real(leaf) else None for leaf in leaves]
 
     def join(arrays: Arrays) -> Any:
         return structure.unflatten(
@@ -45,6 +46,11 @@ def lift(tree: Any) -> tuple[Arrays, Callable[[Arrays], Any]]:
         )
 
     return {name: leaf for name, leaf in zip(of_leaves, leaves, strict=True) if name is not None}, join
+
+
+def _is_real(leaf: Any) -> bool:
+    """Tells arrays of JAX that files and TensorFlow have as they are, or as bytes of as many numbers."""
+    return isinstance(leaf, jax.Array) and any(jnp.issubdtype(leaf.dtype, of) for of in _REAL)
 
 
 def export_towers(
@@ -68,7 +74,9 @@ def export_towers(
     for name, (_, columns) in towers.items():
         call = _program(name, arrays, join)
         rows, like = _symbolic(columns)
-        own = {array: arrays[array] for array in _read(call, arrays, rows, like)}
+        # by shape and type alone: the devices that parameters lie on would go into the program
+        specs = {array: jax.ShapeDtypeStruct(of.shape, of.dtype) for array, of in arrays.items()}
+        own = {array: specs[array] for array in _read(call, specs, rows, like)}
         program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(own, rows, **like)
         programs[name] = bytes(program.serialize())
         read |= set(own)
@@ -95,7 +103,7 @@ def _symbolic(columns: Columns) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.Sha
     return jax.ShapeDtypeStruct((size,), jnp.int32), like
 
 
-def _read(call: Callable, arrays: Arrays, rows, columns: Mapping) -> list[str]:
+def _read(call: Callable, arrays: Mapping[str, Any], rows, columns: Mapping) -> list[str]:
     """Returns the names of the arrays that a function of them, rows and columns reads."""
     jaxpr = jax.jit(call).trace(arrays, rows, **columns).jaxpr.jaxpr
     used = {id(of) for equation in jaxpr.eqns for of in equation.invars} | {id(of) for of in jaxpr.outvars}
@@ -103,22 +111,27 @@ def _read(call: Callable, arrays: Arrays, rows, columns: Mapping) -> list[str]:
 
 
 def _to_numpy(array: Shaped[Array, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Returns an array as .npy files have them: types that NumPy lacks, as bfloat16, as unsigned integers."""
+    """Returns an array as files have it, see `stored`."""
     found = np.asarray(array)
-    return found if found.dtype.isbuiltin == 1 else found.view(f"u{found.dtype.itemsize}")
+    return found.view(stored(found.dtype))
 
 
-def load_tower(content: bytes, array: Callable[[str], Shaped[Array, "..."]]) -> Tower:
+def stored(dtype: np.dtype) -> np.dtype:
+    """Returns the type that .npy files have a type as: unsigned integers for those that NumPy lacks, as bfloat16."""
+    return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
+
+
+def load_tower(content: bytes, array: Callable[[str, tuple[int, ...], np.dtype], Shaped[Array, "..."]]) -> Tower:
     """Returns a tower of rows, and columns as keyword arguments, out of its program; needs no model code.
 
     It is a pytree with the arrays as leaves, which `lift` takes out again.
 
     Args:
       content: the program, as of `export_towers`.
-      array: name -> an array that the program reads.
+      array: name, shape, type -> an array that the program reads.
 
     Raises:
-      ValueError: the bytes are no such program, it does not run on this platform, or an array is not as it reads it.
+      ValueError: the bytes are no such program, or it does not run on this platform.
     """
     try:
         program = jax_export.deserialize(bytearray(content))
@@ -126,24 +139,25 @@ def load_tower(content: bytes, array: Callable[[str], Shaped[Array, "..."]]) -> 
         expected = {name: (of.shape, np.dtype(of.dtype)) for name, of in of_arrays.items()}
     except Exception as error:  # whatever the parser meets
         raise ValueError(f"not a StableHLO program that this version of jax reads: {error!r}"[:300]) from None
-    return Partial(jax.jit(program.call), {name: _typed(name, array(name), *of) for name, of in expected.items()})
+    return Partial(jax.jit(program.call), {name: array(name, *of) for name, of in expected.items()})
 
 
-def _typed(name: str, array: Shaped[Array, "..."], shape: tuple[int, ...], dtype: np.dtype) -> Shaped[Array, "..."]:
-    """Returns an array as a program reads it, of one that is as `_to_numpy` stored it."""
-    stored = dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
-    if array.shape != shape or array.dtype != stored:
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, the program reads {stored} {shape}")
-    return array if stored == dtype else array.view(dtype)
-
-
-def in_few_sizes(tower: Tower) -> Encode:
-    """Returns the tower for batches of any size, none included, which are padded to powers of two.
+@dataclasses.dataclass(frozen=True)
+class InFewSizes:
+    """A tower for batches of any size, none included, which are padded to powers of two.
 
     It is compiled anew for each size that it gets.
+
+    Attributes:
+      tower: of a batch of one or more.
     """
 
-    def encode(rows: Int[np.ndarray, "n"], **columns: Shaped[np.ndarray, "n ..."]) -> Float32[np.ndarray, "n D"]:
+    tower: Tower
+
+    def __call__(
+        self, rows: Int[np.ndarray, "n"], **columns: Shaped[np.ndarray, "n ..."]
+    ) -> Float32[np.ndarray, "n D"]:
+        """Returns the embeddings of rows, in the columns that the tower reads."""
         number = len(rows)
         missing = (1 << max(number - 1, 0).bit_length()) - number
         if missing:
@@ -152,9 +166,7 @@ def in_few_sizes(tower: Tower) -> Encode:
                 name: np.concatenate([column, np.zeros((missing, *column.shape[1:]), column.dtype)])
                 for name, column in columns.items()
             }
-        return np.asarray(tower(rows, **columns))[:number]
-
-    return encode
+        return np.asarray(self.tower(rows, **columns))[:number]
 
 
 def by_row(tower: Tower, columns: Columns) -> Tower:

@@ -31,7 +31,10 @@ NO_ROWS = np.zeros(0, np.int32)
 
 @runtime_checkable
 class Towers(Protocol):
-    """A trained model, as `retrieval.TwoTower`: a pytree, as Flax modules are, whose arrays lie beside its programs."""
+    """A trained model, as `retrieval.TwoTower`: a pytree, as Flax modules are, whose arrays lie beside its programs.
+
+    The programs of one that is no pytree hold its arrays.
+    """
 
     def query(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
         """Returns the embeddings of query rows, in the context of columns by name."""

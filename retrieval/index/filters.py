@@ -196,7 +196,7 @@ def check_filter(wanted: Any) -> None:
 
 def _check_values(where: str, values: Sequence) -> None:
     for value in values:
-        if not isinstance(value, str | numbers.Real | np.generic):
+        if not isinstance(value, str | numbers.Real | np.number | np.bool_) or isinstance(value, np.complexfloating):
             raise ValueError(f"{where} must hold text or numbers, got {value!r}")
 
 

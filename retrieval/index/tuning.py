@@ -230,7 +230,7 @@ class _Search:
                 if self._is_good(point, limit) and (best is None or point.microseconds < best.microseconds):
                     best, best_index = point, at(index, point.ef)
         if best is None and self.choices.kind and curve:  # a graph was asked for: that of the highest recall
-            best = max(curve, key=lambda point: point.recall)
+            best = max(curve, key=lambda point: (point.recall, -point.microseconds))
             best_index = at(index, best.ef) if _graph_of(index) == _graph_of(best) else None
             if best_index is None:
                 space, M, ef_construction = _graph_of(best)
@@ -239,7 +239,7 @@ class _Search:
         return best, best_index, curve
 
     def _is_good(self, point: Point, limit: float) -> bool:
-        return point.microseconds < 1e6 * limit and (point.lower_bound >= self.target or self.choices.ef > 0)
+        return point.microseconds < 1e6 * limit and point.lower_bound >= self.target
 
     def _points(self, index: HnswIndex, sample: Sample, limit: float) -> Iterator[Point]:
         """Yields the curve of a graph, until it is beyond the target, or takes `limit` seconds a query."""
@@ -251,7 +251,7 @@ class _Search:
             microseconds = 1e6 * seconds / len(sample.queries)
             point = Point(HnswIndex.kind, *_graph_of(index), ef, len(index), *_mean_and_bound(shares), microseconds)
             yield point
-            beyond += point.lower_bound >= self.target
+            beyond += point.lower_bound >= self.target or point.recall == 1.0  # of which few queries are not sure
             if beyond > BEYOND or microseconds >= 1e6 * limit:
                 return
 
