@@ -17,7 +17,7 @@ from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import EntityFeatures, Raw
-from retrieval.index import ExactIndex, Filter, Filters, LiveIndex, Searcher, Subset
+from retrieval.index import ExactIndex, Filter, Filters, Index, LiveIndex, Searcher, Subset
 from retrieval.index.arguments import check_flag
 from retrieval.lists import Lists
 from retrieval.requests import Request, is_one, lists_of, named, one_each
@@ -77,6 +77,7 @@ class Recommender:
         exclude: Sequence | np.ndarray | None = None,
         exclude_seen: bool = True,
         filter: Filter | None = None,
+        index: Index | None = None,
     ) -> Recommendations:
         """Returns the k best candidates of each query.
 
@@ -95,6 +96,9 @@ class Recommender:
           exclude_seen: leaves out the candidates in the query's training part, and those of `history`.
           filter: what all queries choose from, by the columns of `corpus` or by ids; one that is used again is compiled
             once. None: all.
+          index: what is searched in place of the corpus: candidates that came, changed and went since the export, see
+            `live_index`. Filters, exclusions and titles are then by its ids and attributes, and positions -1 for
+            candidates that the corpus has not.
 
         Raises:
           ValueError: nothing is said of the queries, the query tower reads no history or no features and some are
@@ -103,11 +107,15 @@ class Recommender:
         """
         check_flag("exclude_seen", exclude_seen)
         request = self._request(user_id, history, features, times)
-        excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
+        given = {} if exclude is None else {"exclude": one_each("exclude", exclude, request)}
         if exclude_seen and request.history is not None:
-            excluded = excluded.join(self._positions("history", request.history))
-        if exclude is not None:
-            excluded = excluded.join(self._positions("exclude", one_each("exclude", exclude, request)))
+            given["history"] = request.history
+        if index is not None:
+            seen = {"seen": self._seen_ids(request.rows)} if exclude_seen else {}
+            return self._from(index, request, k, given | seen, filter)
+        excluded = self.seen.take(request.rows) if exclude_seen else Lists.empty(len(request.rows))
+        for name, lists in given.items():
+            excluded = excluded.join(self._positions(name, lists))
         scores, positions = self.index.search(self._encoded(request), k, excluded, self._allowed(filter))
         return self._answer(request, scores, positions)
 
@@ -212,8 +220,7 @@ class Recommender:
           ValueError: as `recommend`.
         """
         request = self._request(user_id, None, None, None)
-        seen = self.seen.take(request.rows)
-        listed = np.split(self.corpus.ids[seen.rows], seen.offsets[1:-1])[: len(request.rows)]
+        listed = self._seen_ids(request.rows)
         return listed[0] if request.one else listed
 
     def live_index(self) -> LiveIndex:
@@ -270,6 +277,24 @@ class Recommender:
     def _answer(self, request: Request, scores, positions) -> Recommendations:
         answer = (positions, lookup(self.corpus.ids, positions), lookup(self.titles, positions), scores)
         return Recommendations(*map(request.shaped, (*answer, request.known)))
+
+    def _from(self, index: Index, request: Request, k: int, left_out: Mapping[str, Sequence], filter: Filter | None):
+        """Returns the best candidates of an index by raw id, without the ids in the lists of each query."""
+        if not isinstance(index, Index):
+            raise ValueError(f"index must be one by raw id, as `live_index()` returns, got {type(index).__name__}")
+        for name, lists in left_out.items():
+            lists_of(name, lists, self.corpus.positions, PADDING_ROW)  # refuses what are no lists of its kind of ids
+        each = zip(*left_out.values(), strict=True)
+        none = np.zeros(0, self.corpus.ids.dtype)
+        excluded = [np.concatenate([none, *(of for of in lists if len(of))]) for lists in each] if left_out else None
+        found = index.search(self._encoded(request), k, exclude=excluded, filter=filter)
+        positions = self.corpus.positions(found.ids.ravel()).reshape(found.ids.shape)
+        answer = (np.where(found.found, positions, PADDING_ROW), found.ids, found.titles, found.scores, request.known)
+        return Recommendations(*map(request.shaped, answer))
+
+    def _seen_ids(self, rows: Int32[np.ndarray, "Q"]) -> list[Ids]:
+        seen = self.seen.take(rows)
+        return np.split(self.corpus.ids[seen.rows], seen.offsets[1:-1])[: len(rows)]
 
     def _allowed(self, filter: Filter | None) -> Subset | None:
         return None if filter is None else self._filters.subset(filter)

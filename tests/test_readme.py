@@ -85,7 +85,7 @@ def test_the_serving_examples_run(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out == "(3, 33)\n"
     following = re.search(r"reads features:\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(following, "README.md", "exec"), namespace)
-    assert len(namespace["live"]) == 201 and namespace["vector"].shape == (33,)
+    assert len(namespace["live"]) == 200 and namespace["vector"].shape == (33,)
 
 
 def test_the_index_example_runs(capsys, tmp_path, monkeypatch):

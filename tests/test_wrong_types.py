@@ -17,6 +17,12 @@ CASES = [  # what is called, and what the error says
     ("served.recommend('ann', exclude_seen='no')", "exclude_seen must be True or False, got 'no'"),
     ("served.recommend('ann', exclude_seen=None)", "exclude_seen must be True or False, got None"),
     ("served.recommend('ann', filter={'deny': ['A']})", "filter must be a retrieval.Filter, such as Filter(deny=[7])"),
+    (
+        "served.recommend('ann', index=ExactIndex.build([[1]]))",
+        "index must be one by raw id, as `live_index()` returns",
+    ),
+    ("Filter(between={'year': (np.datetime64('1990'), None)})", "between['year'] must hold text or numbers"),
+    ("Filter(one_of={'year': [np.complex64(1)]})", "one_of['year'] must hold text or numbers"),
     ("served.recommend('ann', '3')", "k must be an integer, got '3'"),
     ("served.similar('A', 1.5)", "k must be an integer, got 1.5"),
     ("served.recommend(['ann'], exclude={'A'})", "exclude must be a list of ids, or a list of such lists, got {'A'}"),

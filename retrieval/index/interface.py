@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -88,10 +88,19 @@ class Answers:
     Attributes:
       ids: raw ids [q, k]; 0 or "" where no candidate is left.
       scores: inner products [q, k]; -inf there.
+      attribute: name -> that attribute of each, as it was at the time of the search [q, k, ...], zero or "" where no
+        candidate is left; None where the index has none of this name.
     """
 
     ids: Shaped[np.ndarray, "q k"]
     scores: Float32[np.ndarray, "q k"]
+    attribute: Callable[[str], Shaped[np.ndarray, "q k ..."] | None] = lambda name: None
+
+    @property
+    def titles(self) -> Shaped[np.ndarray, "q k"]:
+        """The attribute "title" of each as text, its id where there is none; "" where no candidate is left."""
+        ids, titles = np.where(self.found, self.ids.astype(str), ""), self.attribute("title")
+        return ids if titles is None else np.where(titles.astype(str) == "", ids, titles.astype(str))
 
     @property
     def found(self) -> Bool[np.ndarray, "q k"]:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
@@ -105,20 +105,27 @@ class Snapshot:
         if wanted is not None:
             check_filter(wanted)
         banned, banned_recent = self._excluded(exclude)
-        scores, positions = self.base.search(queries, k, banned, self._subsets(wanted))
-        ids = _at(self.filters.table.ids, positions)
+        scores, places = self.base.search(queries, k, banned, self._subsets(wanted))
         if len(self.recent.table):
             subset = self.recent.within_reach(queries, scores[:, -1])
             if wanted is not None:
                 own = self.recent.filters.subset(wanted)
                 subset = own if subset is None else Subset(own.mask & subset.mask)
             recent = self.recent.vectors, queries, k, self.recent.norms, banned_recent, subset
-            recent_scores, recent_positions = exact_top(*recent)
-            ids = np.concatenate([ids, _at(self.recent.table.ids, recent_positions)], axis=1)
+            recent_scores, recent_places = exact_top(*recent)
+            recent_places[recent_places >= 0] += len(self.alive)
             scores = np.concatenate([scores, recent_scores], axis=1)
+            places = np.concatenate([places, recent_places], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        return Answers(ids, scores)
+            scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+        ids = _at(self.filters.table.ids, self.recent.table.ids, places)
+        return Answers(ids, scores, functools.partial(self._attribute, places))
+
+    def _attribute(self, places: Int32[np.ndarray, "q k"], name: str) -> Shaped[np.ndarray, "q k ..."] | None:
+        """Returns an attribute of the candidates at places, those of the base before those that came since."""
+        if name not in self.filters.table.columns:
+            return None
+        return _at(self.filters.table.columns[name], self.recent.table.columns[name], places)
 
     def _excluded(self, exclude: Sequence | None) -> tuple[Lists | None, Lists | None]:
         """Returns the positions in both parts of ids, a list of them for each query; others are ignored."""
@@ -180,5 +187,13 @@ def empty_like(table: Table) -> Table:
     return take(table, np.zeros(len(table), bool))
 
 
-def _at(ids: Ids, positions: np.ndarray) -> Shaped[np.ndarray, "q k"]:
-    return np.where(positions >= 0, ids[positions], np.zeros((), ids.dtype))
+def _at(
+    base: Shaped[np.ndarray, "n ..."], recent: Shaped[np.ndarray, "m ..."], places: Int32[np.ndarray, "q k"]
+) -> Shaped[np.ndarray, "q k ..."]:
+    """Returns what stands at places of both columns, one after the other; zero or "" at place -1."""
+    found = base[np.minimum(places, len(base) - 1)]
+    if (is_recent := places >= len(base)).any():
+        found = found.astype(np.result_type(base, recent))
+        found[is_recent] = recent[places[is_recent] - len(base)]
+    found[places < 0] = np.zeros((), found.dtype)
+    return found
