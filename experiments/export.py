@@ -11,7 +11,10 @@ SavedModel: they go wherever the bundle goes. The bundle that was there before i
 from __future__ import annotations
 
 import dataclasses
+import functools
+import pathlib
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -102,8 +105,15 @@ def stored_index(config: Config, trained: phases.Trained, workdir: Workdir) -> S
     return build_index(config, trained)
 
 
-def export(config: Config, dataset: Dataset, trained: phases.Trained, index: Searcher, workdir: Workdir) -> None:
-    """Writes the bundle of the run."""
+def export(
+    config: Config,
+    dataset: Dataset,
+    trained: phases.Trained,
+    index: Searcher,
+    workdir: Workdir,
+    exports: Callable[[pathlib.Path], None] | None = None,
+) -> None:
+    """Writes the bundle of the run, and what is made of it for others, see `bundle.save`."""
     encoding, context = trained.recipe.encoding, trained.recipe.context
     done = dataset.parts.train_and_validation()
     encoders = trained.recipe.architecture
@@ -132,17 +142,26 @@ def export(config: Config, dataset: Dataset, trained: phases.Trained, index: Sea
         ),
         dimension=config.model.embedding_dimension,
         examples=dataset.queries,
+        exports=exports,
     )
 
 
-def write_parquet(dataset: Dataset, workdir: Workdir) -> None:
-    """Writes the embeddings of the corpus, and of all queries that train knows, with their attributes."""
-    served = bundle.load(workdir.bundle)
-    workdir.candidate_vectors.parent.mkdir(exist_ok=True)
-    write_vectors(workdir.candidate_vectors, served.corpus.ids, served.embeddings, served.corpus)
+def write_exports(dataset: Dataset, workdir: Workdir, with_saved_model: bool, folder: pathlib.Path) -> None:
+    """Writes the embeddings of the corpus, and of all queries that train knows, with their attributes, into a bundle.
+
+    Args:
+      dataset: has the attributes of the queries.
+      workdir: where the bundle will be; tells the names.
+      with_saved_model: writes a SavedModel too.
+      folder: the bundle.
+    """
+    served, exports = bundle.load(folder), folder / bundle.EXPORTS
+    write_vectors(exports / workdir.candidate_vectors.name, served.corpus.ids, served.embeddings, served.corpus)
     ids = served.queries.ids
     pieces = [served.embed_queries(ids[i : i + QUERIES_A_CALL]) for i in range(0, len(ids), QUERIES_A_CALL)]
-    write_vectors(workdir.query_vectors, ids, np.concatenate(pieces), dataset.queries)
+    write_vectors(exports / workdir.query_vectors.name, ids, np.concatenate(pieces), dataset.queries)
+    if with_saved_model:
+        savedmodel.from_bundle(folder, exports / workdir.saved_model.name, k=NUM_RECOMMENDED)
 
 
 def histories_by_row(encoding: Encoding, done: Interactions) -> Histories:
@@ -169,13 +188,12 @@ def main() -> None:
     trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     index = build_index(config, trained)
     say_index(index)
-    export(config, dataset, trained, index, workdir)
+    exports = functools.partial(write_exports, dataset, workdir, flags.tensorflow())
+    export(config, dataset, trained, index, workdir, exports)
     workdir.add_metrics({f"index/{name}": value for name, value in index.figures.items()})
     console.say(f"bundle: {workdir.bundle}")
-    write_parquet(dataset, workdir)
     console.say(f"embeddings for a vector database: {workdir.candidate_vectors}, {workdir.query_vectors}")
     if flags.tensorflow():
-        savedmodel.from_bundle(workdir.bundle, workdir.saved_model, k=NUM_RECOMMENDED)
         console.say(f"SavedModel: {workdir.saved_model}")
 
 

@@ -45,7 +45,7 @@ def parameters():
 PARAMS = parameters()
 
 
-def save(folder: pathlib.Path, scale: float = 1.0) -> pathlib.Path:
+def save(folder: pathlib.Path, scale: float = 1.0, exports=None) -> pathlib.Path:
     """Writes the bundle, with embeddings of other lengths where `scale` is not 1."""
     encoding, architecture = RECIPE.encoding, RECIPE.architecture
     params = jax.tree.map(lambda leaf: leaf * scale, PARAMS)
@@ -64,6 +64,7 @@ def save(folder: pathlib.Path, scale: float = 1.0) -> pathlib.Path:
         ),
         dimension=4,
         examples=QUERIES,
+        exports=exports,
     )
     return folder
 

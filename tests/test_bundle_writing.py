@@ -147,6 +147,28 @@ def test_the_bundle_before_is_kept_and_comes_back(folder):
     assert np.array_equal(bundle.load(folder).recommend(EVERYBODY, 3).scores, after)
 
 
+def test_what_is_made_of_a_bundle_takes_its_place_with_it_or_not_at_all(folder):
+    def exports(new):
+        assert is_sound(new) and bundle.load(new).recommend(EVERYBODY, 3).scores.shape == (5, 3)
+        (new / bundle.EXPORTS / "candidates.parquet").write_text("of the new one")
+
+    def break_off(new):
+        exports(new)
+        raise OSError("the disk is full")
+
+    before = contents(folder.parent)
+    with pytest.raises(OSError, match="the disk is full"):
+        save(folder, scale=2.0, exports=break_off)
+    assert contents(folder.parent) == before
+    save(folder, scale=2.0, exports=exports)
+    assert (folder / bundle.EXPORTS / "candidates.parquet").exists() and is_sound(folder)
+    assert contents(bundle.previous(folder)) == contents_of_the_old(before)
+
+
+def contents_of_the_old(before):
+    return {path.relative_to("bundle"): content for path, content in before.items()}
+
+
 def test_a_damaged_bundle_does_not_come_back(folder):
     save(folder, scale=2.0)
     (bundle.previous(folder) / "corpus.json").write_text("")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -59,6 +59,7 @@ def save(
     candidate_features: EntityFeatures | None = None,
     dimension: int | None = None,
     examples: Table | None = None,
+    exports: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
     """Writes a bundle, in place of one that is there once the new one is whole and has answered its golden queries.
 
@@ -83,6 +84,8 @@ def save(
       dimension: how many of the embeddings' first columns tell what a candidate is like, without its popularity, which
         `similar` compares; None: all.
       examples: queries with raw features, some of which become golden queries; None: there are none.
+      exports: writes what is made of a bundle for others into its folder `exports`; it gets the whole new bundle, which
+        goes where it shall be with them. None: there are none.
 
     Raises:
       ValueError: the query tower reads histories and there are none, or the reverse; the parts do not belong together;
@@ -124,6 +127,9 @@ def save(
         answers = golden.ask(read(Files.of(new)), examples)
         (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         write_manifest(new, facts)
+        if exports is not None:
+            (new / layout.EXPORTS).mkdir()
+            exports(new)
         replace_folder(new, folder, previous(folder))
 
 
