@@ -102,10 +102,11 @@ def tune(
 ) -> Searcher:
     """Returns the index that answers in the least time with a recall@k that is surely at least `target`.
 
-    Exact search where a graph is not twice as fast, or where none reaches the target, and for corpora of at most 2**17
-    numbers, 4,096 candidates of 32. Which setting is the fastest depends on the machine and its load; the index of
-    given settings is the same each time. Takes the time of a few
-    graphs over at most 30,000 candidates and of one over all.
+    Exact search where a graph is not twice as fast, or where none reaches the target, and for corpora of at most 2**19
+    numbers, 16,384 candidates of 32. Where a graph is asked for and none reaches the target, the one of the highest
+    recall, which its certificate tells. Which setting is the fastest depends on the machine and its load; the index of
+    given settings is the same each time. Takes the time of a few graphs over at most 30,000 candidates and of one over
+    all.
 
     Args:
       embeddings: of the candidates [n, d].
