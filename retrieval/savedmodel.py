@@ -89,7 +89,11 @@ def _by_history(tower: Callable[..., Float[Array, "B D"]], columns: Mapping[str,
     return Partial(_of_history, tower, {name: column[:1] for name, column in columns.items()})
 
 
-def _of_history(tower, unknown: Mapping[str, Array], history: Int[Array, "b L"]) -> Float[Array, "b D"]:
+def _of_history(
+    tower: Callable[..., Float[Array, "B D"]],
+    unknown: Mapping[str, Shaped[np.ndarray, "1 ..."]],
+    history: Int[Array, "b L"],
+) -> Float[Array, "b D"]:
     number = history.shape[0]
     filled = {name: jnp.broadcast_to(of, (number, *of.shape[1:])) for name, of in unknown.items()}
     return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
