@@ -7,6 +7,7 @@ matrix product leaves in doubt, by its error bound, is scored again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,10 +21,29 @@ _CANDIDATES = 1 << 14  # of a block, for each of 64 queries
 _FEW = 4096  # scores that are not looked at in chunks
 _CHUNK = 16  # candidates of which the best is looked at first
 _ALONE = 1 << 18  # multiplications of a product for which OpenBLAS starts no threads
-_SMALL = 1 << 24  # of a product that is faster without them where others search at the same time
-_QUERIES = 256  # of a block, more where candidates are few
+_SMALL = 1 << 22  # of a product that is not worth them
+_MIDDLE = 1 << 24  # of one that is faster without them where others search at the same time
+_QUERIES, _ALL_QUERIES = 256, 1024  # of a block, more where candidates are few; where no other search runs
 _GATHERED = 1 << 16  # numbers gathered at a time
 _ROUNDING = 2.0**-24
+
+
+class _Running:
+    """Counts the searches that go on in a with statement of it, in any thread."""
+
+    def __init__(self):
+        self.number, self._lock = 0, threading.Lock()
+
+    def __enter__(self):
+        with self._lock:
+            self.number += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self.number -= 1
+
+
+_RUNNING = _Running()  # searches of batches
 LEAST = np.finfo(np.float32).min  # above the score of what is excluded
 
 
@@ -55,14 +75,16 @@ def exact_top(
     if len(queries) == 1 and size <= _CANDIDATES:
         _place_one(embeddings, part, queries[0], pairs, doubts[0], scores[0], positions[0])
         return scores, positions
-    step = min(max(_QUERIES, _FEW // size), max(1, _SCORES // min(size, _CANDIDATES)))
-    for start in range(0, len(queries), step):
-        block = slice(start, start + step)
-        own = None if pairs is None else _between(pairs, start, start + step)
-        owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
-        vectors, rows = (embeddings, found) if part is None else part.vectors_of(found)
-        found = found if part is None else part.positions[found]
-        _place(vectors, rows, queries[block], owners, found, scores[block], positions[block])
+    with _RUNNING:
+        most = _ALL_QUERIES if _RUNNING.number == 1 else _QUERIES
+        step = min(max(most, _FEW // size), max(1, _SCORES // min(size, _CANDIDATES)))
+        for start in range(0, len(queries), step):
+            block = slice(start, start + step)
+            own = None if pairs is None else _between(pairs, start, start + step)
+            owners, found = _found(embeddings, part, queries[block], k, own, doubts[block], lengths[block])
+            vectors, rows = (embeddings, found) if part is None else part.vectors_of(found)
+            found = found if part is None else part.positions[found]
+            _place(vectors, rows, queries[block], owners, found, scores[block], positions[block])
     return scores, positions
 
 
@@ -143,8 +165,8 @@ def _products(queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, 
 
     Its threads wait by spinning: where several searches run at once, that costs more than the product.
     """
-    width = _ALONE // max(queries.size, 1)
-    if queries.size * len(vectors) > _SMALL or not 8 <= width < len(vectors):
+    width, most = _ALONE // max(queries.size, 1), _SMALL if _RUNNING.number == 1 else _MIDDLE
+    if queries.size * len(vectors) > most or not 8 <= width < len(vectors):
         return queries @ vectors.T
     even = len(vectors) - len(vectors) % width
     scores = np.empty((len(queries), len(vectors)), np.float32)
