@@ -72,7 +72,7 @@ titles beside a cross layer: .320 at most. There `content` has .249, without dat
 Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
-from retrieval.config import Config, Feature
+from retrieval.config.schema import Config, Feature
 
 VARIANTS = ("", "temporal", "temporal_best", "metadata", "metadata_20")
 

@@ -40,7 +40,7 @@ recall@20 0.3630, over the same seeds.
     python -m experiments.run --config=configs/movielens_100k_best.py:32 --workdir=runs/movielens_100k_best_32
 """
 
-from retrieval.config import Config, Feature
+from retrieval.config.schema import Config, Feature
 
 
 def get_config(variant: str = "") -> Config:

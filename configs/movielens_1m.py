@@ -6,7 +6,7 @@ The recipe is that of MovieLens 100K with a larger batch. It is ready to run and
 here. Where GroupLens is out of reach, name a local copy: --config.data.path=ml-1m.zip.
 """
 
-from retrieval.config import Config
+from retrieval.config.schema import Config
 
 
 def get_config() -> Config:

@@ -19,7 +19,7 @@ The decay of the head's matrices keeps it from learning the ratings of train by 
 Weight, decay and dimension were chosen on the validation part, 20 % of train.
 """
 
-from retrieval.config import Config, Task
+from retrieval.config.schema import Config, Task
 
 
 def get_config() -> Config:

@@ -32,7 +32,7 @@ Optional besides: `data.candidates`, a table of all candidates with their ids an
 `leave_last_out`; `data.columns.rating`. Copy this file and set the fields in it once they no longer change.
 """
 
-from retrieval.config import Config
+from retrieval.config.schema import Config
 
 
 def get_config() -> Config:

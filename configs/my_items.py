@@ -35,7 +35,7 @@ attributes besides, .156 of `content`; with the history before each item alone (
 .015 had .186; the lower one was kept, as in `configs/my_sequences.py`, for data that nobody has tuned on.
 """
 
-from retrieval.config import Config, Feature
+from retrieval.config.schema import Config, Feature
 
 SETTINGS = {  # of a column, by its kind
     "bag": {"combiner": "sqrtn"},

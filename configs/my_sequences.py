@@ -39,8 +39,8 @@ A sweep of what may need tuning after all, as `get_space` says it:
         --config.data.interactions=events.csv --config.data.columns.timestamp=time
 """
 
-from retrieval.config import Config
-from retrieval.space import Choice, LogUniform, Space, Uniform
+from retrieval.config.schema import Config
+from retrieval.config.space import Choice, LogUniform, Space, Uniform
 
 
 def get_config() -> Config:

@@ -5,7 +5,7 @@
 Result (seed 0): precision@10 0.310 with train excluded, most popular 0.112.
 """
 
-from retrieval.config import Config
+from retrieval.config.schema import Config
 
 
 def get_config() -> Config:

@@ -9,7 +9,7 @@ and 0.1666. As published, the vocabulary holds the ids of the test part too.
     python -m experiments.seeds --config=configs/tutorial.py --workdir=runs/tutorial_seeds --seeds=3
 """
 
-from retrieval.config import Config
+from retrieval.config.schema import Config
 
 
 def get_config() -> Config:

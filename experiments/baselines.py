@@ -16,16 +16,16 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments import console, flags, tables
 from experiments.evaluate import evaluation_of
-from experiments.workdir import Workdir, load_data
+from experiments.shared import console, flags, tables
+from experiments.shared.workdir import Workdir, load_data
 from retrieval.baselines import BASELINES, Baseline, Training, content
 from retrieval.baselines.search import climb
-from retrieval.config import Config
+from retrieval.common.choices import did_you_mean
+from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
-from retrieval.evaluate import measure, rank_by
-from retrieval.evaluation import Evaluation
-from retrieval.suggestions import did_you_mean
+from retrieval.evaluation.measure import measure, rank_by
+from retrieval.evaluation.protocol import Evaluation
 
 NAMES = absl_flags.DEFINE_list("baselines", None, f"Which, of {', '.join(BASELINES)}; none: all that the data allow.")
 Record = dict[str, Any]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 
 from absl import flags as absl_flags
 
-from experiments import console, flags, tables
 from experiments.benchmarks import (
     baselines,
     evaluation,
@@ -31,7 +30,8 @@ from experiments.benchmarks import (
     uncertainty,
 )
 from experiments.benchmarks.measure import Figure
-from retrieval.storage import write_json
+from experiments.shared import console, flags, tables
+from retrieval.common.storage import write_json
 
 SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
     "engine": {

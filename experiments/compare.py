@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import comparison_tables, console, flags
-from experiments.systems import System, read_slice, read_system
-from retrieval.comparison import check_comparable, compare, holm
-from retrieval.storage import write_json
-from retrieval.suggestions import did_you_mean
+from experiments.shared import comparison_tables, console, flags
+from experiments.shared.systems import System, read_slice, read_system
+from retrieval.common.choices import did_you_mean
+from retrieval.common.storage import write_json
+from retrieval.evaluation.comparison import check_comparable, compare, holm
 
 METRICS = absl_flags.DEFINE_list(
     "metrics", None, "Metrics to compare; by default precision, recall and nDCG at 10, train excluded where it is."

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import functools
 
-from experiments import console, flags, tables
-from experiments.workdir import MODEL, Workdir, load_data
-from retrieval import leakage, phases
+from experiments.shared import console, flags, tables
+from experiments.shared.workdir import MODEL, Workdir, load_data
 from retrieval.baselines.popularity import by_counts
-from retrieval.config import Config
+from retrieval.config.schema import Config
+from retrieval.data import leakage
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
 from retrieval.data.splits import Parts
-from retrieval.evaluate import evaluate as evaluate_embeddings
-from retrieval.evaluate import mean_loss
-from retrieval.evaluation import Evaluation, Result
-from retrieval.predictions import Labelled
+from retrieval.evaluation.heads import Labelled
+from retrieval.evaluation.measure import evaluate as evaluate_embeddings
+from retrieval.evaluation.measure import mean_loss
+from retrieval.evaluation.protocol import Evaluation, Result
+from retrieval.pipeline import search_and_fit
 
 
 def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
@@ -35,7 +36,7 @@ def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
     )
 
 
-def evaluate(config: Config, dataset: Dataset, trained: phases.Trained, workdir: Workdir) -> None:
+def evaluate(config: Config, dataset: Dataset, trained: search_and_fit.Trained, workdir: Workdir) -> None:
     """Evaluates the model and the most-popular baseline on test, the model on train too, into the run's folder.
 
     Raises:
@@ -55,14 +56,14 @@ def evaluate(config: Config, dataset: Dataset, trained: phases.Trained, workdir:
     workdir.add_metrics(_of_model_alone(config, dataset, trained, evaluation))
 
 
-def evaluate_model(evaluation: Evaluation, trained: phases.Trained, before: Interactions) -> Result:
+def evaluate_model(evaluation: Evaluation, trained: search_and_fit.Trained, before: Interactions) -> Result:
     """Returns what the evaluation says of the model, whose queries come after what they did `before`."""
     recipe = trained.recipe
     queries = recipe.query_embeddings(trained.params, evaluation.targets.query_ids, before)
     return evaluation.measure(evaluation.rank(queries, recipe.candidate_embeddings(trained.params)))
 
 
-def evaluate_predictions(evaluation: Evaluation, trained: phases.Trained, parts: Parts) -> dict[str, Result]:
+def evaluate_predictions(evaluation: Evaluation, trained: search_and_fit.Trained, parts: Parts) -> dict[str, Result]:
     """Returns how far the heads of the model, and predictions without it, are off on test; empty without heads."""
     recipe, before = trained.recipe, parts.train_and_validation()
     labelled = Labelled.of(recipe.tasks.settings, recipe.encoding, parts.test)
@@ -81,7 +82,7 @@ def evaluate_popularity(evaluation: Evaluation) -> Result:
 
 
 def _of_model_alone(
-    config: Config, dataset: Dataset, trained: phases.Trained, evaluation: Evaluation
+    config: Config, dataset: Dataset, trained: search_and_fit.Trained, evaluation: Evaluation
 ) -> dict[str, float]:
     """Returns the loss on test, who is asked there, and how well the model knows train."""
     recipe = trained.recipe
@@ -109,7 +110,7 @@ def main() -> None:
     workdir = Workdir(flags.workdir())
     config = workdir.read_config()
     dataset = load_data(config, workdir)
-    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     evaluate(config, dataset, trained, workdir)
     tables.print_metrics(workdir)
     console.say(f"all figures: {workdir.metrics_file}")

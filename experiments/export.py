@@ -18,23 +18,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments import console, flags
-from experiments.workdir import MODEL, Workdir, load_data
-from retrieval import bundle, phases, savedmodel
-from retrieval import config as config_lib
+from experiments.shared import console, flags
+from experiments.shared.workdir import MODEL, Workdir, load_data
 from retrieval import index as index_lib
-from retrieval.bundle import layout
-from retrieval.config import Config
+from retrieval.config import schema as config_lib
+from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.sequences import Histories
-from retrieval.data.vectors import write_vectors
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.entities import EntityFeatures
-from retrieval.index import Searcher, tuning
-from retrieval.index.tuning import Choices
-from retrieval.topk import top_k
+from retrieval.index import Searcher
+from retrieval.index.tuning import search
+from retrieval.index.tuning.search import Choices
+from retrieval.pipeline import search_and_fit
+from retrieval.ranking.topk import top_k
+from retrieval.serving import bundle
+from retrieval.serving.bundle import layout
+from retrieval.serving.exports import savedmodel
+from retrieval.serving.exports.parquet import write_vectors
 
 RECALL_AT = 10
 QUERIES_A_CALL = 4096  # that the query tower embeds
@@ -57,7 +60,7 @@ def choices(settings: config_lib.Index) -> Choices:
       ValueError: a setting of the config is out of range.
     """
     try:
-        tuning.check(k=settings.k, target=settings.target_recall, seed=settings.seed, threads=settings.threads)
+        search.check(k=settings.k, target=settings.target_recall, seed=settings.seed, threads=settings.threads)
         if settings.queries < 2:
             raise ValueError(f"queries must be 2 at least, one to choose and one to certify, got {settings.queries}")
         return Choices(settings.kind, settings.space, settings.M, settings.ef_construction, settings.ef)
@@ -65,7 +68,7 @@ def choices(settings: config_lib.Index) -> Choices:
         raise ValueError(f"config.index: {error}") from None
 
 
-def build_index(config: Config, trained: phases.Trained) -> Searcher:
+def build_index(config: Config, trained: search_and_fit.Trained) -> Searcher:
     """Chooses and builds the index as the config says; queries that train knows choose it and certify its recall."""
     recipe, settings = trained.recipe, config.index
     # that of a candidate which train does not know, and which has no features, may be zero: it is the least popular
@@ -90,7 +93,7 @@ def build_index(config: Config, trained: phases.Trained) -> Searcher:
     return dataclasses.replace(index, figures={**index.figures, **at_10})
 
 
-def stored_index(config: Config, trained: phases.Trained, workdir: Workdir) -> Searcher:
+def stored_index(config: Config, trained: search_and_fit.Trained, workdir: Workdir) -> Searcher:
     """Returns the index of the bundle, where that is of this model; else builds it.
 
     Raises:
@@ -108,7 +111,7 @@ def stored_index(config: Config, trained: phases.Trained, workdir: Workdir) -> S
 def export(
     config: Config,
     dataset: Dataset,
-    trained: phases.Trained,
+    trained: search_and_fit.Trained,
     index: Searcher,
     workdir: Workdir,
     exports: Callable[[pathlib.Path], None] | None = None,
@@ -185,7 +188,7 @@ def main() -> None:
     config.index = flags.index(config.index)
     choices(config.index)  # fails before the data are loaded, not after
     dataset = load_data(config, workdir)
-    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     index = build_index(config, trained)
     say_index(index)
     exports = functools.partial(write_exports, dataset, workdir, flags.tensorflow())

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments import console, flags
-from experiments.workdir import Workdir, load_data
-from retrieval import phases
+from experiments.shared import console, flags
+from experiments.shared.workdir import Workdir, load_data
+from retrieval.common.storage import replace_folder
 from retrieval.data.interactions import Table
-from retrieval.storage import replace_folder
+from retrieval.pipeline import search_and_fit
 
 FIGURES = "figures"  # the run that holds metrics.json
 TENSORS, METADATA, PROJECTOR = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
@@ -102,7 +102,7 @@ def export(workdir: Workdir) -> None:
     import_writer()  # fails before the work, not after it
     config, choice = workdir.read_config(), workdir.read_choice()
     dataset = load_data(config, workdir)
-    trained = phases.restore(config, dataset, workdir.checkpoints, choice)
+    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, choice)
     log = [json.loads(line) for line in workdir.log_file.read_text(encoding="utf-8").splitlines()]
     embeddings = np.asarray(trained.recipe.candidate_embeddings(trained.params))
     counts = trained.recipe.encoding.of_corpus(trained.recipe.negatives.counts)

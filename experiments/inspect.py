@@ -11,11 +11,11 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
-from experiments.inspection import HEADER, inspect
-from experiments.report.towers import write_towers
-from experiments.workdir import Workdir, load_checked
-from retrieval import phases
+from experiments.inspection.drawing import write_towers
+from experiments.inspection.facts import HEADER, inspect
+from experiments.shared import console, flags
+from experiments.shared.workdir import Workdir, load_checked
+from retrieval.pipeline import search_and_fit
 
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page lies there then.")
 OUT = absl_flags.DEFINE_string(
@@ -28,7 +28,7 @@ def main() -> None:
     if WORKDIR.value:
         Workdir(WORKDIR.value).check(config)
     dataset = load_checked(config)
-    found = inspect(config, phases.prepare_on(config, dataset, dataset.parts.train_and_validation()))
+    found = inspect(config, search_and_fit.prepare_on(config, dataset, dataset.parts.train_and_validation()))
     console.show_table(config.name or "The towers", HEADER, found.rows())
     for about, fact in found.facts.items():
         console.say(f"{about}: {fact}")

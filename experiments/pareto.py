@@ -18,14 +18,14 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
 from experiments.report.pareto import write_pareto
 from experiments.report.records import Records
+from experiments.report.trade_off import Point, figures_of, points_of
 from experiments.run import run
-from experiments.tradeoff import Point, figures_of, points_of
-from experiments.workdir import Workdir
-from retrieval.config import Config
-from retrieval.storage import write_json
+from experiments.shared import console, flags
+from experiments.shared.workdir import Workdir
+from retrieval.common.storage import write_json
+from retrieval.config.schema import Config
 
 WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Factors of the weights of the tasks.")
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
-from retrieval import bundle
-from retrieval.answers import Recommendations
+from experiments.shared import console, flags
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.index import Filter
-from retrieval.recommend import Recommender
+from retrieval.serving import bundle
+from retrieval.serving.answers import Recommendations
+from retrieval.serving.recommender import Recommender
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the query; none: only its history is known.")

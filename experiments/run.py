@@ -13,15 +13,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments import compilation, console, flags, tables
 from experiments.evaluate import evaluate
 from experiments.export import build_index, choices, export
 from experiments.report import write_report
+from experiments.shared import compilation, console, flags, tables
+from experiments.shared.workdir import Workdir, load_data
 from experiments.train import train
-from experiments.workdir import Workdir, load_data
-from retrieval import bundle, phases
-from retrieval.config import Config
+from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
+from retrieval.pipeline import search_and_fit
+from retrieval.serving import bundle
 
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 
@@ -57,7 +58,7 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
         dataset = load_data(config, workdir)
     with watch.stage("train"):
         train(config, dataset, workdir, profile)
-        trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+        trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     with watch.stage("evaluate"):
         evaluate(config, dataset, trained, workdir)
     with watch.stage("index"):
@@ -77,7 +78,7 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     say_where(workdir)
 
 
-def show_queries(dataset: Dataset, trained: phases.Trained, workdir: Workdir) -> None:
+def show_queries(dataset: Dataset, trained: search_and_fit.Trained, workdir: Workdir) -> None:
     """Prints the recommendations of a few test queries, out of the exported bundle, beside their history."""
     recommender = bundle.load(workdir.bundle)
     query_ids = np.intersect1d(dataset.parts.test.query_ids, trained.train.query_ids)[:NUM_SHOWN_QUERIES]

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments import comparison_tables, console, flags
 from experiments.run import run
-from experiments.workdir import Workdir
-from retrieval.comparison import SeedSummary, seed_summary, summarize_seeds
-from retrieval.config import Config
-from retrieval.storage import write_json
+from experiments.shared import comparison_tables, console, flags
+from experiments.shared.workdir import Workdir
+from retrieval.common.storage import write_json
+from retrieval.config.schema import Config
+from retrieval.evaluation.comparison import SeedSummary, seed_summary, summarize_seeds
 
 SEEDS = absl_flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=2)
 

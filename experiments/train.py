@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from experiments import console, flags
-from experiments.profiler import Profiler
-from experiments.workdir import Workdir, load_data
-from retrieval import phases
-from retrieval.config import Config
+from experiments.shared import console, flags
+from experiments.shared.profiler import Profiler
+from experiments.shared.workdir import Workdir, load_data
+from retrieval.common.storage import write_json, write_jsonl
+from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
-from retrieval.storage import write_json, write_jsonl
+from retrieval.pipeline import search_and_fit
 
 
 def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = False) -> None:
@@ -24,9 +24,9 @@ def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = Fa
     """
     if workdir.choice_file.exists():
         return console.say("the model is trained already")
-    logged: dict[str, list[phases.Record]] = {}
+    logged: dict[str, list[search_and_fit.Record]] = {}
 
-    def log(history: list[phases.Record]) -> None:
+    def log(history: list[search_and_fit.Record]) -> None:
         logged[history[-1]["phase"]] = history
         write_jsonl(workdir.log_file, [record for records in logged.values() for record in records])
         show(history)
@@ -35,7 +35,7 @@ def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = Fa
 
     profiling = Profiler(workdir.profile) if profile else contextlib.nullcontext()
     with console.training(config.train.epochs, config.train.metric) as show, profiling as profiler:
-        choice = phases.train(config, dataset, workdir.checkpoints, log)
+        choice = search_and_fit.train(config, dataset, workdir.checkpoints, log)
     write_json(workdir.choice_file, dataclasses.asdict(choice))
     console.say(f"trained: the {choice.phase} phase after epoch {choice.epoch}")
 

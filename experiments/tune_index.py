@@ -17,14 +17,14 @@ import matplotlib as mpl
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import console, flags
 from experiments.report.palette import SETTINGS, write_png
 from experiments.report.searches import searches
-from experiments.workdir import Workdir
-from retrieval import bundle
+from experiments.shared import console, flags
+from experiments.shared.workdir import Workdir
+from retrieval.common.storage import write_json
 from retrieval.index import Certificate, tune
-from retrieval.index.tuning import Choices
-from retrieval.storage import write_json
+from retrieval.index.tuning.search import Choices
+from retrieval.serving import bundle
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.")
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run, whose bundle is read.")

@@ -11,8 +11,8 @@ import sys
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
-from retrieval import bundle
+from experiments.shared import console, flags
+from retrieval.serving import bundle
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 

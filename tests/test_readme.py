@@ -6,12 +6,12 @@ import re
 import numpy as np
 
 import retrieval
-from retrieval import bundle
-from retrieval.config import Config, Feature
+from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import ExactIndex, LiveIndex
 from retrieval.models.two_tower import init
+from retrieval.serving import bundle
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def test_every_file_that_the_readme_names_exists():
 
 
 def test_every_field_that_the_readme_names_exists():
-    from retrieval.config import Config, field_types
+    from retrieval.config.schema import Config, field_types
 
     fields = set(field_types(Config))
     for name in re.findall(r"--config\.([a-z_.]+)=", README):

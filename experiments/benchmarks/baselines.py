@@ -12,9 +12,9 @@ import scipy.sparse
 from experiments.benchmarks.measure import Figure, peak_bytes, seconds, share
 from retrieval import Interactions, Table, load_data, split
 from retrieval.baselines import BASELINES, Training, ials
-from retrieval.baselines.training import matrix
-from retrieval.config import Data
-from retrieval.evaluation import Evaluation
+from retrieval.baselines.base import matrix
+from retrieval.config.schema import Data
+from retrieval.evaluation.protocol import Evaluation
 
 IALS = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10}
 BOUNDS = {"popularity": 60.0, "item_knn_cosine": 60.0, "item_knn_bm25": 60.0}  # seconds to fit and evaluate

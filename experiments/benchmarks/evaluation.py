@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.measure import Figure, seconds, share, times_better
-from retrieval import scoring
-from retrieval.evaluate import Catalogue
-from retrieval.evaluation import LEVEL, SLICE_METRICS, Evaluation
+from retrieval.evaluation.measure import Catalogue
+from retrieval.evaluation.protocol import LEVEL, SLICE_METRICS, Evaluation
+from retrieval.ranking import blocks
 
 SECONDS = 1.0  # what the evaluation of the tutorial may take
 RESAMPLES_MEASURED = 50  # of the reference's bootstrap; all resamples take the same time
@@ -61,7 +61,7 @@ def user_loop(
     The plain form of `Evaluation.measure`, for scores without ties and lists without repeats; coverage and Gini, which
     no user has, are left out.
     """
-    scores = np.asarray(jax.jit(scoring.dot)(queries, candidates))
+    scores = np.asarray(jax.jit(blocks.dot)(queries, candidates))
     targets, num_queries = evaluation.targets, len(queries)
     table: dict[str, np.ndarray] = {}
     of_slices: dict[str, np.ndarray] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.benchmarks.measure import Figure, interleaved, times_better
 from retrieval.index import ExactIndex, HnswIndex, LiveIndex, Subset, recall
-from retrieval.index.costs import measure_costs
+from retrieval.index.tuning.costs import measure_costs
 
 K, TARGET = 10, 0.99
 M, EF_CONSTRUCTION = 16, 100

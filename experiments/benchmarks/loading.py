@@ -12,12 +12,12 @@ import numpy as np
 
 from experiments.benchmarks.index import Prepared, prepare
 from experiments.benchmarks.measure import Figure, interleaved, share
-from retrieval import bundle as bundles
+from retrieval.common.lists import Lists
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.index import HnswIndex
-from retrieval.lists import Lists
-from retrieval.models.blend import FixedTowers
+from retrieval.models.fixed_towers import FixedTowers
+from retrieval.serving import bundle as bundles
 
 
 def load(

@@ -11,10 +11,10 @@ from flax import nnx
 
 from experiments.benchmarks.measure import Figure, seconds, share
 from retrieval import InBatchSoftmax, TwoTower, create_state, train_step
-from retrieval.data.batches import Capacity, batches
+from retrieval.batching.batches import Capacity, batches
 from retrieval.data.encoding import Examples
-from retrieval.models.towers import IdTower
-from retrieval.optimizers import create
+from retrieval.models.id_tower import IdTower
+from retrieval.training.optimizers.by_name import create
 
 
 def touched_rows(

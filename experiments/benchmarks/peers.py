@@ -13,7 +13,7 @@ import numpy as np
 from experiments.benchmarks.index import TARGET, K, prepare
 from experiments.benchmarks.measure import Figure, interleaved
 from retrieval.index import ExactIndex
-from retrieval.index.space import EUCLIDEAN, of_candidates, of_queries
+from retrieval.index.hnsw.spaces import EUCLIDEAN, of_candidates, of_queries
 
 Ask = Callable[[np.ndarray], np.ndarray]  # queries -> positions [q, k]
 WIDTHS = tuple(10 << i for i in range(11))

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.measure import Figure, seconds, share, times_better
-from retrieval import scoring
+from retrieval.common.lists import Lists
 from retrieval.data.encoding import Targets
-from retrieval.evaluate import evaluate
-from retrieval.lists import Lists
-from retrieval.ranks import count_block, rank
-from retrieval.topk import top_k
+from retrieval.evaluation.measure import evaluate
+from retrieval.ranking import blocks as scoring
+from retrieval.ranking.ranks import count_block, rank
+from retrieval.ranking.topk import top_k
 
 MEMORY_LIMIT = 256e6  # bytes
 

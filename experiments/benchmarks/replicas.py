@@ -11,10 +11,10 @@ import numpy as np
 
 from experiments.benchmarks.measure import Figure, times_better
 from retrieval import fit, fit_many
-from retrieval.config import Config, Data
+from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
-from retrieval.optimizers import create
-from retrieval.recipe import Recipe, prepare
+from retrieval.pipeline.recipe import Recipe, prepare
+from retrieval.training.optimizers.by_name import create
 
 
 def together(

@@ -10,12 +10,12 @@ from unittest import mock
 import numpy as np
 
 from experiments.benchmarks.measure import Figure, share
-from retrieval import phases
-from retrieval.checkpoint import Checkpoints
-from retrieval.config import Config, Train
+from retrieval.config.schema import Config, Train
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.splits import split
+from retrieval.pipeline import search_and_fit
+from retrieval.training.checkpoint import Checkpoints
 
 
 def overhead(
@@ -46,7 +46,7 @@ def _seconds(config: Config, dataset: Dataset) -> list[float]:
     """Returns the seconds of each epoch from the second on, and those of leaving."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
-        phases.train(config, dataset, pathlib.Path(folder), lambda history: times.append(time.perf_counter()))
+        search_and_fit.train(config, dataset, pathlib.Path(folder), lambda history: times.append(time.perf_counter()))
         times.append(time.perf_counter())
     return np.diff(times)[1:].tolist()
 

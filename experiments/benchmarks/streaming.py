@@ -16,16 +16,16 @@ import pyarrow.parquet
 from flax import nnx
 
 from experiments.benchmarks.measure import Figure, peak_bytes, share
-from retrieval.config import Config, Data
+from retrieval.batching.device import device_blocks
+from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
 from retrieval.data.encoding import Examples
-from retrieval.models.towers import IdTower
+from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
-from retrieval.optimizers import create
-from retrieval.recipe import prepare
-from retrieval.stream import device_blocks
-from retrieval.train import create_state, fit, train_block
+from retrieval.pipeline.recipe import prepare
+from retrieval.training.optimizers.by_name import create
+from retrieval.training.step import create_state, fit, train_block
 
 MEMORY = 4e9  # bytes that a host shall do with
 ROW_GROUP = 1_000_000

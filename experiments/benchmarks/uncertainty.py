@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.benchmarks.measure import Figure, seconds, share, times_better
-from retrieval.uncertainty import bootstrap_intervals, expanded_tail
+from retrieval.evaluation.bootstrap import bootstrap_intervals, expanded_tail
 
 SECONDS = 1.0  # what 2000 resamples of MovieLens-1M may take
 

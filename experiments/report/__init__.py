@@ -9,12 +9,12 @@ from experiments.report.findings import Findings, measure
 from experiments.report.palette import SETTINGS, Plot, write_png
 from experiments.report.records import Records
 from experiments.report.searches import searches
-from experiments.workdir import Workdir
-from retrieval.config import Config
+from experiments.shared.workdir import Workdir
+from retrieval.common.storage import write_atomically
+from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.index import Searcher
-from retrieval.phases import Trained
-from retrieval.storage import write_atomically
+from retrieval.pipeline.search_and_fit import Trained
 
 
 def write_report(config: Config, dataset: Dataset, trained: Trained, index: Searcher, workdir: Workdir) -> None:

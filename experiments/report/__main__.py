@@ -7,18 +7,18 @@ It shows what is there: `experiments.evaluate` and `experiments.baselines` add t
 
 from __future__ import annotations
 
-from experiments import console, flags
 from experiments.export import stored_index
 from experiments.report import write_report
-from experiments.workdir import Workdir, load_data
-from retrieval import phases
+from experiments.shared import console, flags
+from experiments.shared.workdir import Workdir, load_data
+from retrieval.pipeline import search_and_fit
 
 
 def main() -> None:
     workdir = Workdir(flags.workdir())
     config = workdir.read_config()
     dataset = load_data(config, workdir)
-    trained = phases.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     write_report(config, dataset, trained, stored_index(config, trained, workdir), workdir)
     console.say(f"report: {workdir.report_file}")
 

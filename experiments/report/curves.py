@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, file_name, new_axes, shorten, small_text, style
 from experiments.report.palette import Plot, colour
 from experiments.report.records import MODEL, PROTOCOLS, Records, metric_label, number, system_label
-from retrieval.phases import FINAL, SEARCH
+from retrieval.pipeline.search_and_fit import FINAL, SEARCH
 
 LABELS_RIGHT = 108  # points, for names at the ends of curves
 

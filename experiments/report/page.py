@@ -12,7 +12,7 @@ from experiments.report.document import cards, document, figures, key_figures
 from experiments.report.findings import Findings
 from experiments.report.palette import Plot
 from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
-from retrieval.config import Config
+from retrieval.config.schema import Config
 
 SECTIONS = {
     "results": "Results",

@@ -14,9 +14,9 @@ from experiments.report.drawing import MARGINS, add_legend, file_name, new_axes,
 from experiments.report.palette import SETTINGS, Plot, colour, write_png
 from experiments.report.records import metric_label, number
 from experiments.report.tables import config_table, interval_text, table
-from experiments.tradeoff import Interval, Point, figure_of, figures_of
-from retrieval.config import Config, Task
-from retrieval.storage import write_atomically
+from experiments.report.trade_off import Interval, Point, figure_of, figures_of
+from retrieval.common.storage import write_atomically
+from retrieval.config.schema import Config, Task
 
 HEIGHT = 264  # points
 

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.workdir import MODEL, Workdir
-from retrieval.phases import FINAL
+from experiments.shared.workdir import MODEL, Workdir
+from retrieval.pipeline.search_and_fit import FINAL
 
 POPULARITY = "popularity"
 SYSTEMS = {  # as tables and curves order them; what is not here stands behind, under its own name

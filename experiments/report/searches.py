@@ -12,7 +12,7 @@ from experiments.report.drawing import HEIGHT, MARGINS, add_legend, new_axes, sm
 from experiments.report.palette import Plot, colour
 from experiments.report.records import number
 from retrieval.index import Certificate, Point
-from retrieval.index.space import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
+from retrieval.index.hnsw.spaces import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
 
 ROLES = {INNER_PRODUCT: "model", NORMALIZED: "green", EUCLIDEAN: "violet"}
 DASHES = ("-", "--", ":")  # by M

@@ -9,9 +9,9 @@ from html import escape
 
 from experiments.report.findings import Example
 from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metric_label, number, system_label
-from experiments.workdir import training_seconds
-from retrieval import config as config_lib
-from retrieval.config import Task
+from experiments.shared.workdir import training_seconds
+from retrieval.config import schema as config_lib
+from retrieval.config.schema import Task
 from retrieval.index import Certificate, Point
 
 OF_PREDICTIONS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task

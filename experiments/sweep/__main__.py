@@ -2,7 +2,7 @@
 
     python -m experiments.sweep --config=configs/movielens_100k.py --workdir=runs/sweep --trials=50
 
-What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.space`); without
+What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.config.space`); without
 one it is penalty, learning rate and batch size, around those of the config. A trial is the search phase of a training:
 the test part is not looked at. Poor trials are given up early. Killed, the same command goes on; with a larger number,
 it adds trials. It needs `pip install -e '.[sweep]'`.
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from absl import flags as absl_flags
 
-from experiments import console, flags
+from experiments.shared import console, flags
 from experiments.sweep.folder import Folder
-from retrieval.config import Config
-from retrieval.space import Space, default_space
-from retrieval.suggestions import did_you_mean
+from retrieval.common.choices import did_you_mean
+from retrieval.config.schema import Config
+from retrieval.config.space import Space, default_space
 
 TRIALS = absl_flags.DEFINE_integer("trials", 50, "How many trials, in all.", lower_bound=1)
 PROCESSES = absl_flags.DEFINE_integer("processes", 1, "How many train at a time, sharing the cores.", lower_bound=1)

@@ -10,11 +10,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from retrieval import config as config_lib
-from retrieval.config import Config
-from retrieval.logs import git_commit, versions
-from retrieval.space import Space, from_record, to_record
-from retrieval.storage import write_json
+from retrieval.common.environment import git_commit, versions
+from retrieval.common.storage import write_json
+from retrieval.config import schema as config_lib
+from retrieval.config.schema import Config
+from retrieval.config.space import Space, from_record, to_record
 
 
 @dataclasses.dataclass(frozen=True)

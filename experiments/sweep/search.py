@@ -9,14 +9,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from experiments import console
-from experiments.report.sweep import write_sweep
+from experiments.shared import console
+from experiments.shared.workdir import load_checked
 from experiments.sweep import study as study_lib
 from experiments.sweep.folder import Folder, Trial
-from experiments.workdir import load_checked
-from retrieval.config import Config
-from retrieval.space import Space, as_flags, check_space
-from retrieval.storage import write_json, write_jsonl
+from experiments.sweep.report import write_sweep
+from retrieval.common.storage import write_json, write_jsonl
+from retrieval.config.schema import Config
+from retrieval.config.space import Space, as_flags, check_space
 
 SECONDS = 0.5  # between looks at the journal
 NUM_SHOWN = 10  # of the table

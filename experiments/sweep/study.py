@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.sweep.folder import Trial
-from retrieval.config import Config
-from retrieval.space import Choice, LogUniform, Space, is_whole, value_of
+from retrieval.config.schema import Config
+from retrieval.config.space import Choice, LogUniform, Space, is_whole, value_of
 
 NUM_UNPRUNED = 5  # trials that are complete before any is given up
 WARMUP = 10  # evaluations of a trial before it can be: large batches and small steps begin slowly

@@ -14,14 +14,14 @@ import jax
 import optuna
 from optuna.trial import TrialState
 
-from experiments import compilation
-from experiments.flags import MISTAKES
+from experiments.shared import compilation
+from experiments.shared.flags import MISTAKES
 from experiments.sweep import study as study_lib
 from experiments.sweep.folder import Folder
-from retrieval import phases
-from retrieval.config import Config
+from retrieval.config.schema import Config
+from retrieval.config.space import with_settings
 from retrieval.data.dataset import Dataset, load
-from retrieval.space import with_settings
+from retrieval.pipeline import search_and_fit
 
 KEPT = 25  # trials whose compiled programs are kept in memory at most, about 4 MiB each
 
@@ -51,7 +51,7 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset:
     config.train.refit = False
     values: dict[int, float] = {}
 
-    def on_epoch(history: list[phases.Record]) -> None:
+    def on_epoch(history: list[search_and_fit.Record]) -> None:
         for record in history:  # several, where a checkpoint is gone on from
             value = record.get(f"validation/{config.train.metric}")
             if value is not None and record["epoch"] not in values:
@@ -62,7 +62,7 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset:
 
     scratch = folder.checkpoints / str(study_lib.origin(trial))
     try:
-        phases.train(config, dataset, scratch, on_epoch)
+        search_and_fit.train(config, dataset, scratch, on_epoch)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except FloatingPointError:

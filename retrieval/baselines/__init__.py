@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from retrieval.baselines import content, ease, ials, neighbours, popularity
+from retrieval.baselines.base import Scorer, Training
 from retrieval.baselines.popularity import most_popular
-from retrieval.baselines.training import Scorer, Training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float32
 
-from retrieval.baselines.training import Scorer, Training, matrix, or_popularity
+from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
+from retrieval.common.lists import Lists
 from retrieval.data.interactions import Table
 from retrieval.features.categories import tokenize, values_of, words
-from retrieval.features.columns import to_texts
-from retrieval.lists import Lists
+from retrieval.features.values import to_texts
 
 TITLE = "title"  # the column that is read by its words
 

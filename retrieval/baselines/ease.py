@@ -8,8 +8,8 @@ import scipy.sparse.linalg
 from jaxtyping import Float32
 from scipy.sparse import csr_array
 
-from retrieval.baselines.training import Scorer, Training, matrix, or_popularity
-from retrieval.lists import Lists
+from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
+from retrieval.common.lists import Lists
 
 BLOCK = 4096  # rows or columns that are computed at a time
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Int64
 
-from retrieval.baselines.training import Scorer, Training, or_popularity
-from retrieval.lists import Lists
-from retrieval.scoring import power_of_two
+from retrieval.baselines.base import Scorer, Training, or_popularity
+from retrieval.common.lists import Lists
+from retrieval.ranking.blocks import power_of_two
 
 INITIAL_SCALE = 0.01
 STEPS = 2  # of conjugate gradients in a turn

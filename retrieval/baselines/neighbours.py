@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Float32
 
-from retrieval.baselines.training import Scorer, Training, matrix, or_popularity
-from retrieval.lists import Lists
+from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
+from retrieval.common.lists import Lists
 
 BLOCK_VALUES = 2**26  # similarities in memory at a time, at most
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from retrieval.baselines.training import Scorer, Training
-from retrieval.lists import Lists
+from retrieval.baselines.base import Scorer, Training
+from retrieval.common.lists import Lists
 
 SECONDS_A_DAY = 86_400
 

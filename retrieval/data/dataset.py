@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from retrieval.config import Data
-from retrieval.data import files, movielens, stored, synthetic
-from retrieval.data.batches import check_placement
+from retrieval.batching.batches import check_placement
+from retrieval.common.choices import did_you_mean
+from retrieval.config.schema import Data
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
+from retrieval.data.out_of_core import stored
+from retrieval.data.published import movielens, synthetic
+from retrieval.data.readers import files
 from retrieval.data.splits import Parts, split
-from retrieval.suggestions import did_you_mean
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 

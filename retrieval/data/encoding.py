@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Shaped
 
+from retrieval.common.lists import Lists
 from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
-from retrieval.data.mapped import windows
+from retrieval.data.out_of_core.mapped import windows
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
-from retrieval.lists import Lists
 
 
 class Examples(NamedTuple):

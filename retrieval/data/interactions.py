@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
 from retrieval.data.ids import Ids, as_ids, distinct, find, narrow
-from retrieval.data.mapped import WINDOW
+from retrieval.data.out_of_core.mapped import WINDOW
 from retrieval.data.vocabulary import Vocabulary
 
 

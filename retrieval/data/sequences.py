@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 
+from retrieval.common.lists import Lists
 from retrieval.data.interactions import Interactions
-from retrieval.lists import Lists
 
 PADDING = 0  # the unknown row: a candidate that nothing is known of tells as little as none
 

@@ -1,9 +1,9 @@
 """Features: raw columns -> what a tower reads, with statistics of train, the same in training and serving."""
 
+from retrieval.features.base import Encoder, Feature
 from retrieval.features.encoded import TABLE, Encoded, Spec, to_columns
-from retrieval.features.encoder import Encoder, Feature
-from retrieval.features.kinds import encoder_from_json, fit
-from retrieval.features.tables import encode_table, feature_names, fit_table
+from retrieval.features.fitting import encode_table, feature_names, fit_table
+from retrieval.features.registry import encoder_from_json, fit
 
 __all__ = [
     "TABLE",

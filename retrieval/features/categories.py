@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
-from retrieval.features.columns import RefusedValue, Text, to_numbers, to_texts
+from retrieval.common.lists import Lists
+from retrieval.features.base import COMBINERS, Encoder, Feature, require
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.features.encoder import COMBINERS, Encoder, Feature, require
 from retrieval.features.lookup import Hashed, Known
-from retrieval.lists import Lists
+from retrieval.features.values import RefusedValue, Text, to_numbers, to_texts
 
 SEPARATOR = "|"  # between the values of one row
 GRAM = 3  # characters

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from retrieval.common.choices import did_you_mean
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
+from retrieval.features.base import Encoder
 from retrieval.features.categories import SEPARATOR
-from retrieval.features.columns import RefusedValue
 from retrieval.features.encoded import TABLE, Encoded, to_columns
-from retrieval.features.encoder import Encoder
-from retrieval.features.kinds import encoder_from_json
-from retrieval.features.tables import ID, encode_table
-from retrieval.suggestions import did_you_mean
+from retrieval.features.fitting import ID, encode_table
+from retrieval.features.registry import encoder_from_json
+from retrieval.features.values import RefusedValue
 
 Raw = Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]  # of some entities, of one, of some
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]

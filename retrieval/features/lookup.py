@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt64
 
 from retrieval.data.ids import find
-from retrieval.features.columns import Text
+from retrieval.features.values import Text
 
 OFFSET, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # of FNV-1a with 64 bits
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from retrieval.features.columns import to_numbers
+from retrieval.features.base import Encoder, Feature, require
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.features.encoder import Encoder, Feature, require
+from retrieval.features.values import to_numbers
 
 
 @dataclasses.dataclass(frozen=True)

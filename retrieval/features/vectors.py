@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from retrieval.data.errors import DataError
-from retrieval.features.columns import RefusedValue, to_numbers, to_texts
+from retrieval.common.errors import DataError
+from retrieval.features.base import Encoder, Feature, require
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.features.encoder import Encoder, Feature, require
+from retrieval.features.values import RefusedValue, to_numbers, to_texts
 
 
 @dataclasses.dataclass(frozen=True)

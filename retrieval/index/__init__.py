@@ -1,17 +1,17 @@
 """Search over candidate embeddings: exact or by a graph, certified, by ids, under filters, while it changes."""
 
-from retrieval.index.arguments import Exclusions, Subset
 from retrieval.index.certificate import Certificate, Point
-from retrieval.index.changes import check_vectors
-from retrieval.index.exact import ExactIndex
+from retrieval.index.checks import Exclusions, Subset
+from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.files import RECORD_FILE, digests
 from retrieval.index.filters import Filter, Filters
-from retrieval.index.hnsw import HnswIndex, Settings
+from retrieval.index.hnsw.hnsw_index import HnswIndex, Settings
 from retrieval.index.interface import Answers, Index, Searcher
-from retrieval.index.kinds import load
-from retrieval.index.live import LiveIndex
-from retrieval.index.truth import recall
-from retrieval.index.tuning import tune
+from retrieval.index.live.changes import check_vectors
+from retrieval.index.live.live_index import LiveIndex
+from retrieval.index.registry import load
+from retrieval.index.tuning.recall import recall
+from retrieval.index.tuning.search import tune
 
 __all__ = [
     "Answers",

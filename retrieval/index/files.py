@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from retrieval.storage import alone, sync_folder, to_array, write_chunks, write_json
+from retrieval.common.storage import alone, sync_folder, to_array, write_chunks, write_json
 
 FORMAT_VERSION = 2
 RECORD_FILE = "index.json"

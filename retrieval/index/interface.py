@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Shaped
 from numpy.typing import ArrayLike
 
-from retrieval.index.arguments import Exclusions, Subset
 from retrieval.index.certificate import Certificate
+from retrieval.index.checks import Exclusions, Subset
 from retrieval.index.filters import Filter
 
 

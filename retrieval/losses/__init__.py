@@ -1,8 +1,8 @@
 """Losses of two-tower retrieval, as pure functions of embeddings; a step of training minimises one of them."""
 
 from retrieval.losses.explanation import explain
-from retrieval.losses.labels import log_loss, squared_error
 from retrieval.losses.pairwise import bpr, cosine_contrastive
+from retrieval.losses.pointwise import log_loss, squared_error
 from retrieval.losses.reduction import reduce
 from retrieval.losses.softmax import OwnNegatives, folded_softmax, sampled_softmax
 from retrieval.losses.squared import implicit_squared

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from retrieval.log_partition import scores_of
+from retrieval.losses.log_partition import scores_of
 from retrieval.losses.softmax import (
     correct_log_q,
     keep_hard_negatives,

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from retrieval.log_partition import SCORES_PER_BLOCK, KnownPositives, accumulator
-from retrieval.losses.columns import column_sums, scores_at
+from retrieval.losses.column_sums import column_sums, scores_at
+from retrieval.losses.log_partition import SCORES_PER_BLOCK, KnownPositives, accumulator
 from retrieval.losses.reduction import reduce
 
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from retrieval.log_partition import (
+from retrieval.losses.column_sums import column_sums, scores_at
+from retrieval.losses.log_partition import (
     SCORES_PER_BLOCK,
     KnownPositives,
     log_partition,
@@ -21,7 +22,6 @@ from retrieval.log_partition import (
     scores_of,
     without_known,
 )
-from retrieval.losses.columns import column_sums, scores_at
 from retrieval.losses.reduction import reduce
 
 MIN_SAMPLING_PROBABILITY = 1e-6

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from retrieval.log_partition import accumulator
-from retrieval.losses.columns import scores_at
+from retrieval.losses.column_sums import scores_at
+from retrieval.losses.log_partition import accumulator
 from retrieval.losses.reduction import reduce
 
 _product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

@@ -11,12 +11,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
+from retrieval.common.choices import check_choice
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.encoded import TABLE, Encoded, Spec
-from retrieval.models.features import Dense, Lookup
+from retrieval.models.embedding_table import Fixed
+from retrieval.models.feature_embeddings import Dense, Lookup
 from retrieval.models.layers import MLP, Cross, Dropout
-from retrieval.models.tables import Fixed
-from retrieval.suggestions import check_choice
 
 ID = "id"  # the feature that is the entity's own row
 COMBINATIONS = ("sum", "concat")

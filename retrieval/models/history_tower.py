@@ -9,13 +9,13 @@ from flax import nnx
 from jax import export as jax_export
 from jaxtyping import Array, Float, Int, Shaped
 
-from retrieval.context import AGES, GAPS, HISTORY, RATINGS, TIMES
 from retrieval.data.sequences import PADDING
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.features.context import AGES, GAPS, HISTORY, RATINGS, TIMES
+from retrieval.models.embedding_table import Table
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history import Tokens
 from retrieval.models.layers import Dropout
-from retrieval.models.tables import Table
 
 
 class LastEmbedding(nnx.Module):

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
+from retrieval.models.embedding_table import Fixed, Table
 from retrieval.models.heads import Head
-from retrieval.models.tables import Fixed, Table
 
 Params = dict[str, Any]  # nested dict of arrays
 Given = Any  # pytree of the arrays of a model that are no parameters

@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.data.batches import Batch, Distinct, Drawn
+from retrieval.batching.batches import Batch, Distinct, Drawn
+from retrieval.batching.negatives import NONE
 from retrieval.data.encoding import Examples
-from retrieval.data.mapped import windows
-from retrieval.data.negatives import NONE
+from retrieval.data.out_of_core.mapped import windows
+from retrieval.data.popularity import entropy
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.log_partition import RowSets
+from retrieval.losses.log_partition import RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
-from retrieval.objectives.objective import Objective, known_in, lookups
-from retrieval.sampling import entropy
+from retrieval.objectives.base import Objective, known_in, lookups
 
 
 @dataclasses.dataclass(frozen=True)

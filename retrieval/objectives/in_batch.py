@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.data.batches import Batch
-from retrieval.log_partition import RowSets
-from retrieval.losses.columns import scores_at
+from retrieval.batching.batches import Batch
+from retrieval.data.popularity import entropy
+from retrieval.losses.column_sums import scores_at
+from retrieval.losses.log_partition import RowSets
 from retrieval.models.two_tower import TwoTower
-from retrieval.objectives.objective import Objective, counts, embeddings, known_in
-from retrieval.sampling import entropy
+from retrieval.objectives.base import Objective, counts, embeddings, known_in
 
 
 @jax.tree_util.register_dataclass

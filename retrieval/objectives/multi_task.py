@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.data.batches import Batch
+from retrieval.batching.batches import Batch
 from retrieval.models.two_tower import Lookups, TwoTower
-from retrieval.objectives.objective import Objective, embeddings
+from retrieval.objectives.base import Objective, embeddings
 
 Value = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.data.batches import Batch
-from retrieval.log_partition import RowSets
-from retrieval.objectives.objective import Objective, counts, known_in
+from retrieval.batching.batches import Batch
+from retrieval.losses.log_partition import RowSets
+from retrieval.objectives.base import Objective, counts, known_in
 
 
 @dataclasses.dataclass(frozen=True)

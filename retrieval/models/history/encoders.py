@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from retrieval.common.choices import did_you_mean
 from retrieval.models.history import visibility
 from retrieval.models.history.attention import AttentionPooling
 from retrieval.models.history.bags import MeanBag, PowerBag, WeightedBag
 from retrieval.models.history.hstu import Hstu
 from retrieval.models.history.recurrent import Gru
 from retrieval.models.history.transformer import Transformer
-from retrieval.suggestions import did_you_mean
 
 
 class Options(NamedTuple):

@@ -1,0 +1,150 @@
+"""What there is to say of the model of an experiment: its parts, what they read, and what they amount to."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from experiments.inspection.outline import Part, outline
+from retrieval.config.checks import LOSS_FIELDS
+from retrieval.config.schema import Config, Loss
+from retrieval.index.tuning.search import GRAPHS
+from retrieval.models.feature_tower import ID
+from retrieval.pipeline.recipe import Recipe
+
+MILLION = 1_000_000
+HEADER = ["part", "", "", "own", "output", "parameters", "share"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What there is to say of a model.
+
+    Attributes:
+      root: its parts.
+      reads: what a part reads of the data, by its path.
+      facts: what the model amounts to, by what they are about.
+    """
+
+    root: Part
+    reads: Mapping[str, str]
+    facts: Mapping[str, str]
+
+    def rows(self) -> list[list[str]]:
+        """Returns a row of `HEADER` for each part, their names indented as a tree."""
+        total, rows = max(self.root.num_parameters, 1), []
+        for depth, part in self.root.walk():
+            number = part.num_parameters
+            counted = [f"{number:,}", f"{100 * number / total:.1f} %"] if number else ["", ""]
+            name = "  " * (depth - 1) + "└ " * bool(depth) + part.name
+            rows.append([name, part.kind, self.text(part), own_text(part), shape_text(part.output), *counted])
+        return rows
+
+    def text(self, part: Part) -> str:
+        """Returns what a part reads and what it makes of it, in a few words."""
+        return ", ".join(filter(None, [self.reads.get(part.path, ""), part.detail]))
+
+
+def inspect(config: Config, recipe: Recipe) -> Inspection:
+    """Returns what there is to say of the model of a recipe."""
+    root = outline(recipe.model, recipe.context.length)
+    return Inspection(root, _reads(recipe, root), _facts(config, recipe, root))
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Returns a shape as text.
+
+    >>> shape_text((1682, 32))
+    '1,682 x 32'
+    """
+    return " x ".join(f"{size:,}" for size in shape)
+
+
+def own_text(part: Part) -> str:
+    """Returns the parameters of a part that are not of its parts: the matrices, and how many others."""
+    matrices = {name: of.shape for name, of in part.own.items() if len(of.shape) > 1}
+    texts = [f"{re.sub('/?(embedding|kernel)$', '', name)} {shape_text(shape)}" for name, shape in matrices.items()]
+    others = [name for name in part.own if name not in matrices]
+    texts += [", ".join(others) if len(others) < 3 else f"{len(others)} vectors"] if others else []
+    return ", ".join(text.strip() for text in texts)
+
+
+def bytes_text(number: float) -> str:
+    """Returns a number of bytes as text.
+
+    >>> bytes_text(400), bytes_text(338_816), bytes_text(132e6)
+    ('400 B', '339 kB', '132 MB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def graph_bytes(number: int, dimension: int, M: int) -> int:
+    """Returns about the bytes of an hnswlib graph of so many embeddings, on disk as in memory.
+
+    Each has a copy of its embedding, 2 M neighbours in the lowest layer, M in each higher one, of which there are
+    1 / (M - 1) on average, and a label; a neighbour and a number of neighbours take 4 bytes.
+    """
+    lowest, higher = 4 * (2 * M + 1), 4 * (M + 1) / (M - 1)
+    return round(number * (4 * dimension + lowest + higher + 8 + 4))
+
+
+def _reads(recipe: Recipe, root: Part) -> dict[str, str]:
+    """Returns of each feature its column and kind, or how many ids train knows; and what the history is."""
+    towers, encoding = recipe.architecture, recipe.encoding
+    of_sides = {
+        "query_tower": (encoding.queries, {**towers.query_features, **towers.context.encoders}),
+        "candidate_tower": (encoding.candidates, towers.candidate_features),
+    }
+    found = {}
+    for _, part in root.walk():
+        if part.kind in ("Lookup", "Dense"):
+            vocabulary, encoders = of_sides[part.path.partition("/")[0]]
+            encoder = encoders.get(part.name)
+            of_id = part.name == ID
+            found[part.path] = f"{len(vocabulary.ids):,} ids" if of_id else f"{encoder.kind} {encoder.column}"
+        elif part.path == "query_tower/items":
+            found[part.path] = f"the last {recipe.context.length} interactions"
+    return found
+
+
+def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
+    encoding, tasks = recipe.encoding, [f"{t.name} ({t.kind}, weight {t.weight:g})" for t in config.tasks]
+    what = "windows" if recipe.examples.are_windows else "examples"
+    width, score = _score(recipe, root)
+    counts = [len(encoding.queries.ids), len(encoding.candidates.ids), len(encoding.corpus)]
+    M = config.index.M or GRAPHS[-1][0]
+    graph = bytes_text(graph_bytes(MILLION, width, M))
+    return {
+        "score": score,
+        "loss": _loss(config.loss),
+        **({"heads": ", ".join(tasks)} if tasks else {}),
+        "an epoch": f"{recipe.num_examples:,} interactions, batches of {recipe.batch_size:,} {what}",
+        "data": "{:,} queries and {:,} candidates in train, {:,} in the corpus".format(*counts),
+        "parameters": f"{root.num_parameters:,}, {bytes_text(root.num_bytes)}",
+        "a million candidates": f"{bytes_text(4 * width * MILLION)} of embeddings and a graph of M {M} of {graph}",
+    }
+
+
+def _score(recipe: Recipe, root: Part) -> tuple[int, str]:
+    """Returns the number of dimensions of the dot product, and what they are."""
+    model, (width,) = recipe.model, root.output
+    added = {"popularity prior": model.log_prior, "learned bias": model.candidate_bias}
+    added = [name for name, there in added.items() if there is not None]
+    terms = [f"{width - bool(added)} of the towers"] + [f"1 of {' and '.join(added)}"] * bool(added)
+    for name, beside in (("a linear model", recipe.linear), ("recent popularity", recipe.recent_prior)):
+        if beside is not None:
+            terms.append(f"{beside.candidates.shape[1]} of {name}")
+            width += beside.candidates.shape[1]
+    text = f"dot product of {width} dimensions: {', '.join(terms)}"
+    if model.log_temperature is None:
+        return width, text
+    return width, f"{text}; outputs at length 1, over a learned temperature"
+
+
+def _loss(loss: Loss) -> str:
+    settings = [f"{field} {getattr(loss, field):g}" for field in (*LOSS_FIELDS[loss.name], "embedding_l2")]
+    return ", ".join([loss.name.replace("_", " "), *settings, f"{loss.reduction} over the batch"])

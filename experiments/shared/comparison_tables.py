@@ -1,0 +1,55 @@
+"""The tables of several runs: systems against each other, and seeds of one config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.shared import console
+from retrieval.evaluation.comparison import SeedSummary
+
+SIGNIFICANT = 0.05
+SHOWN = tuple(  # ends of the names in the table of seeds
+    f"{prefix}/{metric}"
+    for prefix in ("excluding_seen", "including_seen")
+    for metric in ("precision_at_10", "recall_at_10", "ndcg_at_10")
+) + ("top_100_categorical_accuracy",)
+
+
+def print_comparisons(result: Mapping[str, Any]) -> None:
+    """Prints what `experiments.compare` found: for each metric the reference, and the others beside it.
+
+    "sd seeds" is how far another seed would move the mean, "se queries" how far other queries would; "p swap" is of the
+    randomisation test, "p boot" of the bootstrap, "Holm" the former corrected for all that is here.
+    """
+    header = ["system", "mean", "sd seeds", "se queries", "difference", "p swap", "p boot", "Holm", "queries"]
+    for metric in result["metrics"]:
+        rows, marked = [], []
+        comparisons = {c["system"]: c for c in result["comparisons"] if c["metric"] == metric}
+        for name, system in result["systems"].items():
+            row = [name, *(_number(system["figures"][metric][part]) for part in ("mean", "sd", "query_error"))]
+            if c := comparisons.get(name):
+                ends = (_number(c[end], "+") for end in ("low", "high"))
+                row.append(f"{_number(c['difference'], '+')} [{', '.join(ends)}]")
+                row += [_number(c[p]) for p in ("permutation_p", "bootstrap_p", "holm_permutation_p")]
+                row.append(str(c["num_queries"]))
+                if c["holm_permutation_p"] < SIGNIFICANT:
+                    marked.append((len(rows), header.index("Holm")))
+            rows.append(row + [""] * (len(header) - len(row)))
+        title = f"{metric} beside {result['reference']}, with 95 % intervals; * significant after Holm's correction"
+        console.show_table(title, header, rows, marked)
+
+
+def print_seeds(summary: Mapping[str, SeedSummary], num_seeds: int) -> None:
+    """Prints the main figures over seeds: how far seeds move them, and how far other queries would."""
+    rows = [
+        [name, *(_number(value) for value in (figure.mean, figure.sd, figure.query_error))]
+        for name, figure in summary.items()
+        if name.endswith(SHOWN) and not name.startswith("train/")
+    ]
+    console.show_table(f"{num_seeds} seeds", ["figure", "mean", "sd of seeds", "standard error of queries"], rows)
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:{sign}.4f}"

@@ -1,0 +1,50 @@
+"""Compiled programs kept on disk, so that the next run of an experiment does not compile them again."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import platform
+
+import jax
+
+from retrieval.config.schema import Data
+
+BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"  # of XLA, cache look-ups included
+
+
+class _Watch:
+    """Adds up what JAX tells of its compilations."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self, event: str, seconds: float, **details) -> None:
+        if event == BACKEND_COMPILE:
+            self.seconds += seconds
+
+
+WATCH = _Watch()
+
+
+def seconds() -> float:
+    """Returns how long JAX has compiled since `keep` was called, or read what it compiled before."""
+    return WATCH.seconds
+
+
+def keep() -> None:
+    """Has JAX keep what it compiles in the cache folder of the data, unless JAX_COMPILATION_CACHE_DIR names another."""
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = pathlib.Path(Data().cache).expanduser() / "compiled" / _processor()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.monitoring.register_event_duration_secs_listener(WATCH)
+
+
+def _processor() -> str:
+    """Returns a name of the processor and its features: a home folder may be shared by machines of several kinds."""
+    description = platform.machine() + platform.processor()
+    if (file := pathlib.Path("/proc/cpuinfo")).exists():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        description += "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return hashlib.sha256(description.encode()).hexdigest()[:12]

@@ -1,0 +1,185 @@
+"""The flags that the programs share, and errors in them that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import runpy
+import sys
+from collections.abc import Callable, Mapping
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments.shared import compilation, console
+from retrieval.config.schema import Config, Index, check_field
+from retrieval.config.space import Space
+
+MISTAKES = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    ImportError,
+)
+
+
+def define_config() -> None:
+    """Defines --config, required."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment: a file whose get_config() returns a retrieval Config, as configs/movielens_100k.py. "
+        "FILE:VARIANT picks a variant; --config.SECTION.FIELD=VALUE overrides a field.",
+    )
+    flags.mark_flag_as_required("config")
+
+
+def define_workdir() -> None:
+    """Defines --workdir, required."""
+    flags.DEFINE_string("workdir", None, "Folder of the run; all that it writes lies there.", required=True)
+
+
+def define_tensorflow() -> None:
+    """Defines --tensorflow."""
+    flags.DEFINE_bool("tensorflow", False, "Write a TensorFlow SavedModel for TF Serving besides the bundle.")
+
+
+def define_roll_back() -> None:
+    """Defines --roll_back."""
+    flags.DEFINE_bool("roll_back", False, "Let the bundle and the one before it change places, and do nothing else.")
+
+
+def define_index() -> None:
+    """Defines --index.FIELD of each field."""
+    text = "How the candidates are searched; --index.FIELD=VALUE overrides a field of the run's config.index."
+    _check_fields(sys.argv)  # the next line looks at them already
+    config_flags.DEFINE_config_dataclass("index", Index(), text)
+
+
+def define_out() -> None:
+    """Defines --out."""
+    flags.DEFINE_string("out", None, "JSON file of what is found; none: the table alone.")
+
+
+def define_quiet() -> None:
+    """Defines --quiet, of every program."""
+    flags.DEFINE_bool("quiet", False, "No progress, and plain lines instead of tables.")
+
+
+def define_profile() -> None:
+    """Defines --profile."""
+    flags.DEFINE_bool("profile", False, "Record a few epochs of training into WORKDIR/profile, for XProf.")
+
+
+def config() -> Config:
+    """Returns the experiment that --config names.
+
+    Raises:
+      ValueError: the file cannot be read, or does not return a Config.
+    """
+    experiment = flags.FLAGS.config
+    if not isinstance(experiment, Config):
+        try:
+            getattr(experiment, "name", None)  # where the file could not be loaded, any attribute raises why
+        except OSError as error:
+            raise ValueError(f"--config: {error}") from None
+        raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
+    return experiment
+
+
+def space() -> Space | None:
+    """Returns what `get_space` of the config file declares, for the variant that --config names; None without it.
+
+    Raises:
+      ValueError: it does not return a search space.
+    """
+    path, *variant = flags.FLAGS["config"].config_filename.split(":", 1)
+    namespace = runpy.run_path(path)
+    if "get_space" not in namespace:
+        return None
+    declared = namespace["get_space"](*variant)
+    if not isinstance(declared, Mapping):
+        raise ValueError(f"--config: get_space() must return a dictionary, got {declared!r}")
+    return declared
+
+
+def workdir() -> str:
+    """Returns the value of --workdir."""
+    return flags.FLAGS.workdir
+
+
+def out() -> str | None:
+    """Returns the value of --out."""
+    return flags.FLAGS.out
+
+
+def tensorflow() -> bool:
+    """Returns the value of --tensorflow."""
+    return flags.FLAGS.tensorflow
+
+
+def index(of_run: Index) -> Index:
+    """Returns the settings of a run's index with the fields that --index overrides."""
+    return dataclasses.replace(of_run, **config_flags.get_override_values(flags.FLAGS["index"]))
+
+
+def roll_back() -> bool:
+    """Returns the value of --roll_back."""
+    return flags.FLAGS.roll_back
+
+
+def profile() -> bool:
+    """Returns the value of --profile."""
+    return flags.FLAGS.profile
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs `main`; a user's mistake ends it with one message and exit status 1, without a traceback."""
+
+    def without_arguments(arguments: list[str]) -> None:
+        if arguments:
+            raise ValueError(f"flags begin with --, got {arguments[0]!r}")
+        main()
+
+    run_on(without_arguments)
+
+
+def run_on(main: Callable[[list[str]], None]) -> None:
+    """Runs `main` on the arguments that are no flags, as `run` does."""
+
+    def checked(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        compilation.keep()
+        if flags.FLAGS.quiet:
+            console.be_quiet()
+        try:
+            main(argv[1:])
+        except MISTAKES as error:
+            sys.exit(f"error: {error}")
+
+    define_quiet()
+    app.run(checked, flags_parser=_parse)
+
+
+def _check_fields(argv: list[str]) -> None:
+    """Ends the program where a flag overrides a field that is none."""
+    for argument in argv[1:]:
+        if match := re.match(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)", argument):  # --index.k is --config.index.k
+            try:
+                check_field(match[1])
+            except ValueError as error:
+                sys.exit(f"error: {argument}: {error}")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    _check_fields(argv)
+    for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
+        flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
+    try:
+        return flags.FLAGS(argv)
+    except KeyError as error:
+        sys.exit(f"error: the config file sets no {error}, and a flag can only override what it sets")
+    except flags.Error as error:
+        lines = str(error).strip().splitlines()
+        sys.exit(f"error: {lines[0]}" + (f" {lines[-1]}" if len(lines) > 1 else "") + "\nsee --help")

@@ -1,0 +1,243 @@
+"""The folder of a run: which files lie in it, and whose they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.shared import console
+from retrieval.common.environment import device, git_commit, versions
+from retrieval.common.storage import write_atomically, write_json
+from retrieval.config import checks
+from retrieval.config import schema as config_lib
+from retrieval.data import leakage
+from retrieval.data.dataset import Dataset, load
+from retrieval.evaluation.measure import check_ks
+from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_query
+from retrieval.evaluation.protocol import Result
+from retrieval.pipeline.search_and_fit import Choice
+from retrieval.serving import bundle
+
+MODEL = "test"  # what the model's figures are called, beside those of baselines
+
+
+def training_seconds(figures: Mapping[str, float], system: str) -> float | None:
+    """Returns how long a system took to train, the choice of its settings on the validation part included.
+
+    Args:
+      figures: all of a run, by name.
+      system: the model or a baseline; None where its time was not taken.
+    """
+    names = ["seconds/train"] if system == MODEL else [f"{system}/seconds/tune", f"{system}/seconds/fit"]
+    return sum(figures[name] for name in names) if all(name in figures for name in names) else None
+
+
+class Workdir:
+    """Paths in the folder of a run, and what the stages of a run hand on through it."""
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+        self.config_file = self.path / "config.json"
+        self.log_file = self.path / "metrics.jsonl"
+        self.metrics_file = self.path / "metrics.json"
+        self.intervals_file = self.path / "intervals.json"
+        self.slices_file = self.path / "slices.json"
+        self.baselines_file = self.path / "baselines.json"
+        self.manifest_file = self.path / "manifest.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.choice_file = self.checkpoints / "choice.json"
+        self.profile = self.path / "profile"
+        self.bundle = self.path / "bundle"
+        exports = self.bundle / bundle.EXPORTS
+        self.candidate_vectors = exports / "candidates.parquet"
+        self.query_vectors = exports / "queries.parquet"
+        self.saved_model = exports / "saved_model"
+        self.report_file = self.path / "report.html"
+        self.report_figures = self.path / "report"
+        self.tensorboard = self.path / "tensorboard"
+
+    def check(self, config: config_lib.Config) -> None:
+        """Checks that the experiment can run in the folder; writes nothing.
+
+        Raises:
+          ValueError: the folder holds a run of another config, or something that is no run.
+        """
+        if self._is_begun():
+            if lines := config_lib.differences(self.read_config(), config):
+                raise ValueError(
+                    f"{self.path} holds a run of another config (field: there, here):\n  "
+                    + "\n  ".join(lines)
+                    + "\nuse another --workdir, or the same config"
+                )
+        elif not self.config_file.exists() and self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"{self.path} is not empty and holds no run; use another --workdir")
+
+    def begin(self, config: config_lib.Config, dataset: Dataset) -> None:
+        """Records the config and how the run comes about, unless it is begun already.
+
+        Raises:
+          ValueError: it was begun on other data.
+        """
+        fingerprint = dataset.fingerprint()
+        if self._is_begun():
+            before = json.loads(self.manifest_file.read_text(encoding="utf-8"))["data"]["fingerprint"]
+            if before != fingerprint:
+                raise ValueError(
+                    f"{self.path} was begun on other data (fingerprint {before[:12]}, now {fingerprint[:12]}); "
+                    "use another --workdir"
+                )
+            return
+        facts = {
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "device": device(),
+            "seed": config.train.seed,
+            "data": {"fingerprint": fingerprint, "duplicates_dropped": dataset.num_duplicates},
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_file, config_lib.to_json(config))
+        write_json(self.manifest_file, facts)
+
+    def _is_begun(self) -> bool:
+        """Tells whether an epoch is logged or a baseline evaluated: a folder without belongs to no config yet."""
+        return self.log_file.exists() or self.metrics_file.exists()
+
+    def read_config(self) -> config_lib.Config:
+        """Reads the config of the run.
+
+        Raises:
+          ValueError: there is no run in the folder.
+        """
+        if not self.config_file.exists():
+            raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
+        return config_lib.from_json(self.config_file.read_text(encoding="utf-8"))
+
+    def read_choice(self) -> Choice:
+        """Reads which checkpoint the training ended with.
+
+        Raises:
+          ValueError: the training has not ended.
+        """
+        if not self.choice_file.exists():
+            raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
+        return Choice(**json.loads(self.choice_file.read_text(encoding="utf-8")))
+
+    def per_query_file(self, system: str) -> pathlib.Path:
+        """Returns where the metrics of each query of a system lie: of "test", the model, or of a baseline."""
+        return self.path / "per_query" / f"{system}.parquet"
+
+    def systems(self) -> list[str]:
+        """Returns the names of the systems whose metrics of each query are there, "test" and baselines."""
+        return sorted(path.stem for path in self.per_query_file("test").parent.glob("*.parquet"))
+
+    def read_per_query(self, system: str) -> PerQuery:
+        """Reads the metrics of each query of a system.
+
+        Raises:
+          ValueError: they are not there, or damaged.
+        """
+        path = self.per_query_file(system)
+        if not path.exists():
+            program = "experiments.evaluate" if system == "test" else f"experiments.baselines --baselines={system}"
+            raise ValueError(
+                f"{self.path} has no values of each query of {system!r}: {program} writes them "
+                f"(there are {', '.join(self.systems()) or 'none'})"
+            )
+        return read_per_query(path)
+
+    def read_metrics(self) -> dict[str, float]:
+        """Returns the figures so far; empty where there are none."""
+        return _with_nan(_read(self.metrics_file, {}))
+
+    def read_intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns the intervals of the figures, by the same names; empty where there are none."""
+        return {name: (low, high) for name, (low, high) in _with_nan(_read(self.intervals_file, {})).items()}
+
+    def read_baselines(self) -> dict[str, dict[str, Any]]:
+        """Returns what was chosen for each baseline that is evaluated, by name; empty where none is."""
+        return _read(self.baselines_file, {})
+
+    def add_baseline(self, name: str, record: dict[str, Any]) -> None:
+        """Records that a baseline is evaluated, and with which settings."""
+        write_json(self.baselines_file, self.read_baselines() | {name: record})
+
+    def read_slices(self) -> list[dict[str, Any]]:
+        """Returns the figures of the slices, a record for each slice and system; empty where there are none."""
+        return _with_nan(_read(self.slices_file, []))
+
+    def add_metrics(self, figures: dict[str, float]) -> None:
+        """Adds figures to `metrics.json`, in place of those of the same names."""
+        write_json(self.metrics_file, self.read_metrics() | figures)
+
+    def add_result(self, system: str, result: Result) -> None:
+        """Adds what an evaluation says of a system to the files of the run, in place of what it said before.
+
+        The figures themselves are the last to be written: where they are, the rest is.
+        """
+        path = self.per_query_file(system)
+        path.parent.mkdir(exist_ok=True)
+        write_per_query(path, result.per_query)
+        intervals = {f"{system}/{name}": interval for name, interval in result.intervals.items()}
+        write_json(self.intervals_file, self.read_intervals() | intervals)
+        others = [record for record in self.read_slices() if record["system"] != system]
+        records = [{"system": system} | dataclasses.asdict(of_slice) for of_slice in result.slices]
+        write_json(self.slices_file, others + records)
+        self.add_metrics({f"{system}/{name}": value for name, value in result.figures.items()})
+
+
+def _with_nan(value: Any) -> Any:
+    """Returns figures with NaN for null, which stands for it in JSON."""
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
+
+
+def _read(path: pathlib.Path, missing: Any) -> Any:
+    """Returns the content of a JSON file, or `missing` where there is none."""
+    if not path.exists():
+        return missing
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and evaluate again") from None
+
+
+def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
+    """Loads the data of the run, as `load_checked` does, and begins the run on them.
+
+    Raises:
+      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
+    """
+    for sentence in checks.unread(config):
+        console.say(sentence)
+    dataset = load_checked(config)
+    workdir.begin(config, dataset)
+    return dataset
+
+
+def load_checked(config: config_lib.Config) -> Dataset:
+    """Loads the data of an experiment, with a progress bar while they are fetched.
+
+    Raises:
+      ValueError: settings make no sense, the data are not usable, a part holds what another asks, or a k is below 1.
+    """
+    checks.check(config)
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
+    with console.fetching() as progress:
+        dataset = load(config.data, progress)
+    strategy = config.data.split.strategy
+    num_repeated = leakage.check_parts(
+        dataset.parts,
+        repeats=not config.data.drop_duplicates,
+        temporal=strategy == "temporal",
+        cold_candidates=strategy == "cold_candidates",
+    )
+    if num_repeated:
+        console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
+    return dataset

@@ -1,0 +1,217 @@
+"""Interactions of a Parquet file encoded out of core: int32 rows in memory-mapped files, the distinct ids in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from jaxtyping import Bool, Int, Int32
+
+from retrieval.common.errors import DataError
+from retrieval.common.storage import replace_folder, sha256
+from retrieval.data.ids import Ids, distinct, narrow
+from retrieval.data.interactions import Interactions, update_digest
+from retrieval.data.out_of_core.mapped import release, windows
+from retrieval.data.readers import arrow as convert
+from retrieval.data.readers import delimited, files
+from retrieval.data.readers.arrow import Column
+from retrieval.data.vocabulary import Vocabulary
+
+READ_ROWS = 1 << 20  # rows of the file in memory at a time
+FORMAT = 1  # of what is stored; another number makes what was stored before stale
+COLUMNS = ("query", "candidate")
+
+
+class StoredInteractions(Interactions):
+    """Interactions in memory-mapped files: 8 bytes an event on disk, and the distinct ids in memory.
+
+    What training asks of interactions, `len`, `distinct_ids`, `rows_in`, `take`, `pieces` and `fingerprint`, reads
+    the files by windows. The columns of raw ids are there too, as in any interactions, but are made anew at each
+    access, whole and in memory.
+
+    Attributes:
+      distinct_ids: the distinct query ids and candidate ids, each sorted.
+      rows: the row of each event's two ids in the vocabularies of `distinct_ids`, int32 [n] each.
+    """
+
+    def __init__(self, distinct_ids: tuple[Ids, Ids], rows: tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]):
+        object.__setattr__(self, "distinct_ids", distinct_ids)
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    @property
+    def query_ids(self) -> Ids:
+        """Raw id of the query of each event [n], in memory."""
+        return self.take(slice(None)).query_ids
+
+    @property
+    def candidate_ids(self) -> Ids:
+        """Raw id of the candidate of each event [n], in memory."""
+        return self.take(slice(None)).candidate_ids
+
+    @property
+    def id_dtypes(self) -> tuple[np.dtype, np.dtype]:
+        """The types of the query ids and of the candidate ids."""
+        queries, candidates = self.distinct_ids
+        return queries.dtype, candidates.dtype
+
+    def take(self, rows: Int[np.ndarray, "m"] | Bool[np.ndarray, "n"] | slice) -> Interactions:
+        """Returns the events at `rows` (indices, a mask or a slice), in that order, in memory."""
+        taken = [ids[column[rows] - 1] for ids, column in zip(self.distinct_ids, self.rows, strict=True)]
+        for column in self.rows:
+            release(column)
+        return Interactions(*taken)
+
+    def rows_in(
+        self, queries: Vocabulary, candidates: Vocabulary
+    ) -> tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
+        """Returns the row of each event's two ids: the files themselves for the vocabularies of just these ids."""
+        return tuple(
+            _translated(rows, vocabulary.rows(ids))
+            for rows, vocabulary, ids in zip(self.rows, (queries, candidates), self.distinct_ids, strict=True)
+        )
+
+    def with_text_ids(self, queries: bool, candidates: bool) -> Interactions:
+        """Returns itself if its ids are text where that is asked.
+
+        Raises:
+          ValueError: they are integers, whose order is not that of their texts.
+        """
+        for name, dtype, text in zip(COLUMNS, self.id_dtypes, (queries, candidates), strict=True):
+            if text and dtype.kind != "U":
+                raise ValueError(
+                    f"the {name} ids of the train part are integers and those of another file are text: a train part "
+                    "that is streamed from Parquet keeps its type, so write both as integers or both as text"
+                )
+        return self
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of the raw ids, hexadecimal: that of the same interactions in memory."""
+        digest = hashlib.sha256()
+        for name, ids, rows in zip(COLUMNS, self.distinct_ids, self.rows, strict=True):
+            update_digest(digest, f"{name}_ids", ids.dtype, len(rows), (ids[part - 1] for part in windows(rows)))
+        return digest.hexdigest()
+
+
+def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, candidate_id: str) -> StoredInteractions:
+    """Encodes the ids of a Parquet file into a folder, in two passes over it, or opens what is there already.
+
+    The first pass finds the distinct ids, the second writes the rows; both hold a million rows and the distinct ids
+    in memory, and take O(n log distinct) time. What is written is known by the content of the file, and moved to its
+    place when it is whole: an interrupted encoding begins anew, another file is encoded beside. Ids are integers if
+    all of them read as integers, as in `files.read_interactions`; other columns are not read.
+
+    Args:
+      path: the .parquet file.
+      folder: where encoded files lie; 8 bytes a row are written.
+      query_id: name of the column of query ids.
+      candidate_id: name of the column of candidate ids.
+
+    Raises:
+      DataError: a ValueError that names the file, the row, the column, the received value and the remedy.
+    """
+    path, names = pathlib.Path(path).expanduser(), (query_id, candidate_id)
+    delimited.require_file(path)
+    if query_id == candidate_id:
+        raise DataError(f"{path}: query id and candidate id need a column each, got {query_id!r} for both")
+    key = hashlib.sha256(json.dumps([FORMAT, sha256(path), *names]).encode()).hexdigest()[:32]
+    home = folder / key
+    if not home.exists():
+        scratch = folder / f".{key}.{os.getpid()}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            _write(path, names, scratch)
+            replace_folder(scratch, home)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return StoredInteractions(
+        tuple(np.load(home / f"{name}_ids.npy") for name in COLUMNS),
+        tuple(np.load(home / f"{name}_rows.npy", mmap_mode="r") for name in COLUMNS),
+    )
+
+
+def _write(path: pathlib.Path, names: tuple[str, str], folder: pathlib.Path) -> None:
+    """Writes the distinct ids and the rows, down to the disk."""
+    both = [_Distinct(), _Distinct()]
+    total = 0
+    for columns in _read(path, names):
+        for found, column in zip(both, columns, strict=True):
+            found.add(convert.to_ids(column))
+        total += len(columns[0].values)
+    vocabularies = [Vocabulary(found.ids()) for found in both]
+    out = [(folder / f"{name}_rows.npy").open("wb") for name in COLUMNS]
+    try:
+        for file in out:
+            header = {"descr": "<i4", "fortran_order": False, "shape": (total,)}
+            np.lib.format.write_array_header_1_0(file, header)
+        for columns in _read(path, names):
+            for file, vocabulary, column in zip(out, vocabularies, columns, strict=True):
+                file.write(_rows(vocabulary, column).astype("<i4").tobytes())
+        for file in out:
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for file in out:
+            file.close()
+    for name, vocabulary in zip(COLUMNS, vocabularies, strict=True):
+        with (folder / f"{name}_ids.npy").open("wb") as file:
+            np.save(file, vocabulary.ids)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class _Distinct:
+    """The distinct ids of a column that is read in pieces; text if a piece is."""
+
+    def __init__(self):
+        self.found: list[Ids] = []
+
+    def add(self, ids: Ids) -> None:
+        """Takes a piece; pieces are merged once they outweigh what was merged before."""
+        self.found.append(distinct(ids))
+        if sum(map(len, self.found[1:])) > len(self.found[0]):
+            self.found = [self.ids()]
+
+    def ids(self) -> Ids:
+        """Returns the distinct ids, sorted."""
+        return narrow(distinct(np.concatenate(files.same_type(*self.found))))
+
+
+def _rows(vocabulary: Vocabulary, column: Column) -> Int32[np.ndarray, "n"]:
+    ids = convert.to_ids(column)
+    rows = vocabulary.rows(ids.astype(np.str_) if vocabulary.ids.dtype.kind == "U" else ids)
+    column.require(rows > 0, "an id that was not there at the first reading", "do not write the file while it is read")
+    return rows
+
+
+def _read(path: pathlib.Path, names: Sequence[str]) -> Iterator[list[Column]]:
+    """Yields the named columns in pieces of up to `READ_ROWS` rows."""
+    start = 0
+    try:
+        with pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:  # buffers ahead are kept
+            convert.require_names(str(path), names, file.schema_arrow.names)
+            for batch in file.iter_batches(READ_ROWS, columns=list(names), use_threads=False):
+                batch.validate(full=True)
+                yield [files.parquet_column(path, name, pa.chunked_array([batch[name]]), start) for name in names]
+                start += len(batch)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}; write it again") from error
+    if not start:
+        raise DataError(f"{path} has no rows; add rows or leave the file out")
+
+
+def _translated(rows: Int32[np.ndarray, "n"], row_of: Int32[np.ndarray, "distinct"]) -> Int32[np.ndarray, "n"]:
+    """Returns rows of one vocabulary as rows of another, given the row there of each of its known ids."""
+    if np.array_equal(row_of, np.arange(1, len(row_of) + 1)):
+        return rows
+    return np.concatenate([row_of[part - 1] for part in windows(rows)])

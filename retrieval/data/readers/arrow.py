@@ -1,0 +1,258 @@
+"""One column of a file, and its conversion to NumPy: vectorised, with errors that name the place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from jaxtyping import Float32, Int64, Shaped
+
+from retrieval.common.choices import did_you_mean
+from retrieval.common.errors import DataError
+from retrieval.data.interactions import Ids
+
+LATEST = 253_402_300_799  # the last second of the year 9999
+NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"  # "00501" and 16 digits are codes
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a file as Arrow data.
+
+    Attributes:
+      file: the file, as errors name it.
+      name: the column's name.
+      values: text from a delimited file, any type from Parquet [n], n > 0.
+      place: says where a row (0-based) is in the file: "line 3" or "row 2".
+    """
+
+    file: str
+    name: str
+    values: pa.ChunkedArray
+    place: Callable[[int], str]
+
+    def error(self, row: int, problem: str, remedy: str) -> DataError:
+        """Returns the error for the value at `row`."""
+        received = repr(self.values[row].as_py())
+        received = received if len(received) <= 80 else f"{received[:77]}..."
+        where = f"{self.file}, {self.place(row)}, column {self.name!r}"
+        return DataError(f"{where}: {problem}, got {received}; {remedy}")
+
+    def require(self, holds: pa.ChunkedArray | np.ndarray, problem: str, remedy: str) -> None:
+        """Raises the error for the first row where `holds` [n] is false."""
+        row = pc.index(pa.array(holds) if isinstance(holds, np.ndarray) else holds, False).as_py()
+        if row >= 0:
+            raise self.error(row, problem, remedy)
+
+
+def require_names(where: str, wanted: Sequence[str], found: Sequence[str]) -> None:
+    """Raises the error for the first of `wanted` that is not among the `found` column names exactly once."""
+    for name in wanted:
+        count = found.count(name)
+        if count != 1:
+            problem = f"{count} columns {name!r}" if count else f"no column {name!r}"
+            remedy = "; rename all but one" if count else did_you_mean(name, found) or "; correct the name"
+            raise DataError(f"{where}: {problem}, got {', '.join(map(repr, found))}{remedy}")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Returns whether an Arrow type holds text."""
+    return pt.is_string(kind) or pt.is_large_string(kind)
+
+
+def to_ids(column: Column) -> Ids:
+    """Returns raw ids: int64 if every value is an integer, else str [n].
+
+    Text is an integer where it is the canonical decimal form of an int64: "007", "+7" and "-0" stay text.
+
+    Raises:
+      DataError: an id is missing or negative, or the column holds neither integers nor text.
+    """
+    values = column.values
+    column.require(values.is_valid(), "missing id", "give every row an id or drop the row")
+    if pt.is_integer(values.type):
+        integers = _cast(column, pa.int64(), "id out of range", "write ids past 2**63 - 1 as text")
+    elif is_text(values.type):
+        integers = _canonical_integers(values)
+    else:
+        remedy = f"write them as integers or text, in pandas: df[{column.name!r}].astype('int64')"
+        raise column.error(0, f"ids must be integers or text, the column is {values.type}", remedy)
+    if integers is None:
+        return _text_ids(column)
+    ids = integers.to_numpy()
+    column.require(ids >= 0, "negative id", "use ids from 0 up, or text")
+    return ids
+
+
+def to_integer_ids(column: Column) -> Int64[np.ndarray, "n"]:
+    """Returns raw ids of a data set whose ids are all integers, int64 [n].
+
+    Raises:
+      DataError: an id is missing, negative, or not the canonical form of an int64.
+    """
+    ids = to_ids(column)
+    if ids.dtype.kind != "i":
+        canonical = pc.match_substring_regex(column.values, "^(0|[1-9][0-9]{0,17})$")
+        column.require(canonical, "not an integer id", "restore the file as it was published")
+    return ids
+
+
+def require_unique(column: Column, ids: Ids) -> None:
+    """Raises the error for the first id in `ids` [n], read from `column`, that an earlier row has too."""
+    _, first, row = np.unique(ids, return_index=True, return_inverse=True)
+    earlier = first[row]
+    repeated = np.flatnonzero(earlier != np.arange(len(ids)))
+    if len(repeated):
+        at = int(repeated[0])
+        remedy = f"{column.place(int(earlier[at]))} has it too: keep one row per id"
+        raise column.error(at, "repeated id", remedy)
+
+
+def to_ratings(column: Column, low: float = 0.0, high: float = np.inf) -> Float32[np.ndarray, "n"]:
+    """Returns ratings, float32 [n].
+
+    Raises:
+      DataError: a rating is missing, not a finite number, or outside [low, high].
+    """
+    ratings = _numbers(column, pa.float32(), "rating")
+    remedy = f"use ratings from {low:g} to {high:g}" if np.isfinite(high) else f"use ratings from {low:g} up"
+    column.require((ratings >= low) & (ratings <= high), "rating out of range", remedy)
+    return ratings
+
+
+def to_timestamps(column: Column) -> Int64[np.ndarray, "n"]:
+    """Returns timestamps in Unix seconds, int64 [n], from numbers or from Parquet's own timestamps (UTC).
+
+    Raises:
+      DataError: a timestamp is missing, not a whole number, negative, or past the year 9999.
+    """
+    if pt.is_timestamp(column.values.type):
+        seconds = pc.cast(column.values, pa.timestamp("s", column.values.type.tz), safe=False)
+        column = dataclasses.replace(column, values=pc.cast(seconds, pa.int64()))
+    seconds = _numbers(column, pa.float64(), "timestamp")
+    column.require(seconds == np.floor(seconds), "fractional timestamp", "round it to whole Unix seconds")
+    remedy = "use Unix seconds (from milliseconds: divide by 1000)"
+    column.require((seconds >= 0) & (seconds <= LATEST), "timestamp out of range", remedy)
+    return seconds.astype(np.int64)
+
+
+def to_text(column: Column) -> Shaped[np.ndarray, "n"]:
+    """Returns text, str [n], "" where it is missing."""
+    encoded = pc.dictionary_encode(column.values.fill_null("")).unify_dictionaries()
+    texts = np.array(encoded.chunk(0).dictionary.to_pylist(), np.str_)
+    return texts[np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])]
+
+
+def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
+    """Returns an attribute [n]: int64, float64 (NaN where missing) or str ("" where missing).
+
+    Text is a number if every value that is not missing reads as one; codes such as "00501" stay text. Lists
+    of text or integers are joined by "|". Lists of floats are vectors, float32 [n, size], of NaN where missing; where
+    they are of different lengths, as the weights of bags, they are joined too.
+
+    Raises:
+      DataError: the column holds something else (structures).
+    """
+    values, kind = column.values, column.values.type
+    if is_text(kind):
+        present = values.filter(pc.not_equal(values, ""))
+        if not len(present) or not pc.all(pc.match_substring_regex(present, NUMBER)).as_py():
+            return to_text(column)
+        if len(present) == len(values) and (integers := _canonical_integers(values)) is not None:
+            return integers.to_numpy()
+        return pc.cast(pc.if_else(pc.equal(values, ""), None, values), pa.float64()).to_numpy()
+    if pt.is_integer(kind) and not values.null_count:
+        return _cast(column, pa.int64(), "number out of range", "use numbers up to 2**63 - 1").to_numpy()
+    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
+        return pc.cast(values, pa.float64(), safe=False).to_numpy()
+    if _is_list(kind) and pt.is_floating(kind.value_type) and (vectors := _vectors(values)) is not None:
+        return vectors
+    return to_text(dataclasses.replace(column, values=_written_out(column)))
+
+
+def _written_out(column: Column) -> pa.ChunkedArray:
+    """Returns values of an Arrow type that is neither text nor a number as text."""
+    values, kind = column.values, column.values.type
+    if any(test(kind) for test in (pt.is_boolean, pt.is_date, pt.is_time, pt.is_timestamp, pt.is_null)):
+        return pc.cast(values, pa.string())
+    listed = _is_list(kind) and kind.value_type
+    if not listed or not (is_text(listed) or pt.is_integer(listed) or pt.is_floating(listed)):
+        raise column.error(0, f"a column of type {kind} is not an attribute", "drop it or write it as text")
+    joined = pc.binary_join(pc.cast(values, pa.list_(pa.string())), "|")
+    complete = pc.equal(pc.is_null(joined), pc.is_null(values))
+    column.require(complete, "a list with a missing element", "drop the missing elements")
+    return joined
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+
+
+def _vectors(values: pa.ChunkedArray) -> Float32[np.ndarray, "n size"] | None:
+    """Returns lists of floats as vectors, an empty list as a missing one; None where they are of different lengths."""
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+    present = lengths > 0
+    size = int(lengths[present][0]) if present.any() else 0
+    if (lengths[present] != size).any():
+        return None
+    vectors = np.full((len(lengths), size), np.nan, np.float32)
+    numbers = pc.cast(pc.list_flatten(values), pa.float32(), safe=False).to_numpy()
+    vectors[present] = numbers.reshape(present.sum(), size)
+    return vectors
+
+
+def _text_ids(column: Column) -> Ids:
+    """Returns ids as text, refusing what would not be told apart from another id."""
+    values = column.values
+    filled = pc.not_equal(pc.utf8_trim_whitespace(values), "")
+    column.require(filled, "missing id", "give every row an id or drop the row")
+    column.require(pc.invert(pc.match_substring(values, "\0")), "id with a NUL character", "remove it")
+    if pc.all(pc.match_substring_regex(values, r"^[0-9]+\.0$")).as_py():
+        remedy = f"write them as integers, in pandas: df[{column.name!r}].astype('int64')"
+        raise column.error(0, "ids written as fractions", remedy)
+    return to_text(column)
+
+
+def _numbers(column: Column, kind: pa.DataType, what: str) -> Shaped[np.ndarray, "n"]:
+    """Returns finite numbers of the floating type `kind` [n]."""
+    source = column.values.type
+    remedy = f"write a finite number, or name no {what} column"
+    column.require(column.values.is_valid(), f"missing {what}", remedy)
+    if is_text(source):
+        column.require(pc.not_equal(column.values, ""), f"missing {what}", remedy)
+    elif not (pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)):
+        raise column.error(0, f"a {what} must be a number, the column is {source}", remedy)
+    numbers = _cast(column, kind, f"{what} is not a number", remedy).to_numpy()
+    column.require(np.isfinite(numbers), f"{what} is not finite", remedy)
+    return numbers
+
+
+def _canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Returns text as int64, or None if a value is not an integer or would be written in another way."""
+    try:
+        integers = pc.cast(values, pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    padded = pc.and_(pc.starts_with(values, "0"), pc.not_equal(values, "0"))  # pyarrow reads "007" and "0x7"
+    return None if pc.any(pc.or_(padded, pc.starts_with(values, "-0"))).as_py() else integers
+
+
+def _cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.ChunkedArray:
+    """Returns the values as `kind`, rounded where it is floating; raises for the first that does not fit."""
+    options = pc.CastOptions(kind, allow_float_truncate=True, allow_decimal_truncate=True)
+    try:
+        return pc.cast(column.values, options=options)
+    except pa.ArrowInvalid:
+        good, bad = 0, len(column.values)
+    while bad - good > 1:  # the first `good` values fit, the first `bad` do not
+        middle = (good + bad) // 2
+        try:
+            pc.cast(column.values.slice(good, middle - good), options=options)
+            good = middle
+        except pa.ArrowInvalid:
+            bad = middle
+    raise column.error(good, problem, remedy)

@@ -1,0 +1,111 @@
+"""The user's own CSV, TSV and Parquet files -> interactions and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pyarrow.types as pt
+
+from retrieval.common.errors import DataError
+from retrieval.data.interactions import Ids, Interactions, Table
+from retrieval.data.readers import arrow as convert
+from retrieval.data.readers import delimited
+from retrieval.data.readers.arrow import Column
+
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
+
+
+def read_interactions(
+    path: str | Path, *, query_id: str, candidate_id: str, rating: str = "", timestamp: str = ""
+) -> Interactions:
+    """Reads events from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
+
+    Args:
+      path: the file. Delimited text is UTF-8, with names in its first line.
+      query_id: name of the column of query ids; they are integers if all of them read as integers.
+      candidate_id: name of the column of candidate ids, likewise.
+      rating: name of the column of ratings, finite and not negative; "": none.
+      timestamp: name of the column of timestamps in Unix seconds; "": none.
+
+    Raises:
+      DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received
+        value and the remedy.
+    """
+    used = [name for name in (query_id, candidate_id, rating, timestamp) if name]
+    if len(set(used)) < len(used):
+        raise DataError(f"{path}: query id, candidate id, rating and timestamp need a column each, got {used}")
+    columns = _read_columns(Path(path).expanduser(), used)
+    return Interactions(
+        convert.to_ids(columns[query_id]),
+        convert.to_ids(columns[candidate_id]),
+        convert.to_ratings(columns[rating]) if rating else None,
+        convert.to_timestamps(columns[timestamp]) if timestamp else None,
+    )
+
+
+def read_table(path: str | Path, id_column: str) -> Table:
+    """Reads a table of entities from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
+
+    All other columns become attributes: int64, float64 (NaN where missing), str ("" where missing), or vectors,
+    float32 [n, size], from lists of floats of one length in Parquet.
+
+    Raises:
+      DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received
+        value and the remedy.
+    """
+    columns = _read_columns(Path(path).expanduser(), [id_column], others=True)
+    ids = convert.to_ids(columns[id_column])
+    convert.require_unique(columns[id_column], ids)
+    attributes = {n: convert.to_attribute(column) for n, column in columns.items() if n != id_column}
+    return Table(ids, attributes)
+
+
+def same_type(*ids: Ids) -> tuple[Ids, ...]:
+    """Returns columns of ids, each [n], as text if any of them is text.
+
+    >>> same_type(np.array([7, 8]), np.array(["7", "x"]))[0]
+    array(['7', '8'], dtype='<U21')
+    """
+    some_text = any(column.dtype.kind == "U" for column in ids)
+    return tuple(column.astype(np.str_) if some_text else column for column in ids)
+
+
+def _read_columns(path: Path, names: Sequence[str], others: bool = False) -> dict[str, Column]:
+    """Reads the named columns, and after them all the others if `others`, from a file of any format."""
+    delimited.require_file(path)
+    ending = next((known for known in (*DELIMITERS, ".parquet") if path.name.lower().endswith(known)), "")
+    if not ending:
+        known = ", ".join((*DELIMITERS, ".parquet"))
+        raise DataError(f"{path} is of no known format, got the ending {path.suffix!r}; write one of {known}")
+    if ending == ".parquet":
+        return _read_parquet(path, names, others)
+    source = delimited.Source(str(path), lambda: pa.input_stream(str(path)), DELIMITERS[ending])
+    return delimited.read(source, names, others)
+
+
+def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, Column]:
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            found = file.schema_arrow.names
+            names = [*names, *(name for name in found if others and name not in names)]
+            convert.require_names(str(path), names, found)
+            table = file.read(names)
+        table.validate(full=True)  # pyarrow reads text without looking whether it is UTF-8
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}; write it again") from error
+    if not len(table):
+        raise DataError(f"{path} has no rows; add rows or leave the file out")
+    return {name: parquet_column(path, name, table[name]) for name in names}
+
+
+def parquet_column(path: Path, name: str, values: pa.ChunkedArray, start: int = 0) -> Column:
+    """Returns the values of a column of a Parquet file from row `start` (0-based) on.
+
+    Dictionary-encoded values (categories of pandas) become the values they stand for.
+    """
+    decoded = values.cast(values.type.value_type) if pt.is_dictionary(values.type) else values
+    return Column(str(path), name, decoded, lambda row: f"row {start + row + 1}")

@@ -1,0 +1,139 @@
+"""What an evaluation found out about each query, kept so that figures can be resampled, sliced and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from jaxtyping import Float64
+
+from retrieval.common.storage import write_chunks
+from retrieval.data.ids import Ids, as_ids
+from retrieval.evaluation.bootstrap import bootstrap_intervals, weighted_means
+
+FORMAT = 1  # of the file; raise it when older programs would misread a new one
+METADATA = b"retrieval.evaluation.per_query"
+QUERY_ID = "query_id"
+WEIGHT = "weight/"  # before the name of the metric: the column of its weights
+
+
+@dataclasses.dataclass(frozen=True)
+class PerQuery:
+    """The value of each metric for each query of one system; a figure is the weighted mean of a metric.
+
+    Attributes:
+      query_ids: raw ids of the queries [Q], ascending.
+      values: value of each query [Q] by metric, as "excluding_seen/ndcg_at_10"; NaN where it is not defined.
+      weights: weight of each query [Q], by metric, where it is not 1: of a mean over interactions, their number.
+      test_set: SHA-256 of what was asked, hexadecimal: only systems that were asked the same can be compared.
+
+    Raises:
+      ValueError: ids are not ascending, lengths differ, or weights are negative or of no metric.
+    """
+
+    query_ids: Ids
+    values: Mapping[str, Float64[np.ndarray, "Q"]]
+    weights: Mapping[str, Float64[np.ndarray, "Q"]]
+    test_set: str
+
+    def __post_init__(self):
+        if np.any(self.query_ids[1:] <= self.query_ids[:-1]):
+            raise ValueError("query_ids must be ascending, each once; sort queries and values by id")
+        if missing := sorted(set(self.weights) - set(self.values)):
+            raise ValueError(f"weights of {missing[0]!r}, which has no values")
+        for kind, columns in (("values", self.values), ("weights", self.weights)):
+            for name, column in columns.items():
+                if len(column) != len(self.query_ids):
+                    raise ValueError(f"{len(column)} {kind} of {name!r} for {len(self.query_ids)} queries")
+
+    def figures(self) -> dict[str, float]:
+        """Returns the weighted mean of each metric over the queries where it is defined; NaN where it is for none.
+
+        >>> one = PerQuery(np.array([7, 9]), {"mrr_at_5": np.array([0.5, 0.25])}, {}, "")
+        >>> one.figures()
+        {'mrr_at_5': 0.375}
+        """
+        return self._by_name(weighted_means(*self.columns(list(self.values))))
+
+    def intervals(self, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
+        """Returns the ends of an interval of each figure, by `uncertainty.bootstrap_intervals` over the queries."""
+        columns = self.columns(list(self.values))
+        low, high = bootstrap_intervals(*columns, resamples=resamples, level=level, seed=seed)
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.values)}
+
+    def take(self, query_ids: Ids) -> PerQuery:
+        """Returns what is known of some of the queries; ids that are not among them are left out."""
+        chosen = np.isin(self.query_ids, query_ids)
+        values, weights = ({name: of[chosen] for name, of in by.items()} for by in (self.values, self.weights))
+        return dataclasses.replace(self, query_ids=self.query_ids[chosen], values=values, weights=weights)
+
+    def columns(self, metrics: Sequence[str]) -> tuple[Float64[np.ndarray, "Q M"], Float64[np.ndarray, "Q M"] | None]:
+        """Returns values and weights of some metrics as matrices; None for weights of 1."""
+        values = _stacked([self.values[name] for name in metrics], len(self.query_ids))
+        if not set(metrics) & set(self.weights):
+            return values, None
+        ones = np.ones(len(self.query_ids))
+        return values, _stacked([self.weights.get(name, ones) for name in metrics], len(self.query_ids))
+
+    def _by_name(self, figures: Float64[np.ndarray, "M"]) -> dict[str, float]:
+        return {name: float(figures[i]) for i, name in enumerate(self.values)}
+
+
+def write_per_query(path: pathlib.Path, per_query: PerQuery) -> None:
+    """Writes a Parquet file of one row a query, atomically, with a checksum of each page.
+
+    Columns are `query_id`, one of each metric, and `weight/{metric}` where it has weights; NaN stays NaN. Any reader
+    of Parquet reads it.
+    """
+    ids = per_query.query_ids
+    columns = {QUERY_ID: pa.array(ids.tolist(), pa.string() if ids.dtype.kind == "U" else pa.int64())}
+    columns |= {name: pa.array(values) for name, values in per_query.values.items()}
+    columns |= {WEIGHT + name: pa.array(weights) for name, weights in per_query.weights.items()}
+    header = json.dumps({"format": FORMAT, "test_set": per_query.test_set})
+    table = pa.table(columns).replace_schema_metadata({METADATA: header})
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_chunks(path, [memoryview(sink.getvalue())])
+
+
+def read_per_query(path: pathlib.Path) -> PerQuery:
+    """Reads what `write_per_query` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, of another format, or not of this kind.
+    """
+    try:
+        table = pa.parquet.read_table(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged or no Parquet file: {error}; evaluate the run again") from error
+    header = (table.schema.metadata or {}).get(METADATA)
+    if header is None:
+        raise ValueError(f"{path} holds no values of an evaluation; give a file that write_per_query wrote")
+    header = json.loads(header)
+    if header["format"] != FORMAT:
+        raise ValueError(f"{path} has format {header['format']}, known is {FORMAT}; evaluate the run again")
+    names = [name for name in table.column_names if name != QUERY_ID]
+    columns = {name: table[name].to_numpy() for name in names}
+    return PerQuery(
+        query_ids=_ids(table[QUERY_ID]),
+        values={name: column for name, column in columns.items() if not name.startswith(WEIGHT)},
+        weights={name.removeprefix(WEIGHT): column for name, column in columns.items() if name.startswith(WEIGHT)},
+        test_set=header["test_set"],
+    )
+
+
+def _ids(column: pa.ChunkedArray) -> Ids:
+    texts = pa.types.is_string(column.type)
+    return as_ids(np.array(column.to_pylist(), np.str_) if texts else column.to_numpy(), QUERY_ID)
+
+
+def _stacked(columns: Sequence[Float64[np.ndarray, "Q"]], num_queries: int) -> Float64[np.ndarray, "Q M"]:
+    return np.stack(columns, axis=1) if columns else np.empty((num_queries, 0))

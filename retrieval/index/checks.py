@@ -1,0 +1,253 @@
+"""What searches are asked with, checked and brought into one form: vectors, exclusions, and subsets of the corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+from numpy.typing import ArrayLike
+
+from retrieval.common.lists import Lists
+
+_NO_LISTS = str | bytes | Set | Mapping
+_TINY = float(np.finfo(np.float32).tiny)
+
+Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
+
+
+def lengths_of(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, " n"]:
+    """Returns the norms; where squares underflow, more than the norms and never less. O(n d) time."""
+    return np.sqrt(np.vecdot(vectors, vectors) + np.float32(vectors.shape[1] * _TINY))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Norms:
+    """The norms of a corpus, which bound its inner products.
+
+    Attributes:
+      values: of each vector, see `lengths_of` [n].
+    """
+
+    values: Float32[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, vectors: Float32[np.ndarray, "n d"]) -> Norms:
+        """Computes them, O(n d)."""
+        return cls(lengths_of(vectors))
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest; 0 of none."""
+        return float(self.values.max(initial=0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gathered:
+    """A part of a corpus, its longest vectors first where it is more than a block.
+
+    Attributes:
+      embeddings: of the whole corpus [n, d].
+      positions: of the part, in the order of its places [m].
+      places: the place of each, by ascending position [m]; None: they are in that order.
+      head: the vectors of the first places, one after the other.
+      norms: of the part, by place [m].
+    """
+
+    embeddings: Float32[np.ndarray, "n d"]
+    positions: Int64[np.ndarray, " m"]
+    places: Int64[np.ndarray, " m"] | None
+    head: Float32[np.ndarray, "h d"]
+    norms: Float32[np.ndarray, " m"]
+
+    def block(self, start: int, stop: int) -> Float32[np.ndarray, "b d"]:
+        """Returns the vectors of some places."""
+        if stop <= len(self.head):
+            return self.head[start:stop]
+        return self.embeddings[self.positions[start:stop]]
+
+    def vectors_of(self, places: Int64[np.ndarray, " f"]) -> tuple[Float32[np.ndarray, "_ d"], Int64[np.ndarray, " f"]]:
+        """Returns a matrix and its rows that hold the vectors of places: the head, which is nearer, if it has all."""
+        if places.max(initial=0) < len(self.head):
+            return self.head, places
+        return self.embeddings, self.positions[places]
+
+
+class Subset:
+    """The part of a corpus that may be found, the same for all queries of a batch.
+
+    One that is used again keeps what it has gathered: of its vectors the longest, up to `MOST_BYTES`.
+
+    >>> Subset(np.array([True, False, True])).positions
+    array([0, 2])
+
+    Attributes:
+      mask: whether each position belongs to it [n].
+    """
+
+    MOST_BYTES = 1 << 25
+
+    def __init__(self, mask: Bool[np.ndarray, " n"]):
+        self.mask = mask
+        self._gathered: Gathered | None = None
+
+    @functools.cached_property
+    def positions(self) -> Int64[np.ndarray, " m"]:
+        """The positions that belong to it, ascending."""
+        return np.flatnonzero(self.mask)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def gather(self, embeddings: Float32[np.ndarray, "n d"], norms: Norms, block: int) -> Gathered:
+        """Returns what belongs to it, to be searched in blocks of so many; O(m log m + m d) time, the first time."""
+        kept = self._gathered  # read once: another thread may replace it
+        if kept is not None and kept.embeddings is embeddings:
+            return kept
+        positions, places = self.positions, None
+        if len(positions) > block:
+            order = np.argsort(-norms.values[positions], kind="stable")
+            positions, places = positions[order], np.empty_like(order)
+            places[order] = np.arange(len(order))
+        head = embeddings[positions[: self.MOST_BYTES // (4 * embeddings.shape[1]) + 1]]
+        self._gathered = Gathered(embeddings, positions, places, head, norms.values[positions])
+        return self._gathered
+
+    def has_gathered(self, embeddings: Float32[np.ndarray, "n d"]) -> bool:
+        """Tells whether `gather` costs nothing."""
+        kept = self._gathered
+        return kept is not None and kept.embeddings is embeddings
+
+
+def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:
+    """Returns values as float32, of whatever shape.
+
+    Raises:
+      ValueError: they are no numbers, or rows of different lengths.
+    """
+    try:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be vectors in rows, an array of numbers, got {values!r:.80}: {error}") from None
+
+
+def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:
+    """Returns a float32 matrix; by Cauchy-Schwarz, inner products of what passes are finite.
+
+    Raises:
+      ValueError: it is not two-dimensional, has other than `dimension` columns, or a row is not finite or its squared
+        norm exceeds float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors = as_matrix(values, name)
+        if vectors.ndim != 2 or dimension not in (None, vectors.shape[1]):
+            columns = "d" if dimension is None else dimension
+            raise ValueError(f"{name} must be vectors in rows, shape [n, {columns}], got shape {vectors.shape}")
+        squared = np.vecdot(vectors, vectors)
+    if not np.isfinite(squared).all():
+        bad = np.flatnonzero(~np.isfinite(squared))
+        raise ValueError(
+            f"{name} must be finite with squared norms in float32, got {squared[bad[0]]} in row {bad[0]} "
+            f"({bad.size} such rows); did the training diverge?"
+        )
+    return vectors
+
+
+def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
+    """Returns the vectors of a corpus, a read-only copy.
+
+    Raises:
+      ValueError: as `as_vectors`, or there is no row or no column.
+    """
+    vectors = as_vectors(values, "embeddings")
+    if vectors.size == 0:
+        raise ValueError(f"embeddings must have a row and a column at least, got shape {vectors.shape}")
+    if vectors.flags.writeable:
+        vectors = vectors.copy() if np.shares_memory(vectors, np.asarray(values)) else vectors
+        vectors.flags.writeable = False
+    return vectors
+
+
+def as_positions(values: ArrayLike, name: str, count: int) -> Int64[np.ndarray, " m"]:
+    """Returns one-dimensional positions in [0, count).
+
+    Raises:
+      ValueError: they are not.
+    """
+    positions = np.asarray(values)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be integers in one dimension, got {positions.dtype} of shape {positions.shape}")
+    bad = positions[(positions < 0) | (positions >= count)]
+    if bad.size:
+        raise ValueError(f"{name} must be rows of the index, in [0, {count}), got {bad[0]}; leave others out")
+    return positions.astype(np.int64)
+
+
+def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> Lists | None:
+    """Returns the positions that each query must not get; None: there are none.
+
+    Raises:
+      ValueError: there is not one list for each query, or what it holds are no positions in [0, count).
+    """
+    if excluded is None:
+        return None
+    check_listed("excluded", excluded, num_queries)
+    if not isinstance(excluded, Lists):
+        lists = [as_positions(own, f"excluded[{query}]", count) for query, own in enumerate(excluded)]
+        offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])]).astype(np.int64)
+        excluded = Lists(offsets, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
+    elif (bad := (excluded.rows < 0) | (excluded.rows >= count)).any():
+        first = int(np.argmax(bad))
+        as_positions(excluded.rows[first : first + 1], f"excluded[{excluded.owners[first]}]", count)
+    return excluded if len(excluded.rows) else None
+
+
+def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Subset | None:
+    """Returns the subset that may be found; None: all.
+
+    Raises:
+      ValueError: it is not for a corpus of `count`.
+    """
+    if allowed is None or isinstance(allowed, Subset):
+        mask = None if allowed is None else allowed.mask
+    else:
+        mask = np.asarray(allowed)
+        allowed = Subset(mask)
+    if mask is not None and (mask.dtype != bool or mask.shape != (count,)):
+        raise ValueError(f"allowed must be booleans of shape [{count}], got {mask.dtype} of shape {mask.shape}")
+    return allowed
+
+
+def check_k(k: int) -> None:
+    """Raises ValueError where `k` is no integer, or below 1."""
+    if not isinstance(k, int | np.integer) or isinstance(k, bool):
+        raise ValueError(f"k must be an integer, got {k!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
+def check_listed(name: str, values: object, num_queries: int) -> None:
+    """Raises ValueError unless there is an entry for each query: a list or an array, no text, set or mapping."""
+    is_listed = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0 and not isinstance(values, _NO_LISTS)
+    if not is_listed or len(values) != num_queries:
+        got = len(values) if is_listed else f"{values!r:.80}"
+        raise ValueError(f"{name} must be a list with an entry for each of {num_queries} queries, got {got}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raises ValueError where `value` is neither True nor False: "no" would count as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_threads(threads: int) -> None:
+    """Raises ValueError where `threads` is no integer, or below 0, which hnswlib takes for all of the machine."""
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 0:
+        raise ValueError(f"threads must be a number of them, or 0 for all of the machine, got {threads!r}")
+
+
+def nothing(num_queries: int, k: int) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Returns scores and positions of empty answers: -inf and -1."""
+    return np.full((num_queries, k), -np.inf, np.float32), np.full((num_queries, k), -1, np.int32)

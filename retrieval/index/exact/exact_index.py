@@ -1,0 +1,68 @@
+"""Exact search as a `Searcher`: the whole corpus is looked at, see `retrieval.index.exact.scan`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
+
+from retrieval.index.certificate import Certificate
+from retrieval.index.checks import as_corpus
+from retrieval.index.fixed_index import FixedIndex
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExactIndex(FixedIndex):
+    """Exact search over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
+
+    >>> scores, positions = ExactIndex.build([[1, 0], [0, 2], [3, 3]]).search([[1, 1]], k=2, excluded=[[1]])
+    >>> scores.tolist(), positions.tolist()
+    ([[6.0, 1.0]], [[2, 0]])
+
+    Attributes:
+      embeddings: float32 [n, d], read-only.
+      figures: numbers saved with it, e.g. `recall_at_10`.
+      certificate: how it was chosen, where `tune` did.
+    """
+
+    kind: ClassVar[str] = "exact"
+    embeddings: Float32[np.ndarray, "n d"]
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    certificate: Certificate | None = None
+
+    @classmethod
+    def build(cls, embeddings: ArrayLike) -> ExactIndex:
+        """Takes the vectors, [n, d], as float32.
+
+        Raises:
+          ValueError: the matrix is empty or not two-dimensional, a row is not finite or its squared norm exceeds
+            float32.
+        """
+        return cls(as_corpus(embeddings))
+
+    def rebuilt(self, embeddings: ArrayLike) -> ExactIndex:
+        """Returns exact search over other vectors, see `Searcher.rebuilt`."""
+        return self.build(embeddings)
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what a file holds of it: a record and arrays by name."""
+        certificate = None if self.certificate is None else self.certificate.to_record()
+        record = {"kind": self.kind, "figures": dict(self.figures), "certificate": certificate}
+        return record, {"vectors": self.embeddings}
+
+    @classmethod
+    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
+        """Returns the index that `parts` described.
+
+        Raises:
+          ValueError: they do not fit each other.
+        """
+        try:
+            certificate = Certificate.of_record(record["certificate"])
+            return cls(as_corpus(arrays["vectors"]), record["figures"], certificate)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"record and arrays of the index must fit, got {error!r}; save it again") from error

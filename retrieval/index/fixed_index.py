@@ -1,0 +1,94 @@
+"""What the searchers over fixed candidates share: checked searches, norms, and files."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from numpy.typing import ArrayLike
+
+from retrieval.common.lists import Lists
+from retrieval.index import files
+from retrieval.index.certificate import Certificate
+from retrieval.index.checks import Exclusions, Norms, Subset, as_exclusions, as_subset, as_vectors, check_k
+from retrieval.index.exact.scan import exact_top
+
+
+class FixedIndex(abc.ABC):
+    """Exact search and files; frozen dataclasses complete it: `build`, `rebuilt`, `parts`, `of_parts`, another `_find`.
+
+    Attributes:
+      kind: what its files name it.
+      embeddings: float32 [n, d], read-only.
+      figures: numbers saved with it, e.g. `recall_at_10`.
+      certificate: how it was chosen, where `tune` did.
+    """
+
+    kind: ClassVar[str]
+    embeddings: Float32[np.ndarray, "n d"]
+    figures: Mapping[str, float]
+    certificate: Certificate | None
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @functools.cached_property
+    def norms(self) -> Norms:
+        """The norms of the embeddings."""
+        return Norms.of(self.embeddings)
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int,
+        excluded: Exclusions | None = None,
+        allowed: Subset | np.ndarray | None = None,
+    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+        """Finds the k candidates with the largest inner products, or about those, see `Searcher.search`.
+
+        Raises:
+          ValueError: an argument does not fit.
+        """
+        vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
+        check_k(k)
+        banned = as_exclusions(excluded, len(vectors), len(self))
+        return self._find(vectors, k, banned, as_subset(allowed, len(self)))
+
+    def _find(
+        self, queries: Float32[np.ndarray, "q d"], k: int, banned: Lists | None, subset: Subset | None
+    ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+        """Finds them exactly, for arguments that fit; O(q m d) time for m that may be found."""
+        return exact_top(self.embeddings, queries, k, self.norms, banned, subset)
+
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
+        """Writes the index into `folder`, see `Searcher.save`."""
+        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> FixedIndex:
+        """Reads what `save` wrote, verified.
+
+        Raises:
+          ValueError: a file is missing or damaged, has another format version, or holds an index of another kind.
+        """
+        with files.opened(folder, cls.kind) as parts:
+            return cls.of_parts(*parts)
+
+    @abc.abstractmethod
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Returns what a file holds of it: a record and arrays by name."""
+
+    @classmethod
+    @abc.abstractmethod
+    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FixedIndex:
+        """Returns the index that `parts` described; bytes that are damaged must not crash it.
+
+        Raises:
+          ValueError: they do not fit each other.
+        """

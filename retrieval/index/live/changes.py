@@ -1,0 +1,125 @@
+"""What a change makes of an index: of one snapshot the next, once what is given is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Shaped
+from numpy.typing import ArrayLike
+
+from retrieval.data.ids import Ids, as_ids
+from retrieval.data.interactions import Table
+from retrieval.index.checks import as_matrix, as_vectors
+from retrieval.index.filters import Filters
+from retrieval.index.interface import Searcher
+from retrieval.index.live.snapshot import Segment, Snapshot, empty_like
+
+_HOLDS = {"U": "text", "i": "integers", "u": "unsigned integers", "f": "numbers", "b": "booleans"}  # by kind of type
+
+
+def fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:
+    """Returns a snapshot of a base in which nothing has changed."""
+    recent = Segment(empty_like(table), np.zeros((0, base.embeddings.shape[1]), np.float32), np.zeros(0, np.int64))
+    return Snapshot(base, Filters(table), np.ones(len(table), bool), recent, stamp)
+
+
+def added(old: Snapshot, ids: Sequence | Ids, embeddings: ArrayLike, attributes: Mapping[str, Any] | None) -> Snapshot:
+    """Returns the snapshot with candidates, in place of those whose ids are there; see `LiveIndex.add`."""
+    table = as_table(ids, attributes, old.filters.table)
+    vectors = check_vectors(table.ids, embeddings, old.base.embeddings.shape[1])
+    if not len(table):
+        return old  # and no column has to be there
+    check_columns(table, old.filters.table)
+    kept, alive = _without(old, *old.places(table.ids))
+    new = Segment(table, vectors, np.full(len(table), old.stamp + 1))
+    return dataclasses.replace(old, alive=alive, recent=kept.join(new), stamp=old.stamp + 1)
+
+
+def removed(old: Snapshot, ids: Sequence | Ids) -> Snapshot:
+    """Returns the snapshot without candidates; see `LiveIndex.remove`."""
+    places, recent = old.places(ids)
+    if (missing := (places < 0) & (recent < 0)).any():
+        raise ValueError(f"no candidate {as_ids(ids, 'ids')[missing][0].item()!r} to remove")
+    kept, alive = _without(old, places, recent)
+    return dataclasses.replace(old, alive=alive, recent=kept, stamp=old.stamp + 1)
+
+
+def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
+    """Returns the freshly built snapshot with what has changed while it was built."""
+    since = now.recent.take(now.recent.stamps > built.stamp)
+    ids = built.filters.table.ids
+    alive = np.isin(ids, now.alive_ids()) & ~np.isin(ids, since.table.ids)
+    return dataclasses.replace(built, alive=alive, recent=since, stamp=now.stamp)
+
+
+def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
+    """Returns candidates with their attributes; integers are numbers where those of the table `like` are.
+
+    Raises:
+      ValueError: an id is there twice, or attributes are neither text nor numbers, one for each id, by name.
+    """
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise ValueError(f"attributes must be a mapping of columns by name, got {attributes!r}")
+    columns = {name: np.asarray(column) for name, column in (attributes or {}).items()}
+    for name, column in columns.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"attributes must be named by text, got {name!r}")
+        if like and name in like.columns and like.columns[name].dtype.kind == "f" and column.dtype.kind in "iu":
+            columns[name] = column = column.astype(np.float64)  # years of which some were missing
+        if column.dtype.kind not in _HOLDS:
+            raise ValueError(f"attribute {name!r} must be text or numbers, got {column.dtype}; make it one of them")
+        if column.ndim > 1 and column.dtype.kind == "U":
+            raise ValueError(f"attribute {name!r} must be one text each, several joined by '|', got {column.shape}")
+    return Table(ids, columns)
+
+
+def check_columns(new: Table, old: Table) -> None:
+    """Raises ValueError unless the columns, and the types of ids and values, are the same."""
+    given, held = (
+        {"the id": _described(table.ids)} | {repr(name): _described(of) for name, of in table.columns.items()}
+        for table in (new, old)
+    )
+    for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
+        got, expected = given.get(name, "nothing"), held.get(name, "nothing")
+        if got != expected:
+            raise ValueError(f"attributes must be those of the index: {name} is {expected} there, got {got}")
+
+
+def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None) -> Float32[np.ndarray, "m d"]:
+    """Returns the vectors of candidates, float32.
+
+    Raises:
+      ValueError: there is not one for each id, or one is not finite, or zero: nearly always a mistake, and never found.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors = as_matrix(embeddings, "embeddings")
+        if vectors.ndim != 2 or len(vectors) != len(ids) or dimension not in (None, vectors.shape[1]):
+            columns = "d" if dimension is None else dimension
+            raise ValueError(f"embeddings must be of shape [{len(ids)}, {columns}], got {vectors.shape}")
+        squared = np.vecdot(vectors, vectors)
+    for what, is_bad in (("not finite", ~np.isfinite(squared)), ("zero", ~vectors.any(axis=1))):
+        if is_bad.any():
+            bad = ids[is_bad]
+            raise ValueError(
+                f"the vector of candidate {bad[0].item()!r} is {what} ({len(bad)} such candidates); "
+                "did the training diverge, or does it lack features?"
+            )
+    return as_vectors(vectors, "embeddings")
+
+
+def _described(column: Shaped[np.ndarray, "n ..."]) -> str:
+    holds = _HOLDS[column.dtype.kind]
+    return holds if column.ndim == 1 else f"vectors of {column.shape[1]} {holds}"
+
+
+def _without(
+    snapshot: Snapshot, places: Int32[np.ndarray, " m"], recent: Int32[np.ndarray, " m"]
+) -> tuple[Segment, Bool[np.ndarray, " n"]]:
+    """Returns what came since, and what is still there of the base, without what stands at these places."""
+    alive, kept = snapshot.alive.copy(), np.ones(len(snapshot.recent.table), bool)
+    alive[places[places >= 0]] = False
+    kept[recent[recent >= 0]] = False
+    return snapshot.recent.take(kept), alive

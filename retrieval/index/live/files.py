@@ -1,0 +1,73 @@
+"""What the file of a live index holds: its snapshot as a record and arrays, text as code points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from retrieval.data.interactions import Table
+from retrieval.index import registry
+from retrieval.index.live.changes import check_columns, check_vectors, fresh
+from retrieval.index.live.snapshot import Segment, Snapshot
+
+
+def parts(now: Snapshot) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns a record that JSON can hold, and arrays of numbers by name."""
+    record, arrays = now.base.parts()
+    base = now.filters.table
+    arrays = {f"searcher/{name}": array for name, array in arrays.items()}
+    arrays |= {"alive": now.alive, "recent": now.recent.vectors}
+    for part, table in {"base": base, "recent": now.recent.table}.items():
+        columns = {f"{part}/ids": table.ids}
+        columns |= {f"{part}/column/{name}": column for name, column in table.columns.items()}
+        arrays |= {name: _to_numbers(column) for name, column in columns.items()}
+    texts = [name for name, column in {"": base.ids, **base.columns}.items() if _is_text(column)]
+    return {"searcher": record, "texts": texts}, arrays
+
+
+def of_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Snapshot:
+    """Returns the snapshot that `parts` described.
+
+    Raises:
+      ValueError, KeyError, TypeError, IndexError: they do not fit each other.
+    """
+
+    def under(prefix):
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    def table_of(part):
+        columns = {"": arrays[f"{part}/ids"], **under(f"{part}/column/")}
+        columns |= {name: _to_text(columns[name]) for name in record["texts"]}
+        return Table(columns.pop(""), columns)
+
+    base, recent = table_of("base"), table_of("recent")
+    snapshot = fresh(registry.of_parts(record["searcher"], under("searcher/")), base, 0)
+    check_columns(recent, base)
+    vectors = check_vectors(recent.ids, arrays["recent"], snapshot.base.embeddings.shape[1])
+    if arrays["alive"].shape != (len(base),) or arrays["alive"].dtype != bool or len(base) != len(snapshot.base):
+        raise ValueError(f"{len(base)} ids for {len(snapshot.base)} vectors and {arrays['alive'].shape} marks")
+    segment = Segment(recent, vectors, np.zeros(len(recent), np.int64))
+    return dataclasses.replace(snapshot, alive=arrays["alive"], recent=segment)
+
+
+def _is_text(column: Shaped[np.ndarray, "n ..."]) -> bool:
+    return column.dtype.kind == "U"
+
+
+def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+    """Returns text as code points [n, width], which files hold as they hold numbers."""
+    if not _is_text(column):
+        return column
+    return np.ascontiguousarray(column).view(np.uint32).reshape(len(column), column.dtype.itemsize // 4)
+
+
+def _to_text(points: Shaped[np.ndarray, "n width"]) -> Shaped[np.ndarray, " n"]:
+    if points.dtype != np.uint32 or points.ndim != 2 or not points.shape[1]:
+        raise ValueError(f"text must be code points [n, width], got {points.dtype} of shape {points.shape}")
+    if points.max(initial=0) > 0x10FFFF:
+        raise ValueError(f"{points.max()} is the code point of no character")
+    return np.ascontiguousarray(points).view(f"U{points.shape[1]}")[:, 0]

@@ -1,0 +1,199 @@
+"""One state of an index that changes: what is searched as one, and never changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped
+
+from retrieval.common.lists import Lists
+from retrieval.data.ids import Ids, as_ids
+from retrieval.data.interactions import Table
+from retrieval.index.checks import Norms, Subset
+from retrieval.index.exact.scan import exact_top
+from retrieval.index.filters import MOST_KEPT, Filter, Filters, check_filter
+from retrieval.index.interface import Answers, Searcher
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segment:
+    """Candidates that came after the base was built, searched exactly; all of them are alive.
+
+    Attributes:
+      table: their ids and attributes.
+      vectors: float32 [m, d].
+      stamps: when each came; later ones have higher stamps [m].
+    """
+
+    table: Table
+    vectors: Float32[np.ndarray, "m d"]
+    stamps: Int64[np.ndarray, " m"]
+
+    @functools.cached_property
+    def norms(self) -> Norms:
+        """The norms of the vectors."""
+        return Norms.of(self.vectors)
+
+    def within_reach(self, queries: Float32[np.ndarray, "q d"], worst: Float32[np.ndarray, " q"]) -> Subset | None:
+        """Returns the candidates long enough to score above `worst` with any query, by Cauchy-Schwarz; None: all."""
+        lengths = np.maximum(np.sqrt(np.vecdot(queries, queries), dtype=np.float64), np.finfo(np.float32).tiny)
+        least = float((worst / lengths).min(initial=np.inf))
+        mask = self.norms.values * (1 + 1e-4) >= least  # what is rounded is far less
+        return None if mask.all() else Subset(mask)
+
+    @functools.cached_property
+    def filters(self) -> Filters:
+        """Compiles filters over these candidates."""
+        return Filters(self.table)
+
+    def take(self, kept: Bool[np.ndarray, " m"]) -> Segment:
+        """Returns the segment of those that are kept."""
+        return Segment(take(self.table, kept), self.vectors[kept], self.stamps[kept])
+
+    def join(self, other: Segment) -> Segment:
+        """Returns the segment of both, whose columns are the same."""
+        return Segment(
+            concatenate(self.table, other.table),
+            np.concatenate([self.vectors, other.vectors]),
+            np.concatenate([self.stamps, other.stamps]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The candidates of an index at one time: a base that was built, less what has gone, and what has come since.
+
+    Attributes:
+      base: searches what was built.
+      filters: its ids and attributes, and filters over them.
+      alive: which of the base are still there [n].
+      recent: what came since.
+      stamp: how many changes there were.
+    """
+
+    base: Searcher
+    filters: Filters
+    alive: Bool[np.ndarray, " n"]
+    recent: Segment
+    stamp: int
+
+    def __len__(self) -> int:
+        return self.num_alive + len(self.recent.table)
+
+    @functools.cached_property
+    def num_alive(self) -> int:
+        """How many of the base are still there."""
+        return int(self.alive.sum())
+
+    @functools.cached_property
+    def changed(self) -> float:
+        """The share of the candidates that the base does not have, or has and should not."""
+        return (len(self.alive) - self.num_alive + len(self.recent.table)) / max(len(self.alive), 1)
+
+    @functools.cached_property
+    def _subsets(self):
+        # not of `self`: a snapshot that refers to itself is in memory, with its base, until garbage is collected
+        return functools.lru_cache(MOST_KEPT)(functools.partial(_left, self.alive, self.num_alive, self.filters))
+
+    def search(
+        self, queries: Float32[np.ndarray, "q d"], k: int, exclude: Sequence | None, wanted: Filter | None
+    ) -> Answers:
+        """Returns the best of both parts, as `LiveIndex.search`, which has checked the arguments."""
+        if wanted is not None:
+            check_filter(wanted)
+        banned, banned_recent = self._excluded(exclude)
+        scores, places = self.base.search(queries, k, banned, self._subsets(wanted))
+        if len(self.recent.table):
+            subset = self.recent.within_reach(queries, scores[:, -1])
+            if wanted is not None:
+                own = self.recent.filters.subset(wanted)
+                subset = own if subset is None else Subset(own.mask & subset.mask)
+            recent = self.recent.vectors, queries, k, self.recent.norms, banned_recent, subset
+            recent_scores, recent_places = exact_top(*recent)
+            recent_places[recent_places >= 0] += len(self.alive)
+            scores = np.concatenate([scores, recent_scores], axis=1)
+            places = np.concatenate([places, recent_places], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+        ids = _at(self.filters.table.ids, self.recent.table.ids, places)
+        return Answers(ids, scores, functools.partial(self._attribute, places))
+
+    def _attribute(self, places: Int32[np.ndarray, "q k"], name: str) -> Shaped[np.ndarray, "q k ..."] | None:
+        """Returns an attribute of the candidates at places, those of the base before those that came since."""
+        if name not in self.filters.table.columns:
+            return None
+        return _at(self.filters.table.columns[name], self.recent.table.columns[name], places)
+
+    def _excluded(self, exclude: Sequence | None) -> tuple[Lists | None, Lists | None]:
+        """Returns the positions in both parts of ids, a list of them for each query; others are ignored."""
+        if exclude is None:
+            return None, None
+        lists = [as_ids(own, f"exclude[{query}]") for query, own in enumerate(exclude)]
+        every = np.concatenate([own for own in lists if len(own)] or [np.zeros(0, np.int64)])
+        owners = np.repeat(np.arange(len(lists)), [len(own) for own in lists])
+        parts = []
+        for table in (self.filters.table, self.recent.table):
+            positions = table.positions(every)
+            known = positions >= 0
+            parts.append(Lists.from_pairs(owners[known], positions[known], len(lists)))
+        return parts[0], parts[1]
+
+    def vectors(self, ids: Sequence | Ids) -> Float32[np.ndarray, "m d"]:
+        """Returns the vectors of ids.
+
+        Raises:
+          ValueError: an id is not there.
+        """
+        places, recent = self.places(ids)
+        if (missing := (places < 0) & (recent < 0)).any():
+            raise ValueError(f"no candidate {as_ids(ids, 'ids')[missing][0].item()!r} in the index")
+        vectors = self.base.embeddings[np.maximum(places, 0)]
+        vectors[recent >= 0] = self.recent.vectors[recent[recent >= 0]]
+        return vectors
+
+    def places(self, ids: Sequence | Ids) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions of ids in the base and in what came since, -1 where they are not."""
+        places = self.filters.table.positions(ids)
+        return np.where((places >= 0) & self.alive[places], places, -1), self.recent.table.positions(ids)
+
+    def alive_ids(self) -> Ids:
+        """Returns the ids of all candidates, those of the base first."""
+        return np.concatenate([self.filters.table.ids[self.alive], self.recent.table.ids])
+
+
+def _left(alive: Bool[np.ndarray, " n"], num_alive: int, filters: Filters, wanted: Filter | None) -> Subset | None:
+    """Returns what a filter leaves of a base of which some have gone; None: all."""
+    if num_alive == len(alive):
+        return None if wanted is None else filters.subset(wanted)
+    return Subset(alive if wanted is None else alive & filters.subset(wanted).mask)
+
+
+def take(table: Table, kept: np.ndarray) -> Table:
+    """Returns the rows of a table that are kept."""
+    return Table(table.ids[kept], {name: column[kept] for name, column in table.columns.items()})
+
+
+def concatenate(first: Table, second: Table) -> Table:
+    """Returns the rows of both tables, which have the same columns."""
+    columns = {name: np.concatenate([column, second.columns[name]]) for name, column in first.columns.items()}
+    return Table(np.concatenate([first.ids, second.ids]), columns)
+
+
+def empty_like(table: Table) -> Table:
+    """Returns a table without rows, and the same columns."""
+    return take(table, np.zeros(len(table), bool))
+
+
+def _at(
+    base: Shaped[np.ndarray, "n ..."], recent: Shaped[np.ndarray, "m ..."], places: Int32[np.ndarray, "q k"]
+) -> Shaped[np.ndarray, "q k ..."]:
+    """Returns what stands at places of both columns, one after the other; zero or "" at place -1."""
+    found = base[np.minimum(places, len(base) - 1)]
+    if (is_recent := places >= len(base)).any():
+        found = found.astype(np.result_type(base, recent))
+        found[is_recent] = recent[places[is_recent] - len(base)]
+    found[places < 0] = np.zeros((), found.dtype)
+    return found

@@ -1,0 +1,113 @@
+"""What all objectives share: embeddings of a batch, the penalty on them, and the sum over the examples."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from retrieval import losses
+from retrieval.batching.batches import Batch, Distinct
+from retrieval.losses.log_partition import KnownPositives, RowSets
+from retrieval.models.two_tower import Lookups, TwoTower
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(abc.ABC):
+    """A loss of each example, with a penalty on its embeddings, summed over the batch.
+
+    An objective is a pytree, so that arrays in it are arguments of the compiled step. It is called with a model and a
+    batch, and returns the value to minimise, and sums over the batch to log, "examples" the one that divides them.
+
+    Attributes:
+      embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
+      reduction: "sum" or "mean" over the batch.
+      candidate_l2_scale: factor of the penalty on the candidate of each row [num_candidate_rows]; None: 1.
+    """
+
+    embedding_l2: float = dataclasses.field(default=0.0, kw_only=True, metadata={"static": True})
+    reduction: str = dataclasses.field(default="sum", kw_only=True, metadata={"static": True})
+    candidate_l2_scale: Float[Array, "num_candidate_rows"] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns the value to minimise, and the sums of losses and weights over the batch."""
+        return self.of_embeddings(model, *embeddings(model, self.batch_of(batch)))
+
+    def of_embeddings(
+        self, model: TwoTower, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns what a call does, from what `embeddings` returns of the batch."""
+        terms = self.terms(queries, candidates, batch)
+        norms = model.squared_norms(queries)[batch.queries.places]
+        of_candidates = model.squared_norms(candidates)
+        if self.candidate_l2_scale is not None:
+            of_candidates *= self.candidate_l2_scale[batch.candidates.rows]
+        norms += of_candidates[batch.candidates.places]
+        value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
+        return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
+
+    @abc.abstractmethod
+    def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
+        """Returns the unweighted loss of each example, from the embeddings that its places in the batch refer to."""
+
+    @abc.abstractmethod
+    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
+        """Returns about the loss of an example where no score depends on the query: what there is to improve on.
+
+        Args:
+          counts: how often each candidate row occurs in train.
+        """
+
+    def batch_of(self, batch: Batch) -> Batch:
+        """Returns the batch with the candidates that the objective compares with: here its own."""
+        return batch
+
+    def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
+        """Returns which rows of which tables the objective looks up, see `TwoTower.lookups`; others need no update."""
+        return lookups(model, batch)
+
+
+def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Float[Array, "V D"], Batch]:
+    """Returns the embeddings of the batch's distinct queries and candidates, and the batch as it stands for them.
+
+    Queries that are read in the contexts of their examples are not alike: there is one for each example then, as there
+    is of windows for each target. In the batch returned, `queries.rows` and `candidates.rows` are the rows that the
+    embeddings belong to, one each.
+    """
+    (rows, places), candidates = batch.queries, model.candidate(batch.candidates.rows)
+    if model.reads_windows:
+        queries = model.query_at(places, rows, batch.context)
+        positions = next(iter(batch.context.values())).shape[1]
+        batch = batch._replace(queries=Distinct(rows[places // positions], jnp.arange(len(places))))
+        return queries, candidates, batch
+    if model.context:
+        batch = batch._replace(queries=Distinct(rows[places], jnp.arange(len(places))))
+    return model.query(batch.queries.rows, batch.context), candidates, batch
+
+
+def lookups(model: TwoTower, batch: Batch) -> Lookups:
+    """Returns which rows of which tables `embeddings` looks up, as far as the model tells; see `TwoTower.lookups`."""
+    if not hasattr(model, "lookups"):
+        return {}
+    return model.lookups(batch.queries.rows, batch.candidates.rows)
+
+
+def counts(batch: Batch, *, positives: bool) -> Float[Array, "V"]:
+    """Returns how many columns of the batch hold each distinct candidate; 0 for one that is nobody's or padding.
+
+    Columns are the negatives that all examples share, and with `positives` those of the examples.
+    """
+    size = len(batch.candidates.rows)
+    shared = batch.negatives.shared
+    found = jnp.zeros(size)
+    if positives:
+        found = found.at[batch.candidates.places].add(batch.real.astype(jnp.float32))
+    return found.at[jnp.where(shared < 0, size, shared)].add(1.0, mode="drop")
+
+
+def known_in(batch: Batch, positives: RowSets | None) -> KnownPositives | None:
+    """Returns which of the batch's distinct candidates are known positives of which of its distinct queries."""
+    return None if positives is None else KnownPositives(positives.take(batch.queries.rows), batch.candidates.rows)

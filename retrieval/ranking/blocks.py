@@ -1,0 +1,146 @@
+"""Scores in blocks of one shape, for all who look at the whole corpus: exact ranks and exact top-k."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
+
+from retrieval.common.lists import Lists
+
+QUERIES_PER_BLOCK = 512
+CANDIDATES_PER_BLOCK = 16384  # with 512 queries, 32 MiB of float32 scores
+SMALL_QUERIES_PER_BLOCK = 256  # where one block holds the corpus: less is filled up at the end
+TILE = 128  # blocks of a large corpus are multiples of it, so that their scores are computed in full tiles
+PAIRS_AT_A_TIME = 2048
+LEAST_PAIRS = 2**14  # room for pairs beside a block of queries: mostly enough, hence one compiled program
+
+
+class Pairs(NamedTuple):
+    """(query, candidate) pairs of a block of queries, ordered by the block of the corpus that they fall into.
+
+    Attributes:
+      owners: place of the query in its block [E]; padded with 0.
+      rows: candidates [E]; padded with 0.
+      bounds: the pairs of block b are those from bounds[b] to bounds[b + 1] [B + 1].
+    """
+
+    owners: Int[np.ndarray | Array, "E"]
+    rows: Int[np.ndarray | Array, "E"]
+    bounds: Int[np.ndarray | Array, "_"]
+
+
+def block_shape(num_queries: int, num_candidates: int) -> tuple[int, int]:
+    """Returns how many queries and candidates are scored at a time; neither grows without bound.
+
+    The number of queries is a power of two, so that calls with other numbers hardly compile anything anew.
+
+    >>> block_shape(941, 1682), block_shape(3, 1_000_000)
+    ((256, 1682), (4, 16256))
+    """
+    blocks = max(1, -(-num_candidates // CANDIDATES_PER_BLOCK))
+    most_queries = min(QUERIES_PER_BLOCK, SMALL_QUERIES_PER_BLOCK) if blocks == 1 else QUERIES_PER_BLOCK
+    even = -(-num_candidates // (blocks * TILE)) * TILE
+    return min(most_queries, power_of_two(num_queries)), max(1, min(even, num_candidates))
+
+
+def power_of_two(number: int) -> int:
+    """Returns the least power of two that is not below `number`.
+
+    >>> [power_of_two(n) for n in (0, 1, 5, 8)]
+    [1, 1, 8, 8]
+    """
+    return 1 << max(0, number - 1).bit_length()
+
+
+def num_blocks(num_candidates: int, size: int) -> int:
+    """Returns how many blocks of `size` candidates cover the corpus."""
+    return -(-num_candidates // size)
+
+
+def score_block(
+    queries: Float[Array, "Q D"], candidates: Float[Array, "N D"], block: Int[Array, ""], size: int
+) -> tuple[Float[Array, "Q {size}"], Int[Array, "{size}"]]:
+    """Returns the scores of a block of the corpus, and its candidates; for use in compiled functions.
+
+    The last block ends with the corpus: what has a row below `block * size` was in the block before, too. To mask it
+    here would write all scores a second time.
+    """
+    first = jnp.minimum(block * size, len(candidates) - size)
+    scores = dot(queries, jax.lax.dynamic_slice_in_dim(candidates, first, size))
+    return scores, first + jnp.arange(size, dtype=jnp.int32)
+
+
+def dot(queries: Float[Array, "Q D"], candidates: Float[Array, "n D"]) -> Float[Array, "Q n"]:
+    """Returns all dot products in full precision."""
+    return jax.lax.dot_general(queries, candidates, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+
+
+def for_pairs_of(block: Int[Array, ""], pairs: Pairs, visit, carry):
+    """Returns `carry` after `visit(carry, start, owners, rows, real)` of the block's pairs, a fixed number at a time.
+
+    Each call gets the pairs from `start` on, and which of them are the block's; for use in compiled functions.
+    """
+    low, high = pairs.bounds[block], pairs.bounds[block + 1]
+
+    def visit_next(step, carry):
+        start = step * PAIRS_AT_A_TIME
+        owners, rows = (jax.lax.dynamic_slice(x, (start,), (PAIRS_AT_A_TIME,)) for x in (pairs.owners, pairs.rows))
+        places = start + jnp.arange(PAIRS_AT_A_TIME, dtype=jnp.int32)
+        return visit(carry, start, owners, rows, (low <= places) & (places < high))
+
+    return jax.lax.fori_loop(low // PAIRS_AT_A_TIME, -(-high // PAIRS_AT_A_TIME), visit_next, carry)
+
+
+def pairs_by_block(
+    owners: Int[np.ndarray, "e"], rows: Int32[np.ndarray, "e"], blocks: int, size: int, capacity: int
+) -> tuple[Pairs, Int[np.ndarray, "e"]]:
+    """Returns the pairs by block of the corpus, padded to `capacity`, and the order they are in."""
+    of_block = rows // np.int32(size)
+    order = np.argsort(of_block, kind="stable") if blocks > 1 else np.arange(len(rows))
+    padded = np.zeros((2, capacity), np.int32)
+    padded[0, : len(rows)], padded[1, : len(rows)] = owners[order], rows[order]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(of_block, minlength=blocks))]).astype(np.int32)
+    return Pairs(padded[0], padded[1], bounds), order
+
+
+def ordered(scores: Float32[np.ndarray, "*shape"]) -> UInt32[np.ndarray, "*shape"]:
+    """Returns integers in the order of the scores: zeros of either sign are equal, NaN is above all.
+
+    >>> ordered(np.array([-1, -0.0, 0, 1, np.nan], np.float32)).argsort(kind="stable")
+    array([0, 1, 2, 3, 4])
+    """
+    bits = (scores + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
+    flipped = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(2**31))
+    return np.where(np.isnan(scores), np.uint32(2**32 - 1), flipped)
+
+
+def unordered(integers: UInt32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """Returns the scores that `ordered` made the integers of."""
+    return np.where(integers >> np.uint32(31), integers & np.uint32(2**31 - 1), ~integers).view(np.float32)
+
+
+def pad_rows(array: Float32[np.ndarray, "n D"], size: int) -> Float32[np.ndarray, "size D"]:
+    """Returns `array` with rows of zeros appended up to `size`."""
+    return np.concatenate([array, np.zeros((size - len(array), array.shape[1]), array.dtype)])
+
+
+def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, int]:
+    """Returns the numbers of queries and candidates.
+
+    Raises:
+      ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.
+    """
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+        raise ValueError(f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}")
+    for rows in lists:
+        if rows is None:
+            continue
+        if len(rows) != len(queries):
+            raise ValueError(f"one list per query needed, got {len(rows)} lists for {len(queries)} queries")
+        if len(rows.rows) and not (0 <= rows.rows.min() and rows.rows.max() < len(candidates)):
+            raise ValueError(f"rows must be in [0, {len(candidates)}), got {rows.rows.min()} to {rows.rows.max()}")
+    return len(queries), len(candidates)

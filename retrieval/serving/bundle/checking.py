@@ -1,0 +1,119 @@
+"""Whether a bundle is what was exported, and answers as it did then: each check by itself, each mismatch named."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from retrieval.serving.bundle import golden, layout
+from retrieval.serving.bundle.manifest import Files
+from retrieval.serving.bundle.reading import read
+from retrieval.serving.recommender import Recommender
+
+TOLERANCE = 1e-4  # of an embedding's values, relative and absolute
+AT_A_TIME = 4096  # candidates
+
+
+class Finding(NamedTuple):
+    """The result of one check.
+
+    Attributes:
+      check: what was looked at.
+      problems: what is wrong, a sentence each; empty: nothing.
+      facts: what was found out where nothing is wrong.
+    """
+
+    check: str
+    problems: list[str]
+    facts: str = ""
+
+
+def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
+    """Yields the findings of each check of a bundle, in order, up to one that leaves nothing for those after it.
+
+    The manifest, then names and sizes, then hashes of all files; whether they go together; whether the candidate tower
+    makes the stored embeddings of them; whether golden queries get the answers of the export.
+    """
+    try:
+        files = Files.of(folder)
+    except ValueError as error:
+        yield Finding("manifest", [str(error)])
+        return
+    yield Finding("manifest", [], _origin(files))
+    yield (names := Finding("files", files.problems(), _size(files)))
+    if names.problems:
+        return
+    yield (hashes := Finding("hashes", _changed(files), "SHA-256 of every file as listed"))
+    if hashes.problems:
+        return
+    try:
+        recommender = read(files)
+    except ValueError as error:
+        yield Finding("pairing", [str(error)])
+        return
+    yield Finding("pairing", [], _sizes(recommender))
+    yield _embeddings(files, recommender)
+    yield _golden(files, recommender)
+
+
+def _origin(files: Files) -> str:
+    versions = ", ".join(f"{name} {of}" for name, of in files.manifest.get("versions", {}).items())
+    return f"format {files.manifest['format_version']}, written by {versions}"
+
+
+def _size(files: Files) -> str:
+    size = sum(facts["size"] for facts in files.manifest["files"].values())
+    return f"{len(files.names())} files, {size / 2**20:.1f} MiB, none besides but exports"
+
+
+def _changed(files: Files) -> list[str]:
+    """Returns what is wrong with the hashes of the files, a sentence for each."""
+    problems = []
+    for name in files.names():
+        try:
+            files.check(name)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _sizes(recommender: Recommender) -> str:
+    number, dimension = recommender.embeddings.shape
+    return (
+        f"{recommender.queries.num_rows - 1} queries, {number} candidates of {dimension} dimensions in towers, "
+        "vocabularies, corpus, embeddings and index"
+    )
+
+
+def _embeddings(files: Files, recommender: Recommender) -> Finding:
+    """Compares what the candidate tower makes of the corpus with the stored embeddings."""
+    check, worst = "candidate tower", 0.0
+    for start in range(0, len(recommender.corpus), AT_A_TIME):
+        ids, stored = recommender.corpus.ids[start:][:AT_A_TIME], recommender.embeddings[start:][:AT_A_TIME]
+        off = np.abs(recommender.embed_candidates(ids) - stored)
+        near = off <= TOLERANCE * (1 + np.abs(stored))
+        if not near.all():
+            first = ids[np.argmin(near.all(axis=1))].item()
+            problem = f"the embedding of candidate {first!r} is not what {layout.CANDIDATE_TOWER} makes of it"
+            return Finding(check, [f"{files.folder / layout.EMBEDDINGS}: {problem}"])
+        worst = max(worst, float(off.max(initial=0.0)))
+    return Finding(check, [], f"makes the stored embeddings, to {worst:.1e}")
+
+
+def _golden(files: Files, recommender: Recommender) -> Finding:
+    """Asks the golden queries again."""
+    check, path = "golden queries", files.folder / layout.GOLDEN
+    try:
+        records = files.json(layout.GOLDEN)
+    except ValueError as error:
+        return Finding(check, [str(error)])
+    try:
+        problems = golden.differences(recommender, records)
+    except ValueError as error:
+        return Finding(check, [f"{path}: {error}"])
+    if problems:
+        return Finding(check, [f"{path}: {problem}" for problem in problems])
+    return Finding(check, [], f"{sum(len(record['answer']['known']) for record in records)} answered as in the export")

@@ -1,0 +1,197 @@
+"""Writing a bundle: all of it aside, checked by an answer, and then in one step in place of the one before."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int
+
+from retrieval.common.environment import versions
+from retrieval.common.lists import Lists
+from retrieval.common.storage import exchange, replace_folder, sync_folder
+from retrieval.data.interactions import Table
+from retrieval.data.sequences import Histories
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.features.context import OF_TIMES, RATINGS, QueryContext
+from retrieval.features.entities import EntityFeatures
+from retrieval.index import Searcher
+from retrieval.serving.bundle import golden, layout
+from retrieval.serving.bundle.manifest import MANIFEST, Files, write_manifest
+from retrieval.serving.bundle.reading import read
+from retrieval.serving.bundle.stablehlo import export_towers
+
+NO_ROWS = np.zeros(0, np.int32)
+
+
+@runtime_checkable
+class Towers(Protocol):
+    """A trained model, as `retrieval.TwoTower`: a pytree, as Flax modules are, whose arrays lie beside its programs.
+
+    The programs of one that is no pytree hold its arrays.
+    """
+
+    def query(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
+        """Returns the embeddings of query rows, in the context of columns by name."""
+
+    def candidate(self, rows: Int[Array, "B"], context: Mapping[str, Array], /) -> Float[Array, "B D"]:
+        """Returns the embeddings of candidate rows, likewise."""
+
+
+def save(
+    folder: pathlib.Path | str,
+    *,
+    model: Towers,
+    queries: Vocabulary,
+    candidates: Vocabulary,
+    corpus: Table,
+    seen: Lists,
+    index: Searcher,
+    facts: Mapping[str, Any],
+    context: QueryContext | None = None,
+    histories: Histories | None = None,
+    query_features: EntityFeatures | None = None,
+    candidate_features: EntityFeatures | None = None,
+    dimension: int | None = None,
+    examples: Table | None = None,
+    exports: Callable[[pathlib.Path], None] | None = None,
+) -> None:
+    """Writes a bundle, in place of one that is there once the new one is whole and has answered its golden queries.
+
+    At each instant a whole bundle is at `folder`, see `replace_folder`; the one before stays beside it, see `previous`,
+    and `roll_back` brings it back. A process that is killed on the way leaves `.{name}-*` beside, to be deleted. Heads
+    of the model stay behind.
+
+    Args:
+      folder: where; its parent exists.
+      model: the trained model.
+      queries: vocabulary of the query tower's rows.
+      candidates: vocabulary of the candidate tower's rows.
+      corpus: all candidates, in the order of the index.
+      seen: positions in the corpus of what each query row has in train.
+      index: over the embeddings of the corpus.
+      facts: what else the manifest records: config, data fingerprint, figures.
+      context: makes the columns that the query tower reads; None: it reads the rows alone.
+      histories: what each query row did in train, row 0 nothing; of each the last interactions that the query tower
+        reads are kept. None: it reads none.
+      query_features: what the query tower reads of the queries' table; None: nothing.
+      candidate_features: likewise of the corpus.
+      dimension: how many of the embeddings' first columns tell what a candidate is like, without its popularity, which
+        `similar` compares; None: all.
+      examples: queries with raw features, some of which become golden queries; None: there are none.
+      exports: writes what is made of a bundle for others into its folder `exports`; it gets the whole new bundle, which
+        goes where it shall be with them. None: there are none.
+
+    Raises:
+      ValueError: the query tower reads histories and there are none, or the reverse; the parts do not belong together;
+        or something else than a bundle is at `folder`.
+      OSError: the folder cannot be written, as on a full disk; what is at `folder` stays.
+    """
+    folder = pathlib.Path(folder)
+    for place in (folder, previous(folder)):
+        if place.exists() and not (place / MANIFEST).is_file():
+            raise ValueError(f"{place} is there and is no bundle; move it or choose another folder")
+    context = QueryContext() if context is None else context
+    if bool(context.length) != (histories is not None):
+        reads = f"histories of {context.length} interactions" if context.length else "no histories"
+        raise ValueError(f"the query tower reads {reads}, received {'none' if histories is None else 'some'}")
+    features = {"query": query_features or EntityFeatures(), "candidate": candidate_features or EntityFeatures()}
+    texts = {
+        layout.QUERIES: queries.to_json(),
+        layout.CANDIDATES: candidates.to_json(),
+        layout.CORPUS: layout.corpus_to_json(corpus),
+        layout.CONTEXT: context.to_json(),
+        layout.QUERY_FEATURES: features["query"].to_json(),
+        layout.CANDIDATE_FEATURES: features["candidate"].to_json(),
+    }
+    arrays = _arrays_of(index, seen, features) | ({} if histories is None else _arrays_of_histories(histories, context))
+    whole = index.embeddings.shape[1]
+    facts = {"similarity_dimension": whole if dimension is None else dimension, "versions": versions(), **facts}
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = pathlib.Path(scratch) / "new"
+        new.mkdir()
+        programs, parameters = _programs(model, context, features)
+        for name, program in programs.items():
+            (new / name).write_bytes(program)
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        for name, array in (arrays | parameters).items():
+            np.save(new / name, np.asarray(array, order="C"), allow_pickle=False)
+        index.save(new / layout.INDEX)
+        write_manifest(new, facts)
+        answers = golden.ask(read(Files.of(new)), examples)
+        (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        write_manifest(new, facts)
+        if exports is not None:
+            (new / layout.EXPORTS).mkdir()
+            exports(new)
+        replace_folder(new, folder, previous(folder))
+
+
+def previous(folder: pathlib.Path | str) -> pathlib.Path:
+    """Returns where the bundle lies that `save` replaced last: beside, as `{name}.previous`."""
+    folder = pathlib.Path(folder)
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def roll_back(folder: pathlib.Path | str) -> None:
+    """Exchanges a bundle and the one before it, in one step; a second time, it exchanges them back.
+
+    Raises:
+      ValueError: there is none before it, or it is damaged; nothing is moved.
+    """
+    folder, before = pathlib.Path(folder), previous(folder)
+    if not before.exists():
+        raise ValueError(f"there is no bundle before {folder}: {before} does not exist")
+    read(Files.of(before))
+    exchange(before, folder)
+    sync_folder(folder.parent)
+
+
+def _programs(
+    model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
+) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
+    """Returns the programs of both towers, which read columns as these make them, and their parameters, by file."""
+    of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
+    of_candidate = features["candidate"].of_rows(NO_ROWS)
+    programs, parameters = export_towers(
+        {
+            layout.QUERY_TOWER: (Partial(_query, model), of_query),
+            layout.CANDIDATE_TOWER: (Partial(_candidate, model), of_candidate),
+        }
+    )
+    return programs, {layout.parameter_file(name): array for name, array in parameters.items()}
+
+
+def _query(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    return model.query(rows, columns)
+
+
+def _candidate(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    return model.candidate(rows, columns)
+
+
+def _arrays_of(index: Searcher, seen: Lists, features: Mapping[str, EntityFeatures]) -> dict[str, np.ndarray]:
+    """Returns the embeddings, what each query has, and the columns of the features, by file."""
+    arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
+    for side, of_side in features.items():
+        arrays |= {layout.feature_file(side, name): of for name, of in of_side.arrays().items()}
+    return arrays
+
+
+def _arrays_of_histories(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:
+    """Returns the last interactions of each history, in the columns that the query tower reads, by file."""
+    lists, length = histories.lists, context.length
+    kept = np.arange(len(lists.rows)) >= np.repeat(lists.offsets[1:] - length, lists.lengths)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lists.lengths, length))]).astype(np.int64)
+    arrays = {layout.HISTORY_OFFSETS: offsets, layout.HISTORY_ROWS: lists.rows[kept]}
+    if histories.ratings is not None and RATINGS in context.names:
+        arrays[layout.HISTORY_RATINGS] = histories.ratings[kept]
+    if histories.times is not None and OF_TIMES & set(context.names):
+        arrays[layout.HISTORY_TIMES] = histories.times[kept]
+    return arrays

@@ -1,0 +1,219 @@
+"""Checkpoints of training: the last states and the best one of one phase, with its history.
+
+A checkpoint is one file: a line with its length and SHA-256, a line of JSON, and the arrays of the state, raw, in the
+order of its leaves and the byte order of the machine.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+import math
+import pathlib
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retrieval.common.storage import sync_folder, write_chunks
+from retrieval.training.step import TrainState
+
+LOG = logging.getLogger(__name__)
+SUFFIX = ".checkpoint"
+FIRST_LINE = "retrieval checkpoint 1: {} bytes, sha256 {}\n"  # both of what follows the line
+PATTERN = re.compile(FIRST_LINE.format("([0-9]+)", "([0-9a-f]{64})").encode())
+
+
+class Checkpoint(NamedTuple):
+    """What is restored.
+
+    Attributes:
+      epoch: epochs trained.
+      state: the training state after them.
+      history: what was logged of each epoch up to this one, in order.
+    """
+
+    epoch: int
+    state: TrainState
+    history: list[dict[str, Any]]
+
+
+class _DamagedError(Exception):
+    """A file is not the checkpoint that was written; the message says in what."""
+
+
+class _Write(NamedTuple):
+    epoch: int
+    header: dict[str, Any]
+    leaves: list[np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of one training phase in a folder, one file each, written by a thread in the background.
+
+    Three are kept: the last, to resume from; the one before it, for the day that the last is damaged; and the one
+    with the highest score, the first of equals. A file appears when it is complete and on disk. Where the disk is
+    slower than training, states between the best and the last are left out, so that at most two wait in memory; the
+    best is written before any later one, so a checkpoint on disk has its best beside it.
+
+    Each file names the `fingerprint` of what it was trained with, and is not restored into anything else. Training
+    goes on from what `last` returned, or from nothing: checkpoints of later epochs are removed at the next write.
+    Use as a context manager: leaving it waits for the writes.
+    """
+
+    def __init__(self, folder: pathlib.Path, fingerprint: str):
+        self._folder, self._fingerprint = folder, fingerprint
+        self._best: dict[str, Any] = {"epoch": -1, "score": -math.inf}
+        self._written: int | None = None  # the last epoch on disk
+        self._lock, self._pending = threading.Lock(), []  # at most the best and the last, in this order
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._writes: list[concurrent.futures.Future] = []
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._thread.shutdown(wait=True)
+        self._raise_failures()
+
+    def save(self, epoch: int, state: TrainState, history: Sequence[Mapping[str, Any]], score: float) -> None:
+        """Copies the state after `epoch` epochs and has it written; `score` ranks it, the highest is the best.
+
+        NaN ranks below every number.
+
+        Raises:
+          OSError: an earlier write failed.
+        """
+        self._raise_failures()
+        score = -math.inf if math.isnan(score) else float(score)
+        if self._best["epoch"] < 0 or score > self._best["score"]:
+            self._best = {"epoch": epoch, "score": score}
+        paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(state), strict=True)
+        host = [np.array(leaf) for leaf in leaves]  # a copy: the caller may give the buffers away
+        header = {
+            "fingerprint": self._fingerprint,
+            "epoch": epoch,
+            "best": self._best,
+            "leaves": [_description(path, leaf) for path, leaf in zip(paths, host, strict=True)],
+            "history": [dict(record) for record in history],
+        }
+        with self._lock:
+            self._pending = [write for write in self._pending if write.epoch == self._best["epoch"]]
+            self._pending.append(_Write(epoch, header, host))
+        self._writes.append(self._thread.submit(self._write_next))
+
+    def last(self, template: TrainState, at_most: int | None = None) -> Checkpoint | None:
+        """Restores the last intact state, with the structure and shapes of `template`; None where there is none.
+
+        Damaged files are named in the log.
+
+        Args:
+          template: a state of the same model and optimizer.
+          at_most: the highest epoch to consider; None: any.
+
+        Raises:
+          ValueError: it was trained with something else.
+        """
+        damaged = False
+        for epoch, path in self._files(at_most):
+            try:
+                header, leaves = _read(path)
+            except _DamagedError as error:
+                LOG.warning("the checkpoint %s is damaged and not used: %s", path, error)
+                damaged = True
+                continue
+            self._check(path, header, template)
+            if damaged:
+                LOG.warning("training goes on from the one before, %s", path)
+            self._best, self._written = header["best"], epoch
+            state = jax.tree.unflatten(jax.tree.structure(template), map(jnp.array, leaves))
+            return Checkpoint(epoch, state, header["history"])
+        if damaged:
+            LOG.warning("no checkpoint in %s is left to go on from: training starts anew", self._folder)
+        return None
+
+    def _files(self, at_most: int | None) -> Iterator[tuple[int, pathlib.Path]]:
+        epochs = {int(path.stem): path for path in self._folder.glob("*" + SUFFIX) if path.stem.isdecimal()}
+        return ((epoch, epochs[epoch]) for epoch in sorted(epochs, reverse=True) if at_most is None or epoch <= at_most)
+
+    def _check(self, path: pathlib.Path, header: dict[str, Any], template: TrainState) -> None:
+        if header["fingerprint"] != self._fingerprint:
+            raise ValueError(
+                f"the checkpoint {path} was trained with another config, vocabulary or data "
+                f"(fingerprint {header['fingerprint'][:12]}, expected {self._fingerprint[:12]}); use another workdir"
+            )
+        expected = [_description(*leaf) for leaf in jax.tree_util.tree_leaves_with_path(template)]
+        if header["leaves"] != expected:
+            theirs = [leaf for leaf in header["leaves"] if leaf not in expected]
+            ours = [leaf for leaf in expected if leaf not in header["leaves"]]
+            raise ValueError(
+                f"the checkpoint {path} was written by other code of the model or the optimizer: it holds {theirs} "
+                f"where {ours} is expected; use another workdir"
+            )
+
+    def _write_next(self) -> None:
+        with self._lock:
+            if not self._pending:  # written already, or left out
+                return
+            write = self._pending.pop(0)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        body = [(json.dumps(write.header) + "\n").encode(), *map(_bytes, write.leaves)]
+        digest = hashlib.sha256()
+        for chunk in body:
+            digest.update(chunk)
+        first_line = FIRST_LINE.format(sum(map(len, body)), digest.hexdigest()).encode()
+        write_chunks(self._folder / f"{write.epoch:06d}{SUFFIX}", [first_line, *body])
+        sync_folder(self._folder)
+        self._remove_all_but({write.epoch, write.header["best"]["epoch"], self._written})
+        self._written = write.epoch
+
+    def _remove_all_but(self, epochs: set[int | None]) -> None:
+        kept = {f"{epoch:06d}{SUFFIX}" for epoch in epochs if epoch is not None}
+        for path in self._folder.glob(f"*{SUFFIX}*"):  # with what a killed process left half written
+            if path.name not in kept:
+                path.unlink()
+
+    def _raise_failures(self) -> None:
+        done = [write for write in self._writes if write.done()]
+        self._writes = [write for write in self._writes if write not in done]
+        for write in done:
+            write.result()
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Reads the header and the arrays of a checkpoint, O(bytes).
+
+    Raises:
+      _DamagedError: the file is not what was written.
+    """
+    data = path.read_bytes()
+    match = PATTERN.match(data)
+    if match is None:
+        raise _DamagedError(f"it does not begin as a checkpoint does ({len(data)} bytes)")
+    body = memoryview(data)[match.end() :]
+    if len(body) != int(match[1]):
+        raise _DamagedError(f"it has {len(body)} bytes after its first line, not {int(match[1])}")
+    digest = hashlib.sha256(body).hexdigest()
+    if digest != match[2].decode():
+        raise _DamagedError(f"its SHA-256 is {digest[:12]}..., not {match[2].decode()[:12]}...")
+    offset = data.index(b"\n", match.end()) + 1
+    header = json.loads(data[match.end() : offset])
+    leaves = []
+    for leaf in header["leaves"]:
+        leaves.append(np.ndarray(leaf["shape"], np.dtype(leaf["dtype"]), data, offset))
+        offset += leaves[-1].nbytes
+    return header, leaves
+
+
+def _description(path: Sequence[Any], leaf: Any) -> dict[str, Any]:
+    return {"path": jax.tree_util.keystr(path), "dtype": np.dtype(leaf.dtype).name, "shape": list(leaf.shape)}
+
+
+def _bytes(leaf: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data

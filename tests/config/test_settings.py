@@ -1,0 +1,96 @@
+"""Settings that make no sense are refused before any work, and those that nothing reads are named."""
+
+import copy
+import math
+
+import pytest
+
+from configs import movielens_100k, movielens_100k_best, multitask, my_interactions, my_items, my_sequences, tutorial
+from retrieval.config.checks import check, unread
+from retrieval.config.schema import Config, Feature, Task
+from retrieval.config.space import with_settings
+
+SHIPPED = (
+    *(of.get_config() for of in (movielens_100k_best, multitask, my_interactions, my_items, my_sequences, tutorial)),
+    *map(movielens_100k.get_config, movielens_100k.VARIANTS),
+)
+
+
+def cosines():
+    return with_settings(
+        Config(), {"loss.name": "cosine_contrastive", "model.popularity_prior": False, "model.temperature": 1.0}
+    )
+
+
+@pytest.mark.parametrize("config", SHIPPED, ids=lambda config: config.name)
+def test_the_shipped_configs_make_sense_and_all_that_they_set_is_read(config):
+    check(config)
+    assert unread(config) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("loss.temperature", 0.0, "loss.temperature must be above 0, got 0.0"),
+        ("loss.label_smoothing", 1.5, "loss.label_smoothing must be 0 or more, below 1, got 1.5"),
+        ("loss.margin", 5.0, "loss.margin must be from -1 to 1, got 5.0"),
+        ("loss.embedding_l2", -1.0, "loss.embedding_l2 must be 0 or more, got -1.0"),
+        ("loss.unobserved_weight", math.nan, "loss.unobserved_weight must be 0 or more, got nan"),
+        ("loss.num_hard_negatives", -1, "loss.num_hard_negatives must be 0 or more, got -1"),
+        ("optimizer.learning_rate", math.inf, "optimizer.learning_rate must be above 0, got inf"),
+        ("optimizer.clip_norm", -1.0, "optimizer.clip_norm must be 0 or more, got -1.0"),
+        ("optimizer.table_l2", {"query_tower": -1.0}, "optimizer.table_l2 must be 0 or more, got -1.0"),
+        ("model.history.layers", 0, "model.history.layers must be 1 or more, got 0"),
+        ("model.candidate.dropout", 2.0, "model.candidate.dropout must be 0 or more, below 1, got 2.0"),
+        ("model.candidate.hidden_sizes", (8, 0), "model.candidate.hidden_sizes must be 1 or more, got 0"),
+        ("model.candidate.cross_layers", -1, "model.candidate.cross_layers must be 0 or more, got -1"),
+        ("model.query.features", (Feature("a", dropout=1.0),), r"model.query.features\[0\].dropout must be 0 or more"),
+        ("model.query.features", (Feature(),), r"model.query.features\[0\].column is empty; name a column"),
+        ("tasks", (Task("stars", hidden_sizes=(0,)),), r"tasks\[0\].hidden_sizes must be 1 or more, got 0"),
+        ("train.batch_size", 0, "train.batch_size must be 1 or more, got 0"),
+        ("train.patience", -1, "train.patience must be 0 or more, got -1"),
+        ("train.metric", "rating/rmse", "train.metric must be a figure that is the better, the higher it is"),
+        ("train.metric", "excluding_seen/mean_rank", "train.metric must be a figure that is the better"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_its_path(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        check(with_settings(Config(), {field: value}))
+
+
+@pytest.mark.parametrize("name", ["implicit_squared", "cosine_contrastive", "bpr"])
+def test_a_loss_of_other_scores_is_refused_with_a_popularity_prior(name):
+    with pytest.raises(ValueError, match="set model.popularity_prior=False"):
+        check(with_settings(Config(), {"loss.name": name}))
+
+
+def test_cosines_are_trained_where_answers_are_ranked_by_them():
+    check(cosines())
+    with pytest.raises(ValueError, match="compares cosines.* set model.temperature=1.0"):
+        check(with_settings(cosines(), {"model.temperature": 0.0}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("model.history.ratings", True, "model.history.ratings has no effect without model.history.encoder"),
+        ("model.linear_half_distance", 5.0, "model.linear_half_distance has no effect without model.linear_rank"),
+        ("model.query.dropout", 0.1, "model.query.dropout has no effect without model.query.hidden_sizes"),
+        ("model.query.cross_rank", 4, "model.query.cross_rank has no effect without model.query.cross_layers"),
+        ("optimizer.table_l2_power", 0.5, "optimizer.table_l2_power has no effect without optimizer.table_l2"),
+        ("loss.margin", 0.1, "loss.margin has no effect with loss.name='in_batch_softmax'"),
+    ],
+)
+def test_what_nothing_reads_is_named(field, value, sentence):
+    config = Config()
+    before = copy.deepcopy(config)
+    assert unread(with_settings(config, {field: value})) == [sentence] and config == before
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("full_softmax", ["uniform", "dislikes"]), ("bpr", ["dislikes"]), ("in_batch_softmax", [])],
+)
+def test_negatives_that_the_loss_does_not_look_at_are_named(name, fields):
+    config = with_settings(Config(), {"loss.name": name, "negatives.uniform": 8, "negatives.dislikes": 2})
+    assert unread(config) == [f"negatives.{field} has no effect with loss.name={name!r}" for field in fields]

@@ -1,0 +1,84 @@
+"""The program that asks a bundle: what it reads from the shell, and that it prints what the bundle answers."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from bundle_cases import save
+
+from experiments.recommend import parse_features, parse_filter
+from retrieval.index import Filter
+from retrieval.serving import bundle
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    return bundle.load(folder)
+
+
+def program(folder, *arguments):
+    command = [sys.executable, "-m", "experiments.recommend", f"--bundle={folder}", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stdout.splitlines() if result.returncode == 0 else result.stderr
+
+
+def titles(lines):
+    return [line.split("  ")[-1] for line in lines]
+
+
+def test_features_and_filters_reach_the_bundle(folder, served):
+    wanted = Filter(one_of={"genres": ["War", "Comedy"]}, between={"year": (1980.0, None)}, deny=[10])
+    expected = served.recommend(features={"age": 33}, k=2, filter=wanted).titles.tolist()
+    flags = ["--features=age=33", "--filter=genres=War,Comedy", "--filter=year>=1980", "--filter=id!=10"]
+    assert titles(program(folder, *flags, "--k=2")) == expected
+    assert set(expected) == {"thirty", "never trained"}
+
+
+def test_similar_candidates_are_printed(folder, served):
+    lines = program(folder, "--similar_to=10", "--features=genres=Comedy", "--k=5")
+    expected = served.similar(10, 5, features={"genres": "Comedy"}).titles.tolist()
+    assert titles(lines[:-1]) == expected[:4] and lines[-1] == "only 4 candidates are left, 5 were asked for"
+
+
+def test_what_does_not_go_together_is_refused(folder):
+    assert "--similar_to asks for candidates like another" in program(folder, "--similar_to=10", "--user_id=ann")
+    assert "error: no column 'agee'" in program(folder, "--user_id=ann", "--features=agee=3")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["genres=War,Comedy", "genres=Drama"], Filter(one_of={"genres": ["War", "Comedy", "Drama"]})),
+        (["year>=1980", "year<=1999.5"], Filter(between={"year": (1980.0, 1999.5)})),
+        (["year=1990", "title=a|b"], Filter(one_of={"year": [1990.0], "title": ["a|b"]})),
+        (["id=10,20", "id!=30"], Filter(allow=[10, 20], deny=[30])),
+        (["genre=War"], Filter(one_of={"genre": ["War"]})),  # the bundle names what is not there
+        (["genres"], "takes COLUMN=VALUE, .* got 'genres'"),
+        (["year>=1,2"], "got 'year>=1,2'"),
+        (["year>=x"], "column 'year' holds float64, got 'x'"),
+        (["id>=4"], "got 'id>=4'"),
+        (["id=x"], "ids of this vocabulary are integers, got 'x'"),
+    ],
+)
+def test_filters_are_read_from_text(served, texts, expected):
+    if isinstance(expected, Filter):
+        assert parse_filter(texts, served) == expected
+    else:
+        with pytest.raises(ValueError, match=expected):
+            parse_filter(texts, served)
+
+
+def test_features_are_read_from_text():
+    assert parse_features(["age=3", "city=a=b"]) == {"age": "3", "city": "a=b"}
+    for texts, message in ((["age"], "'age' has no ="), (["age=1", "age=2"], "'age=2' is there twice")):
+        with pytest.raises(ValueError, match=message):
+            parse_features(texts)

@@ -1,0 +1,226 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from index_cases import reference
+
+from retrieval.index import Certificate, ExactIndex, HnswIndex, LiveIndex, load, recall
+from retrieval.index.certificate import lower_bound
+from retrieval.index.hnsw import plan
+from retrieval.index.tuning import search as tuning
+from retrieval.index.tuning.search import Choices, tune
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((2000, 8)).astype(np.float32), rng.standard_normal((400, 8)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def no_corpus_is_small(monkeypatch):
+    monkeypatch.setattr(tuning, "SMALL", 0)
+
+
+class Clock:
+    """A clock by which a search of a graph takes `graph` seconds for each of its ef, and exact search one second."""
+
+    def __init__(self, monkeypatch, graph):
+        self.now = 0.0
+        for cls, cost in ((ExactIndex, lambda _: 1.0), (HnswIndex, lambda index: graph * index.settings.ef)):
+            self.watch(monkeypatch, cls, cls.search, cost)
+
+    def watch(self, monkeypatch, cls, search, cost):
+        def searched(index, *arguments):
+            self.now += cost(index)
+            return search(index, *arguments)
+
+        monkeypatch.setattr(cls, "search", searched)
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_fast_graph_is_chosen_at_the_least_ef_whose_bound_meets_the_target(corpus, monkeypatch):
+    clock = Clock(monkeypatch, graph=1e-4)
+    index = tune(*corpus, clock=clock, target=0.95)
+    certificate = index.certificate
+    assert isinstance(index, HnswIndex) and certificate.is_reached
+    assert index.graph.ef == index.settings.ef == certificate.chosen.ef
+    assert certificate.lower_bound >= 0.95 and certificate.num_queries == 200
+    own = [p for p in certificate.curve if (p.space, p.M) == (index.settings.space, index.settings.M)]
+    assert [p.ef for p in own] == sorted(p.ef for p in own)
+    good = [p for p in certificate.curve if p.lower_bound >= 0.95 and p.kind == "hnsw"]
+    assert certificate.chosen.ef in sorted({p.ef for p in good})[:2]  # the held-out queries may ask for one more
+    held_out = corpus[1][np.sort(np.random.default_rng(0).permutation(400)[200:])]
+    exact = reference(corpus[0], held_out, 10)[1]
+    assert recall(index, held_out, exact) == pytest.approx(certificate.recall)
+    assert index.figures == {"recall_at_10": certificate.recall, "recall_at_10_lower_bound": certificate.lower_bound}
+    assert {(p.space, p.M) for p in certificate.curve} >= set(itertools.product(["inner_product", "euclidean"], [16]))
+    assert "exact search" in certificate.reason and certificate.curve[0].kind == "exact"
+
+
+@pytest.mark.parametrize("graph", [0.06, 10.0])  # at ef 10 faster than exact search but not half; slower
+def test_exact_search_is_chosen_where_no_graph_is_much_faster(corpus, monkeypatch, graph):
+    index = tune(*corpus, clock=Clock(monkeypatch, graph))
+    assert isinstance(index, ExactIndex) and index.figures == {"recall_at_10": 1.0, "recall_at_10_lower_bound": 1.0}
+    assert index.certificate.reason.startswith("exact search takes") and index.certificate.is_reached
+    assert [p.ef for p in index.certificate.curve] == [0, 10, 10, 10]  # one graph of each space, and no further ef
+
+
+def test_exact_search_is_chosen_where_no_graph_is_sure_enough(corpus, monkeypatch):
+    index = tune(corpus[0], corpus[1][:20], clock=Clock(monkeypatch, graph=1e-9))
+    assert isinstance(index, ExactIndex)  # ten queries cannot certify .99, however many are found
+
+
+def test_a_corpus_that_fits_the_cache_is_searched_exactly_whatever_the_clock_says(corpus, monkeypatch):
+    clock = Clock(monkeypatch, graph=1e-9)
+    for small, kind in ((2000 * 8 - 1, HnswIndex), (2000 * 8, ExactIndex)):
+        monkeypatch.setattr(tuning, "SMALL", small)
+        index = tune(*corpus, clock=clock, target=0.9)
+        assert isinstance(index, kind)
+    assert "fits the cache" in index.certificate.reason
+    assert {(p.space, p.M) for p in index.certificate.curve[1:]} == {("inner_product", 16)}
+    assert isinstance(tune(*corpus, clock=clock, target=0.9, choices=Choices("hnsw")), HnswIndex)
+
+
+def test_a_large_corpus_is_compared_on_a_sample_and_certified_whole(corpus, monkeypatch):
+    monkeypatch.setattr(tuning, "MOST_COMPARED", 500)
+    index = tune(*corpus, clock=Clock(monkeypatch, graph=1e-4), target=0.9)
+    sizes = [p.num_candidates for p in index.certificate.curve]
+    assert sizes[0] == 2000 and set(sizes[1:]) == {500, 2000} and sizes[1:] == sorted(sizes[1:])
+    whole = {(p.space, p.M) for p in index.certificate.curve[1:] if p.num_candidates == 2000}
+    assert whole == {(index.settings.space, index.settings.M)} and len(index) == 2000
+
+
+def test_what_is_asked_for_is_what_is_built(corpus, monkeypatch):
+    clock = Clock(monkeypatch, graph=1.0)
+    assert isinstance(tune(*corpus, clock=clock, choices=Choices("exact")), ExactIndex)
+    fixed = Choices("hnsw", space="euclidean", M=4, ef_construction=20, ef=15)
+    index = tune(*corpus, clock=clock, choices=fixed, seed=3)
+    assert dataclasses.asdict(index.settings) == {
+        "M": 4, "ef_construction": 20, "ef": 15, "seed": 3, "space": "euclidean",
+    }  # fmt: skip
+    assert not index.certificate.is_reached and "a graph was asked for" in index.certificate.reason
+    assert index.certificate.recall < 0.9 and len(index.certificate.curve) == 2
+    widest = tune(
+        *corpus, clock=clock, choices=Choices("hnsw", space="euclidean", M=2, ef_construction=2), target=0.999
+    )
+    assert widest.settings.ef == widest.graph.ef == 1000 and not widest.certificate.is_reached
+
+
+@pytest.mark.parametrize("kind", ["", "hnsw"])
+def test_a_fixed_ef_does_not_choose_a_graph_of_little_recall_for_its_speed(kind):
+    rng = np.random.default_rng(0)
+    candidates = rng.standard_normal((5000, 16)) * rng.lognormal(0, 0.5, (5000, 1))
+    now, step = 0.0, 1.0
+
+    def clock():  # each search seems faster than the one before
+        nonlocal now, step
+        now, step = now + step, 0.999 * step
+        return now
+
+    index = tune(candidates, rng.standard_normal((800, 16)), clock=clock, target=0.9, choices=Choices(kind, ef=50))
+    assert index.certificate.is_reached
+    if kind:
+        assert index.settings.ef == 50 and index.certificate.lower_bound >= 0.9
+        assert min(point.recall for point in index.certificate.curve) < 0.6
+
+
+def test_few_queries_that_find_all_need_no_wider_search(corpus, monkeypatch):
+    index = tune(corpus[0], corpus[1][:100], clock=Clock(monkeypatch, graph=1e-4), choices=Choices("hnsw"))
+    assert not index.certificate.is_reached and index.certificate.recall > 0.9
+    complete = [point.ef for point in index.certificate.curve if point.recall == 1.0]
+    assert complete and max(complete) < 500
+
+
+def test_the_certified_recall_holds_for_what_is_left_however_many_of_the_best_are_excluded(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 16))
+    candidates, queries = (centres[rng.integers(40, size=n)] + 0.7 * rng.standard_normal((n, 16)) for n in (8000, 1200))
+    candidates = np.float32(candidates * rng.lognormal(0, 0.3, (8000, 1)))
+    index = tune(
+        candidates,
+        queries[:800],
+        clock=Clock(monkeypatch, graph=2e-3),  # beyond an ef of 500 slower than exact search
+        target=0.95,
+        choices=Choices("hnsw", space="inner_product", M=16, ef_construction=40),
+    )
+    certificate, reaches = index.certificate, index.costs.reaches
+    assert certificate.is_reached and reaches[0][:2] == (10, index.settings.ef) and 10 < reaches[-1][0] < 160
+    held_out = np.float32(queries[800:])
+    best = np.argsort(-(held_out @ candidates.T), axis=1, kind="stable")
+    for few, many in ((0, 1), (1, 10), (11, 50), (51, 200)):
+        counts = rng.integers(few, many, 400)
+        excluded = [own[:count] for own, count in zip(best, counts, strict=True)]
+        left = np.array([own[count : count + 10] for own, count in zip(best, counts, strict=True)])
+        assert recall(index, held_out, left, excluded) >= 0.95
+    unmeasured = dataclasses.replace(index, costs=plan.Costs())
+    assert recall(unmeasured, held_out, left, excluded) < 0.9  # why it is measured how far a graph reaches
+
+
+def test_the_certificate_is_saved_and_loaded(corpus, monkeypatch, tmp_path):
+    for kind in ("exact", "hnsw"):
+        index = tune(*corpus, clock=Clock(monkeypatch, graph=1e-4), choices=Choices(kind), target=0.9)
+        index.save(tmp_path / kind)
+        loaded = load(tmp_path / kind)
+        assert loaded.certificate == index.certificate and isinstance(loaded.certificate, Certificate)
+        LiveIndex.build(np.arange(2000), index).save(tmp_path / kind)
+        assert LiveIndex.load(tmp_path / kind).snapshot.base.certificate == index.certificate
+        if kind == "hnsw":
+            assert loaded.costs == index.costs and loaded.graph.ef == index.settings.ef
+
+
+def test_fewer_candidates_than_k(monkeypatch):
+    index = tune(np.eye(3), np.eye(3), clock=Clock(monkeypatch, graph=1e-9), choices=Choices("hnsw"))
+    assert index.certificate.k == 3 and index.search(np.eye(3)[:1], 5)[1].tolist() == [[0, 1, 2, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": 1.0}, "target must be in"),
+        ({"target": 0.0}, "target must be in"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"threads": -1}, "threads must be a number of them, or 0 for all of the machine, got -1"),
+        ({"seed": -1}, "seed must be an integer in .0, 4294967295., got -1"),
+        ({"queries": np.ones((1, 8))}, "two at least, .* got 1"),
+        ({"queries": np.ones((5, 7))}, "shape .n, 8."),
+        ({"embeddings": np.full((5, 8), np.nan)}, "nan in row 0"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(corpus, changes, message):
+    arguments = {"embeddings": corpus[0], "queries": corpus[1]} | changes
+    with pytest.raises(ValueError, match=message):
+        tune(**arguments, clock=lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"kind": "tree"}, "kind must be"),
+        ({"space": "cosine"}, "space must be one of .*, or '' for any, got 'cosine'"),
+        ({"M": 1}, "M must be an integer in .2, 10000., or 0 for any, got 1"),
+        ({"ef_construction": -5}, "ef_construction must be an integer in .*, got -5"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        Choices(**choice)
+
+
+def test_the_bound_is_wilsons_where_a_query_is_one_trial():
+    shares = np.repeat([0.0, 1.0], [8, 2])  # R: prop.test(2, 10, correct = FALSE) gives 0.0567, 0.5098
+    assert lower_bound(shares, 1.959964) == pytest.approx(0.0567, abs=1e-4)
+    assert lower_bound(np.ones(10), 1.959964) == pytest.approx(0.7225, abs=1e-4)
+    assert lower_bound(np.zeros(10)) == 0.0
+
+
+@pytest.mark.parametrize("spread", [0.002, 0.02, 0.2])
+def test_the_bound_is_below_the_truth_about_as_often_as_it_says(spread):
+    rng = np.random.default_rng(0)
+    chances = np.clip(rng.beta(0.99 / spread, 0.01 / spread, (1500, 500)), 0, 1)  # of a query, its hits are alike
+    shares = rng.binomial(10, chances) / 10
+    missed = np.mean([lower_bound(own) > 0.99 for own in shares])
+    assert missed < 0.06  # 0.025 is meant; as far out as a tail of the normal distribution can be trusted

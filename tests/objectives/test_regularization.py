@@ -1,0 +1,171 @@
+"""From settings to the optimizer of a training, and what each of them does to it."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from retrieval.config.schema import Config, Data, Loss, Optimizer, Train
+from retrieval.data.dataset import load
+from retrieval.models.two_tower import flatten_params
+from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.recipe import prepare
+from retrieval.training.optimizers.by_name import TouchedRows
+from retrieval.training.optimizers.parameter_average import AveragedState
+from retrieval.training.step import create_state, fit
+
+DATASET = load(Data(dataset="synthetic"))
+TRAIN = Train(batch_size=1024, epochs=6, patience=0)
+EVERYTHING = Optimizer(
+    clip_norm=5.0, schedule="cosine", warmup=0.1, weight_decay=0.01, table_l2={"": 0.05}, table_l2_power=0.5
+)
+
+
+def config_of(optimizer=None, loss=None, **train):
+    return Config(
+        data=Data(dataset="synthetic"),
+        optimizer=optimizer or Optimizer(),
+        loss=loss or Loss(),
+        train=dataclasses.replace(TRAIN, **train),
+    )
+
+
+def recipe_of(config):
+    return prepare(config, DATASET.parts.train, DATASET.corpus)
+
+
+def epochs_of(config, number):
+    recipe = recipe_of(config)
+    settings = {"batch_size": recipe.batch_size, "epochs": number, "seed": 0}
+    return list(itertools.islice(fit(recipe.model, recipe.examples, recipe.loss, recipe.optimizer, **settings), number))
+
+
+def movement(config):
+    """Returns the norm of what each epoch adds to the parameters."""
+    recipe = recipe_of(config)
+    reached = [create_state(recipe.model, recipe.optimizer).params, *(s.params for s, _ in epochs_of(config, 6))]
+    distances = [jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), *pair) for pair in itertools.pairwise(reached)]
+    return [float(sum(jax.tree.leaves(distance))) ** 0.5 for distance in distances]
+
+
+def squared_norms(config):
+    state, _ = epochs_of(config, 6)[-1]
+    (table,) = (leaf for path, leaf in flatten_params(state.params).items() if path.startswith("candidate_tower"))
+    return np.sum(np.asarray(table) ** 2, axis=1)
+
+
+def test_by_default_the_optimizer_is_its_rule_alone():
+    recipe = recipe_of(config_of())
+    state = recipe.optimizer.init({"bias": jnp.ones(2)})
+    assert isinstance(recipe.optimizer, TouchedRows) and len(jax.tree.leaves(state)) == 1  # the sum of squares
+
+
+def test_all_of_it_stays_with_touched_rows_and_trains():
+    config = config_of(EVERYTHING, average=0.9)
+    assert isinstance(recipe_of(config).optimizer, TouchedRows)
+    (_, first), *_, (state, last) = epochs_of(config, 6)
+    assert isinstance(state.opt_state, AveragedState) and last["loss"] < first["loss"]
+
+
+def test_clipping_bounds_what_a_step_moves():
+    clipped = Optimizer(name="sgd", learning_rate=1.0, clip_norm=1e-3)
+    config = config_of(clipped, batch_size=100_000, epochs=1)  # a step an epoch
+    recipe = recipe_of(config)
+    before = create_state(recipe.model, recipe.optimizer).params
+    ((state, _),) = epochs_of(config, 1)
+    moved = sum(
+        float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (state.params, before)), strict=True)
+    )
+    assert moved**0.5 == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_schedule_slows_the_last_epochs_and_a_warm_up_the_first():
+    sgd = Optimizer(name="sgd", learning_rate=0.01)
+    constant = movement(config_of(sgd))
+    falling = movement(config_of(dataclasses.replace(sgd, schedule="linear")))
+    rising = movement(config_of(dataclasses.replace(sgd, warmup=0.9)))
+    assert falling[-1] < constant[-1] / 3 and falling[0] > constant[0] / 2
+    assert rising[0] < constant[0] / 3
+
+
+def test_a_penalty_on_tables_shrinks_rows_the_more_the_higher_its_power():
+    plain = Loss(embedding_l2=0.0)
+    counts = np.asarray(recipe_of(config_of()).encoding.counts(recipe_of(config_of()).examples))
+    frequent = counts > np.quantile(counts[1:], 0.8)
+    norms = {
+        power: squared_norms(config_of(Optimizer(table_l2={"candidate_tower": 2.0}, table_l2_power=power), plain))
+        for power in (0.0, 1.0)
+    }
+    without = squared_norms(config_of(loss=plain))
+    assert norms[1.0][frequent].sum() < norms[0.0][frequent].sum() < without[frequent].sum()
+
+
+def test_with_the_mean_of_the_loss_the_penalty_is_divided_as_the_loss_is():
+    optimizer = Optimizer(name="sgd", learning_rate=1.0, table_l2={"": 0.1})
+    rates = [
+        jax.tree.leaves(create_state(recipe.model, recipe.optimizer).opt_state[0].rates)
+        for recipe in (recipe_of(config_of(optimizer, Loss(reduction=kind))) for kind in ("sum", "mean"))
+    ]
+    for of_sum, of_mean in zip(*rates, strict=True):
+        np.testing.assert_allclose(of_mean * TRAIN.batch_size, of_sum, rtol=1e-5)
+
+
+def test_a_misspelt_table_and_schedule_are_refused():
+    with pytest.raises(ValueError, match="begins with 'candidate_towers'; there are query_tower/"):
+        recipe_of(config_of(Optimizer(table_l2={"candidate_towers": 0.1})))
+    with pytest.raises(ValueError, match="did you mean 'cosine'"):
+        recipe_of(config_of(Optimizer(schedule="cosin")))
+
+
+def test_an_epoch_of_the_final_phase_has_the_learning_rate_of_that_of_the_search():
+    config = config_of(Optimizer(name="sgd", learning_rate=1.0, schedule="linear"))
+    shares = []
+    for part in (DATASET.parts.train, DATASET.parts.train_and_validation()):
+        recipe = prepare(config, part, DATASET.corpus)
+        steps = -(-len(part) // TRAIN.batch_size)
+        state = recipe.optimizer.init({"bias": jnp.ones(())})
+        state = jax.tree.map(lambda leaf, steps=steps: jnp.full_like(leaf, 3 * steps), state)
+        update, _ = recipe.optimizer.update({"bias": jnp.ones(())}, state, {"bias": jnp.ones(())})
+        shares.append(-float(update["bias"]))
+    assert shares == pytest.approx([0.5, 0.5])  # after 3 of 6 epochs
+
+
+def run(config, folder, stop_after=None):
+    histories = []
+
+    def on_epoch(history):
+        histories.append([dict(record) for record in history])
+        if stop_after == (history[-1]["phase"], history[-1]["epoch"]):
+            raise KeyboardInterrupt
+
+    return search_and_fit.train(config, DATASET, folder, on_epoch), histories
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [("search", 2), ("final", 1)])
+def test_an_interrupted_training_with_all_of_it_resumes_to_the_same_bits(tmp_path, at):
+    config = config_of(EVERYTHING, average=0.9, epochs=4)
+    choice, _ = run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "again", stop_after=at)
+    assert run(config, tmp_path / "again")[0] == choice
+    ours, theirs = (
+        search_and_fit.restore(config, DATASET, tmp_path / name, choice).params for name in ("whole", "again")
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.slow
+def test_the_average_is_what_is_evaluated_and_kept(tmp_path):
+    config = config_of(average=0.99, evaluate_every=1, epochs=3, refit=False)
+    choice, histories = run(config, tmp_path)
+    kept = search_and_fit.restore(config, DATASET, tmp_path, choice).params
+    state, _ = epochs_of(config, choice.epoch)[-1]
+    jax.tree.map(np.testing.assert_array_equal, kept, state.kept)
+    assert not np.array_equal(jax.tree.leaves(kept)[0], jax.tree.leaves(state.params)[0])
+    _, of_last = run(config_of(evaluate_every=1, epochs=3, refit=False), tmp_path / "last")
+    name = "validation/excluding_seen/ndcg_at_10"
+    assert histories[-1][2][name] != of_last[-1][2][name]
