@@ -1,89 +1,42 @@
-"""Who may import what: the direction of imports, and the only places of heavy packages."""
+"""Who may import what: the order of the rooms, the only homes of heavy packages, and the public names."""
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parent.parent
+import retrieval
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = (  # each may import those before it
+    *("common", "config", "data", "features", "batching", "models", "losses", "objectives", "training", "ranking"),
+    *("baselines", "evaluation", "index", "serving", "pipeline"),
+)
 ONLY_IN = {  # package -> the only files that may import it
     "absl": ("experiments/",),
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
-    "hnswlib": ("retrieval/index/graph.py",),
-    "matplotlib": ("experiments/report/", "experiments/tune_index.py"),
+    "hnswlib": ("retrieval/index/hnsw/graph.py",),
+    "matplotlib": ("experiments/report/", "experiments/sweep/", "experiments/inspection/", "experiments/tune_index.py"),
     "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),
-    "tensorflow": ("retrieval/savedmodel.py",),
-    "pyarrow": ("retrieval/data/", "retrieval/per_query.py", "experiments/benchmarks/"),
-    "scipy": ("retrieval/uncertainty.py", "retrieval/baselines/", "experiments/benchmarks/"),
+    "tensorflow": ("retrieval/serving/exports/savedmodel.py",),
+    "pyarrow": (
+        "retrieval/data/",
+        "retrieval/evaluation/per_query.py",
+        "retrieval/serving/exports/",
+        "experiments/benchmarks/",
+    ),
+    "scipy": (
+        "retrieval/evaluation/bootstrap.py",
+        "retrieval/baselines/",
+        "experiments/benchmarks/",
+        "experiments/sweep/",
+    ),
     "experiments": ("experiments/",),
     "pickle": (),
 }
-LAYERS = (  # each may import those before it and, within retrieval, its own
-    (
-        "retrieval.common.choices",
-        "retrieval.common.storage",
-        "retrieval.config.schema",
-        "retrieval.config.checks",
-        "retrieval.config.space",
-        "retrieval.common.lists",
-        "retrieval.losses.log_partition",
-    ),
-    ("retrieval.data",),
-    ("retrieval.features",),
-    ("retrieval.features.context",),
-    (
-        "retrieval.batching.device",
-        "retrieval.models",
-        "retrieval.losses",
-        "retrieval.data.popularity",
-        "retrieval.training.optimizers.by_name",
-        "retrieval.training.optimizers.parameter_average",
-        "retrieval.training.optimizers.row_penalty",
-        "retrieval.training.optimizers.schedules",
-        "retrieval.ranking.blocks",
-    ),
-    ("retrieval.training.optimizers.touched_rows",),
-    ("retrieval.pipeline.architecture", "retrieval.pipeline.examples", "retrieval.data.labels"),
-    (
-        "retrieval.ranking.ranks",
-        "retrieval.ranking.topk",
-        "retrieval.metrics",
-        "retrieval.list_metrics",
-        "retrieval.evaluation.pointwise_metrics",
-        "retrieval.objectives",
-        "retrieval.training.step",
-        "retrieval.evaluation.bootstrap",
-    ),
-    (
-        "retrieval.ranking.ranking",
-        "retrieval.evaluation.per_query",
-        "retrieval.evaluation.slices",
-        "retrieval.leakage",
-        "retrieval.pipeline.tasks",
-    ),
-    ("retrieval.baselines", "retrieval.training.ensemble"),
-    (
-        "retrieval.evaluate",
-        "retrieval.evaluation.heads",
-        "retrieval.pipeline.additions",
-        "retrieval.pipeline.recipe",
-        "retrieval.training.checkpoint",
-        "retrieval.index",
-        "retrieval.common.environment",
-    ),
-    (
-        "retrieval.evaluation.protocol",
-        "retrieval.evaluation.comparison",
-        "retrieval.serving.request",
-        "retrieval.serving.answers",
-        "retrieval.pipeline.search_and_fit",
-    ),
-    ("retrieval.serving.recommender",),
-    ("retrieval.serving.bundle",),
-    ("retrieval.serving.exports.savedmodel",),
-)
 
 
 def imports(path):
@@ -99,11 +52,6 @@ def sources():
     return [path for folder in ("retrieval", "experiments", "configs") for path in (ROOT / folder).rglob("*.py")]
 
 
-def layer(module):
-    ranks = [i for i, names in enumerate(LAYERS) for name in names if (module + ".").startswith(name + ".")]
-    return ranks[0] if ranks else None
-
-
 def test_heavy_packages_have_one_home():
     for path in sources():
         name = path.relative_to(ROOT).as_posix()
@@ -112,29 +60,42 @@ def test_heavy_packages_have_one_home():
             assert allowed is None or name.startswith(tuple(allowed)), f"{name} imports {module}"
 
 
-def test_imports_in_the_library_go_one_way():
+def test_the_library_is_its_rooms():
+    found = {path.name for path in (ROOT / "retrieval").iterdir() if path.name != "__pycache__"}
+    assert found == {*ROOMS, "__init__.py", "__init__.pyi"}
+
+
+def test_each_room_imports_those_before_it_alone():
     for path in (ROOT / "retrieval").rglob("*.py"):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if module == "retrieval":
-            continue
-        own = layer(module)
-        assert own is not None, f"{module} has no layer"
-        for imported in imports(path):
-            other = layer(imported)
-            assert other is None or other <= own, f"{module} imports {imported}"
+        room = path.relative_to(ROOT / "retrieval").parts[0]
+        allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ()
+        for module in imports(path):
+            if module.startswith("retrieval."):
+                assert module.split(".")[1] in allowed, f"{path.relative_to(ROOT)} imports {module}"
 
 
 def test_importing_the_library_has_no_effect():
-    code = "import jax, sys, retrieval; import retrieval.serving.bundle; assert 'absl.flags' not in dir(retrieval)\n"
-    code += "assert 'tensorflow' not in sys.modules"
-    code += "; assert not jax.config.jax_enable_x64"
+    code = "import jax, sys, retrieval, retrieval.serving.bundle; assert 'absl.flags' not in sys.modules\n"
+    code += "assert 'tensorflow' not in sys.modules and not jax.config.jax_enable_x64"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_every_public_name_is_there_and_no_module_hides_it():
-    code = "import retrieval, retrieval.evaluate, retrieval.losses as losses\n"
-    code += "for name in retrieval.__all__: assert getattr(retrieval, name) and name in dir(retrieval), name\n"
-    code += "assert callable(retrieval.evaluate) and retrieval.losses is losses and not hasattr(retrieval, 'evalute')"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+def test_every_public_name_is_there_and_no_module_shares_it():
+    modules = {path.stem for path in (ROOT / "retrieval").rglob("*.py") if path.stem != "__init__"}
+    for name in retrieval.__all__:
+        value = getattr(retrieval, name)
+        assert name in dir(retrieval)
+        assert not (callable(value) and name in modules), f"a module is named {name} as well"
+    assert not hasattr(retrieval, "evalute")
+
+
+def test_the_stub_for_editors_has_the_public_names():
+    stub = ast.parse((ROOT / "retrieval/__init__.pyi").read_text(encoding="utf-8"))
+    names = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                names[alias.asname] = getattr(module, alias.name)
+    assert {name: getattr(retrieval, name) for name in retrieval.__all__} == names

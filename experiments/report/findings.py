@@ -12,14 +12,14 @@ from jaxtyping import Float, Int, Shaped
 from experiments.report import tsne
 from experiments.report.records import MODEL, POPULARITY
 from retrieval.baselines import most_popular
-from retrieval.common.lists import Lists
+from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
 from retrieval.data.interactions import Interactions, Table, concatenate
 from retrieval.index import Certificate, Searcher
 from retrieval.pipeline.search_and_fit import Trained
 from retrieval.ranking.ranks import rank_each
-from retrieval.ranking.topk import PADDING_ROW, top_k
+from retrieval.ranking.topk import top_k
 
 LENGTH = 10  # of the lists that are looked at
 MOST_QUERIES = 2000  # that are looked at

@@ -1,1 +1,1 @@
-"""shared."""
+"""What several programs share: console, flags, the folder of a run, tables."""

@@ -1,1 +1,1 @@
-"""batching."""
+"""Rows become batches on devices; every batch is a pure function of (seed, epoch, step)."""

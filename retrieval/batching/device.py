@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from retrieval.batching.batches import Batch, blocks, bytes_of, epoch_order, num_batches, room
+from retrieval.batching.batch import Batch, blocks, bytes_of, epoch_order, num_batches, room
 from retrieval.batching.negatives import NONE, Negatives, Sampler, StreamFrequencies
 from retrieval.batching.prefetch import ahead
 from retrieval.data.encoding import Examples

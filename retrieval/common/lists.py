@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
+PADDING_ROW = -1  # stands where a list has fewer rows than its place holds
+
 
 @dataclasses.dataclass(frozen=True)
 class Lists:

@@ -189,7 +189,7 @@ class Optimizer:
     clip_norm: float = 0.0  # bounds the norm of all gradients of a step; 0: nothing does
     weight_decay: float = 0.0  # of matrices that are no tables: share that a step takes, times the learning rate
     table_l2: dict[str, float] = dataclasses.field(default_factory=dict)  # by how a table's path begins: a penalty on
-    # the squared norm of each row, times its count in train ** table_l2_power; see `retrieval.training.optimizers.row_penalty`
+    # the squared norm of each row, times its count in train ** table_l2_power; see `training.optimizers`
     table_l2_power: float = 1.0  # 1: a row counts as often as it occurs; 0: once an epoch
 
 

@@ -1,1 +1,1 @@
-"""From raw rows to integer columns."""
+"""Raw files become interactions and tables, those become parts, and parts become integer rows. No model, no batch."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from retrieval.batching.batches import check_placement
 from retrieval.common.choices import did_you_mean
+from retrieval.config.placements import check_placement
 from retrieval.config.schema import Data
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Ranks become metrics of each query, and those become means, intervals, slices and paired tests."""

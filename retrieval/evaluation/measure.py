@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
-from retrieval.batching.batches import batches
+from retrieval.batching.batch import batches
 from retrieval.batching.negatives import Negatives, Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Cold, Examples, Targets

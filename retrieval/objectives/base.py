@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batches import Batch, Distinct
+from retrieval.batching.batch import Batch, Distinct
 from retrieval.losses.log_partition import KnownPositives, RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
 

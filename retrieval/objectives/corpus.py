@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batches import Batch, Distinct, Drawn
+from retrieval.batching.batch import Batch, Distinct, Drawn
 from retrieval.batching.negatives import NONE
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows

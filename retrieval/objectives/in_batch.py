@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batches import Batch
+from retrieval.batching.batch import Batch
 from retrieval.data.popularity import entropy
 from retrieval.losses.column_sums import scores_at
 from retrieval.losses.log_partition import RowSets

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batches import Batch
+from retrieval.batching.batch import Batch
 from retrieval.models.two_tower import Lookups, TwoTower
 from retrieval.objectives.base import Objective, embeddings
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batches import Batch
+from retrieval.batching.batch import Batch
 from retrieval.losses.log_partition import RowSets
 from retrieval.objectives.base import Objective, counts, known_in
 

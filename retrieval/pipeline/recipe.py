@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval.batching.batches import num_batches
+from retrieval.batching.batch import num_batches
 from retrieval.batching.negatives import NONE, Negatives
 from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt64
 
-from retrieval.common.lists import Lists
+from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.ranking import blocks as scoring
 
-PADDING_ROW = -1  # stands where fewer than k candidates are left
 CHUNK = 64  # candidates of which only the best is looked at first
 LEAST_CHUNKS, MOST_CHUNKS = 2**9, 2**14  # that are looked at in one go; powers of two between, so that few compile
 NOTHING = np.uint64(2**64 - 1)  # comes after every candidate

@@ -1,1 +1,1 @@
-"""serving."""
+"""What leaves the lab: bundles, recommendations, exports. It holds no model code."""

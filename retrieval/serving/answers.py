@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Shaped
 
-from retrieval.ranking.topk import PADDING_ROW
+from retrieval.common.lists import PADDING_ROW
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Shaped
 
-from retrieval.common.lists import Lists
+from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
@@ -19,7 +19,6 @@ from retrieval.features.context import QueryContext
 from retrieval.features.entities import EntityFeatures, Raw
 from retrieval.index import ExactIndex, Filter, Filters, Index, LiveIndex, Searcher, Subset
 from retrieval.index.checks import check_flag
-from retrieval.ranking.topk import PADDING_ROW
 from retrieval.serving.answers import Neighbours, Recommendations, lookup
 from retrieval.serving.request import Request, is_one, lists_of, named, one_each
 

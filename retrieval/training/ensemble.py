@@ -12,9 +12,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from retrieval.batching.batches import check_batch_size, check_placement, num_batches
+from retrieval.batching.batch import check_batch_size, num_batches
 from retrieval.batching.device import device_blocks
 from retrieval.batching.negatives import Negatives
+from retrieval.config.placements import check_placement
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Given, bind, init, take_apart
 from retrieval.training.step import Loss, TrainState, create_state, means, train_block

@@ -13,9 +13,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Float64, Int, Key
 
-from retrieval.batching.batches import Batch, check_batch_size, check_placement, num_batches
+from retrieval.batching.batch import Batch, check_batch_size, num_batches
 from retrieval.batching.device import device_blocks
 from retrieval.batching.negatives import Negatives
+from retrieval.config.placements import check_placement
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind, flatten_params, init, take_apart
 from retrieval.training.optimizers import parameter_average, touched_rows

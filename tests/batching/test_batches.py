@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.batching.batches import (
+from retrieval.batching.batch import (
     Batch,
     Capacity,
     Distinct,

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from retrieval.batching.batches import Capacity, batches, blocks, epoch_order
+from retrieval.batching.batch import Capacity, batches, blocks, epoch_order
 from retrieval.batching.device import device_blocks
 from retrieval.batching.negatives import NONE, Negatives, Sampler, StreamFrequencies
 from retrieval.common.lists import Lists

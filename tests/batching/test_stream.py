@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from retrieval.batching import device
-from retrieval.batching.batches import blocks, bytes_of, epoch_order, num_batches, room
+from retrieval.batching.batch import blocks, bytes_of, epoch_order, num_batches, room
 from retrieval.data.encoding import Examples
 
 RNG = np.random.default_rng(0)

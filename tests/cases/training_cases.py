@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from hypothesis import strategies as st
 
-from retrieval.batching.batches import Capacity, batches
+from retrieval.batching.batch import Capacity, batches
 from retrieval.data.encoding import Examples
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower

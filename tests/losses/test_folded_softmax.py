@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retrieval import losses
-from retrieval.batching.batches import batches
+from retrieval.batching.batch import batches
 from retrieval.batching.negatives import Negatives, Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples

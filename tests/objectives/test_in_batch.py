@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from retrieval.batching.batches import NO_CAPACITY, Capacity, batches
+from retrieval.batching.batch import NO_CAPACITY, Capacity, batches
 from retrieval.batching.negatives import Negatives, Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples

@@ -12,7 +12,7 @@ from flax import nnx
 
 from retrieval.baselines import ials
 from retrieval.baselines.base import Training
-from retrieval.batching.batches import batches
+from retrieval.batching.batch import batches
 from retrieval.batching.negatives import Negatives, Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Encoding, Examples

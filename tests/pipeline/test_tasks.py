@@ -13,7 +13,7 @@ from experiments.evaluate import evaluate
 from experiments.report.records import Records
 from experiments.shared.workdir import Workdir, load_data
 from experiments.train import train
-from retrieval.batching.batches import batches
+from retrieval.batching.batch import batches
 from retrieval.config.schema import from_json, to_json
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled

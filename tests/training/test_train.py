@@ -11,7 +11,7 @@ from flax import nnx
 
 from retrieval.batching import batches as batches_module
 from retrieval.batching import device
-from retrieval.batching.batches import batches
+from retrieval.batching.batch import batches
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import RowSets

@@ -1,1 +1,1 @@
-"""out_of_core."""
+"""Interactions that outgrow memory: encoded into memory-mapped files."""

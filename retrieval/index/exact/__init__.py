@@ -1,1 +1,1 @@
-"""exact."""
+"""Exact search over the whole corpus."""

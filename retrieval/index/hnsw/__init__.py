@@ -1,1 +1,1 @@
-"""hnsw."""
+"""Approximate search over a graph of hnswlib."""

@@ -1,7 +1,7 @@
 """Whether a graph or exact search answers a query with a filter or exclusions, by what each would cost.
 
 A graph may find the first few of the corpus quickly, and those after them late or never. So how far a graph reaches,
-and at which cost, is measured, see `retrieval.index.tuning.costs`; where it was not, a graph answers filters that leave nearly
+and at which cost, is measured, see `index.tuning.costs`; where it was not, a graph answers filters that leave nearly
 everything, and whatever is excluded, and exact search all other filters.
 """
 
@@ -18,7 +18,7 @@ _DEVIATIONS = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Times of one machine in seconds; the defaults are those of two cores. `retrieval.index.tuning.costs` measures them.
+    """Times of one machine in seconds; the defaults are those of two cores. `index.tuning.costs` measures them.
 
     Attributes:
       product: of exact search, for each number of a vector and each query of a large batch.

@@ -1,1 +1,1 @@
-"""live."""
+"""An index that changes while it is searched."""

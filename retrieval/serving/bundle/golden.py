@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from retrieval.common.lists import PADDING_ROW
 from retrieval.data.interactions import Table
 from retrieval.index import Filter
-from retrieval.ranking.topk import PADDING_ROW
 from retrieval.serving.answers import Recommendations
 from retrieval.serving.recommender import Recommender
 

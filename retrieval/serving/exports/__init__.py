@@ -1,1 +1,1 @@
-"""exports."""
+"""Bundles in the formats of other systems."""

@@ -17,11 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Shaped
 
 from retrieval.batching.negatives import NONE, Sampler
-from retrieval.common.choices import did_you_mean
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import gather
 
-PLACEMENTS = ("auto", "device", "stream")
 SLACK = 20  # room beyond the fullest batch that was looked at, as a divisor: others are slightly fuller
 LEAST_SLACK = 8  # in small batches the numbers vary by more than that
 LOOKED_AT = 64  # batches of epoch 0 that the room for distinct rows is measured on
@@ -201,17 +199,6 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
         raise ValueError(
             f"batch_size must be in [1, {num_examples}], the number of training examples, got {batch_size}"
         )
-
-
-def check_placement(placement: str) -> None:
-    """Checks that `placement` is "auto", "device" or "stream".
-
-    Raises:
-      ValueError: it is none of them.
-    """
-    if placement not in PLACEMENTS:
-        remedy = did_you_mean(placement, PLACEMENTS)
-        raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}{remedy}")
 
 
 class _Stack:
