@@ -3,9 +3,9 @@
     python -m experiments.sweep --config=configs/movielens_100k.py --workdir=runs/sweep --trials=50
 
 What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.config.space`);
-without one it is penalty, learning rate and batch size, around those of the config. A trial is the search phase of a training:
-the test part is not looked at. Poor trials are given up early. Killed, the same command goes on; with a larger number,
-it adds trials. It needs `pip install -e '.[sweep]'`.
+without one it is penalty, learning rate and batch size, around those of the config. A trial is the search phase of a
+training: the test part is not looked at. Poor trials are given up early. Killed, the same command goes on; with a
+larger number, it adds trials. It needs `pip install -e '.[sweep]'`.
 
 Printed and written: the best settings as flags (`best.json`), all trials (`trials.jsonl`), and a page that shows what
 mattered (`sweep.html`, its figures in `report/`).
