@@ -17,9 +17,9 @@ from retrieval.data.interactions import Interactions
 from retrieval.data.splits import Parts
 from retrieval.evaluation.heads import Labelled
 from retrieval.evaluation.measure import evaluate as evaluate_embeddings
-from retrieval.evaluation.measure import mean_loss
 from retrieval.evaluation.protocol import Evaluation, Result
 from retrieval.pipeline import search_and_fit
+from retrieval.training.held_out_loss import mean_loss
 
 
 def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
-from retrieval.batching.batch import batches
-from retrieval.batching.negatives import Negatives, Sampler
 from retrieval.common.lists import Lists
-from retrieval.data.encoding import Cold, Examples, Targets
+from retrieval.data.encoding import Cold, Targets
 from retrieval.evaluation import list_metrics, ranking_metrics
 from retrieval.evaluation.per_query import PerQuery
-from retrieval.models.two_tower import Params, bind
 from retrieval.ranking.ranking import Ranking, Scorer, rank_embeddings, rank_scores
-from retrieval.training.step import Loss
 
 USER_METRICS = {
     "hit_rate": ranking_metrics.hit_rate_at,
@@ -199,32 +193,6 @@ def measure(
             of_lists = _of_lists(ranking.lists, catalogue, ks)
             values |= {f"{prefix}/{name}": of_each for name, of_each in of_lists}
     return PerQuery(targets.query_ids, values, weights, test_set)
-
-
-def mean_loss(
-    model: nnx.Module,
-    params: Params,
-    loss: Loss,
-    examples: Examples,
-    *,
-    batch_size: int,
-    negatives: Negatives | None = None,
-) -> float:
-    """Returns the loss an example, over batches of the examples in their order.
-
-    An in-batch loss grows with the number of negatives: compare figures of one batch size. `negatives` are those of
-    the training, whose frequencies the logQ correction takes; None: those of the examples themselves.
-    """
-    num_examples = len(examples.query_rows)
-    sampler = None if negatives is None else Sampler(negatives)
-    stacked = batches(examples, np.arange(num_examples), min(batch_size, num_examples), sampler=sampler)
-
-    @jax.jit
-    def sums_of(params, loss, stacked):
-        return jax.lax.map(lambda batch: loss(bind(model, params), batch)[1], stacked)
-
-    sums = sums_of(params, loss, stacked)
-    return float(np.sum(sums["loss"]) / np.sum(sums["examples"]))
 
 
 def _of_ranks(ranking: Ranking, relevant: Lists, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:

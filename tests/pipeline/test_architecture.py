@@ -8,9 +8,9 @@ from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, YEAR, Feature, co
 from retrieval.config.checks import SOFTMAXES
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Interactions, Table
-from retrieval.evaluation.measure import mean_loss
 from retrieval.models.two_tower import flatten_params, init
 from retrieval.pipeline.recipe import OBJECTIVES, prepare
+from retrieval.training.held_out_loss import mean_loss
 from retrieval.training.step import fit
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -17,11 +17,11 @@ from retrieval.batching.batch import batches
 from retrieval.config.schema import from_json, to_json
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled
-from retrieval.evaluation.measure import mean_loss
 from retrieval.models.two_tower import bind, flatten_params, init
 from retrieval.objectives import BPR, CosineContrastive, HeadLoss, ImplicitSquared, MultiTask
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
+from retrieval.training.held_out_loss import mean_loss
 from retrieval.training.step import create_state, fit, train_step
 
 EVENTS = rated()
