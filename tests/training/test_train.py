@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from retrieval.batching import batches as batches_module
+from retrieval.batching import batch as batches_module
 from retrieval.batching import device
 from retrieval.batching.batch import batches
 from retrieval.common.lists import Lists
