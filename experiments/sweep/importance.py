@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Float, Int, Shaped
 
 NUM_GROUPS = 4  # of the trials by a number
@@ -28,23 +29,14 @@ def importance(values: Sequence[Any], scores: Sequence[float], by_value: bool) -
     >>> round(importance([1, 2, 3, 4, 5, 6, 7, 8], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], by_value=False), 4)
     0.9167
     """
-    ranks = _ranks(np.asarray(scores, np.float64))
     groups = _by_value(values) if by_value else _quarters(np.asarray(values, np.float64))
-    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    num_trials, num_groups = len(ranks), len(sizes)
-    total = np.sum((ranks - ranks.mean()) ** 2)
-    if num_groups < 2 or num_groups == num_trials or total == 0:
+    scores = np.asarray(scores, np.float64)
+    samples = [scores[groups == group] for group in np.unique(groups)]
+    num_trials, num_groups = len(scores), len(samples)
+    if num_groups in (1, num_trials) or np.ptp(scores) == 0:
         return 0.0
-    means = np.bincount(groups, ranks) / sizes
-    explained = np.sum(sizes * (means - ranks.mean()) ** 2) / total
-    statistic = (num_trials - 1) * explained
+    statistic = scipy.stats.kruskal(*samples).statistic  # ties share the mean of their ranks
     return max(0.0, float((statistic - num_groups + 1) / (num_trials - num_groups)))
-
-
-def _ranks(scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Returns ranks from 0 on, equal scores sharing the mean of theirs."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 
 
 def _by_value(values: Sequence[Any]) -> Int[np.ndarray, "n"]:

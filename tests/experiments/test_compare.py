@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from test_programs import program
+from program_cases import program
 
 from experiments.compare import chosen_metrics, compare_systems
 from experiments.evaluate import evaluation_of

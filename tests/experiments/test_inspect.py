@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from program_cases import program
 from report_cases import HOSTILE
-from test_programs import program
 from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, Feature, config, interactions
 
 from experiments.inspection.drawing import draw, tower_block, write_towers

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -12,26 +11,14 @@ import time
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from program_cases import ROOT, contents, program
 
 from experiments.export import choices
 from retrieval.config.schema import Config, Data, Split
 from retrieval.data.dataset import load
 from retrieval.evaluation.per_query import read_per_query
 
-ROOT = pathlib.Path(__file__).parents[2]
 SYNTHETIC = "--config=configs/synthetic.py"
-
-
-def program(name, *arguments, fails=False):
-    command = [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
-    assert (result.returncode != 0) == fails, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr, result.stderr
-    return result.stderr if fails else result.stdout
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

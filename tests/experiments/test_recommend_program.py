@@ -1,17 +1,12 @@
 """The program that asks a bundle: what it reads from the shell, and that it prints what the bundle answers."""
 
-import pathlib
-import subprocess
-import sys
-
 import pytest
 from bundle_cases import save
+from program_cases import program
 
 from experiments.recommend import parse_features, parse_filter
 from retrieval.index import Filter
 from retrieval.serving import bundle
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +19,8 @@ def served(folder):
     return bundle.load(folder)
 
 
-def program(folder, *arguments):
-    command = [sys.executable, "-m", "experiments.recommend", f"--bundle={folder}", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
-    assert "Traceback" not in result.stderr, result.stderr
-    return result.stdout.splitlines() if result.returncode == 0 else result.stderr
+def ask(folder, *arguments, fails=False):
+    return program("recommend", f"--bundle={folder}", *arguments, fails=fails)
 
 
 def titles(lines):
@@ -39,19 +31,21 @@ def test_features_and_filters_reach_the_bundle(folder, served):
     wanted = Filter(one_of={"genres": ["War", "Comedy"]}, between={"year": (1980.0, None)}, deny=[10])
     expected = served.recommend(features={"age": 33}, k=2, filter=wanted).titles.tolist()
     flags = ["--features=age=33", "--filter=genres=War,Comedy", "--filter=year>=1980", "--filter=id!=10"]
-    assert titles(program(folder, *flags, "--k=2")) == expected
+    assert titles(ask(folder, *flags, "--k=2").splitlines()) == expected
     assert set(expected) == {"thirty", "never trained"}
 
 
 def test_similar_candidates_are_printed(folder, served):
-    lines = program(folder, "--similar_to=10", "--features=genres=Comedy", "--k=5")
+    lines = ask(folder, "--similar_to=10", "--features=genres=Comedy", "--k=5").splitlines()
     expected = served.similar(10, 5, features={"genres": "Comedy"}).titles.tolist()
     assert titles(lines[:-1]) == expected[:4] and lines[-1] == "only 4 candidates are left, 5 were asked for"
 
 
 def test_what_does_not_go_together_is_refused(folder):
-    assert "--similar_to asks for candidates like another" in program(folder, "--similar_to=10", "--user_id=ann")
-    assert "error: no column 'agee'" in program(folder, "--user_id=ann", "--features=agee=3")
+    assert "--similar_to asks for candidates like another" in ask(
+        folder, "--similar_to=10", "--user_id=ann", fails=True
+    )
+    assert "error: no column 'agee'" in ask(folder, "--user_id=ann", "--features=agee=3", fails=True)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ SPACE = {
     "train.batch_size": LogUniform(512, 2048),
 }
 CONFIG_FILE = """
-from retrieval.config import Config
-from retrieval.space import LogUniform
+from retrieval.config.schema import Config
+from retrieval.config.space import LogUniform
 
 
 def get_config(variant):

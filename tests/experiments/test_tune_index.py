@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from test_programs import contents, program
+from program_cases import contents, program
 
 from retrieval.index import Certificate
 
