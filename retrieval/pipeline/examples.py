@@ -1,15 +1,47 @@
-"""Training and held-out examples: windows of histories, and weights from ratings."""
+"""Training and held-out examples, weighted by ratings, and the negatives of their batches."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from retrieval.batching.negatives import NONE
+from retrieval.batching.negatives import NONE, Negatives
+from retrieval.common.lists import Lists
+from retrieval.config import schema as config_lib
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions
 from retrieval.data.sequences import Windows
 from retrieval.features.context import QueryContext
+from retrieval.pipeline.tasks import Tasks
+
+
+def create_examples(
+    config: config_lib.Config,
+    encoding: Encoding,
+    examples: Examples,
+    train: Interactions,
+    context: QueryContext,
+    tasks: Tasks,
+) -> tuple[Examples, int]:
+    """Returns the examples in the form that the query tower reads, and how many make a batch."""
+    train = encoding.without_dislikes(train)
+    weights = rating_weights(train.ratings, config.loss.rating_weight)
+    if not context.length:
+        batch_size = max(1, min(config.train.batch_size, len(train)))
+        columns = context.of_requests(train.timestamps, len(train))
+        weights = examples.weights if weights is None else weights
+        return examples._replace(weights=weights, context=columns, labels=tasks.labels(train.ratings)), batch_size
+    histories = encoding.histories(encoding.queries.ids, train)
+    windows: Windows = histories.windows(context.length + 1)
+    of_rating = (
+        np.ones(windows.rows.shape)
+        if weights is None
+        else rating_weights(windows.ratings, config.loss.rating_weight, train.ratings)
+    )
+    examples = of_windows(1 + windows.owners, windows, of_rating, context)
+    examples = examples._replace(labels=tasks.labels(windows.ratings))
+    share = len(windows.owners) / max(int(windows.is_target.sum()), 1)
+    return examples, max(1, min(round(config.train.batch_size * share), len(windows.owners)))
 
 
 def rating_weights(
@@ -72,4 +104,22 @@ def held_out_windows(encoding: Encoding, held_out: Interactions, before: Interac
         np.arange(length + 1)[None, :] == np.full((number, 1), length),
         followed(history.ratings, last),
         followed(history.times, times),
+    )
+
+
+def create_negatives(
+    negatives: config_lib.Negatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
+) -> Negatives:
+    """Creates the sampler of the batches' negatives, with frequencies from train."""
+    if negatives.frequencies not in ("train", "stream"):
+        raise ValueError(f"negatives.frequencies must be 'train' or 'stream', got {negatives.frequencies!r}")
+    return Negatives(
+        counts,
+        uniform=negatives.uniform,
+        popular=negatives.popular,
+        power=negatives.power,
+        queue=negatives.queue,
+        disliked=disliked,
+        dislikes=negatives.dislikes,
+        estimated=negatives.frequencies == "stream",
     )

@@ -15,7 +15,8 @@ from retrieval.config.schema import Task
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
 from retrieval.models.two_tower import init
-from retrieval.pipeline.recipe import OBJECTIVES, prepare
+from retrieval.pipeline.objective import OBJECTIVES
+from retrieval.pipeline.recipe import prepare
 
 
 def found_of(change=lambda settings: None, query=(ID, AGE, HOUR), candidate=(ID, GENRES), corpus=CORPUS, **history):
