@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from experiments.report.drawing import HEIGHT, MARGINS, add_legend, new_axes, small_text
 from experiments.report.palette import Plot, colour
 from experiments.report.records import number
-from retrieval.index import Certificate, Point
+from retrieval.index import Certificate, CurvePoint
 from retrieval.index.hnsw.spaces import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
 
 ROLES = {INNER_PRODUCT: "model", NORMALIZED: "green", EUCLIDEAN: "violet"}
@@ -50,14 +50,16 @@ def searches(certificate: Certificate) -> Plot:
     )
 
 
-def _by_graph(points: Sequence[Point]) -> Mapping[tuple[str, int, int], list[Point]]:
-    graphs: dict[tuple[str, int, int], list[Point]] = {}
+def _by_graph(points: Sequence[CurvePoint]) -> Mapping[tuple[str, int, int], list[CurvePoint]]:
+    graphs: dict[tuple[str, int, int], list[CurvePoint]] = {}
     for point in points:
         graphs.setdefault((point.space, point.M, point.num_candidates), []).append(point)
     return graphs
 
 
-def _draw_graphs(axes: Axes, graphs: Mapping[tuple[str, int, int], list[Point]], whole: int) -> dict[str, list[str]]:
+def _draw_graphs(
+    axes: Axes, graphs: Mapping[tuple[str, int, int], list[CurvePoint]], whole: int
+) -> dict[str, list[str]]:
     """Draws a line for each graph, and returns what its points say."""
     titles = {}
     every_m = sorted({M for _, M, _ in graphs})

@@ -12,7 +12,7 @@ from experiments.report.records import METRICS, MODEL, PROTOCOLS, Records, metri
 from experiments.shared.workdir import training_seconds
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Task
-from retrieval.index import Certificate, Point
+from retrieval.index import Certificate, CurvePoint
 
 OF_PREDICTIONS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
 RANKING = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")  # of lists; higher is better
@@ -136,7 +136,7 @@ def searches_table(certificate: Certificate) -> str:
     return table(header, rows, "figures")
 
 
-def setting_text(point: Point) -> str:
+def setting_text(point: CurvePoint) -> str:
     """Returns what was searched with."""
     if point.kind == "exact":
         return "exact"

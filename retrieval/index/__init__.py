@@ -1,12 +1,12 @@
 """Search over candidate embeddings: exact or by a graph, certified, by ids, under filters, while it changes."""
 
-from retrieval.index.certificate import Certificate, Point
+from retrieval.index.certificate import Certificate, CurvePoint
 from retrieval.index.checks import Exclusions, Subset
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.files import RECORD_FILE, digests
 from retrieval.index.filters import Filter, Filters
-from retrieval.index.hnsw.hnsw_index import HnswIndex, Settings
-from retrieval.index.interface import Answers, Index, Searcher
+from retrieval.index.hnsw.hnsw_index import HnswIndex, HnswSettings
+from retrieval.index.interface import Answers, IdIndex, Searcher
 from retrieval.index.live.changes import check_vectors
 from retrieval.index.live.live_index import LiveIndex
 from retrieval.index.registry import load
@@ -21,12 +21,12 @@ __all__ = [
     "Filter",
     "Filters",
     "HnswIndex",
-    "Index",
+    "IdIndex",
     "LiveIndex",
-    "Point",
+    "CurvePoint",
     "RECORD_FILE",
     "Searcher",
-    "Settings",
+    "HnswSettings",
     "Subset",
     "check_vectors",
     "digests",

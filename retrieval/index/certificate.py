@@ -14,7 +14,7 @@ LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One setting that was tried.
 
     Attributes:
@@ -63,15 +63,15 @@ class Certificate:
     num_queries: int
     is_reached: bool
     reason: str
-    chosen: Point
-    curve: tuple[Point, ...]
+    chosen: CurvePoint
+    curve: tuple[CurvePoint, ...]
 
     def to_record(self) -> dict[str, Any]:
         """Returns what JSON can hold."""
         return dataclasses.asdict(self) | {"curve": [dataclasses.asdict(point) for point in self.curve]}
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any] | None) -> Certificate | None:
+    def from_record(cls, record: Mapping[str, Any] | None) -> Certificate | None:
         """Returns what `to_record` was made from; None of None.
 
         Raises:
@@ -79,8 +79,8 @@ class Certificate:
         """
         if record is None:
             return None
-        curve = tuple(Point(**point) for point in record["curve"])
-        return cls(**{**record, "chosen": Point(**record["chosen"]), "curve": curve})
+        curve = tuple(CurvePoint(**point) for point in record["curve"])
+        return cls(**{**record, "chosen": CurvePoint(**record["chosen"]), "curve": curve})
 
 
 def lower_bound(shares: Float64[np.ndarray, " q"], z: float = 1.96) -> float:

@@ -21,7 +21,7 @@ from retrieval.index.exact.scan import exact_top
 
 
 class FixedIndex(abc.ABC):
-    """Exact search and files; frozen dataclasses complete it: `build`, `rebuilt`, `parts`, `of_parts`, another `_find`.
+    """Exact search and files; frozen dataclasses complete it: `build`, `rebuilt`, `parts`, `from_parts`, another `_find`.
 
     Attributes:
       kind: what its files name it.
@@ -78,7 +78,7 @@ class FixedIndex(abc.ABC):
           ValueError: a file is missing or damaged, has another format version, or holds an index of another kind.
         """
         with files.opened(folder, cls.kind) as parts:
-            return cls.of_parts(*parts)
+            return cls.from_parts(*parts)
 
     @abc.abstractmethod
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -86,7 +86,7 @@ class FixedIndex(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FixedIndex:
+    def from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FixedIndex:
         """Returns the index that `parts` described; bytes that are damaged must not crash it.
 
         Raises:

@@ -109,14 +109,14 @@ class Answers:
 
 
 @runtime_checkable
-class Index(Protocol):
+class IdIndex(Protocol):
     """Candidates by raw id that may change while they are searched: what an engine outside of this process implements.
 
     `LiveIndex` is one, over any `Searcher`; its methods say what the arguments are, and what is refused.
     """
 
     @classmethod
-    def build(cls, ids: Sequence | np.ndarray, *arguments: Any, **settings: Any) -> Index:
+    def build(cls, ids: Sequence | np.ndarray, *arguments: Any, **settings: Any) -> IdIndex:
         """Makes an index of candidates by their ids."""
 
     def add(
@@ -136,5 +136,5 @@ class Index(Protocol):
         """Writes what is there now into a folder, whole or not at all."""
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Index:
+    def load(cls, folder: str | os.PathLike[str]) -> IdIndex:
         """Reads what `save` wrote, once it is verified."""

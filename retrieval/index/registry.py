@@ -29,7 +29,7 @@ def load(folder: str | os.PathLike[str]) -> Searcher:
     return KINDS[kind].load(folder)
 
 
-def of_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Searcher:
+def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Searcher:
     """Returns the searcher that `parts` of any kind described.
 
     Raises:
@@ -37,4 +37,4 @@ def of_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sea
     """
     if record.get("kind") not in KINDS:
         raise ValueError(f"the record is of kind {record.get('kind')!r}, not {' or '.join(KINDS)}")
-    return KINDS[record["kind"]].of_parts(record, arrays)
+    return KINDS[record["kind"]].from_parts(record, arrays)

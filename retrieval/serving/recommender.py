@@ -17,7 +17,7 @@ from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.context import QueryContext
 from retrieval.features.entities import EntityFeatures, Raw
-from retrieval.index import ExactIndex, Filter, Filters, Index, LiveIndex, Searcher, Subset
+from retrieval.index import ExactIndex, Filter, Filters, IdIndex, LiveIndex, Searcher, Subset
 from retrieval.index.checks import check_flag
 from retrieval.serving.answers import Neighbours, Recommendations, lookup
 from retrieval.serving.request import Request, is_one, lists_of, named, one_each
@@ -76,7 +76,7 @@ class Recommender:
         exclude: Sequence | np.ndarray | None = None,
         exclude_seen: bool = True,
         filter: Filter | None = None,
-        index: Index | None = None,
+        index: IdIndex | None = None,
     ) -> Recommendations:
         """Returns the k best candidates of each query.
 
@@ -277,9 +277,9 @@ class Recommender:
         answer = (positions, lookup(self.corpus.ids, positions), lookup(self.titles, positions), scores)
         return Recommendations(*map(request.shaped, (*answer, request.known)))
 
-    def _from(self, index: Index, request: Request, k: int, left_out: Mapping[str, Sequence], filter: Filter | None):
+    def _from(self, index: IdIndex, request: Request, k: int, left_out: Mapping[str, Sequence], filter: Filter | None):
         """Returns the best candidates of an index by raw id, without the ids in the lists of each query."""
-        if not isinstance(index, Index):
+        if not isinstance(index, IdIndex):
             raise ValueError(f"index must be one by raw id, as `live_index()` returns, got {type(index).__name__}")
         for name, lists in left_out.items():
             lists_of(name, lists, self.corpus.positions, PADDING_ROW)  # refuses what are no lists of its kind of ids

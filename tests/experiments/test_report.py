@@ -24,7 +24,7 @@ from experiments.report.searches import searches
 from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Table
-from retrieval.index import Certificate, Point, tune
+from retrieval.index import Certificate, CurvePoint, tune
 from retrieval.index.hnsw.spaces import SPACES
 from retrieval.index.tuning.search import Choices
 
@@ -134,8 +134,10 @@ def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
 
 @pytest.mark.parametrize("sizes", [(1682,), (30_000, 1682)])
 def test_the_legend_of_the_searches_covers_nothing(sizes):
-    curve = [Point("exact", "", 0, 0, 0, 1682, 1.0, 1.0, 170.0)]
-    curve += [Point("hnsw", s, M, 100, 20, size, 0.9, 0.8, 20.0) for s in SPACES for M in (16, 32) for size in sizes]
+    curve = [CurvePoint("exact", "", 0, 0, 0, 1682, 1.0, 1.0, 170.0)]
+    curve += [
+        CurvePoint("hnsw", s, M, 100, 20, size, 0.9, 0.8, 20.0) for s in SPACES for M in (16, 32) for size in sizes
+    ]
     plot = searches(Certificate(10, 0.99, 1.0, 1.0, 0, True, "", curve[0], tuple(curve)))
     (axes,), canvas = plot.figure.axes, FigureCanvasAgg(plot.figure)
     canvas.draw()

@@ -22,13 +22,13 @@ def test_the_program_shows_what_it_would_choose_and_changes_no_bundle(finished, 
     common = [f"--workdir={finished}", "--quiet"]
     output = program("tune_index", *common)
     assert "chosen: exact search takes" in output and f"curve: {finished}/index/index.png" in output
-    certificate = Certificate.of_record(json.loads((finished / "index" / "index.json").read_text()))
+    certificate = Certificate.from_record(json.loads((finished / "index" / "index.json").read_text()))
     assert certificate.chosen.kind == "exact" and (finished / "index" / "index.png").stat().st_size > 5000
     output = program(
         "tune_index", f"--bundle={finished}/bundle", "--quiet", "--kind=hnsw", "--target=0.9", "--k=5",
         f"--out={tmp_path}/out",
     )  # fmt: skip
-    certificate = Certificate.of_record(json.loads((tmp_path / "out" / "index.json").read_text()))
+    certificate = Certificate.from_record(json.loads((tmp_path / "out" / "index.json").read_text()))
     assert certificate.k == 5 and certificate.chosen.kind == "hnsw" and "queries that chose nothing" in output
     assert contents(finished / "bundle") == before
     np.testing.assert_array_equal([certificate.curve[0].recall], [1.0])

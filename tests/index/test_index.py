@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from retrieval.common.lists import Lists
-from retrieval.index import ExactIndex, HnswIndex, Settings, load, recall
+from retrieval.index import ExactIndex, HnswIndex, HnswSettings, load, recall
 from retrieval.index.hnsw import hnsw_index
 
 SETTINGS = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 7}
@@ -322,7 +322,7 @@ def test_the_same_input_gives_the_same_bytes(corpus, saved, tmp_path_factory):
 def test_a_loaded_index_is_the_saved_one(corpus, index, saved):
     loaded = HnswIndex.load(saved)
     np.testing.assert_array_equal(loaded.embeddings, index.embeddings)
-    assert loaded.settings == index.settings == Settings(**SETTINGS)
+    assert loaded.settings == index.settings == HnswSettings(**SETTINGS)
     assert (loaded.graph.M, loaded.graph.ef_construction, loaded.graph.ef) == (8, 40, 30)
     assert loaded.figures == {"recall_at_10": 0.75}
     for excluded in (None, [[1, 2, 3]] * 40):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_cases import reference
 
-from retrieval.index import ExactIndex, Filter, HnswIndex, Index, LiveIndex
+from retrieval.index import ExactIndex, Filter, HnswIndex, IdIndex, LiveIndex
 
 GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
 
@@ -269,7 +269,7 @@ def test_what_is_saved_and_loaded_at_the_same_time_is_whole(tmp_path):
 
 
 def test_it_is_an_index():
-    assert isinstance(live(np.eye(2)), Index)
+    assert isinstance(live(np.eye(2)), IdIndex)
 
 
 def test_a_graph_is_rebuilt_with_its_settings():

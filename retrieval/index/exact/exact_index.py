@@ -55,14 +55,14 @@ class ExactIndex(FixedIndex):
         return record, {"vectors": self.embeddings}
 
     @classmethod
-    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
+    def from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
         """Returns the index that `parts` described.
 
         Raises:
           ValueError: they do not fit each other.
         """
         try:
-            certificate = Certificate.of_record(record["certificate"])
+            certificate = Certificate.from_record(record["certificate"])
             return cls(as_corpus(arrays["vectors"]), record["figures"], certificate)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"record and arrays of the index must fit, got {error!r}; save it again") from error

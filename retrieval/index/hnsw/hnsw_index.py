@@ -36,7 +36,7 @@ _FOUND = 1 << 21  # candidates of the graph that are looked at together: what bo
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class HnswSettings:
     """How a graph is built and searched, see `HnswIndex.build`; raises ValueError out of range."""
 
     M: int
@@ -75,7 +75,7 @@ class HnswIndex(FixedIndex):
 
     kind: ClassVar[str] = "hnsw"
     embeddings: Float32[np.ndarray, "n d"]
-    settings: Settings
+    settings: HnswSettings
     figures: Mapping[str, float]
     graph: graphs.Graph
     costs: Costs = dataclasses.field(default_factory=Costs)
@@ -114,7 +114,7 @@ class HnswIndex(FixedIndex):
           ValueError: the matrix is empty or not two-dimensional, a row is not finite or its squared norm
             exceeds float32, or a setting is out of range.
         """
-        settings = Settings(M=M, ef_construction=ef_construction, ef=ef, seed=seed, space=space)
+        settings = HnswSettings(M=M, ef_construction=ef_construction, ef=ef, seed=seed, space=space)
         check_threads(threads)
         vectors = as_corpus(embeddings)
         return cls(vectors, settings, {}, graphs.build(vectors, threads=threads, **dataclasses.asdict(settings)))
@@ -209,16 +209,16 @@ class HnswIndex(FixedIndex):
         return record, {"vectors": self.embeddings, **arrays}
 
     @classmethod
-    def of_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> HnswIndex:
+    def from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> HnswIndex:
         """Returns the index that `parts` described.
 
         Raises:
           ValueError: they do not fit each other.
         """
         try:
-            settings, costs = Settings(**record["settings"]), Costs.of_record(record["costs"])
+            settings, costs = HnswSettings(**record["settings"]), Costs.from_record(record["costs"])
             vectors = as_corpus(arrays["vectors"])
-            certificate = Certificate.of_record(record["certificate"])
+            certificate = Certificate.from_record(record["certificate"])
             graph = graphs.put_together(vectors, record["entry"], arrays, **dataclasses.asdict(settings))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

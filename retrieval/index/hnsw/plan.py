@@ -40,7 +40,7 @@ class Costs:
                 raise ValueError(f"costs.{name} must be a time above 0 in seconds, got {value!r}")
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Costs:
+    def from_record(cls, record: Mapping[str, Any]) -> Costs:
         """Returns what `dataclasses.asdict` made the record from.
 
         Raises:

@@ -29,7 +29,7 @@ def parts(now: Snapshot) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return {"searcher": record, "texts": texts}, arrays
 
 
-def of_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Snapshot:
+def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Snapshot:
     """Returns the snapshot that `parts` described.
 
     Raises:
@@ -45,7 +45,7 @@ def of_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sna
         return Table(columns.pop(""), columns)
 
     base, recent = table_of("base"), table_of("recent")
-    snapshot = fresh(registry.of_parts(record["searcher"], under("searcher/")), base, 0)
+    snapshot = fresh(registry.from_parts(record["searcher"], under("searcher/")), base, 0)
     check_columns(recent, base)
     vectors = check_vectors(recent.ids, arrays["recent"], snapshot.base.embeddings.shape[1])
     if arrays["alive"].shape != (len(base),) or arrays["alive"].dtype != bool or len(base) != len(snapshot.base):

@@ -263,6 +263,6 @@ class LiveIndex:
         """
         with files.opened(folder, KIND) as (record, arrays):
             try:
-                return cls(live_files.of_parts(record, arrays), float(record["rebuild_at"]))
+                return cls(live_files.from_parts(record, arrays), float(record["rebuild_at"]))
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error

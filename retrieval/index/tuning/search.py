@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 from numpy.typing import ArrayLike
 
-from retrieval.index.certificate import LEVEL, Certificate, Point, lower_bound
+from retrieval.index.certificate import LEVEL, Certificate, CurvePoint, lower_bound
 from retrieval.index.checks import as_vectors, check_k, check_threads
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.hnsw.hnsw_index import LIMITS, HnswIndex
@@ -131,7 +131,7 @@ def tune(
     order = np.random.default_rng(seed).permutation(len(vectors))
     chooses, certifies = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     sample = _sample_of(whole, vectors[chooses], k, clock)
-    point = Point(ExactIndex.kind, "", 0, 0, 0, len(whole), 1.0, 1.0, 1e6 * sample.exact_seconds)
+    point = CurvePoint(ExactIndex.kind, "", 0, 0, 0, len(whole), 1.0, 1.0, 1e6 * sample.exact_seconds)
     found, curve, reason = _Search(choices, k, target, seed, threads, clock).graph(whole, sample, vectors[certifies])
     if found is None:
         certificate = Certificate(k, target, 1.0, 1.0, 0, True, reason, point, (point, *curve))
@@ -147,7 +147,7 @@ class _Certified:
     """A graph at an ef, its point of the curve, and its recall on the queries that certify, with a bound."""
 
     index: HnswIndex
-    point: Point
+    point: CurvePoint
     shares: Float64[np.ndarray, " q"]
     bound: float
 
@@ -197,7 +197,7 @@ class _Search:
         found = self.certify(best, points, held_out, whole.search(held_out, self.k)[1])
         return found, curve, f"no graph that is faster than exact search is certified to have recall {self.target}"
 
-    def best_graph(self, whole: ExactIndex, sample: Sample) -> tuple[HnswIndex | None, list[Point]]:
+    def best_graph(self, whole: ExactIndex, sample: Sample) -> tuple[HnswIndex | None, list[CurvePoint]]:
         """Returns the graph over the whole corpus that is the cheapest to meet the target, and all that was tried."""
         graphs, curve = self.choices.graphs(), []
         if len(graphs) > 1 and len(whole) > MOST_COMPARED:
@@ -210,7 +210,7 @@ class _Search:
         best, index, tried = self._compare(graphs, whole, sample, limit)
         return (None if best is None else index), [*curve, *tried]
 
-    def first_curve(self, whole: ExactIndex, sample: Sample) -> list[Point]:
+    def first_curve(self, whole: ExactIndex, sample: Sample) -> list[CurvePoint]:
         """Returns the curve of the first graph alone, to be shown beside exact search."""
         return self._compare(self.choices.graphs()[:1], whole, sample, math.inf)[2]
 
@@ -239,10 +239,10 @@ class _Search:
                 best_index = HnswIndex.build(corpus.embeddings, threads=self.threads, ef=best.ef, **settings)
         return best, best_index, curve
 
-    def _is_good(self, point: Point, limit: float) -> bool:
+    def _is_good(self, point: CurvePoint, limit: float) -> bool:
         return point.microseconds < 1e6 * limit and point.lower_bound >= self.target
 
-    def _points(self, index: HnswIndex, sample: Sample, limit: float) -> Iterator[Point]:
+    def _points(self, index: HnswIndex, sample: Sample, limit: float) -> Iterator[CurvePoint]:
         """Yields the curve of a graph, until it is beyond the target, or takes `limit` seconds a query."""
         beyond = 0
         for ef in self.choices.widths(self.k, len(index)):
@@ -250,13 +250,15 @@ class _Search:
             seconds = timed(lambda searched=searched: searched.search(sample.queries, self.k), self.clock)
             shares = recall_of_each(searched, sample.queries, sample.truth)
             microseconds = 1e6 * seconds / len(sample.queries)
-            point = Point(HnswIndex.kind, *_graph_of(index), ef, len(index), *_mean_and_bound(shares), microseconds)
+            point = CurvePoint(
+                HnswIndex.kind, *_graph_of(index), ef, len(index), *_mean_and_bound(shares), microseconds
+            )
             yield point
             beyond += point.lower_bound >= self.target or point.recall == 1.0  # of which few queries are not sure
             if beyond > BEYOND or microseconds >= 1e6 * limit:
                 return
 
-    def certify(self, index: HnswIndex, points: Sequence[Point], queries, truth) -> _Certified | None:
+    def certify(self, index: HnswIndex, points: Sequence[CurvePoint], queries, truth) -> _Certified | None:
         """Returns the index at the first ef, from the chosen on, whose recall on held-out queries is sure enough.
 
         Each further look at the same queries has half the chance to be wrong of the one before, so that all of them
@@ -283,8 +285,8 @@ def _mean_and_bound(shares: Float64[np.ndarray, " q"]) -> tuple[float, float]:
     return float(shares.mean()), lower_bound(shares)
 
 
-def _graph_of(described: Point | HnswIndex) -> tuple[str, int, int]:
-    settings = described if isinstance(described, Point) else described.settings
+def _graph_of(described: CurvePoint | HnswIndex) -> tuple[str, int, int]:
+    settings = described if isinstance(described, CurvePoint) else described.settings
     return settings.space, settings.M, settings.ef_construction
 
 
@@ -293,7 +295,9 @@ def _figures(certificate: Certificate) -> dict[str, float]:
     return {name: certificate.recall, f"{name}_lower_bound": certificate.lower_bound}
 
 
-def _certificate_of(found: _Certified, k: int, target: float, of_exact: Point, curve: Sequence[Point]) -> Certificate:
+def _certificate_of(
+    found: _Certified, k: int, target: float, of_exact: CurvePoint, curve: Sequence[CurvePoint]
+) -> Certificate:
     return Certificate(
         k=k,
         target=target,
@@ -307,7 +311,7 @@ def _certificate_of(found: _Certified, k: int, target: float, of_exact: Point, c
     )
 
 
-def _reason(chosen: Point, of_exact: Point, bound: float, k: int, target: float) -> str:
+def _reason(chosen: CurvePoint, of_exact: CurvePoint, bound: float, k: int, target: float) -> str:
     times = f"it takes {chosen.microseconds:.3g} µs a query, exact search {of_exact.microseconds:.3g}"
     if bound < target:
         return f"a graph was asked for: recall@{k} is at least {bound:.4f}, less than {target}; {times}"
