@@ -21,7 +21,7 @@ from retrieval.index.exact.scan import exact_top
 
 
 class FixedIndex(abc.ABC):
-    """Exact search and files; frozen dataclasses complete it: `build`, `rebuilt`, `parts`, `from_parts`, another `_find`.
+    """Base of searchers: exact search and files. Subclasses add `build`, `rebuilt`, `parts`, `from_parts`, `_find`.
 
     Attributes:
       kind: what its files name it.
