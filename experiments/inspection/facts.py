@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 
 from experiments.inspection.outline import Part, outline
-from retrieval.config.checks import LOSS_FIELDS
 from retrieval.config.schema import Config, Loss
 from retrieval.index.tuning.search import GRAPHS
 from retrieval.models.feature_tower import ID
+from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import Recipe
 
 MILLION = 1_000_000
@@ -146,5 +146,5 @@ def _score(recipe: Recipe, root: Part) -> tuple[int, str]:
 
 
 def _loss(loss: Loss) -> str:
-    settings = [f"{field} {getattr(loss, field):g}" for field in (*LOSS_FIELDS[loss.name], "embedding_l2")]
+    settings = [f"{field} {getattr(loss, field):g}" for field in (*OBJECTIVES[loss.name].options, "embedding_l2")]
     return ", ".join([loss.name.replace("_", " "), *settings, f"{loss.reduction} over the batch"])

@@ -12,12 +12,15 @@ from typing import Any
 
 from retrieval.config.schema import Config
 
-LOSS_FIELDS = {  # what each loss reads of its section, beside what all read
-    "in_batch_softmax": ("temperature", "log_q", "num_hard_negatives", "label_smoothing"),
-    "full_softmax": ("temperature", "label_smoothing"),
+LOSS_FIELDS = {  # what each loss reads of its section, beside what all read; see `objectives.Objective.options`
+    "in_batch_softmax": (
+        *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
+        *("num_hard_negatives", "label_smoothing"),
+    ),
+    "full_softmax": ("temperature", "remove_known_positives", "label_smoothing"),
     "implicit_squared": ("unobserved_weight",),
-    "cosine_contrastive": ("margin", "negative_weight"),
-    "bpr": (),
+    "cosine_contrastive": ("remove_known_positives", "margin", "negative_weight"),
+    "bpr": ("remove_known_positives",),
 }
 SOFTMAXES = ("in_batch_softmax", "full_softmax")  # losses whose scores are log-probabilities
 OVER_CORPUS = ("full_softmax", "implicit_squared")  # that compare with all candidates, drawn or not

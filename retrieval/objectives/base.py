@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,32 @@ from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.batching.batch import Batch, Distinct
+from retrieval.common.lists import Lists
+from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import KnownPositives, RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
+
+static = functools.partial(dataclasses.field, metadata={"static": True})  # a constant of the compiled step, no argument
+
+
+class TrainingRows(NamedTuple):
+    """The training part in rows, from which `Objective.create` takes what a loss needs to know of it.
+
+    Attributes:
+      pairs: one example for each interaction [n].
+      examples: the examples that training reads: the pairs, or windows of histories.
+      num_query_rows: rows of the query vocabulary, the unknown one included.
+      num_candidate_rows: rows of the candidate vocabulary, the unknown one included.
+    """
+
+    pairs: Examples
+    examples: Examples
+    num_query_rows: int
+    num_candidate_rows: int
+
+    def known_positives(self) -> RowSets:
+        """Returns the candidate rows of each query row's positives."""
+        return RowSets.of(Lists.from_pairs(self.pairs.query_rows, self.pairs.candidate_rows, self.num_query_rows))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +48,46 @@ class Objective(abc.ABC):
     An objective is a pytree, so that arrays in it are arguments of the compiled step. It is called with a model and a
     batch, and returns the value to minimise, and sums over the batch to log, "examples" the one that divides them.
 
+    A subclass carries what others need to know of a loss, so that nothing else lists the losses but `OBJECTIVES`.
+
+    Class attributes:
+      name: the loss in a config and in reports.
+      options: keyword arguments of `create` that belong to the loss, in the names of the config's `loss` section.
+      scores_are_log_probabilities: the softmaxes, whose scores may start at the popularity of the candidates.
+      scores_are_cosines: the scores ignore the norms of the embeddings; towers must normalise their outputs.
+      over_corpus: each query is compared with all candidates, so that negatives drawn for a batch have no effect.
+      reads_dislikes: negatives drawn from what a query disliked have an effect.
+
     Attributes:
       embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
       reduction: "sum" or "mean" over the batch.
       candidate_l2_scale: factor of the penalty on the candidate of each row [num_candidate_rows]; None: 1.
     """
 
-    embedding_l2: float = dataclasses.field(default=0.0, kw_only=True, metadata={"static": True})
-    reduction: str = dataclasses.field(default="sum", kw_only=True, metadata={"static": True})
+    name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    scores_are_log_probabilities: ClassVar[bool] = False
+    scores_are_cosines: ClassVar[bool] = False
+    over_corpus: ClassVar[bool] = False
+    reads_dislikes: ClassVar[bool] = False
+
+    embedding_l2: float = static(default=0.0, kw_only=True)
+    reduction: str = static(default="sum", kw_only=True)
     candidate_l2_scale: Float[Array, "num_candidate_rows"] | None = dataclasses.field(default=None, kw_only=True)
+
+    @classmethod
+    def create(cls, rows: TrainingRows, *, remove_known_positives: bool = False, **options: Any) -> Objective:
+        """Creates the objective for a training part.
+
+        Args:
+          rows: the training part.
+          remove_known_positives: whether a query's other positives in the training part are no negatives of it; of
+            losses that have the option.
+          **options: the other options of the class, and the attributes that all objectives share.
+        """
+        if remove_known_positives:
+            options["known_positives"] = rows.known_positives()
+        return cls(**options)
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the value to minimise, and the sums of losses and weights over the batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from retrieval.data.popularity import entropy
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.losses.log_partition import RowSets
 from retrieval.models.two_tower import Lookups, TwoTower
-from retrieval.objectives.base import Objective, known_in, lookups
+from retrieval.objectives.base import Objective, TrainingRows, known_in, lookups, static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,14 @@ class OverCorpus(Objective):
       num_candidate_rows: rows of the candidate vocabulary, the unknown one included: N + 1.
     """
 
-    num_candidate_rows: int = dataclasses.field(metadata={"static": True})
+    over_corpus = True
+
+    num_candidate_rows: int = static()
+
+    @classmethod
+    def create(cls, rows: TrainingRows, **options: Any) -> Objective:
+        """Creates the objective for a training part, see `Objective.create`."""
+        return super().create(rows, num_candidate_rows=rows.num_candidate_rows, **options)
 
     def batch_of(self, batch: Batch) -> Batch:
         """Returns the batch with every row of the vocabulary as a candidate, so that places are rows, and no draws.
@@ -74,9 +82,13 @@ class FullSoftmax(OverCorpus):
       label_smoothing: share of the target that is spread over the corpus, without the known positives.
     """
 
+    name = "full_softmax"
+    options = ("temperature", "remove_known_positives", "label_smoothing")
+    scores_are_log_probabilities = True
+
     known_positives: RowSets | None = None
-    temperature: float = dataclasses.field(default=1.0, metadata={"static": True})
-    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+    temperature: float = static(default=1.0)
+    label_smoothing: float = static(default=0.0)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cross-entropy of each example's positive."""
@@ -116,8 +128,16 @@ class ImplicitSquared(OverCorpus):
       unobserved_weight: of a pair that is not observed; an observed one weighs 1 more.
     """
 
+    name = "implicit_squared"
+    options = ("unobserved_weight",)
+
     query_weights: Float[Array, "num_query_rows"]
-    unobserved_weight: float = dataclasses.field(metadata={"static": True})
+    unobserved_weight: float = static()
+
+    @classmethod
+    def create(cls, rows: TrainingRows, **options: Any) -> Objective:
+        """Creates the objective for a training part, see `Objective.create`."""
+        return super().create(rows, query_weights=query_weights(rows.examples, rows.num_query_rows), **options)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the squared loss of each example with its share of its query's sum over the corpus."""

@@ -15,7 +15,7 @@ from retrieval.data.popularity import entropy
 from retrieval.losses.column_sums import scores_at
 from retrieval.losses.log_partition import RowSets
 from retrieval.models.two_tower import TwoTower
-from retrieval.objectives.base import Objective, counts, embeddings, known_in
+from retrieval.objectives.base import Objective, counts, embeddings, known_in, static
 
 
 @jax.tree_util.register_dataclass
@@ -34,13 +34,21 @@ class InBatchSoftmax(Objective):
       label_smoothing: share of the target that is spread over the columns that are left.
     """
 
+    name = "in_batch_softmax"
+    options = (
+        *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
+        *("num_hard_negatives", "label_smoothing"),
+    )
+    scores_are_log_probabilities = True
+    reads_dislikes = True
+
     known_positives: RowSets | None = None
-    log_q: bool = dataclasses.field(default=False, metadata={"static": True})
-    temperature: float = dataclasses.field(default=1.0, metadata={"static": True})
-    scale_log_q: bool = dataclasses.field(default=False, metadata={"static": True})
-    remove_accidental_hits: bool = dataclasses.field(default=False, metadata={"static": True})
-    num_hard_negatives: int = dataclasses.field(default=0, metadata={"static": True})
-    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+    log_q: bool = static(default=False)
+    temperature: float = static(default=1.0)
+    scale_log_q: bool = static(default=False)
+    remove_accidental_hits: bool = static(default=False)
+    num_hard_negatives: int = static(default=0)
+    label_smoothing: float = static(default=0.0)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cross-entropy of each example's positive.

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from retrieval import losses
 from retrieval.batching.batch import Batch
 from retrieval.losses.log_partition import RowSets
-from retrieval.objectives.base import Objective, counts, known_in
+from retrieval.objectives.base import Objective, counts, known_in, static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,12 @@ class CosineContrastive(Pairwise):
       negative_weight: of the mean over the negatives, beside 1 for the positive.
     """
 
-    margin: float = dataclasses.field(kw_only=True, metadata={"static": True})
-    negative_weight: float = dataclasses.field(kw_only=True, metadata={"static": True})
+    name = "cosine_contrastive"
+    options = ("remove_known_positives", "margin", "negative_weight")
+    scores_are_cosines = True
+
+    margin: float = static(kw_only=True)
+    negative_weight: float = static(kw_only=True)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cosine contrastive loss of each example."""
@@ -72,6 +76,9 @@ class CosineContrastive(Pairwise):
 @dataclasses.dataclass(frozen=True)
 class BPR(Pairwise):
     """Each positive ranked above the negatives: Bayesian personalised ranking, see `losses.bpr`."""
+
+    name = "bpr"
+    options = ("remove_known_positives",)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the ranking loss of each example."""

@@ -10,12 +10,12 @@ from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, Feature, config, 
 
 from experiments.inspection.drawing import draw, tower_block, write_towers
 from experiments.inspection.facts import HEADER, bytes_text, graph_bytes, inspect
-from retrieval.config.checks import LOSS_FIELDS, SOFTMAXES
+from retrieval.config.checks import SOFTMAXES
 from retrieval.config.schema import Task
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
 from retrieval.models.two_tower import init
-from retrieval.pipeline.objective import OBJECTIVES
+from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import prepare
 
 
@@ -69,7 +69,7 @@ def test_each_loss_is_told_with_its_settings(name):
         settings.model.temperature = 1.0
 
     fact = found_of(change)[2].facts["loss"]
-    assert all(field in fact for field in LOSS_FIELDS[name]) and "embedding_l2 0.125, sum over the batch" in fact
+    assert all(field in fact for field in OBJECTIVES[name].options) and "embedding_l2 0.125, sum over the batch" in fact
 
 
 def test_data_epoch_and_heads_are_told():

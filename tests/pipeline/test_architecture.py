@@ -9,7 +9,7 @@ from retrieval.config.checks import SOFTMAXES
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Interactions, Table
 from retrieval.models.two_tower import flatten_params, init
-from retrieval.pipeline.objective import OBJECTIVES
+from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import prepare
 from retrieval.training.held_out_loss import mean_loss
 from retrieval.training.step import fit
