@@ -20,7 +20,7 @@ from absl import flags as absl_flags
 
 from experiments.report.pareto import write_pareto
 from experiments.report.records import Records
-from experiments.report.trade_off import Point, figures_of, points_of
+from experiments.report.trade_off import WeightResult, metric_titles, weight_results
 from experiments.run import run
 from experiments.shared import console, flags
 from experiments.shared.workdir import Workdir
@@ -30,7 +30,7 @@ from retrieval.config.schema import Config
 WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Factors of the weights of the tasks.")
 
 
-def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) -> list[Point]:
+def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) -> list[WeightResult]:
     """Returns the figures of runs whose tasks have their weights times each factor, ascending, and writes them.
 
     Raises:
@@ -45,10 +45,10 @@ def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) 
         workdir = Workdir(folder / f"weight_{factor:g}")
         run(with_weights(config, factor), workdir)
         runs[factor] = Records.read(workdir)
-    points = points_of(config, runs)
-    write_json(folder / "pareto.json", [dataclasses.asdict(point) for point in points])
-    write_pareto(config, points, folder)
-    return points
+    results = weight_results(config, runs)
+    write_json(folder / "pareto.json", [dataclasses.asdict(result) for result in results])
+    write_pareto(config, results, folder)
+    return results
 
 
 def with_weights(config: Config, factor: float) -> Config:
@@ -58,14 +58,14 @@ def with_weights(config: Config, factor: float) -> Config:
     return config
 
 
-def print_points(config: Config, points: Sequence[Point]) -> None:
+def print_results(config: Config, results: Sequence[WeightResult]) -> None:
     """Prints the ranking and the errors of each weight, on the validation part and on test."""
-    labels = figures_of(config)
-    header = ["weights", *(f"{part} {label}" for part in ("validation", "test") for label in labels.values()), "front"]
+    titles = metric_titles(config)
+    header = ["weights", *(f"{part} {label}" for part in ("validation", "test") for label in titles.values()), "front"]
     rows = []
-    for point in points:
-        cells = [f"{of[name]:.4f}" for of in (point.validation, point.test) for name in labels]
-        rows.append([f"x {point.factor:g}", *cells, ", ".join(point.on_front)])
+    for result in results:
+        cells = [f"{metrics[name]:.4f}" for metrics in (result.validation, result.test) for name in titles]
+        rows.append([f"x {result.factor:g}", *cells, ", ".join(result.on_front)])
     console.show_table("Ranking and errors by the weights of the tasks", header, rows)
 
 
@@ -78,7 +78,7 @@ def _factors() -> list[float]:
 
 def main() -> None:
     config, folder = flags.config(), pathlib.Path(flags.workdir())
-    print_points(config, run_weights(config, folder, _factors()))
+    print_results(config, run_weights(config, folder, _factors()))
     console.say(f"all figures: {folder / 'pareto.json'}")
     console.say(f"report: {folder / 'report.html'}")
 

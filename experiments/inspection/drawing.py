@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import textwrap
-from html import escape
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -14,10 +13,10 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from experiments.inspection.facts import HEADER, Inspection, bytes_text, shape_text
 from experiments.inspection.outline import Part
-from experiments.report.document import cards, document, key_figures
+from experiments.report.document import Tile, render
 from experiments.report.drawing import shorten
 from experiments.report.palette import SETTINGS, UNIT, Plot, colour
-from experiments.report.tables import config_table, facts_table, table
+from experiments.report.tables import HtmlTable, config_table, facts_table
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 
@@ -62,19 +61,20 @@ class Block(NamedTuple):
 def write_towers(config: Config, inspection: Inspection, path: pathlib.Path) -> None:
     """Writes the page of the drawing: one file that needs no network."""
     root = inspection.root
-    tiles = [("parameters", f"{root.num_parameters:,}", [bytes_text(root.num_bytes)])]
-    tiles += [(of.name.replace("_", " "), f"{of.num_parameters:,}", [of.kind]) for of in root.parts]
-    rows = [[escape(cell).replace("  ", "&emsp;") for cell in row] for row in inspection.rows()]
+    tiles = [Tile("parameters", f"{root.num_parameters:,}", [bytes_text(root.num_bytes)])]
+    tiles += [Tile(part.name.replace("_", " "), f"{part.num_parameters:,}", [part.kind]) for part in root.parts]
+    rows = [[cell.replace("  ", "\u2003") for cell in row] for row in inspection.rows()]  # HTML keeps it
     with mpl.rc_context(SETTINGS):
-        drawing = cards([draw(inspection)])
-    sections = {
-        "towers": ("Towers", drawing),
-        "facts": ("What they amount to", facts_table(inspection.facts)),
-        "parts": ("Parts", table(HEADER, rows, "parts")),
-        "config": ("Differs from the defaults", config_table(config)),
-    }
-    title = f"Towers of {config.name or 'an unnamed config'}"
-    page = document(title, inspection.facts["data"], key_figures(tiles), sections)
+        page = render(
+            "inspection/towers.html",
+            title=f"Towers of {config.name or 'an unnamed config'}",
+            subtitle=inspection.facts["data"],
+            tiles=tiles,
+            drawing=draw(inspection),
+            facts=facts_table(inspection.facts),
+            rows=HtmlTable(HEADER, rows, "parts"),
+            config=config_table(config),
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page)
 

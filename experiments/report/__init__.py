@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib as mpl
 
-from experiments.report import atlas, bars, curves, page
-from experiments.report.findings import Findings, measure
+from experiments.report import bars, curves, maps, page
+from experiments.report.findings import Findings, measure_findings
 from experiments.report.palette import SETTINGS, Plot, write_png
 from experiments.report.records import Records
 from experiments.report.searches import searches
@@ -18,33 +20,37 @@ from retrieval.pipeline.search_and_fit import Trained
 
 
 def write_report(config: Config, dataset: Dataset, trained: Trained, index: Searcher, workdir: Workdir) -> None:
-    """Writes `report.html`, and each of its figures as a PNG into `report/`.
+    """Writes `report.html`, and each of its plots as a PNG into `report/`.
 
-    It shows what the run's programs have written by now, and what it measures itself in about a second.
+    It shows what the programs of the run have written so far, and findings that it measures itself in about a second.
 
     Raises:
       ValueError: the run is not trained yet.
     """
-    records, findings = Records.read(workdir), measure(dataset, trained, index)
+    records, findings = Records.read(workdir), measure_findings(dataset, trained, index)
     workdir.report_figures.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
         plots = draw(records, findings, config.train.metric)
-        for of_section in plots.values():
-            for plot in of_section:
-                write_png(plot, workdir.report_figures)
+        for plot in itertools.chain(*plots.values()):
+            write_png(plot, workdir.report_figures)
         write_atomically(workdir.report_file, page.build(config, records, findings, plots))
 
 
 def draw(records: Records, findings: Findings, metric: str) -> dict[str, list[Plot]]:
-    """Returns the figures that there are data for, by section of the page.
+    """Returns the plots of each section of the page, without those that lack data.
 
-    `metric` is the one that decided the training, as in "excluding_seen/ndcg_at_10".
+    To add a plot, write a function that returns a `Plot` and name it here; `run.html` shows all plots of a section.
+
+    Args:
+      records: the files of the run.
+      findings: what the report measures.
+      metric: decided the training, as "excluding_seen/ndcg_at_10".
     """
     return {
         "results": curves.curves_over_k(records),
         "slices": bars.slice_bars(records, metric),
         "training": [*curves.validation_curve(records, metric), *curves.loss_curves(records)],
         "popularity": [bars.calibration(findings), bars.ranks(findings)],
-        "map": atlas.atlas(findings.atlas),
+        "map": maps.item_maps(findings.item_map),
         "index": [searches(findings.certificate)],
     }

@@ -8,37 +8,38 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, sampled, shorten
+from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, sample_text, shorten
 from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, colour
-from experiments.report.records import MODEL, POPULARITY, Records, metric_label, number
+from experiments.report.records import Records
+from experiments.shared.labels import MODEL, POPULARITY, metric_label, number
 
 ROW = 20  # points a row of bars takes
 MOST_ROWS = 24
 
 
 def slice_bars(records: Records, metric: str) -> list[Plot]:
-    """Draws the metric of the model by slice, a figure for each column, beside that of the most popular."""
+    """Draws a metric of the model by slice, beside the most-popular baseline: a plot for each column."""
     metric = slice_metric(records, metric)
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for entry in records.slices:
         by_value = columns.setdefault((entry["of"], entry["column"]), {})
         by_value.setdefault(str(entry["value"]), {})[entry["system"]] = entry
     plots = []
-    for (of, column), by_value in columns.items():
+    for (side, column), by_value in columns.items():
         rows = [row for row in by_value.items() if MODEL in row[1] and metric in row[1][MODEL]["figures"]]
         if rows:
-            plots.append(_slice_bars(of, column, rows[:MOST_ROWS], metric, len(rows)))
+            plots.append(_slice_bars(side, column, rows[:MOST_ROWS], metric, len(rows)))
     return plots
 
 
 def slice_metric(records: Records, metric: str) -> str:
-    """Returns `metric` if the slices have it, else the first that they have; "" without slices."""
+    """Returns `metric` if the slices have it, else the first metric of the slices; "" without slices."""
     names = [name for entry in records.slices for name in entry["figures"]]
     return metric if metric in names else next(iter(names), "")
 
 
-def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metric: str, num_rows: int) -> Plot:
+def _slice_bars(side: str, column: str, rows: Sequence[tuple[str, Mapping]], metric: str, num_rows: int) -> Plot:
     height, margins = ROW * len(rows) + 64, MARGINS | {"left": 118, "right": 54, "top": 22}
     figure, axes = new_axes(metric_label(metric), "", height=height, margins=margins)
     axes.grid(axis="x", color=colour("line"), linewidth=0.8)
@@ -46,9 +47,9 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     titles = []
     for i, (value, systems) in enumerate(rows):
         entry = systems[MODEL]
-        figure_, n = entry["figures"][metric], entry["num_queries"]
-        interval = entry["intervals"][metric] if metric in entry["intervals"] else (figure_, figure_)
-        titles.append(f"{value}: {number(figure_)} [{number(interval[0])}, {number(interval[1])}], {n} users")
+        mean, num_users = entry["figures"][metric], entry["num_queries"]
+        interval = entry["intervals"][metric] if metric in entry["intervals"] else (mean, mean)
+        titles.append(f"{value}: {number(mean)} [{number(interval[0])}, {number(interval[1])}], {num_users} users")
         axes.plot(interval, [i, i], color=colour("ink"), linewidth=1.4, solid_capstyle="butt")
         if POPULARITY in systems and metric in systems[POPULARITY]["figures"]:
             popular = systems[POPULARITY]["figures"][metric]
@@ -64,19 +65,17 @@ def _slice_bars(of: str, column: str, rows: Sequence[tuple[str, Mapping]], metri
     axes.text(1.18, -0.65, "users", **aside)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    what, by = "Users" if of == "queries" else "Test items", column.replace("_", " ")
-    caption = (
-        "" if of == "queries" else "Relevant is only what belongs to the slice, for the users who have some of it. "
-    )
+    subject, by = "Users" if side == "queries" else "Test items", column.replace("_", " ")
+    caption = "" if side == "queries" else "Only items of the slice count as relevant, for the users who have some. "
     caption += f"The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
     by_bar = {f"bar-{i}": [title] for i, title in enumerate(titles)}
-    return Plot(file_name(f"slices_{of}_{column}"), f"{what} by {by}", caption.strip(), figure, by_bar)
+    return Plot(file_name(f"slices_{side}_{column}"), f"{subject} by {by}", caption.strip(), figure, by_bar)
 
 
 def calibration(findings: Findings) -> Plot:
-    """Draws which share of the recommendations each tenth of train gets."""
+    """Draws the share of the recommendations that each tenth of train gets."""
     groups = findings.calibration
-    figure, axes = new_axes("most popular   ←   candidates in the group   →   least popular", "share")
+    figure, axes = new_axes("most popular   ←   items in the group   →   least popular", "share")
     x = np.arange(len(groups.sizes))
     bars = axes.bar(x, groups.lists[MODEL], 0.7, color=colour("model"), alpha=0.75, linewidth=0, label="recommended")
     axes.step([-0.5, *(x + 0.5)], [groups.train[0], *groups.train], color=colour("ink"), label="train", linewidth=1.4)
@@ -91,27 +90,27 @@ def calibration(findings: Findings) -> Plot:
     for i, bar in enumerate(bars):
         bar.set_gid(f"bar-{i}")
         titles[f"bar-{i}"] = [
-            f"{groups.sizes[i]:,} candidates: {groups.lists[MODEL][i]:.1%} of the recommendations, "
+            f"{groups.sizes[i]:,} items: {groups.lists[MODEL][i]:.1%} of the recommendations, "
             f"{groups.train[i]:.1%} of train, {groups.test[i]:.1%} of test"
         ]
     caption = (
-        "Candidates in groups that each hold about a tenth of train, the most popular first. A calibrated model "
-        f"follows the line; one that favours what is popular is above it on the left. First {LENGTH} places, train "
-        f"excluded, {sampled(findings)}."
+        "Items in groups that each have about a tenth of train, the most popular first. A calibrated model follows "
+        f"the line; a model that favours popular items is above it on the left. First {LENGTH} items of each list, "
+        f"train excluded, {sample_text(findings)}."
     )
     return Plot("popularity_calibration", "Calibration of popularity", caption, figure, titles)
 
 
 def ranks(findings: Findings) -> Plot:
-    """Draws at which ranks the relevant candidates stand."""
+    """Draws the distribution of the ranks of the relevant items."""
     figure, axes = new_axes("rank, 1 is best", "share of test interactions")
     bins = int(np.log2(findings.num_candidates)) + 1
     shares = {}
-    for system, of_system in findings.ranks.items():
-        found = np.bincount(np.log2(of_system).astype(int), minlength=bins)
+    for system, found_ranks in findings.ranks.items():
+        found = np.bincount(np.log2(found_ranks).astype(int), minlength=bins)
         shares[system] = found / max(found.sum(), 1)
     x = np.arange(bins)
-    bars = axes.bar(x, shares[MODEL], 0.92, color=colour("model"), alpha=0.75, linewidth=0, label="this model")
+    bars = axes.bar(x, shares[MODEL], 0.92, color=colour("model"), alpha=0.75, linewidth=0, label="model")
     edges, popular = np.arange(bins + 1) - 0.5, shares[POPULARITY]
     axes.stairs(popular, edges, color=colour("vermillion"), linewidth=1.6, label="most popular")
     starts = 2 ** np.arange(bins)
@@ -123,10 +122,10 @@ def ranks(findings: Findings) -> Plot:
     titles = {}
     for i, bar in enumerate(bars):
         bar.set_gid(f"bar-{i}")
-        said = f"{shares[MODEL][i]:.1%}, most popular {popular[i]:.1%}"
-        titles[f"bar-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {said}"]
+        both = f"{shares[MODEL][i]:.1%}, most popular {popular[i]:.1%}"
+        titles[f"bar-{i}"] = [f"ranks {starts[i]:,} to {ends[i]:,}: {both}"]
     caption = (
-        f"Where the test items stand among all {findings.num_candidates:,} candidates, train excluded; "
-        f"each bar spans twice the ranks of the one before. Further left is better. {sampled(findings).capitalize()}."
+        f"Ranks of the test items among all {findings.num_candidates:,} items, train excluded; each bar spans twice "
+        f"the ranks of the bar before. Further left is better. {sample_text(findings).capitalize()}."
     )
     return Plot("ranks", "Ranks of the test items", caption, figure, titles)

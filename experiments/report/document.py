@@ -1,88 +1,72 @@
-"""What pages share: one HTML file that needs no network, with sections, key figures and plots in cards."""
+"""Renders pages from templates: one HTML file each that needs no network, in which every text is escaped.
+
+A page is a template beside its module (`report/run.html`, `sweep/sweep.html`, ...) that extends `report/document.html`
+and uses the macros of `report/parts.html`. Python passes data: texts, `Cell`s, `HtmlTable`s, `Tile`s and `Plot`s.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from typing import Any, NamedTuple
 
-from experiments.report.palette import Plot, css_variables, to_svg
+import jinja2
+import markupsafe
+
+from experiments.report.palette import css_variables, to_svg
+from experiments.shared.labels import metric_label, number
 
 FOLDER = pathlib.Path(__file__).parent
 SCRIPT, STYLE = FOLDER / "page.js", FOLDER / "page.css"
 
 
-def document(title: str, subtitle: str, top: str, sections: Mapping[str, tuple[str, str]]) -> str:
-    """Returns a page.
+class Tile(NamedTuple):
+    """A metric to see first.
+
+    Attributes:
+      label: what it is.
+      value: the number as text.
+      notes: lines under it.
+    """
+
+    label: str
+    value: str
+    notes: list[str]
+
+
+def render(template: str, **values: Any) -> str:
+    """Returns the page of a template.
 
     Args:
-      title: a text.
-      subtitle: a text.
-      top: HTML above the sections.
-      sections: by identifier, the heading of each and its HTML.
+      template: its path in `experiments/`, as "report/run.html".
+      values: what the template shows; those that it names and does not get raise `jinja2.UndefinedError`.
     """
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, (heading, _) in sections.items())
-    body = "\n".join(
-        f'<section id="{name}"><h2>{heading}</h2>\n{content}</section>' for name, (heading, content) in sections.items()
+    return _environment().get_template(template).render(**values)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_policy()}">
-<title>{escape(title)} · retrieval</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{
-{css_variables()}
-}}
-{STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header>
-<div><h1>{escape(title)}</h1>
-<p class="quiet">{escape(subtitle)}</p></div>
-<button id="theme" type="button">Light or dark</button>
-</header>
-<nav aria-label="Sections">{links}</nav>
-<main>
-{top}
-{body}
-</main>
-<script>{SCRIPT.read_text(encoding="utf-8")}</script>
-</body>
-</html>
-"""
+    # what is markup already, and holds no text of the data that is not escaped
+    environment.globals.update(
+        script=markupsafe.Markup(SCRIPT.read_text(encoding="utf-8")),
+        style=markupsafe.Markup(STYLE.read_text(encoding="utf-8")),
+        colours=markupsafe.Markup(css_variables()),
+        policy=markupsafe.Markup(_policy()),
+    )
+    environment.filters.update(
+        svg=lambda plot: markupsafe.Markup(to_svg(plot)), metric=metric_label, number=number, thousands="{:,}".format
+    )
+    return environment
 
 
 def _policy() -> str:
-    """Returns the policy that forbids the page all but its own script and style, and any network."""
+    """Returns a Content-Security-Policy that allows the page its own script and style, and no network."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.read_bytes()).digest()).decode()
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
-
-
-def key_figures(tiles: Iterable[tuple[str, str, Sequence[str]]]) -> str:
-    """Returns figures to see first: of each its label, the figure, and notes under it."""
-    return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
-
-
-def _tile(label: str, value: str, notes: Sequence[str]) -> str:
-    lines = "".join(f"<span>{escape(note)}</span>" for note in notes)
-    return f'<div class="tile"><p>{escape(label)}</p><strong>{escape(value)}</strong>{lines}</div>'
-
-
-def figures(plots: Sequence[Plot]) -> str:
-    """Returns plots as a grid of cards; nothing where there are none."""
-    return f'<div class="grid">{cards(plots)}</div>' if plots else ""
-
-
-def cards(plots: Sequence[Plot]) -> str:
-    """Returns a card for each plot, with its heading and caption."""
-    return "\n".join(
-        f'<figure class="card" id="{escape(plot.name)}"><h3>{escape(plot.heading)}</h3>\n{to_svg(plot)}\n'
-        f"{f'<figcaption>{escape(plot.caption)}</figcaption>' if plot.caption else ''}</figure>"
-        for plot in plots
-    )

@@ -1,4 +1,4 @@
-"""What the figures of the report share: axes, colours of systems, legends, short texts."""
+"""Shared parts of the plots: axes, colours of systems, legends, short texts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from experiments.report.findings import Findings
 from experiments.report.palette import UNIT, colour
-from experiments.report.records import MODEL, POPULARITY
+from experiments.shared.labels import MODEL, POPULARITY, TOWERS
 
 WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points
 STYLES = {  # system -> role of its colour, marker
     MODEL: ("model", "o"),
+    TOWERS: ("sky", "o"),
     POPULARITY: ("vermillion", "s"),
     "ials": ("green", "D"),
     "ease": ("pink", "^"),
@@ -37,7 +38,7 @@ def style(system: str) -> tuple[str, str]:
 def new_axes(
     x_label: str, y_label: str, *, height: float = HEIGHT, margins: Mapping[str, float] = MARGINS
 ) -> tuple[Figure, Axes]:
-    """Returns a figure with one pair of axes and no more ink than it takes to read them."""
+    """Returns a figure with one pair of axes, drawn with as little ink as possible."""
     figure = Figure(figsize=(WIDTH * UNIT, height * UNIT))
     left, bottom = margins["left"] / WIDTH, margins["bottom"] / height
     size = (1 - left - margins["right"] / WIDTH, 1 - bottom - margins["top"] / height)
@@ -61,7 +62,14 @@ def new_axes(
 
 
 def add_legend(axes: Axes, *handles, columns: int = 4, lift: float = 0) -> None:
-    """Puts a legend above the axes, on the right, `lift` points higher; `handles` as in `Axes.legend`."""
+    """Puts a legend above the axes, on the right.
+
+    Args:
+      axes: the axes.
+      *handles: as in `Axes.legend`.
+      columns: entries side by side.
+      lift: points between legend and axes.
+    """
     points = axes.get_position().height * axes.figure.get_figheight() / UNIT
     options = {"frameon": False, "fontsize": 10, "labelcolor": colour("ink"), "handletextpad": 0.4}
     place = {
@@ -74,19 +82,19 @@ def add_legend(axes: Axes, *handles, columns: int = 4, lift: float = 0) -> None:
 
 
 def small_text(align: str) -> dict[str, Any]:
-    """Returns the options of a short text beside a mark."""
+    """Returns the options of `Axes.annotate` for a short text beside a mark."""
     return {"textcoords": "offset points", "ha": align, "fontsize": 9.5, "color": colour("ink")}
 
 
-def sampled(findings: Findings) -> str:
-    """Says how many of the test users were looked at."""
+def sample_text(findings: Findings) -> str:
+    """Returns how many of the test users the findings are about, as text."""
     if findings.num_sampled == findings.num_queries:
         return f"all {findings.num_queries:,} test users"
     return f"{findings.num_sampled:,} of {findings.num_queries:,} test users"
 
 
 def as_percent(value: float, _: int) -> str:
-    """Formats a share for an axis, as matplotlib calls it."""
+    """Formats a share for an axis; a matplotlib `FuncFormatter` calls it."""
     return f"{100 * value:g} %"
 
 
@@ -97,5 +105,5 @@ def shorten(text: str, length: int) -> str:
 
 
 def file_name(text: str) -> str:
-    """Returns a text with what a file name may not hold replaced."""
+    """Returns a text in which "_" replaces the characters that a file name may not have."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)

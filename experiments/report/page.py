@@ -1,29 +1,18 @@
-"""The page of the report of a run."""
+"""The page of the report of a run: the values that `run.html` shows."""
 
 from __future__ import annotations
 
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from experiments.report import bars, tables
-from experiments.report.document import cards, document, figures, key_figures
+from experiments.report.document import Tile, render
 from experiments.report.findings import Findings
 from experiments.report.palette import Plot
-from experiments.report.records import MODEL, POPULARITY, PROTOCOLS, Records, metric_label, number
+from experiments.report.records import Records
+from experiments.shared.labels import MODEL, POPULARITY, PROTOCOLS, TOWERS, interval_text, metric_label, number
 from retrieval.config.schema import Config
-
-SECTIONS = {
-    "results": "Results",
-    "slices": "Slices",
-    "popularity": "Popularity and ranks",
-    "map": "Candidates",
-    "index": "Index",
-    "examples": "Example users",
-    "training": "Training",
-    "run": "How it was run",
-}
 
 
 def build(config: Config, records: Records, findings: Findings, plots: Mapping[str, Sequence[Plot]]) -> str:
@@ -31,31 +20,41 @@ def build(config: Config, records: Records, findings: Findings, plots: Mapping[s
 
     Args:
       config: that of the run.
-      records: what its programs wrote.
+      records: the files of its programs.
       findings: what the report measured.
-      plots: the figures of each section that has some.
+      plots: by section, as `experiments.report.draw` returns them.
     """
-    contents = {
-        "results": results(records, plots["results"]) + _predictions(config, records),
-        "slices": slices(records, config.train.metric, plots["slices"]),
-        "popularity": figures(plots["popularity"]),
-        "map": figures(plots["map"]),
-        "index": f'<div class="grid">{cards(plots["index"])}{tables.searches_table(findings.certificate)}</div>',
-        "examples": _examples(findings),
-        "training": figures(plots["training"]),
-        "run": _run(config, records),
-    }
-    sections = {name: (SECTIONS[name], content) for name, content in contents.items()}
-    title = config.name or "Unnamed run"
-    return document(title, _subtitle(config, records, findings), _tiles(records, findings), sections)
+    ranking, lists = tables.main_names(records)
+    return render(
+        "report/run.html",
+        title=config.name or "Unnamed run",
+        subtitle=_subtitle(config, records, findings),
+        tiles=_tiles(records, findings),
+        model=records.model,
+        plots=plots,
+        protocol="".join(PROTOCOLS[name] for name in records.protocols()[:1]),
+        ranking=tables.systems_table(records, ranking, best=True),
+        lists=tables.systems_table(records, lists, best=False),
+        protocols=tables.protocol_tables(records),
+        predictions=[(task.name, tables.predictions_table(records, task)) for task in config.tasks],
+        has_intervals=bool(records.intervals),
+        has_baselines=bool(set(records.systems) - {MODEL, TOWERS, POPULARITY}),
+        has_curves=len(records.ks("recall")) > 1,
+        slice_metric=bars.slice_metric(records, config.train.metric),
+        searches=tables.searches_table(findings.certificate),
+        examples=findings.examples,
+        config=tables.config_table(config),
+        facts=tables.facts_table(_facts(records)),
+    )
 
 
 def _subtitle(config: Config, records: Records, findings: Findings) -> str:
     data = config.data
     source = data.dataset or pathlib.Path(data.interactions or data.train).name
     parts = [
+        records.model,
         source if data.train else f"{source}, {data.split.strategy} split",
-        f"{findings.num_candidates:,} candidates",
+        f"{findings.num_candidates:,} items",
         f"{findings.num_queries:,} test users",
         f"{config.model.embedding_dimension} dimensions",
         f"seed {config.train.seed}",
@@ -63,94 +62,29 @@ def _subtitle(config: Config, records: Records, findings: Findings) -> str:
     return " · ".join(parts)
 
 
-def _tiles(records: Records, findings: Findings) -> str:
-    """Returns the key figures of the run."""
+def _tiles(records: Records, findings: Findings) -> list[Tile]:
+    """Returns the metrics to see first."""
     names, _ = tables.main_names(records)
     tiles = []
     for name in names[:3]:
         key, popular = f"{MODEL}/{name}", f"{POPULARITY}/{name}"
-        notes = [tables.interval_text(records.intervals[key])] if key in records.intervals else []
-        if popular in records.figures and records.figures[popular] > 0:
-            ratio = records.figures[key] / records.figures[popular]
-            notes.append(f"{ratio:.2f} × most popular")
-        tiles.append((metric_label(name), number(records.figures[key]), notes))
-    index = findings.certificate
-    notes = [tables.setting_text(index.chosen), f"{index.chosen.microseconds:.2g} µs a query"]
-    tiles.append((f"index recall@{index.k}", number(index.recall), [", ".join(notes)]))
-    if "seconds/total" in records.figures:
-        train = records.figures["seconds/train"]
-        tiles.append(("whole run", f"{records.figures['seconds/total']:.1f} s", [f"{train:.1f} s of it training"]))
-    return key_figures(tiles)
+        notes = [interval_text(records.intervals[key])] if key in records.intervals else []
+        if popular in records.metrics and records.metrics[popular] > 0:
+            notes.append(f"{records.metrics[key] / records.metrics[popular]:.2f} × most popular")
+        if f"{TOWERS}/{name}" in records.metrics:
+            notes.append(f"{number(records.metrics[f'{TOWERS}/{name}'])} by the towers alone")
+        tiles.append(Tile(metric_label(name), number(records.metrics[key]), notes))
+    certificate = findings.certificate
+    notes = [f"{tables.setting_text(certificate.chosen)}, {certificate.chosen.microseconds:.2g} µs a query"]
+    tiles.append(Tile(f"index recall@{certificate.k}", number(certificate.recall), notes))
+    if "seconds/total" in records.metrics:
+        train = f"{records.metrics['seconds/train']:.1f} s of it training"
+        tiles.append(Tile("whole run", f"{records.metrics['seconds/total']:.1f} s", [train]))
+    return tiles
 
 
-def results(records: Records, plots: Sequence[Plot]) -> str:
-    """Returns tables and curves of the systems, and what adds to them."""
-    names, of_lists = tables.main_names(records)
-    parts = []
-    if names:
-        protocol = PROTOCOLS[records.protocols()[0]]
-        level = "Under each figure its 95 % bootstrap interval over users. " if records.intervals else ""
-        caption = f"Means over the test users, full corpus, {protocol}. {level}The best of each column is marked. "
-        caption += "Training includes the choice of settings or epochs on the validation part."
-        parts.append(f'<p class="lead">{caption}</p>{tables.systems_table(records, names, best=True)}')
-    notes = []
-    if not records.intervals:
-        notes.append(_missing("Intervals", "experiments.evaluate --workdir=…"))
-    if not set(records.systems) - {MODEL, POPULARITY}:
-        notes.append(_missing("Stronger baselines", "experiments.baselines --config=… --workdir=…"))
-    if len(records.ks("recall")) < 2:
-        notes.append('<p class="missing">Curves over k need several lengths in <code>evaluate.ks</code>.</p>')
-    parts += [*notes, figures(plots)]
-    if of_lists:
-        lead = "What the lists are like: no value is the best for everybody."
-        parts.append(f'<h3>Lists</h3><p class="lead">{lead}</p>{tables.systems_table(records, of_lists, best=False)}')
-    if names:
-        parts.append(f"<details><summary>All figures</summary>{tables.all_figures(records)}</details>")
-    return "\n".join(parts)
-
-
-def _predictions(config: Config, records: Records) -> str:
-    """Returns how far the heads are off, beside what knows less."""
-    parts = []
-    for task in config.tasks:
-        lead = f"{task.name} of the test interactions, as the model's head and as simpler predictions expect it."
-        content = tables.predictions_table(records, task)
-        parts.append(f'<h3>{escape(task.name)}</h3><p class="lead">{escape(lead)}</p>{content}')
-    return "".join(parts)
-
-
-def _missing(what: str, command: str) -> str:
-    adds = f"<code>python -m {escape(command)}</code>, then <code>python -m experiments.report --workdir=…</code>"
-    return f'<p class="missing">{what} are not here yet: {adds}, adds them.</p>'
-
-
-def slices(records: Records, metric: str, plots: Sequence[Plot]) -> str:
-    """Returns the figures of the slices, or what adds them."""
-    if not plots:
-        return _missing("Slices", "experiments.evaluate --workdir=…")
-    lead = (
-        f"{metric_label(bars.slice_metric(records, metric))} by slice. Bars: this model, with 95 % intervals over "
-        "users; squares: most popular. What train does not know has its own line."
-    )
-    return f'<p class="lead">{escape(lead)}</p>{figures(plots)}'
-
-
-def _examples(findings: Findings) -> str:
-    if not findings.examples:
-        return "<p>No user of the test part is known in train.</p>"
-    cards = "\n".join(map(tables.example_card, findings.examples))
-    lead = (
-        "Users at the fifths of the number of hits: typical ones, not the best. What is in train is never "
-        "recommended; what is marked is in the user's test part."
-    )
-    return f'<p class="lead">{lead}</p><div class="grid">{cards}</div>'
-
-
-def _run(config: Config, records: Records) -> str:
-    seconds = {name: round(value, 3) for name, value in records.figures.items() if name.startswith("seconds/")}
-    facts = {**records.manifest, **seconds}
-    others = {k: v for k, v in records.figures.items() if k.startswith(("index/", "test/loss")) and math.isfinite(v)}
-    return (
-        f'<div class="grid"><div><h3>Differs from the defaults</h3>{tables.config_table(config)}</div>'
-        f"<div><h3>Manifest</h3>{tables.facts_table({**facts, **others})}</div></div>"
-    )
+def _facts(records: Records) -> dict[str, object]:
+    """Returns the manifest, the seconds of each stage, and the metrics that no other section shows."""
+    seconds = {name: round(value, 3) for name, value in records.metrics.items() if name.startswith("seconds/")}
+    others = {k: v for k, v in records.metrics.items() if k.startswith(("index/", "test/loss")) and math.isfinite(v)}
+    return {**records.manifest, **seconds, **others}

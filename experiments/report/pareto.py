@@ -1,91 +1,98 @@
-"""The page of a trade-off: the curve of ranking against error, and the figures of each weight."""
+"""The page of a trade-off: curves of ranking against error, and the metrics of each weight."""
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Sequence
-from html import escape
 
 import matplotlib as mpl
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.document import document, figures, key_figures
+from experiments.report.document import Tile, render
 from experiments.report.drawing import MARGINS, add_legend, file_name, new_axes, small_text
 from experiments.report.palette import SETTINGS, Plot, colour, write_png
-from experiments.report.records import metric_label, number
-from experiments.report.tables import config_table, interval_text, table
-from experiments.report.trade_off import Interval, Point, figure_of, figures_of
+from experiments.report.tables import Cell, HtmlTable, config_table
+from experiments.report.trade_off import WeightResult, error_name, metric_titles
+from experiments.shared.labels import interval_text, metric_label, number
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config, Task
 
 HEIGHT = 264  # points
 
 
-def write_pareto(config: Config, points: Sequence[Point], folder: pathlib.Path) -> None:
-    """Writes `report.html`, and each of its figures as a PNG into `report/`.
+def write_pareto(config: Config, results: Sequence[WeightResult], folder: pathlib.Path) -> None:
+    """Writes `report.html`, and each of its plots as a PNG into `report/`.
 
     Args:
-      config: what the weights are of.
-      points: one or more, by ascending factor.
-      folder: that holds the runs.
+      config: has the weights that the factors multiply.
+      results: one or more, by ascending factor.
+      folder: has the runs in it.
     """
     (folder / "report").mkdir(exist_ok=True)
     metric = config.train.metric
+    metric, parts = config.train.metric, ("validation", "test")
     with mpl.rc_context(SETTINGS):
         plots = {
-            task.name: [curve(points, task, metric, part) for part in ("validation", "test")] for task in config.tasks
+            f"task-{i}": [curve(results, task, metric, part) for part in parts] for i, task in enumerate(config.tasks)
         }
-        for of_task in plots.values():
-            for plot in of_task:
-                write_png(plot, folder / "report")
-        sections = {f"task-{i}": (escape(name), figures(of)) for i, (name, of) in enumerate(plots.items())}
-        sections |= {
-            "figures": ("Figures", _figures(config, points)),
-            "run": ("How it was run", f"<h3>Differs from the defaults</h3>{config_table(config)}"),
-        }
-        title = f"Retrieval and tasks of {config.name or 'an unnamed config'}"
+        for plot in itertools.chain(*plots.values()):
+            write_png(plot, folder / "report")
         weights = ", ".join(f"{task.name} {task.weight:g}" for task in config.tasks)
-        page = document(title, f"{len(points)} weights · times {weights}", _tiles(config, points), sections)
+        page = render(
+            "report/pareto.html",
+            title=f"Retrieval and tasks of {config.name or 'an unnamed config'}",
+            subtitle=f"{len(results)} weights · times {weights}",
+            tiles=_tiles(config, results),
+            sections={
+                **{f"task-{i}": task.name for i, task in enumerate(config.tasks)},
+                "figures": "Metrics of each weight",
+                "run": "How it was run",
+            },
+            plots=plots,
+            weights=_weights_table(config, results),
+            config=config_table(config),
+        )
         write_atomically(folder / "report.html", page)
 
 
-def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
-    """Draws the ranking against the error of a task, a point for each weight; better is up and to the left.
+def curve(results: Sequence[WeightResult], task: Task, metric: str, part: str) -> Plot:
+    """Draws the ranking against the error of a task, a point for each weight; up and left is better.
 
     Args:
-      points: by ascending factor.
-      task: whose error is drawn.
+      results: by ascending factor.
+      task: its error is drawn.
       metric: of the ranking.
-      part: "validation", which marks the front, or "test", which has intervals.
+      part: "validation", on which the front is marked, or "test", which has intervals.
     """
-    error = figure_of(task)
+    error = error_name(task)
     label = metric_label(error.rpartition("/")[2])
     figure, axes = new_axes(
         f"{label} of {task.name}, better to the left", metric_label(metric), height=HEIGHT, margins=MARGINS
     )
-    values = [getattr(point, part) for point in points]
-    places = [(of[error], of[metric]) for of in values]
-    axes.plot(*zip(*places, strict=True), color=colour("muted"), linewidth=1.0, zorder=2)
+    values = [getattr(result, part) for result in results]
+    points = [(value[error], value[metric]) for value in values]
+    axes.plot(*zip(*points, strict=True), color=colour("muted"), linewidth=1.0, zorder=2)
     if part == "test":
-        _whiskers(axes, points, error, metric)
-    on_front = [task.name in point.on_front for point in points]
+        _whiskers(axes, results, error, metric)
+    on_front = [task.name in result.on_front for result in results]
     for is_on, role, name in ((True, "model", "on the front"), (False, "grey", "beaten by another weight")):
-        own = [place for place, on in zip(places, on_front, strict=True) if on == is_on]
+        own = [point for point, on in zip(points, on_front, strict=True) if on == is_on]
         if own:
             style = {"s": 44, "color": colour(role), "linewidths": 0, "zorder": 3, "label": name}
             axes.scatter(*zip(*own, strict=True), gid=f"front-{is_on}", **style)
-    for i, (point, place) in enumerate(zip(points, places, strict=True)):
-        around = [height for _, height in places[max(i - 1, 0) : i + 2]]
-        beside = (0, 9 if place[1] >= sum(around) / len(around) else -18)  # away from the curve
-        axes.annotate(f"× {point.factor:g}", place, beside, **small_text("center"))
+    for i, (result, point) in enumerate(zip(results, points, strict=True)):
+        around = [height for _, height in points[max(i - 1, 0) : i + 2]]
+        offset = (0, 9 if point[1] >= sum(around) / len(around) else -18)  # away from the curve
+        axes.annotate(f"× {result.factor:g}", point, offset, **small_text("center"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.14, y=0.14)
     add_legend(axes)
     titles = {
         f"front-{is_on}": [
-            f"weight × {point.factor:g}, epoch {point.epoch}: {metric_label(metric)} {number(of[metric])}, "
-            f"{label} {number(of[error])}"
-            for point, of, on in zip(points, values, on_front, strict=True)
+            f"weight × {result.factor:g}, epoch {result.epoch}: {metric_label(metric)} {number(value[metric])}, "
+            f"{label} {number(value[error])}"
+            for result, value, on in zip(results, values, on_front, strict=True)
             if on == is_on
         ]
         for is_on in (True, False)
@@ -97,42 +104,42 @@ def curve(points: Sequence[Point], task: Task, metric: str, part: str) -> Plot:
 def _caption(part: str, task: Task) -> str:
     if part == "validation":
         return (
-            f"Points are factors of the task's weight, {task.weight:g}; this part decides. On the front, no other "
-            "is better in one figure and not worse in the other. × 0 is retrieval alone: its head knows the mean."
+            f"Each point multiplies the task's weight, {task.weight:g}; choose by this part. On the front, no other "
+            "weight is better in one metric and not worse in the other. × 0 is retrieval alone: its head predicts the "
+            "mean."
         )
     return "The same weights on the test part, after the last fit; crosses are 95 % intervals over users."
 
 
-def _whiskers(axes, points: Sequence[Point], error: str, metric: str) -> None:
+def _whiskers(axes, results: Sequence[WeightResult], error: str, metric: str) -> None:
     style = {"color": colour("model"), "alpha": 0.35, "linewidth": 1.2, "zorder": 1}
-    for point in points:
-        x, y = point.test[error], point.test[metric]
-        axes.plot(point.intervals[error], [y, y], **style)
-        axes.plot([x, x], point.intervals[metric], **style)
+    for result in results:
+        x, y = result.test[error], result.test[metric]
+        axes.plot(result.intervals[error], [y, y], **style)
+        axes.plot([x, x], result.intervals[metric], **style)
 
 
-def _tiles(config: Config, points: Sequence[Point]) -> str:
-    """Returns the best of each figure on the validation part, and what it is on test."""
+def _tiles(config: Config, results: Sequence[WeightResult]) -> list[Tile]:
+    """Returns the best of each metric on the validation part, and the same weight's metric on test."""
     tiles = []
-    for i, (name, label) in enumerate(figures_of(config).items()):
-        best = (max if i == 0 else min)(points, key=lambda point, name=name: point.validation[name])
+    for i, (name, title) in enumerate(metric_titles(config).items()):
+        best = (max if i == 0 else min)(results, key=lambda result, name=name: result.validation[name])
         notes = [f"on test {number(best.test[name])}", f"weights × {best.factor:g}"]
-        tiles.append((f"best {label} on validation", number(best.validation[name]), notes))
-    return key_figures(tiles)
+        tiles.append(Tile(f"best {title} on validation", number(best.validation[name]), notes))
+    return tiles
 
 
-def _figures(config: Config, points: Sequence[Point]) -> str:
-    labels = figures_of(config)
-    parts = [(part, name) for part in ("validation", "test") for name in labels]
-    header = ["weights", "epoch", *(f"{part} {escape(labels[name])}" for part, name in parts), "front"]
+def _weights_table(config: Config, results: Sequence[WeightResult]) -> HtmlTable:
+    titles = metric_titles(config)
+    columns = [(part, name) for part in ("validation", "test") for name in titles]
     rows = []
-    for point in points:
+    for result in results:
         cells = [
-            _cell(getattr(point, part)[name], point.intervals[name] if part == "test" else ()) for part, name in parts
+            Cell(
+                number(getattr(result, part)[name]),
+                interval=interval_text(result.intervals[name]) if part == "test" else "",
+            )
+            for part, name in columns
         ]
-        rows.append([f"× {point.factor:g}", str(point.epoch), *cells, escape(", ".join(point.on_front)) or "–"])
-    return table(header, rows, "figures")
-
-
-def _cell(value: float, interval: Interval) -> str:
-    return number(value) + (f'<span class="interval">{interval_text(interval)}</span>' if interval else "")
+        rows.append([f"× {result.factor:g}", str(result.epoch), *cells, ", ".join(result.on_front) or "–"])
+    return HtmlTable(["weights", "epoch", *(f"{part} {titles[name]}" for part, name in columns), "front"], rows)

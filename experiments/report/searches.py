@@ -1,4 +1,4 @@
-"""Recall of an index against its time: all that was tried when it was chosen."""
+"""Draws recall against search time of every index that was tried."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from experiments.report.drawing import HEIGHT, MARGINS, add_legend, new_axes, small_text
 from experiments.report.palette import Plot, colour
-from experiments.report.records import number
+from experiments.shared.labels import number
 from retrieval.index import Certificate, CurvePoint
 from retrieval.index.hnsw.spaces import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
 
@@ -20,7 +20,7 @@ LEGEND_ROW, ABOVE_LABEL = 16, 25  # points of the legend: a row, and over the la
 
 
 def searches(certificate: Certificate) -> Plot:
-    """Draws recall against time of each graph that was tried, exact search, the target, and what was chosen."""
+    """Draws recall against time of exact search and of each tried graph, the target, and the chosen index."""
     exact, *tried = certificate.curve
     chosen, graphs = certificate.chosen, _by_graph(tried)
     columns = 2 if {size for *_, size in graphs} <= {exact.num_candidates} else 1  # names with sizes are long
@@ -44,7 +44,7 @@ def searches(certificate: Certificate) -> Plot:
     return Plot(
         name="index",
         heading="Recall of the index against its time",
-        caption=f"The ring is what was chosen: {certificate.reason}. Measured when it was, on all threads.",
+        caption=f"The ring marks the chosen index: {certificate.reason}. Measured during the choice, on all threads.",
         figure=figure,
         titles=titles | {"exact": [f"exact: {exact.microseconds:.3g} µs"]},
     )
@@ -60,18 +60,18 @@ def _by_graph(points: Sequence[CurvePoint]) -> Mapping[tuple[str, int, int], lis
 def _draw_graphs(
     axes: Axes, graphs: Mapping[tuple[str, int, int], list[CurvePoint]], whole: int
 ) -> dict[str, list[str]]:
-    """Draws a line for each graph, and returns what its points say."""
+    """Draws a line for each graph, and returns the titles of its points."""
     titles = {}
-    every_m = sorted({M for _, M, _ in graphs})
-    for place, ((space, M, size), points) in enumerate(graphs.items()):
-        name = f"{space.replace('_', ' ')}, M {M}" + ("" if size == whole else f", {size:,} candidates")
+    all_m = sorted({M for _, M, _ in graphs})
+    for graph_number, ((space, M, size), points) in enumerate(graphs.items()):
+        name = f"{space.replace('_', ' ')}, M {M}" + ("" if size == whole else f", {size:,} items")
         times, recalls = [p.microseconds for p in points], [p.recall for p in points]
-        dashes = DASHES[every_m.index(M) % len(DASHES)]
+        dashes = DASHES[all_m.index(M) % len(DASHES)]
         faint = 1 if size == whole else 0.5
         axes.plot(times, recalls, label=name, color=colour(ROLES[space]), linestyle=dashes, alpha=faint)
         style = {"s": 20, "color": colour(ROLES[space]), "linewidths": 0, "zorder": 3, "alpha": faint}
-        axes.scatter(times, recalls, gid=f"search-{place}", **style)
-        titles[f"search-{place}"] = [
+        axes.scatter(times, recalls, gid=f"search-{graph_number}", **style)
+        titles[f"search-{graph_number}"] = [
             f"{name}, ef {p.ef}: recall {number(p.recall)}, {p.microseconds:.3g} µs" for p in points
         ]
     return titles

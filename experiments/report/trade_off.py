@@ -1,30 +1,29 @@
-"""Points of a trade-off between the ranking and the error of each task."""
+"""The trade-off between the ranking and the error of each task, by the weight of the tasks."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from experiments.report.records import Records, metric_label
-from experiments.shared.workdir import MODEL
+from experiments.report.records import Interval, Records
+from experiments.shared.labels import MODEL, metric_label
 from retrieval.config.schema import Config, Task
 from retrieval.pipeline.search_and_fit import SEARCH
 
-FIGURES = {"regression": "rmse", "binary": "log_loss"}  # the error of a task, by its kind
-Interval = Sequence[float]
+ERRORS = {"regression": "rmse", "binary": "log_loss"}  # by the kind of the task
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """What one weight of the tasks comes to.
+class WeightResult:
+    """Metrics of a run whose tasks have their weights times a factor.
 
     Attributes:
-      factor: of the weights in the config.
-      epoch: whose parameters are kept.
+      factor: multiplies the weights in the config.
+      epoch: its parameters are kept.
       validation: the deciding metric and the error of each task on the validation part, by name.
-      test: the same on test.
-      intervals: 95 % intervals of those on test.
-      on_front: the tasks that no other weight serves better without loss in the ranking, on the validation part.
+      test: the same metrics on the test part.
+      intervals: 95 % intervals of `test`.
+      on_front: the tasks on whose Pareto front this weight is, on the validation part.
     """
 
     factor: float
@@ -35,48 +34,48 @@ class Point:
     on_front: Sequence[str]
 
 
-def figure_of(task: Task) -> str:
+def error_name(task: Task) -> str:
     """Returns the name of a task's error, as "rating/rmse"."""
-    return f"{task.name}/{FIGURES[task.kind]}"
+    return f"{task.name}/{ERRORS[task.kind]}"
 
 
-def figures_of(config: Config) -> dict[str, str]:
-    """Returns the names of the deciding metric and of the errors of all tasks, and what readers call them."""
-    errors = {figure_of(task): f"{metric_label(figure_of(task))} of {task.name}" for task in config.tasks}
+def metric_titles(config: Config) -> dict[str, str]:
+    """Returns the titles of the deciding metric and of the error of each task, by name."""
+    errors = {error_name(task): f"{metric_label(error_name(task))} of {task.name}" for task in config.tasks}
     return {config.train.metric: metric_label(config.train.metric)} | errors
 
 
-def points_of(config: Config, runs: Mapping[float, Records]) -> list[Point]:
-    """Returns the points of finished runs, by the factor of their weights.
+def weight_results(config: Config, runs: Mapping[float, Records]) -> list[WeightResult]:
+    """Returns the results of finished runs, given by the factor of their weights.
 
     Raises:
-      ValueError: a run had no validation part, which alone may choose between weights.
+      ValueError: a run has no validation part, and the test part must not choose between weights.
     """
-    names = list(figures_of(config))
+    names = list(metric_titles(config))
     validation = {factor: _at_choice(records, names) for factor, records in runs.items()}
     return [
-        Point(
+        WeightResult(
             factor,
             records.choice[1],
             validation[factor],
-            {name: records.figures[f"{MODEL}/{name}"] for name in names},
+            {name: records.metrics[f"{MODEL}/{name}"] for name in names},
             {name: records.intervals[f"{MODEL}/{name}"] for name in names},
-            [task.name for task in config.tasks if _is_on_front(factor, validation, names[0], figure_of(task))],
+            [task.name for task in config.tasks if _is_on_front(factor, validation, names[0], error_name(task))],
         )
         for factor, records in runs.items()
     ]
 
 
 def _at_choice(records: Records, names: Sequence[str]) -> dict[str, float]:
-    """Returns figures on the validation part, at the epoch that is kept."""
+    """Returns metrics on the validation part, at the epoch that is kept."""
     for record in records.phase(SEARCH):
         if record["epoch"] == records.choice[1] and all(f"validation/{name}" in record for name in names):
             return {name: record[f"validation/{name}"] for name in names}
     raise ValueError("weights are compared on a validation part; set data.split.validation_fraction")
 
 
-def _is_on_front(factor: float, figures: Mapping[float, Mapping[str, float]], metric: str, error: str) -> bool:
+def _is_on_front(factor: float, results: Mapping[float, Mapping[str, float]], metric: str, error: str) -> bool:
     """Tells whether no other factor has a metric as high and an error as low, and one of them better."""
-    own = figures[factor][metric], -figures[factor][error]
-    others = [(of[metric], -of[error]) for of in figures.values()]
+    own = results[factor][metric], -results[factor][error]
+    others = [(result[metric], -result[error]) for result in results.values()]
     return not any(other != own and all(a >= b for a, b in zip(other, own, strict=True)) for other in others)

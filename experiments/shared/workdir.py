@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.shared import console
+from experiments.shared.labels import MODEL
 from retrieval.common.environment import device, git_commit, versions
 from retrieval.common.storage import write_atomically, write_json
 from retrieval.config import checks
@@ -21,8 +22,6 @@ from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_q
 from retrieval.evaluation.protocol import Result
 from retrieval.pipeline.search_and_fit import Choice
 from retrieval.serving import bundle
-
-MODEL = "test"  # what the model's figures are called, beside those of baselines
 
 
 def training_seconds(figures: Mapping[str, float], system: str) -> float | None:
@@ -125,6 +124,10 @@ class Workdir:
         if not self.choice_file.exists():
             raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
         return Choice(**json.loads(self.choice_file.read_text(encoding="utf-8")))
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Returns versions, device, seed and data of the run; empty before it is begun."""
+        return _read(self.manifest_file, {})
 
     def per_query_file(self, system: str) -> pathlib.Path:
         """Returns where the metrics of each query of a system lie: of "test", the model, or of a baseline."""

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, shorten, small_text
 from experiments.report.palette import Plot, colour
-from experiments.report.records import metric_label, number
+from experiments.shared.labels import metric_label, number
 from experiments.sweep.folder import Trial
 from experiments.sweep.importance import LEAST, importance
 from retrieval.config.space import Choice, Declaration, LogUniform, Space

@@ -1,0 +1,88 @@
+"""Names of systems, metrics and protocols as readers know them, and numbers as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MODEL, TOWERS, POPULARITY = "test", "towers", "popularity"  # as files name them; `TOWERS`: the model without additions
+MODEL_TITLE = "two towers"
+SYSTEMS = {  # in the order of tables and curves; others follow, under their own names
+    MODEL: MODEL_TITLE,
+    TOWERS: "towers alone",
+    "ials": "iALS",
+    "ease": "EASE",
+    "ease_nearby": "EASE of near pairs",
+    "item_knn_bm25": "item-kNN, BM25",
+    "item_knn_cosine": "item-kNN, cosine",
+    "content": "content, TF-IDF",
+    "recent_popularity": "recent popular",
+    "last_week_popularity": "popular of the last week",
+    POPULARITY: "most popular",
+    "random": "random",
+}
+PROTOCOLS = {
+    "excluding_seen": "items of train excluded",
+    "including_seen": "nothing excluded",
+    "cold_candidates": "among the items that train does not have",
+}
+METRICS = {
+    "ndcg": "nDCG",
+    "recall": "recall",
+    "capped_recall": "capped recall",
+    "precision": "precision",
+    "hit_rate": "hit rate",
+    "mrr": "MRR",
+    "map": "MAP",
+    "auc": "AUC",
+    "mean_rank": "mean rank",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "log_loss": "log loss",
+    "coverage": "coverage",
+    "gini": "Gini",
+    "novelty": "novelty, bits",
+    "diversity": "diversity",
+    "average_popularity": "mean popularity",
+    "popularity_lift": "popularity lift",
+}
+
+
+def system_label(system: str, model: str = MODEL_TITLE) -> str:
+    """Returns the name of a system as readers know it; `model` is that of the trained model."""
+    if system == MODEL:
+        return model
+    return SYSTEMS[system] if system in SYSTEMS else system.replace("_", " ")
+
+
+def metric_label(name: str) -> str:
+    """Returns the name of a metric as readers know it.
+
+    >>> metric_label("excluding_seen/ndcg_at_10"), metric_label("auc"), metric_label("interactions/mrr_at_5")
+    ('nDCG@10', 'AUC', 'MRR@5, interactions')
+    """
+    *groups, last = name.split("/")
+    metric, _, k = last.partition("_at_")
+    label = METRICS[metric] if metric in METRICS else metric.replace("_", " ")
+    label = f"{label}@{k}" if k else label
+    return f"{label}, interactions" if "interactions" in groups else label
+
+
+def number(value: float) -> str:
+    """Returns a number as text: four decimals, or fewer where it is large; "–" for NaN.
+
+    >>> number(0.37141), number(71.26), number(1234567.0), number(float("nan"))
+    ('0.3714', '71.3', '1,234,567', '–')
+    """
+    if value != value:
+        return "–"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """Returns an interval as text, with one decimal fewer than its metric.
+
+    >>> interval_text((0.35512, 0.38893)), interval_text((99.91, 108.77))
+    ('0.355 – 0.389', '99.9 – 108.8')
+    """
+    return " – ".join(f"{end:.3f}" if abs(end) < 10 else number(end) for end in interval)
