@@ -29,6 +29,7 @@ setup(
         "flax>=0.12",
         "hnswlib>=0.8",
         "jax>=0.8",
+        "jinja2>=3.1",
         "jaxtyping>=0.3",
         "matplotlib>=3.8",
         "ml_collections>=1.0",

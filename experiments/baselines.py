@@ -18,7 +18,8 @@ from absl import flags as absl_flags
 
 from experiments.evaluate import evaluation_of
 from experiments.shared import console, flags, tables
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from retrieval.baselines import BASELINES, Baseline, Training, content
 from retrieval.baselines.search import climb
 from retrieval.common.choices import did_you_mean

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 
 from experiments.shared import console, flags, tables
-from experiments.shared.workdir import MODEL, Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import MODEL, Workdir
 from retrieval.baselines.popularity import by_counts
 from retrieval.config.schema import Config
 from retrieval.data import leakage

@@ -19,7 +19,8 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.shared import console, flags
-from experiments.shared.workdir import MODEL, Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import MODEL, Workdir
 from retrieval import index as index_lib
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Config

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.shared import console, flags
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from retrieval.common.storage import replace_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit

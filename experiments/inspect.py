@@ -14,7 +14,8 @@ from absl import flags as absl_flags
 from experiments.inspection.drawing import write_towers
 from experiments.inspection.facts import HEADER, inspect
 from experiments.shared import console, flags
-from experiments.shared.workdir import Workdir, load_checked
+from experiments.shared.run_data import load_checked
+from experiments.shared.workdir import Workdir
 from retrieval.pipeline import search_and_fit
 
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page lies there then.")

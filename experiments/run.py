@@ -17,7 +17,8 @@ from experiments.evaluate import evaluate
 from experiments.export import build_index, choices, export
 from experiments.report import write_report
 from experiments.shared import compilation, console, flags, tables
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from experiments.train import train
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset

@@ -10,7 +10,8 @@ import dataclasses
 
 from experiments.shared import console, flags
 from experiments.shared.profiler import Profiler
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json, write_jsonl
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset

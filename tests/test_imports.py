@@ -18,6 +18,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
     "hnswlib": ("retrieval/index/hnsw/graph.py",),
+    "jinja2": ("experiments/report/document.py",),
     "matplotlib": ("experiments/report/", "experiments/sweep/", "experiments/inspection/", "experiments/tune_index.py"),
     "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),

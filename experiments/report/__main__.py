@@ -10,7 +10,8 @@ from __future__ import annotations
 from experiments.export import stored_index
 from experiments.report import write_report
 from experiments.shared import console, flags
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from retrieval.pipeline import search_and_fit
 
 

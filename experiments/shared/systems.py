@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from experiments.evaluate import evaluation_of
-from experiments.shared.workdir import MODEL, Workdir, load_checked
+from experiments.shared.run_data import load_checked
+from experiments.shared.workdir import MODEL, Workdir
 from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import differences
 from retrieval.data.ids import Ids

@@ -9,15 +9,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.shared import console
 from experiments.shared.labels import MODEL
 from retrieval.common.environment import device, git_commit, versions
 from retrieval.common.storage import write_atomically, write_json
-from retrieval.config import checks
 from retrieval.config import schema as config_lib
-from retrieval.data import leakage
-from retrieval.data.dataset import Dataset, load
-from retrieval.evaluation.measure import check_ks
+from retrieval.data.dataset import Dataset
 from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.evaluation.protocol import Result
 from retrieval.pipeline.search_and_fit import Choice
@@ -209,38 +205,3 @@ def _read(path: pathlib.Path, missing: Any) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and evaluate again") from None
-
-
-def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
-    """Loads the data of the run, as `load_checked` does, and begins the run on them.
-
-    Raises:
-      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
-    """
-    for sentence in checks.unread(config):
-        console.say(sentence)
-    dataset = load_checked(config)
-    workdir.begin(config, dataset)
-    return dataset
-
-
-def load_checked(config: config_lib.Config) -> Dataset:
-    """Loads the data of an experiment, with a progress bar while they are fetched.
-
-    Raises:
-      ValueError: settings make no sense, the data are not usable, a part holds what another asks, or a k is below 1.
-    """
-    checks.check(config)
-    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
-    with console.fetching() as progress:
-        dataset = load(config.data, progress)
-    strategy = config.data.split.strategy
-    num_repeated = leakage.check_parts(
-        dataset.parts,
-        repeats=not config.data.drop_duplicates,
-        temporal=strategy == "temporal",
-        cold_candidates=strategy == "cold_candidates",
-    )
-    if num_repeated:
-        console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
-    return dataset

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from experiments.shared import console
-from experiments.shared.workdir import load_checked
+from experiments.shared.run_data import load_checked
 from experiments.sweep import study as study_lib
 from experiments.sweep.folder import Folder, Trial
 from experiments.sweep.report import write_sweep

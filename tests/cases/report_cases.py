@@ -8,7 +8,8 @@ import PIL.Image
 from configs import synthetic
 from experiments.export import build_index
 from experiments.report import write_report
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from experiments.train import train
 from retrieval.config.schema import Config
 from retrieval.pipeline import search_and_fit

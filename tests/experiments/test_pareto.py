@@ -2,15 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+from program_cases import program
 from task_cases import LIKES, RATING, file_config
 
 from experiments import pareto
 from experiments.report.records import Records
-from experiments.report.trade_off import points_of
+from experiments.report.trade_off import weight_results
 from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 
@@ -31,8 +30,8 @@ def records(validation, epoch=1):
 
 def on_front(*validation):
     config = Config(tasks=(RATING,))
-    points = points_of(config, {float(i): records(of) for i, of in enumerate(validation)})
-    return [bool(point.on_front) for point in points]
+    results = weight_results(config, {float(i): records(values) for i, values in enumerate(validation)})
+    return [bool(result.on_front) for result in results]
 
 
 def test_the_front_holds_what_no_other_weight_beats_on_validation():
@@ -44,9 +43,9 @@ def test_the_front_holds_what_no_other_weight_beats_on_validation():
 
 def test_without_a_validation_part_nothing_is_chosen():
     run = records((0.4, 1.0))
-    empty = Records([{"phase": "final", "epoch": 1}], run.figures, run.intervals, [], {}, ("final", 1))
+    empty = Records([{"phase": "final", "epoch": 1}], run.metrics, run.intervals, [], {}, ("final", 1))
     with pytest.raises(ValueError, match="compared on a validation part"):
-        points_of(Config(tasks=(RATING,)), {1.0: empty})
+        weight_results(Config(tasks=(RATING,)), {1.0: empty})
 
 
 @pytest.mark.parametrize(
@@ -68,13 +67,13 @@ def test_factors_multiply_the_weights_of_all_tasks():
 def test_the_program_leaves_runs_figures_and_a_page(tmp_path):
     config = file_config(tmp_path, RATING, LIKES)
     config.name = "<b>stars"
-    points = pareto.run_weights(config, tmp_path / "runs", [1.0, 0.0])
-    assert [point.factor for point in points] == [0.0, 1.0]
+    results = pareto.run_weights(config, tmp_path / "runs", [1.0, 0.0])
+    assert [result.factor for result in results] == [0.0, 1.0]
     written = json.loads((tmp_path / "runs/pareto.json").read_text())
-    assert [point["factor"] for point in written] == [0.0, 1.0]
-    for point, folder in zip(points, ("weight_0", "weight_1"), strict=True):
-        figures = Workdir(tmp_path / "runs" / folder).read_metrics()
-        assert point.test == {name: figures[f"test/{name}"] for name in (METRIC, "rating/rmse", "likes/log_loss")}
+    assert [result["factor"] for result in written] == [0.0, 1.0]
+    for result, folder in zip(results, ("weight_0", "weight_1"), strict=True):
+        metrics = Workdir(tmp_path / "runs" / folder).read_metrics()
+        assert result.test == {name: metrics[f"test/{name}"] for name in (METRIC, "rating/rmse", "likes/log_loss")}
         report = (tmp_path / "runs" / folder / "report.html").read_text()
         assert 'id="task_rating"' in report or folder == "weight_0"  # the loss of a head that is trained
         assert "RMSE" in report and "candidate mean" in report
@@ -88,13 +87,5 @@ def test_the_program_leaves_runs_figures_and_a_page(tmp_path):
 
 
 def test_weights_that_are_no_numbers_are_refused():
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.pareto",
-        "--config=configs/multitask.py",
-        "--workdir=x",
-        "--weights=a",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and "--weights must be numbers, got a" in result.stderr
+    arguments = ["--config=configs/multitask.py", "--workdir=x", "--weights=a"]
+    assert "--weights must be numbers, got a" in program("pareto", *arguments, fails=True)

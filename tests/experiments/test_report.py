@@ -15,18 +15,26 @@ import pytest
 import scipy.optimize
 import scipy.special
 import scipy.stats
+from jinja2 import UndefinedError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from report_cases import KS, METRIC, contrast, hexadecimal, hostile_config, make, num_colours, plain_config
+from report_cases import HOSTILE, KS, METRIC, contrast, hexadecimal, hostile_config, make, num_colours, plain_config
 
-from experiments.report import bars, curves, findings, page, palette, tables, tsne
+from experiments.report import bars, curves, page, palette, tables, tsne
+from experiments.report.calibration import calibrate
+from experiments.report.document import Tile, render
+from experiments.report.findings import Findings
+from experiments.report.item_map import groupings, lay_out
 from experiments.report.records import Records
 from experiments.report.searches import searches
+from experiments.report.tables import Cell, HtmlTable
 from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Table
 from retrieval.index import Certificate, CurvePoint, tune
 from retrieval.index.hnsw.spaces import SPACES
 from retrieval.index.tuning.search import Choices
+
+SECTIONS = ("slices", "popularity", "map", "index", "training")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,7 @@ def plain(tmp_path_factory):
 
 def test_groups_hold_equal_shares_of_train_and_shares_count_what_falls_into_them():
     counts = np.array([50.0, 10.0, 10.0, 10.0, 10.0, 10.0, 0.0], np.float32)
-    found = findings.calibrate(counts, np.array([0, 6, 6, 1]), {"test": np.array([[0, 0], [6, -1]])})
+    found = calibrate(counts, np.array([0, 6, 6, 1]), {"test": np.array([[0, 0], [6, -1]])})
     assert found.sizes.tolist() == [0, 0, 1, 0, 0, 1, 1, 1, 1, 2]  # by the middle of what a candidate takes of train
     np.testing.assert_allclose(found.train, [0, 0, 0.5, 0, 0, 0.1, 0.1, 0.1, 0.1, 0.1], atol=1e-7)
     np.testing.assert_allclose(found.test, [0, 0, 0.25, 0, 0, 0.25, 0, 0, 0, 0.5])
@@ -51,11 +59,11 @@ def test_groups_hold_equal_shares_of_train_and_shares_count_what_falls_into_them
 
 def test_a_candidate_has_the_colour_of_its_rarest_common_value():
     genres = np.array(["Drama|Comedy", "Drama", "Drama|War", "", "Comedy"])
-    by_genre, by_popularity = findings.groupings(Table(np.arange(5), {"genres": genres}), np.arange(5))
+    by_genre, by_popularity = groupings(Table(np.arange(5), {"genres": genres}), np.arange(5))
     assert by_genre.names == ["Drama", "Comedy", "War", "other"]
     assert by_genre.groups.tolist() == [1, 0, 2, 3, 1]
     assert by_popularity.groups.tolist() == [0, 0, 1, 2, 3]
-    assert [g.column for g in findings.groupings(Table(np.arange(5)), np.arange(5))] == ["popularity"]
+    assert [g.column for g in groupings(Table(np.arange(5)), np.arange(5))] == ["popularity"]
 
 
 def test_the_most_popular_candidates_are_laid_out_by_their_directions():
@@ -63,7 +71,7 @@ def test_the_most_popular_candidates_are_laid_out_by_their_directions():
     centres = np.eye(3)[rng.integers(3, size=60)]
     vectors = ((centres + 0.05 * rng.normal(size=(60, 3))) * rng.uniform(0.1, 9, size=(60, 1))).astype(np.float32)
     counts = rng.permutation(60).astype(np.float32)
-    laid_out = findings.lay_out(vectors, counts, Table(np.arange(60)))
+    laid_out = lay_out(vectors, counts, Table(np.arange(60)))
     order = np.argsort(-counts)
     assert laid_out.titles.tolist() == order.astype(str).tolist()
     gaps = np.linalg.norm(laid_out.points[:, None] - laid_out.points, axis=2) + np.diag(np.full(60, np.inf))
@@ -124,8 +132,8 @@ def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
     certificate = tune(vectors, queries, clock=time.perf_counter, target=0.5, choices=choices).certificate
     plot, table = searches(certificate), tables.searches_table(certificate)
     assert certificate.reason in plot.caption
-    assert table.count("<tr>") == 1 + len(certificate.curve) and table.count(", chosen") == 1
-    said = [text for of_group in plot.titles.values() for text in of_group]
+    assert len(table.rows) == len(certificate.curve) and sum(row[0].endswith(", chosen") for row in table.rows) == 1
+    said = [text for titles in plot.titles.values() for text in titles]
     assert len(said) == len(certificate.curve)
     assert all(any(f"{point.microseconds:.3g} µs" in text for text in said) for point in certificate.curve)
     svg = palette.to_svg(plot)
@@ -156,8 +164,8 @@ def test_the_systems_stand_in_one_order_and_unknown_ones_behind(plain):
 def test_the_best_of_a_column_is_the_highest_and_of_mean_ranks_the_lowest():
     def best(name, **values):
         figures = {f"{system}/excluding_seen/{name}": value for system, value in values.items()}
-        html = tables.systems_table(Records([], figures, {}, [], {}, ("final", 1)), [f"excluding_seen/{name}"], True)
-        return re.findall(r'class="best"[^>]*>([^<]*)<', html)
+        table = tables.systems_table(Records([], figures, {}, [], {}, ("final", 1)), [f"excluding_seen/{name}"], True)
+        return [cell.text for row in table.rows for cell in row if cell.role == "best"]
 
     assert best("auc", test=0.5, ease=0.7, random=float("nan")) == ["0.7000"]
     assert best("mean_rank", test=30.0, ease=20.0) == ["20.0"]
@@ -168,10 +176,11 @@ def test_the_seconds_of_training_stand_last_those_of_a_search_included():
     figures = {f"{system}/excluding_seen/auc": 0.5 for system in ("test", "ease", "random")}
     figures |= {"seconds/train": 12.34, "ease/seconds/fit": 1.0, "ease/seconds/tune": 2.25, "random/seconds/fit": 1.0}
     records = Records([], figures, {}, [], {}, ("final", 1))
-    html = tables.systems_table(records, ["excluding_seen/auc"], True)
-    last = re.findall(r"<td>([^/]*?)</td></tr>", html.replace("</span>", "").replace('<span class="quiet">', ""))
+    table = tables.systems_table(records, ["excluding_seen/auc"], True)
+    last = [row[-1].text for row in table.rows]
     assert dict(zip(records.systems, last, strict=True)) == {"test": "12.3", "ease": "3.2", "random": "–"}
-    assert "training" not in tables.systems_table(records, ["excluding_seen/auc"], False)
+    assert [name for name in table.header if "training" in name] == ["training, s"]
+    assert not any("training" in name for name in tables.systems_table(records, ["excluding_seen/auc"], False).header)
 
 
 def test_marks_get_their_titles_in_order_and_colours_follow_the_page(plain):
@@ -195,6 +204,17 @@ def test_every_text_is_legible_in_both_schemes():
             assert contrast(*(hexadecimal(palette.COLOURS[r][scheme]) for r in (role, "paper"))) >= 3
 
 
+def test_a_template_escapes_every_text_and_refuses_a_value_that_is_missing():
+    cells = [Cell(HOSTILE[0], role, HOSTILE[1]) for role in ("", "best", "strong", "code", "quiet")]
+    table = HtmlTable([HOSTILE[2], *[""] * 5], [[HOSTILE[3], *cells], [Cell(HOSTILE[0])] * 6], "facts")
+    values = {"title": HOSTILE[0], "subtitle": HOSTILE[1], "tiles": [Tile(*HOSTILE[:2], HOSTILE[2:])]}
+    values |= {"sections": dict.fromkeys(("task-0", "figures", "run"), HOSTILE[1]), "plots": {}}
+    text = render("report/pareto.html", **values, weights=table, config=table)
+    assert not any(raw in text for raw in HOSTILE[:3]) and text.count(html.escape(HOSTILE[0], quote=False)) > 10
+    with pytest.raises(UndefinedError, match="'weights' is undefined"):
+        render("report/pareto.html", **values, config=table)
+
+
 @pytest.mark.parametrize("name", ["plain", "hostile"])
 def test_the_page_names_nothing_outside_itself(name, request):
     text = request.getfixturevalue(name).report_file.read_text(encoding="utf-8")
@@ -208,12 +228,12 @@ def test_each_figure_is_a_png_beside_the_page(plain):
     names = sorted(path.stem for path in plain.report_figures.glob("*.png"))
     assert names == sorted(re.findall(r'<figure class="card" id="([^"]*)"', text))
     expected = {"recall_at_k", "ndcg_at_k", "validation", "loss", "ranks", "popularity_calibration", "index"}
-    assert expected | {"candidates_by_popularity"} <= set(names)
+    assert expected | {"items_by_popularity"} <= set(names)
     for path in plain.report_figures.glob("*.png"):
         assert num_colours(path.read_bytes()) > 20, path
 
 
-def test_what_is_not_there_yet_is_named_with_the_program_that_adds_it(plain, tmp_path):
+def test_missing_files_are_named_with_the_program_that_writes_them(plain, tmp_path):
     shutil.copytree(plain.path, tmp_path / "run")
     workdir = Workdir(tmp_path / "run")
     for path in (workdir.intervals_file, workdir.slices_file, workdir.metrics_file):
@@ -221,9 +241,13 @@ def test_what_is_not_there_yet_is_named_with_the_program_that_adds_it(plain, tmp
     records = Records.read(workdir)
     assert (records.systems, records.ks("recall")) == ([], [])
     assert curves.curves_over_k(records) == [] and bars.slice_bars(records, METRIC) == []
-    text = page.results(records, []) + page.slices(records, METRIC, [])
+    exact = CurvePoint("exact", "", 0, 0, 0, 1682, 1.0, 1.0, 170.0)
+    certificate = Certificate(10, 0.99, 1.0, 1.0, 0, True, "", exact, (exact,))
+    found = Findings(5, 5, 9, None, {}, None, certificate, examples=[])
+    text = page.build(Config(), records, found, dict.fromkeys(("results", *SECTIONS), ()))
     for program in ("experiments.evaluate", "experiments.baselines"):
         assert f"python -m {program}" in text
+    assert "No user of the test part is in train" in text and "Curves over k need several lengths" in text
 
 
 def test_five_users_without_titles_times_or_validation_have_a_report(tmp_path):

@@ -11,7 +11,8 @@ from task_cases import LIKES, RATING, corpus, file_config, rated, small_config
 
 from experiments.evaluate import evaluate
 from experiments.report.records import Records
-from experiments.shared.workdir import Workdir, load_data
+from experiments.shared.run_data import load_data
+from experiments.shared.workdir import Workdir
 from experiments.train import train
 from retrieval.batching.batch import batches
 from retrieval.config.schema import from_json, to_json

@@ -1,0 +1,46 @@
+"""Loads the data of an experiment: checked, and begun as a run where the program has a workdir."""
+
+from __future__ import annotations
+
+from experiments.shared import console
+from experiments.shared.workdir import Workdir
+from retrieval.config import checks
+from retrieval.config import schema as config_lib
+from retrieval.data import leakage
+from retrieval.data.dataset import Dataset, load
+from retrieval.evaluation.measure import check_ks
+
+
+def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
+    """Loads the data of the run, as `load_checked` does, and begins the run on them.
+
+    Raises:
+      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
+    """
+    for sentence in checks.unread(config):
+        console.say(sentence)
+    dataset = load_checked(config)
+    workdir.begin(config, dataset)
+    return dataset
+
+
+def load_checked(config: config_lib.Config) -> Dataset:
+    """Loads the data of an experiment, with a progress bar while they are fetched.
+
+    Raises:
+      ValueError: settings make no sense, the data are not usable, a part holds what another asks, or a k is below 1.
+    """
+    checks.check(config)
+    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
+    with console.fetching() as progress:
+        dataset = load(config.data, progress)
+    strategy = config.data.split.strategy
+    num_repeated = leakage.check_parts(
+        dataset.parts,
+        repeats=not config.data.drop_duplicates,
+        temporal=strategy == "temporal",
+        cold_candidates=strategy == "cold_candidates",
+    )
+    if num_repeated:
+        console.say(f"{num_repeated} interactions before the test part have a pair that it has too")
+    return dataset
