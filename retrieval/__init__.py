@@ -7,7 +7,7 @@ import importlib
 
 _PLACES = {  # public name -> "module:attribute", or a module
     "baselines": "retrieval.baselines",
-    "batches": "retrieval.batching.batch:batches",
+    "batches": "retrieval.batching.assembly:batches",
     "bind": "retrieval.models.two_tower:bind",
     "BPR": "retrieval.objectives:BPR",
     "compare": "retrieval.evaluation.comparison:compare",
@@ -24,7 +24,7 @@ _PLACES = {  # public name -> "module:attribute", or a module
     "features": "retrieval.features",
     "FeatureTower": "retrieval.models.feature_tower:FeatureTower",
     "Filter": "retrieval.index:Filter",
-    "fit": "retrieval.training.step:fit",
+    "fit": "retrieval.training.epochs:fit",
     "fit_many": "retrieval.training.ensemble:fit_many",
     "folded_softmax": "retrieval.losses:folded_softmax",
     "FullSoftmax": "retrieval.objectives:FullSoftmax",

@@ -6,7 +6,7 @@ from retrieval import baselines as baselines
 from retrieval import features as features
 from retrieval import losses as losses
 from retrieval.baselines import most_popular as most_popular
-from retrieval.batching.batch import batches as batches
+from retrieval.batching.assembly import batches as batches
 from retrieval.batching.negatives import Negatives as Negatives
 from retrieval.common.lists import Lists as Lists
 from retrieval.config.schema import Config as Config
@@ -57,8 +57,8 @@ from retrieval.serving.answers import Recommendations as Recommendations
 from retrieval.serving.bundle import load as load
 from retrieval.serving.recommender import Recommender as Recommender
 from retrieval.training.ensemble import fit_many as fit_many
+from retrieval.training.epochs import fit as fit
 from retrieval.training.optimizers.by_name import TouchedRows as TouchedRows
 from retrieval.training.step import TrainState as TrainState
 from retrieval.training.step import create_state as create_state
-from retrieval.training.step import fit as fit
 from retrieval.training.step import train_step as train_step

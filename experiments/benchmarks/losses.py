@@ -14,7 +14,7 @@ import optax
 from configs import tutorial
 from experiments.benchmarks.measure import Figure, seconds, share, temporary_bytes, times_better
 from retrieval import Recipe, fit, folded_softmax, load_data, prepare, sampled_softmax
-from retrieval.batching.batch import batches, epoch_order
+from retrieval.batching.assembly import batches, epoch_order
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import SCORES_PER_BLOCK
 from retrieval.models.two_tower import bind, init

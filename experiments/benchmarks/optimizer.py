@@ -11,7 +11,8 @@ from flax import nnx
 
 from experiments.benchmarks.measure import Figure, seconds, share
 from retrieval import InBatchSoftmax, TwoTower, create_state, train_step
-from retrieval.batching.batch import Capacity, batches
+from retrieval.batching.assembly import batches
+from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.models.id_tower import IdTower
 from retrieval.training.optimizers.by_name import create

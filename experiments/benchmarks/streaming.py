@@ -24,8 +24,9 @@ from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.pipeline.recipe import prepare
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
-from retrieval.training.step import create_state, fit, train_block
+from retrieval.training.step import create_state, train_block
 
 MEMORY = 4e9  # bytes that a host shall do with
 ROW_GROUP = 1_000_000

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from retrieval.batching.batch import Batch, blocks, bytes_of, epoch_order, num_batches, room
-from retrieval.batching.negatives import NONE, Negatives, Sampler, StreamFrequencies
+from retrieval.batching.assembly import blocks, bytes_of, epoch_order, room
+from retrieval.batching.batch import NONE, Batch
+from retrieval.batching.folding import num_batches
+from retrieval.batching.negatives import Negatives
 from retrieval.batching.prefetch import ahead
+from retrieval.batching.sampler import Sampler
+from retrieval.batching.stream_frequencies import StreamFrequencies
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import gather
 

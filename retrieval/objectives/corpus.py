@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batch import Batch, Distinct, Drawn
-from retrieval.batching.negatives import NONE
+from retrieval.batching.batch import NONE, Batch, Distinct, Drawn
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows
 from retrieval.data.popularity import entropy

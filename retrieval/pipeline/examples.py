@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from retrieval.batching.negatives import NONE, Negatives
+from retrieval.batching.batch import NONE
+from retrieval.batching.negatives import Negatives
 from retrieval.common.lists import Lists
 from retrieval.config import schema as config_lib
 from retrieval.data.encoding import Encoding, Examples

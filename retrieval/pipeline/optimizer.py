@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from retrieval.batching.batch import num_batches
+from retrieval.batching.folding import num_batches
 from retrieval.config import schema as config_lib
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import TwoTower

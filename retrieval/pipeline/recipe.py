@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval.batching.negatives import NONE, Negatives
+from retrieval.batching.batch import NONE
+from retrieval.batching.negatives import Negatives
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.data import popularity

@@ -30,7 +30,9 @@ from retrieval.evaluation.measure import evaluate
 from retrieval.models.two_tower import Params
 from retrieval.pipeline.recipe import Recipe, prepare
 from retrieval.training.checkpoint import Checkpoint, Checkpoints
-from retrieval.training.step import TrainState, best_epoch, create_state, fit, should_stop
+from retrieval.training.early_stopping import best_epoch, should_stop
+from retrieval.training.epochs import fit
+from retrieval.training.step import TrainState, create_state
 
 LOG = logging.getLogger(__name__)
 SEARCH, FINAL = "search", "final"

@@ -12,13 +12,15 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from retrieval.batching.batch import check_batch_size, num_batches
+from retrieval.batching.assembly import check_batch_size
 from retrieval.batching.device import device_blocks
+from retrieval.batching.folding import num_batches
 from retrieval.batching.negatives import Negatives
 from retrieval.config.placements import check_placement
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Given, bind, init, take_apart
-from retrieval.training.step import Loss, TrainState, create_state, means, train_block
+from retrieval.training.epoch_sums import means
+from retrieval.training.step import Loss, TrainState, create_state, train_block
 
 Means = dict[str, Float[np.ndarray, "R"]]
 

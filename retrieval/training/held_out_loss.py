@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from retrieval.batching.batch import batches
-from retrieval.batching.negatives import Negatives, Sampler
+from retrieval.batching.assembly import batches
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
 from retrieval.data.encoding import Examples
 from retrieval.models.two_tower import Params, bind
 from retrieval.training.step import Loss

@@ -6,18 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.batching.batch import (
-    Batch,
-    Capacity,
-    Distinct,
-    Drawn,
-    batches,
-    blocks,
-    bytes_of,
-    epoch_order,
-    num_batches,
-    room,
-)
+from retrieval.batching.assembly import batches, blocks, bytes_of, epoch_order, room
+from retrieval.batching.batch import Batch, Capacity, Distinct, Drawn
+from retrieval.batching.folding import num_batches
 from retrieval.data.encoding import Examples
 
 

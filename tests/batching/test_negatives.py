@@ -4,9 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from retrieval.batching.batch import Capacity, batches, blocks, epoch_order
+from retrieval.batching.assembly import batches, blocks, epoch_order
+from retrieval.batching.batch import NONE, Capacity
 from retrieval.batching.device import device_blocks
-from retrieval.batching.negatives import NONE, Negatives, Sampler, StreamFrequencies
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
+from retrieval.batching.stream_frequencies import StreamFrequencies
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 

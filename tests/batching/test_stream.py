@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from retrieval.batching import device
-from retrieval.batching.batch import blocks, bytes_of, epoch_order, num_batches, room
+from retrieval.batching.assembly import blocks, bytes_of, epoch_order, room
+from retrieval.batching.folding import num_batches
 from retrieval.data.encoding import Examples
 
 RNG = np.random.default_rng(0)

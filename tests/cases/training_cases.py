@@ -6,7 +6,8 @@ import numpy as np
 from flax import nnx
 from hypothesis import strategies as st
 
-from retrieval.batching.batch import Capacity, batches
+from retrieval.batching.assembly import batches
+from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower

@@ -14,7 +14,7 @@ from retrieval.config.space import Choice, check_space, value_of
 from retrieval.data.dataset import load
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
-from retrieval.training.step import fit
+from retrieval.training.epochs import fit
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 WITH_SPACE = [name for name in CONFIGS if hasattr(importlib.import_module(f"configs.{name}"), "get_space")]

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retrieval import losses
-from retrieval.batching.batch import batches
-from retrieval.batching.negatives import Negatives, Sampler
+from retrieval.batching.assembly import batches
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import KnownPositives, RowSets

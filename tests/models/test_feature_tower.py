@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export as jax_export
 
-from retrieval.batching.batch import Capacity, batches
+from retrieval.batching.assembly import batches
+from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.features.encoded import Encoded, Spec, to_columns
 from retrieval.models.feature_tower import FeatureInput, FeatureTower

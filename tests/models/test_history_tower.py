@@ -10,7 +10,7 @@ from flax import nnx
 from history_cases import CASES, REAL, tokens_of
 from tower_cases import AGE, GENRES, HOUR, Feature, interactions, moved, recipe
 
-from retrieval.batching.batch import batches
+from retrieval.batching.assembly import batches
 from retrieval.models.history import ENCODERS
 from retrieval.models.history.bags import PowerBag
 from retrieval.models.history_tower import LastEmbedding

@@ -10,8 +10,8 @@ from retrieval.data.encoding import Examples
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import LEAST_NORM, TwoTower, bind, init
 from retrieval.objectives import InBatchSoftmax
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
-from retrieval.training.step import fit
 
 ROWS = jnp.arange(5)
 POPULARITY = np.array([0.0, 2.0, 5.0, 1.0, 3.0], np.float32)

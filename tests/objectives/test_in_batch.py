@@ -9,16 +9,19 @@ import optax
 import pytest
 from flax import nnx
 
-from retrieval.batching.batch import NO_CAPACITY, Capacity, batches
-from retrieval.batching.negatives import Negatives, Sampler
+from retrieval.batching.assembly import batches
+from retrieval.batching.batch import NO_CAPACITY, Capacity
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import RowSets
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.objectives import InBatchSoftmax, embeddings
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
-from retrieval.training.step import create_state, fit, train_step
+from retrieval.training.step import create_state, train_step
 
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
 COUNTS = np.array([0, 30, 10, 40, 15, 5], np.float32)

@@ -12,8 +12,9 @@ from flax import nnx
 
 from retrieval.baselines import ials
 from retrieval.baselines.base import Training
-from retrieval.batching.batch import batches
-from retrieval.batching.negatives import Negatives, Sampler
+from retrieval.batching.assembly import batches
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.popularity import log_prior
@@ -23,8 +24,9 @@ from retrieval.losses.pairwise import normalized
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objectives import BPR, CosineContrastive, FullSoftmax, ImplicitSquared, InBatchSoftmax, query_weights
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
-from retrieval.training.step import create_state, fit, train_step
+from retrieval.training.step import create_state, train_step
 
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
 NUM_QUERY_ROWS, NUM_CANDIDATE_ROWS = 5, 8

@@ -13,9 +13,10 @@ from retrieval.data.dataset import load
 from retrieval.models.two_tower import flatten_params
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import TouchedRows
 from retrieval.training.optimizers.parameter_average import AveragedState
-from retrieval.training.step import create_state, fit
+from retrieval.training.step import create_state
 
 DATASET = load(Data(dataset="synthetic"))
 TRAIN = Train(batch_size=1024, epochs=6, patience=0)

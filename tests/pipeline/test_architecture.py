@@ -11,8 +11,8 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.models.two_tower import flatten_params, init
 from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import prepare
+from retrieval.training.epochs import fit
 from retrieval.training.held_out_loss import mean_loss
-from retrieval.training.step import fit
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NOTHING = interactions().take(slice(0, 0))

@@ -15,7 +15,7 @@ from retrieval.models.two_tower import TwoTower, bind, init
 from retrieval.pipeline.recipe import prepare
 from retrieval.ranking.topk import top_k
 from retrieval.serving import bundle
-from retrieval.training.step import fit
+from retrieval.training.epochs import fit
 
 
 def plain_gains(query_rows, candidate_rows, times, num_queries, num_candidates, half_life, news=0.0):

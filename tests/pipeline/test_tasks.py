@@ -14,7 +14,7 @@ from experiments.report.records import Records
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
 from experiments.train import train
-from retrieval.batching.batch import batches
+from retrieval.batching.assembly import batches
 from retrieval.config.schema import from_json, to_json
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled
@@ -22,8 +22,9 @@ from retrieval.models.two_tower import bind, flatten_params, init
 from retrieval.objectives import BPR, CosineContrastive, HeadLoss, ImplicitSquared, MultiTask
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
+from retrieval.training.epochs import fit
 from retrieval.training.held_out_loss import mean_loss
-from retrieval.training.step import create_state, fit, train_step
+from retrieval.training.step import create_state, train_step
 
 EVENTS = rated()
 

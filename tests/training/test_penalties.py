@@ -17,10 +17,11 @@ from retrieval.models.feature_tower import FeatureInput, FeatureTower
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers import by_name
 from retrieval.training.optimizers.by_name import TouchedRows, chained
 from retrieval.training.optimizers.row_penalty import decay_matrices, row_penalty, row_rates, table_counts
-from retrieval.training.step import create_state, fit, train_step
+from retrieval.training.step import create_state, train_step
 
 QUERIES, CANDIDATES = "query_tower/embedding", "candidate_tower/embedding"
 

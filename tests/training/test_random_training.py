@@ -10,9 +10,10 @@ from retrieval.models.embedding_table import Fixed
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower, bind, init, take_apart
 from retrieval.objectives import InBatchSoftmax
-from retrieval.training import step as train
+from retrieval.training import epochs
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers import by_name
-from retrieval.training.step import create_state, fit, train_step
+from retrieval.training.step import create_state, train_step
 
 RNG = np.random.default_rng(0)
 EXAMPLES = make_examples(RNG.integers(1, NUM_QUERIES, 50), RNG.integers(1, NUM_CANDIDATES, 50))
@@ -122,7 +123,7 @@ def test_given_arrays_are_arguments_of_the_program_and_no_constants_in_it(monkey
 
         return run
 
-    monkeypatch.setattr(train.jax, "jit", traced)
+    monkeypatch.setattr(epochs.jax, "jit", traced)
     list(fit(model, EXAMPLES, InBatchSoftmax(), ADAGRAD, batch_size=16, epochs=1, seed=0))
     assert programs and max(map(largest_constant, programs)) < 100
     monkeypatch.undo()

@@ -15,9 +15,9 @@ from retrieval.models.layers import Dropout
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.ensemble import fit_many
+from retrieval.training.epochs import fit
 from retrieval.training.optimizers import by_name
 from retrieval.training.optimizers.parameter_average import averaged
-from retrieval.training.step import fit
 
 RNG = np.random.default_rng(0)
 EXAMPLES = make_examples(RNG.integers(1, NUM_QUERIES, 50), RNG.integers(1, NUM_CANDIDATES, 50))

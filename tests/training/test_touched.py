@@ -11,7 +11,8 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.batching.batch import Capacity, batches
+from retrieval.batching.assembly import batches
+from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.models.embedding_table import Table, without_padding
 from retrieval.models.id_tower import IdTower

@@ -9,16 +9,17 @@ import optax
 import pytest
 from flax import nnx
 
-from retrieval.batching import batch as batches_module
-from retrieval.batching import device
-from retrieval.batching.batch import batches
+from retrieval.batching import assembly, device
+from retrieval.batching.assembly import batches
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import RowSets
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower, bind
 from retrieval.objectives import InBatchSoftmax
-from retrieval.training.step import TrainState, best_epoch, create_state, fit, should_stop, train_step
+from retrieval.training.early_stopping import best_epoch, should_stop
+from retrieval.training.epochs import fit
+from retrieval.training.step import TrainState, create_state, train_step
 
 OPTIMIZER = optax.adagrad(0.1)
 
@@ -174,8 +175,8 @@ UNEVEN = make_examples(LONG_TAILED.zipf(1.5, 90) % 40 + 1, LONG_TAILED.zipf(1.3,
 @pytest.fixture(scope="module", autouse=True)
 def tight():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches_module, "LEAST_SLACK", 0)
-        patch.setattr(batches_module, "LOOKED_AT", 3)
+        patch.setattr(assembly, "LEAST_SLACK", 0)
+        patch.setattr(assembly, "LOOKED_AT", 3)
         patch.setattr(device, "BLOCK_BYTES", 1)
         yield
 
@@ -219,7 +220,9 @@ def test_a_streamed_run_gives_the_same_bits_as_one_with_its_epochs_on_the_device
 
 
 def test_an_unknown_placement_is_refused_before_the_first_epoch():
-    with pytest.raises(ValueError, match="placement must be one of auto, device, stream, got 'streamed'; did you mean"):
+    with pytest.raises(
+        ValueError, match="placement must be one of 'auto', 'device', 'stream', got 'streamed'; did you mean"
+    ):
         train(placement="streamed")
 
 
