@@ -175,7 +175,7 @@ def _width(module: nnx.Module) -> Shape:
 def _of_layers(module: nnx.Module) -> str:
     facts = [f"{module.heads} heads" if getattr(module, "heads", 1) > 1 else ""]
     if isinstance(module, MLP):
-        facts += [module.activation if len(module.layers) > 1 else "", "residual" if module.residual else ""]
+        facts += ["relu" if len(module.layers) > 1 else "", "residual" if module.residual else ""]
     dropouts = {of.rate for _, of in nnx.iter_modules(module) if isinstance(of, Dropout) and of.rate}
     facts += [f"dropout {rate:g}" for rate in sorted(dropouts)]
     return ", ".join(filter(None, facts))

@@ -79,7 +79,6 @@ class FeatureTower(nnx.Module):
         normalization: str = "",
         residual: bool = False,
         dropout: float = 0.0,
-        activation: str = "relu",
         cross_layers: int = 0,
         cross_rank: int = 0,
         output_dropout: float = 0.0,
@@ -95,10 +94,9 @@ class FeatureTower(nnx.Module):
           dimension: D, of the output.
           combine: "sum" or "concat".
           hidden_sizes: sizes of the MLP's hidden layers; an output layer of size D follows them.
-          normalization: see `MLP`, as for `residual`, `dropout` and `activation`.
+          normalization: see `MLP`, as for `residual` and `dropout`.
           residual: likewise.
           dropout: likewise; that of whole features is their own.
-          activation: likewise.
           cross_layers: number of cross layers; see `Cross`.
           cross_rank: their rank; 0: full.
           output_dropout: of the tower's output, value by value.
@@ -125,7 +123,7 @@ class FeatureTower(nnx.Module):
         self.entities = nnx.Dict({name: Entities(of.encoded) for name, of in stored.items()})
         width = dimension if combine == "sum" else sum(of.dimension or dimension for of in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
-        of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout, "activation": activation}
+        of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
         self.cross = Cross(width, cross_layers, cross_rank, **common) if cross_layers else None
         self.mlp = MLP(sizes, **of_hidden, **common) if sizes else None
         self.output_dropout = Dropout(output_dropout)

@@ -165,12 +165,13 @@ class _Maker:
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
         check_choice("model.history.items", settings.items, ITEMS)
+        check_choice("model.history.encoder", settings.encoder, history.ENCODERS)
         for name, column in (("ratings", train.ratings), ("gaps", train.timestamps), ("ages", train.timestamps)):
             if getattr(settings, name) and column is None:
                 raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
         dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
         table = {"dropout": settings.dropout, **self.common}
-        reads_times = settings.encoder == "hstu" and train.timestamps is not None
+        reads_times = history.ENCODERS[settings.encoder].reads_times and train.timestamps is not None
         items, num_items = candidate_tower, candidates.num_entities
         if settings.items == "separate":
             normal = nnx.initializers.truncated_normal(self.model.initial_scale)

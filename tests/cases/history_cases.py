@@ -11,7 +11,7 @@ from retrieval.models import history
 from retrieval.models.two_tower import bind, init
 
 LENGTH, DIMENSION = 6, 8
-CASES = [(name, "past") for name in history.ENCODERS] + [(name, "others") for name in ("mean", "weighted", "attention")]
+CASES = [(name, visible) for name, entry in history.ENCODERS.items() for visible in entry.visible]
 
 
 def encoder(name, visible="past", *, dimension=DIMENSION, length=LENGTH, layers=2, heads=2, dropout=0.0, **kwargs):

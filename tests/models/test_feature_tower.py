@@ -111,7 +111,7 @@ def test_features_stand_side_by_side_in_their_order_under_a_linear_layer():
 
 @pytest.mark.parametrize("combine", ["sum", "concat"])
 def test_cross_layers_and_an_mlp_follow_the_combination(combine):
-    options = {"hidden_sizes": (6, 6), "normalization": "layer", "residual": True, "activation": "silu"}
+    options = {"hidden_sizes": (6, 6), "normalization": "layer", "residual": True}
     model, params = moved(tower(combine=combine, cross_layers=2, cross_rank=2, **options))
     parts = list(by_hand(params, np.arange(7)).values())
     x = jnp.asarray(sum(parts) if combine == "sum" else np.concatenate(parts, axis=1), jnp.float32)

@@ -161,11 +161,17 @@ def test_an_exported_encoder_takes_any_number_of_histories(name, visible):
 
 
 @each_encoder
-def test_times_matter_to_hstu_alone(name, visible):
+def test_times_matter_to_encoders_that_say_so_alone(name, visible):
     _, run = case(name, visible)
     tokens, real = tokens_of(REAL)
     one, other = (run(tokens, real, times) for times in (seconds(REAL), 2 * (seconds(REAL) - 10**9)))
-    assert np.array_equal(one, other) == (name != "hstu")
+    assert np.array_equal(one, other) == (not history.ENCODERS[name].reads_times)
+
+
+def test_the_registry_tells_which_options_an_encoder_reads():
+    assert history.ENCODERS["mean"].options == () and history.ENCODERS["attention"].options == ("heads",)
+    assert history.ENCODERS["gru"].options == ("layers", "dropout")
+    assert history.ENCODERS["hstu"].options == ("layers", "heads", "dropout")
 
 
 @pytest.mark.parametrize("name", ["gru", "transformer", "hstu"])
@@ -188,11 +194,11 @@ def test_layers_keep_their_order_in_a_bound_encoder(name):
 
 
 def test_an_unknown_encoder_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match=r"no history encoder 'transfomer'.*mean, .*did you mean 'transformer'\?"):
+    with pytest.raises(ValueError, match=r"one of .*'mean', .*got 'transfomer'; did you mean 'transformer'\?"):
         encoder("transfomer")
 
 
-@pytest.mark.parametrize("name", ["gru", "transformer", "hstu"])
+@pytest.mark.parametrize("name", [name for name, entry in history.ENCODERS.items() if "others" not in entry.visible])
 def test_leaving_one_out_is_refused_where_states_would_hold_it(name):
     with pytest.raises(ValueError, match=f"'{name}'.*take visible='past', or one of mean, weighted, attention"):
         encoder(name, "others")
@@ -200,7 +206,7 @@ def test_leaving_one_out_is_refused_where_states_would_hold_it(name):
 
 @each_name
 def test_an_unknown_visibility_is_refused(name):
-    with pytest.raises(ValueError, match="visible must be one of past, others, got 'future'"):
+    with pytest.raises(ValueError, match="visible must be one of 'past', 'others', got 'future'"):
         encoder(name, "future")
 
 

@@ -13,7 +13,7 @@ answers at serving time.
 - Parameters and outputs have the `dtype` of the encoder, as tokens must; sums are accumulated in float32.
 """
 
-from retrieval.models.history.encoders import ENCODERS, Options, create
+from retrieval.models.history.encoders import ENCODERS, create
 from retrieval.models.history.tokens import Tokens, log_buckets
 
-__all__ = ["ENCODERS", "Options", "Tokens", "create", "log_buckets"]
+__all__ = ["ENCODERS", "Tokens", "create", "log_buckets"]

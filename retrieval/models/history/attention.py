@@ -8,6 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from retrieval.common.choices import check_choice
 from retrieval.models.history import visibility
 
 
@@ -41,8 +42,9 @@ class AttentionPooling(nnx.Module):
         Raises:
           ValueError: `heads` does not divide the dimension, or `visible` is unknown.
         """
+        check_choice("visible", visible, visibility.VISIBLE)
         check_heads(dimension, heads)
-        self.visible = visibility.check(visible)
+        self.visible = visible
         self.heads = heads
         common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
         self.query = nnx.Linear(dimension, dimension, kernel_init=nnx.initializers.zeros, **common)
@@ -55,8 +57,8 @@ class AttentionPooling(nnx.Module):
         seen = visibility.mask(real, self.visible)
         nothing = ~jnp.any(seen, axis=2, keepdims=True)  # token p is START there, see `retrieval.models.history`
         seen |= nothing & jnp.eye(seen.shape[1], dtype=bool)[None]
-        queries, keys, values = (split(x, self.heads) for x in (self.query(tokens), self.key_map(tokens), tokens))
-        return merge(attend(queries, keys, values, seen, self.distances(tokens.shape[1])))
+        queries, keys, values = (split_heads(x, self.heads) for x in (self.query(tokens), self.key_map(tokens), tokens))
+        return attend(queries, keys, values, seen, self.distances(tokens.shape[1])).reshape(tokens.shape)
 
 
 class DistanceBias(nnx.Module):
@@ -84,42 +86,38 @@ def attend(
     seen: Bool[Array, "B P K"],
     bias: Float[Array, "H P K"] | None = None,
 ) -> Float[Array, "B P H d"]:
-    """Returns softmax attention (Vaswani et al. 2017), its scores and weights in float32; each P must see a K.
+    """Computes softmax attention (Vaswani et al. 2017), with scores, softmax and sums in float32.
 
     Args:
-      queries: scaled by 1 / sqrt(d) here.
-      keys: of what is attended to.
-      values: what is averaged.
-      seen: which keys a query sees; the others weigh exactly 0.
-      bias: added to the scores.
+      queries: queries, which are scaled by 1 / sqrt(d) here.
+      keys: keys of the tokens that are attended to.
+      values: values that are averaged.
+      seen: the keys that each query sees, at least one; all others have weight 0 and gradient 0, exactly.
+      bias: numbers added to the scores; None: 0.
     """
-    scores = products(queries * queries.shape[-1] ** -0.5, keys)
+    # `jax.nn.dot_product_attention` gives the same float32 values in 1.3 times the time of a forward and backward pass
+    # (two cores, B = 128, M = 51, H = 2, d = 32: 28 ms against 21), and refuses bfloat16 under strict dtype promotion.
+    scores = head_products(queries * queries.shape[-1] ** -0.5, keys)
     if bias is not None:
         scores = scores + bias[None]
-    weights = jax.nn.softmax(jnp.where(seen[:, None], scores, -jnp.inf), axis=-1)
-    return weighted(weights, values)
+    return weighted_sums(jax.nn.softmax(jnp.where(seen[:, None], scores, -jnp.inf), axis=-1), values)
 
 
-def products(queries: Float[Array, "B P H d"], keys: Float[Array, "B K H d"]) -> Float[Array, "B H P K"]:
-    """Returns the dot products of queries and keys in each head, as float32."""
+def head_products(queries: Float[Array, "B P H d"], keys: Float[Array, "B K H d"]) -> Float[Array, "B H P K"]:
+    """Computes the dot products of queries and keys in each head, as float32."""
     return jnp.einsum("bphd,bkhd->bhpk", queries, keys, preferred_element_type=jnp.float32)
 
 
-def weighted(weights: Float[Array, "B H P K"], values: Float[Array, "B K H d"]) -> Float[Array, "B P H d"]:
-    """Returns the sums of the values times the weights, of the values' type, accumulated in float32."""
+def weighted_sums(weights: Float[Array, "B H P K"], values: Float[Array, "B K H d"]) -> Float[Array, "B P H d"]:
+    """Computes the sums of the values times the weights, accumulated in float32, in the type of the values."""
     narrow = weights.astype(values.dtype)
     sums = jnp.einsum("bhpk,bkhd->bphd", narrow, values, preferred_element_type=jnp.float32)
     return sums.astype(values.dtype)
 
 
-def split(x: Float[Array, "B M D"], heads: int) -> Float[Array, "B M {heads} d"]:
+def split_heads(x: Float[Array, "B M D"], heads: int) -> Float[Array, "B M {heads} d"]:
     """Returns each head's share of the dimensions."""
     return x.reshape(x.shape[0], x.shape[1], heads, x.shape[2] // heads)
-
-
-def merge(x: Float[Array, "B M H d"]) -> Float[Array, "B M H*d"]:
-    """Returns the heads side by side."""
-    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
 
 
 def check_heads(dimension: int, heads: int) -> None:

@@ -8,7 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from retrieval.models.history import visibility
+from retrieval.common.choices import check_choice
+from retrieval.models.history.visibility import VISIBLE
 
 
 class MeanBag(nnx.Module):
@@ -16,7 +17,8 @@ class MeanBag(nnx.Module):
 
     def __init__(self, *, visible: str):
         """Creates the encoder; `visible` is "past" or "others"."""
-        self.visible = visibility.check(visible)
+        check_choice("visible", visible, VISIBLE)
+        self.visible = visible
 
     def __call__(
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
@@ -42,7 +44,8 @@ class WeightedBag(nnx.Module):
           visible: "past" or "others".
           dtype: of the parameters.
         """
-        self.visible = visibility.check(visible)
+        check_choice("visible", visible, VISIBLE)
+        self.visible = visible
         memory = 2.0 * (max(length, 2) / 2.0) ** jnp.linspace(0.0, 1.0, dimension)
         self.decay_logits = nnx.Param(jnp.log(memory - 1).astype(dtype))  # sigmoid(log(m - 1)) = 1 - 1/m
 

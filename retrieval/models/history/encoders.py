@@ -1,57 +1,64 @@
-"""History encoders by name."""
+"""The registry of history encoders: their classes by name, with what other rooms need to know of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import inspect
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from retrieval.common.choices import did_you_mean
-from retrieval.models.history import visibility
+from retrieval.common.choices import check_choice
 from retrieval.models.history.attention import AttentionPooling
 from retrieval.models.history.bags import MeanBag, PowerBag, WeightedBag
 from retrieval.models.history.hstu import Hstu
 from retrieval.models.history.recurrent import Gru
 from retrieval.models.history.transformer import Transformer
+from retrieval.models.history.visibility import VISIBLE
+
+OPTIONS = ("layers", "heads", "dropout")  # arguments of `create` that only some encoders read
 
 
-class Options(NamedTuple):
-    """What an encoder is created from, see `create`."""
+@dataclasses.dataclass(frozen=True)
+class HistoryEncoder:
+    """An entry of the registry.
 
-    dimension: int
-    length: int
-    layers: int
-    heads: int
-    dropout: float
-    visible: str
-    dtype: DTypeLike
-    rngs: nnx.Rngs
+    Attributes:
+      title: the encoder's name in text.
+      module: the encoder's class; `create` passes the arguments that its constructor names.
+      visible: the values of `visible` that the encoder takes.
+      reads_times: whether outputs depend on the times of the interactions, beyond their order.
+    """
 
-    def pick(self, *names: str) -> dict[str, object]:
-        """Returns the options of these names."""
-        return {name: getattr(self, name) for name in names}
+    title: str
+    module: type[nnx.Module]
+    visible: tuple[str, ...] = ("past",)
+    reads_times: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the `OPTIONS` that the encoder reads."""
+        return tuple(name for name in OPTIONS if name in self.arguments)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the constructor's arguments."""
+        return tuple(inspect.signature(self.module.__init__).parameters)[1:]  # without `self`
 
 
-ENCODERS: dict[str, Callable[[Options], nnx.Module]] = {
-    "recency": lambda options: PowerBag(**options.pick("dtype")),
-    "mean": lambda options: MeanBag(visible=options.visible),
-    "weighted": lambda options: WeightedBag(options.dimension, **options.pick("length", "visible", "dtype")),
-    "attention": lambda options: AttentionPooling(
-        options.dimension, **options.pick("length", "heads", "visible", "dtype", "rngs")
-    ),
-    "gru": lambda options: Gru(options.dimension, **options.pick("layers", "dropout", "dtype", "rngs")),
-    "transformer": lambda options: Transformer(
-        options.dimension, **options.pick("length", "layers", "heads", "dropout", "dtype", "rngs")
-    ),
-    "hstu": lambda options: Hstu(
-        options.dimension, **options.pick("length", "layers", "heads", "dropout", "dtype", "rngs")
-    ),
+# Bags and pooling read each token by itself, so that one token can be left out. A state, or an output of a layer,
+# holds all tokens that it saw: with later ones visible, output p would hold token p + 1, its own target. Recency
+# weighs tokens by their place in the past, which the tokens after the target do not have.
+ENCODERS: dict[str, HistoryEncoder] = {
+    "recency": HistoryEncoder("recency-weighted sum", PowerBag),
+    "mean": HistoryEncoder("mean", MeanBag, visible=VISIBLE),
+    "weighted": HistoryEncoder("learned moving average", WeightedBag, visible=VISIBLE),
+    "attention": HistoryEncoder("attention pooling", AttentionPooling, visible=VISIBLE),
+    "gru": HistoryEncoder("gated recurrent units (GRU4Rec)", Gru),
+    "transformer": HistoryEncoder("causal Transformer (SASRec)", Transformer),
+    "hstu": HistoryEncoder("hierarchical sequential transduction units (HSTU)", Hstu, reads_times=True),
 }
-CAUSAL = ("gru", "transformer", "hstu")  # output p holds token p + 1 as soon as a later one is visible
-PAST = ("recency", *CAUSAL)  # "recency" is about the order of the past
 
 
 def create(
@@ -66,29 +73,39 @@ def create(
     rngs: nnx.Rngs,
     dtype: DTypeLike = jnp.float32,
 ) -> nnx.Module:
-    """Returns an encoder as `retrieval.models.history` describes it.
+    """Creates an encoder as `retrieval.models.history` describes it.
 
     Args:
-      name: one of `ENCODERS`.
-      dimension: of the tokens and of the outputs.
-      length: the most tokens of a history.
-      layers: number of layers, of "gru", "transformer" and "hstu".
-      heads: heads of attention, of "attention", "transformer" and "hstu".
-      dropout: probability that training sets a value to 0, in "gru", "transformer" and "hstu".
-      visible: "past", or "others" for "mean", "weighted" and "attention".
+      name: key of `ENCODERS`.
+      dimension: D, size of the tokens and of the outputs.
+      length: largest number of interactions in a history.
+      layers: number of layers; encoders without `layers` in their options ignore it, likewise for the next two.
+      heads: number of attention heads, a divisor of D.
+      dropout: probability that training sets a value to 0.
+      visible: the tokens that an output depends on: "past", or "others" for encoders that take it.
       rngs: random streams of the initial values.
-      dtype: of the parameters.
+      dtype: type of the parameters.
 
     Raises:
-      ValueError: the name is unknown, `visible` is unknown or would show the target to a later layer or state, or
-        `heads` does not divide the dimension.
+      ValueError: `name` or `visible` is unknown, the encoder does not take `visible`, or `heads` does not divide D.
     """
-    if name not in ENCODERS:
-        raise ValueError(f"no history encoder {name!r}, only {', '.join(ENCODERS)}{did_you_mean(name, ENCODERS)}")
-    if visibility.check(visible) == "others" and name in PAST:
-        why = "would show it the candidate that it is to predict, through the states of the tokens after it"
+    check_choice("encoder", name, ENCODERS)
+    check_choice("visible", visible, VISIBLE)
+    encoder = ENCODERS[name]
+    if visible not in encoder.visible:
+        able = ", ".join(other for other, entry in ENCODERS.items() if visible in entry.visible)
         raise ValueError(
-            f"{name!r} cannot have visible='others', which {why if name in CAUSAL else 'has no order'}; take "
-            f"visible='past', or one of {', '.join(n for n in ENCODERS if n not in PAST)}"
+            f"encoder {name!r} cannot have visible={visible!r}: its output would hold the candidate to predict, or "
+            f"has no meaning after it; take visible='past', or one of {able}"
         )
-    return ENCODERS[name](Options(dimension, length, layers, heads, dropout, visible, dtype, rngs))
+    arguments = {
+        "dimension": dimension,
+        "length": length,
+        "layers": layers,
+        "heads": heads,
+        "dropout": dropout,
+        "visible": visible,
+        "rngs": rngs,
+        "dtype": dtype,
+    }
+    return encoder.module(**{name: arguments[name] for name in encoder.arguments})

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from retrieval.models.history import visibility
-from retrieval.models.history.attention import DistanceBias, check_heads, merge, products, split, weighted
+from retrieval.models.history.attention import DistanceBias, check_heads, head_products, split_heads, weighted_sums
 from retrieval.models.history.tokens import NUM_LOG_BUCKETS, log_buckets
 from retrieval.models.layers import Dropout, LayerNorm
 
@@ -97,9 +97,9 @@ class HstuLayer(nnx.Module):
     ) -> Float[Array, "B M D"]:
         """Returns the tokens after the layer; `buckets` of the time between tokens p and k, [b, p, k]."""
         gates, *parts = jnp.split(jax.nn.silu(self.projections(self.norm(x))), 4, axis=-1)
-        values, queries, keys = (split(part, self.heads) for part in parts)
-        scores = products(queries, keys) + self.distances(x.shape[1])[None]
+        values, queries, keys = (split_heads(part, self.heads) for part in parts)
+        scores = head_products(queries, keys) + self.distances(x.shape[1])[None]
         if buckets is not None:
             scores = scores + self.time_bias[...].astype(jnp.float32)[buckets][:, None]
-        sums = weighted(jnp.where(seen[:, None], jax.nn.silu(scores), 0.0), values)
-        return x + self.output(self.dropout(gates * self.sums_norm(merge(sums))))
+        sums = weighted_sums(jnp.where(seen[:, None], jax.nn.silu(scores), 0.0), values).reshape(x.shape)
+        return x + self.output(self.dropout(gates * self.sums_norm(sums)))

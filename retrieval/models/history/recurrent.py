@@ -35,7 +35,11 @@ class Gru(nnx.Module):
 
 
 class GruCell(nnx.Module):
-    """One recurrent layer: state = update * state + (1 - update) * tanh(input + reset * (state U + b))."""
+    """One recurrent layer: state = update * state + (1 - update) * tanh(input + reset * (state U + b)).
+
+    `nnx.GRUCell` has no bias b, orders the gates otherwise and multiplies the inputs one position at a time:
+    checkpoints would not load, and the input product of all positions at once would be lost.
+    """
 
     def __init__(self, dimension: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         """Creates the layer; the kernels hold update, reset and new state side by side."""

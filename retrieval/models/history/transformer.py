@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from retrieval.models.history import visibility
-from retrieval.models.history.attention import attend, check_heads, merge, split
+from retrieval.models.history.attention import attend, check_heads, split_heads
 from retrieval.models.layers import Dropout, LayerNorm
 
 
@@ -89,8 +89,8 @@ class TransformerLayer(nnx.Module):
     def __call__(self, x: Float[Array, "B M D"], seen: Bool[Array, "B M M"]) -> Float[Array, "B M D"]:
         """Returns the tokens after the layer, of which position p attends to those that it sees."""
         parts = jnp.split(self.queries_keys_values(self.attention_norm(x)), 3, axis=-1)
-        queries, keys, values = (split(part, self.heads) for part in parts)
-        attended = merge(attend(queries, keys, values, seen))
+        queries, keys, values = (split_heads(part, self.heads) for part in parts)
+        attended = attend(queries, keys, values, seen).reshape(x.shape)
         x = x + self.attention_dropout(self.attention_output(attended))
         dense = self.dense_output(jax.nn.relu(self.dense(self.dense_norm(x))))
         return x + self.dense_dropout(dense)

@@ -8,17 +8,6 @@ from jaxtyping import Array, Bool
 VISIBLE = ("past", "others")
 
 
-def check(visible: str) -> str:
-    """Returns `visible`, "past" or "others".
-
-    Raises:
-      ValueError: it is neither.
-    """
-    if visible not in VISIBLE:
-        raise ValueError(f"visible must be one of {', '.join(VISIBLE)}, got {visible!r}")
-    return visible
-
-
 def mask(real: Bool[Array, "B M"], visible: str) -> Bool[Array, "B M M"]:
     """Returns which real tokens k output p sees, [b, p, k]: those up to p, or all but p + 1.
 
