@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,8 +11,8 @@ import retrieval
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = (  # each may import those before it
-    *("common", "config", "data", "features", "batching", "models", "losses", "objectives", "training", "ranking"),
-    *("baselines", "evaluation", "index", "serving", "pipeline"),
+    *("common", "config", "sharding", "data", "features", "batching", "models", "losses", "objectives", "training"),
+    *("ranking", "baselines", "evaluation", "index", "serving", "pipeline"),
 )
 ONLY_IN = {  # package -> the only files that may import it
     "absl": ("experiments/",),
@@ -73,6 +74,13 @@ def test_each_room_imports_those_before_it_alone():
         for module in imports(path):
             if module.startswith("retrieval."):
                 assert module.split(".")[1] in allowed, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_only_sharding_asks_for_devices():
+    for path in (ROOT / "retrieval").rglob("*.py"):
+        if path.relative_to(ROOT / "retrieval").parts[0] != "sharding":
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"jax\.(local_)?devices|jax\.device_count|process_index", text), path
 
 
 def test_importing_the_library_has_no_effect():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.shared.labels import MODEL
-from retrieval.common.environment import device, git_commit, versions
+from retrieval.common.environment import git_commit, versions
 from retrieval.common.storage import write_atomically, write_json
 from retrieval.config import schema as config_lib
 from retrieval.data.dataset import Dataset
@@ -18,6 +18,7 @@ from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_q
 from retrieval.evaluation.protocol import Result
 from retrieval.pipeline.search_and_fit import Choice
 from retrieval.serving import bundle
+from retrieval.sharding.devices import describe_devices
 
 
 def training_seconds(figures: Mapping[str, float], system: str) -> float | None:
@@ -89,7 +90,7 @@ class Workdir:
         facts = {
             "versions": versions(),
             "git_commit": git_commit(),
-            "device": device(),
+            "device": describe_devices(),
             "seed": config.train.seed,
             "data": {"fingerprint": fingerprint, "duplicates_dropped": dataset.num_duplicates},
         }

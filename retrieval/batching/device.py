@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import jax
@@ -17,6 +16,7 @@ from retrieval.batching.sampler import Sampler
 from retrieval.batching.stream_frequencies import StreamFrequencies
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import gather
+from retrieval.sharding.devices import memory_limit
 
 DEVICE_SHARE = 1 / 8  # of its memory, for the batches of an epoch; those of the next one are there too
 BLOCK_BYTES = 1 << 25  # of a streamed block; there are three: in use, ready, and in preparation
@@ -77,13 +77,7 @@ def _estimate(examples, num_rows, batch_size, epochs, seed):
 
 
 def _steps_a_block(total: int, bytes_a_step: int, placement: str) -> int:
-    fits = total * bytes_a_step <= DEVICE_SHARE * device_memory()
+    fits = total * bytes_a_step <= DEVICE_SHARE * memory_limit()
     if placement == "device" or (placement == "auto" and fits):
         return total
     return max(LEAST_STEPS, BLOCK_BYTES // bytes_a_step)
-
-
-def device_memory() -> int:
-    """Returns the bytes that the default device may use, or the memory of the machine if it does not tell."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""Facts of how a result came about: versions, commit, device, memory."""
+"""Facts about the environment of a result: versions, commit and memory of the process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import platform
 import resource
 import subprocess
 import sys
-
-import jax
 
 PACKAGES = ("retrieval", "jax", "jaxlib", "flax", "optax", "numpy", "hnswlib", "pyarrow")
 
@@ -26,23 +24,10 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def device() -> str:
-    """Returns the kind and number of the devices that JAX runs on."""
-    devices = jax.devices()
-    return f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
-
-
-def peak_memory() -> dict[str, int]:
-    """Returns the most memory in use so far, in bytes.
-
-    `peak_rss_bytes` is that of the process, as the operating system counts; `peak_memory_bytes` that of the first
-    device, where the device tells: a CPU does not.
-    """
+def peak_rss() -> dict[str, int]:
+    """Returns the peak resident memory of this process in bytes, as `peak_rss_bytes`."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    peaks = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if "peak_bytes_in_use" in (stats := jax.local_devices()[0].memory_stats() or {}):
-        peaks["peak_memory_bytes"] = stats["peak_bytes_in_use"]
-    return peaks
+    return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
 def git_commit() -> str:

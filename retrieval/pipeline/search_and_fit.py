@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
-from retrieval.common.environment import peak_memory
+from retrieval.common.environment import peak_rss
 from retrieval.config import schema as config_lib
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
@@ -29,6 +29,7 @@ from retrieval.evaluation.heads import Labelled, with_roots
 from retrieval.evaluation.measure import evaluate
 from retrieval.models.two_tower import Params
 from retrieval.pipeline.recipe import Recipe, prepare
+from retrieval.sharding.devices import peak_device_memory
 from retrieval.training.checkpoint import Checkpoint, Checkpoints
 from retrieval.training.early_stopping import best_epoch, should_stop
 from retrieval.training.epochs import fit
@@ -187,7 +188,8 @@ class _Phase:
                 "seconds": seconds,
                 "step_seconds": seconds / steps,
                 "examples_per_second": recipe.num_examples / seconds,
-                **peak_memory(),
+                **peak_rss(),
+                **peak_device_memory(),
             }
             yield {"phase": self.name, "epoch": len(history), "step": step, **figures}, state
             started = time.perf_counter()

@@ -34,7 +34,7 @@ def test_a_streamed_epoch_has_blocks_of_the_given_bytes(monkeypatch):
 def test_auto_streams_what_does_not_fit_into_the_share_of_the_memory(monkeypatch, share_of_epoch, number):
     capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
     epoch_bytes = num_batches(5000, 100) * bytes_of(EXAMPLES, 100, capacity)
-    monkeypatch.setattr(device, "device_memory", lambda: epoch_bytes * share_of_epoch / device.DEVICE_SHARE)
+    monkeypatch.setattr(device, "memory_limit", lambda: epoch_bytes * share_of_epoch / device.DEVICE_SHARE)
     monkeypatch.setattr(device, "BLOCK_BYTES", 1)
     assert len(lengths("auto")) == number
 
@@ -49,7 +49,3 @@ def test_the_blocks_are_those_of_the_orders_of_the_epochs_on_the_device():
     found = list(device.device_blocks(EXAMPLES, placement="device", **SETTINGS))
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert isinstance(ours, jax.Array) and np.array_equal(ours, theirs)
-
-
-def test_the_memory_of_the_device_is_known():
-    assert device.device_memory() > 1 << 28
