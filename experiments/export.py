@@ -182,7 +182,7 @@ def main() -> None:
     workdir = Workdir(flags.workdir())
     if flags.roll_back():
         bundle.roll_back(workdir.bundle)
-        figures = bundle.Files.of(workdir.bundle).manifest["figures"]
+        figures = bundle.read_manifest(workdir.bundle)["figures"]
         workdir.add_metrics({name: value for name, value in figures.items() if name.startswith("index/")})
         return console.say(f"{workdir.bundle} is the bundle of before, the other is {bundle.previous(workdir.bundle)}")
     config = workdir.read_config()

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from experiments.shared import console, flags
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
-from retrieval.common.storage import replace_folder
+from retrieval.common.folders import replace_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit
 

@@ -93,7 +93,7 @@ def test_a_changed_file_is_named(folder, name):
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} has changed since the export"):
+    with pytest.raises(ValueError, match=f"{name} has changed since it was written"):
         bundle.load(folder)
 
 

@@ -1,6 +1,5 @@
 """A bundle that is damaged in any way is refused by the name of the file, or answers as before; nothing else."""
 
-import io
 import json
 import os
 import pathlib
@@ -12,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval import index as index_lib
-from retrieval.common.storage import to_array
 from retrieval.serving import bundle
-from retrieval.serving.bundle.manifest import MOST_OF_MANIFEST
+from retrieval.serving.bundle.manifest import MOST_MANIFEST_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def test_swapped_files_are_named(whole, folder, answer):
         (folder / first).rename(folder / "aside")
         (folder / second).rename(folder / first)
         (folder / "aside").rename(folder / second)
-        with pytest.raises(ValueError, match=f"({first}|{second}) has changed since the export"):
+        with pytest.raises(ValueError, match=f"({first}|{second}) has changed since it was written"):
             bundle.load(folder)
 
 
@@ -122,7 +120,7 @@ def test_files_of_another_bundle_are_named(whole, folder, tmp_path):
     for name in ("query_tower.stablehlo", "candidate_embeddings.npy", "index/index.json"):
         copy(whole, folder)
         (folder / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(ValueError, match=f"{name} has changed since the export"):
+        with pytest.raises(ValueError, match=f"{name} has changed since it was written"):
             bundle.load(folder)
 
 
@@ -172,7 +170,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, name):
     outside = folder.parent / "outside"
     (folder / name).rename(outside)
     (folder / name).symlink_to(outside)
-    with pytest.raises(ValueError, match=f"{name} is no plain file of its own in the bundle"):
+    with pytest.raises(ValueError, match=f"{name} is not a plain file in this folder"):
         bundle.load(folder)
 
 
@@ -181,14 +179,14 @@ def test_a_linked_folder_in_the_bundle_is_refused_and_one_of_the_bundle_is_not(f
     bundle.load(folder.parent / "link")
     (folder / "index").rename(folder.parent / "outside")
     (folder / "index").symlink_to(folder.parent / "outside")
-    with pytest.raises(ValueError, match="index/index.* is no plain file"):
+    with pytest.raises(ValueError, match="index/index.* is not a plain file"):
         bundle.load(folder)
 
 
 def test_a_pipe_is_refused_and_does_not_hang(folder):
     (folder / "corpus.json").unlink()
     os.mkfifo(folder / "corpus.json")
-    with pytest.raises(ValueError, match="corpus.json is no plain file"):
+    with pytest.raises(ValueError, match="corpus.json is not a plain file"):
         bundle.load(folder)
 
 
@@ -212,8 +210,8 @@ def test_a_manifest_that_is_none_is_refused(folder, content):
 
 def test_a_huge_manifest_is_not_read(folder):
     with (folder / bundle.MANIFEST).open("r+b") as file:
-        file.truncate(MOST_OF_MANIFEST + 1)
-    with pytest.raises(ValueError, match="manifest.json is damaged .16777217 bytes"):
+        file.truncate(MOST_MANIFEST_BYTES + 1)
+    with pytest.raises(ValueError, match="manifest.json is damaged .*16777217 bytes"):
         bundle.load(folder)
 
 
@@ -269,15 +267,6 @@ def test_signed_nonsense_in_arrays_is_named(whole, folder, content):
         sign(folder)
         with pytest.raises(ValueError, match=name):
             bundle.load(folder)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["<i4", "<i8", "<f4", "<f8", "|b1", "|u1"]), st.lists(st.integers(0, 13), max_size=3))
-def test_arrays_come_back_as_they_were(dtype, shape):
-    array, file = np.arange(np.prod(shape)).reshape(shape).astype(dtype), io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    back = to_array(file.getvalue())
-    assert back.dtype == array.dtype and np.array_equal(back, array) and not back.flags.writeable
 
 
 @pytest.mark.parametrize(
@@ -385,7 +374,7 @@ def test_an_index_that_is_saved_into_the_bundle_meanwhile_is_not_taken(folder, t
         return load(path)
 
     monkeypatch.setattr(index_lib, "load", load_another)
-    with pytest.raises(ValueError, match="index/index.* (has changed since the export|cannot be read)"):
+    with pytest.raises(ValueError, match="index/index.* (has changed since it was written|cannot be read)"):
         bundle.load(folder)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from bundle_cases import CORPUS, EVERYBODY, copy, save, sign
 
-from retrieval.common import storage
+from retrieval.common import folders
 from retrieval.data.interactions import Table
 from retrieval.serving import bundle
 from retrieval.serving.bundle.golden import differences
@@ -106,8 +106,8 @@ def test_there_is_a_bundle_at_each_instant_of_a_replacement(folder, tmp_path, mo
 
     for name in ("rename", "fsync", "rmdir", "unlink", "open"):
         watched(name)
-    storage.replace_folder(new, folder, tmp_path / "kept")
-    storage.replace_folder(copy(folder, tmp_path / "new"), folder, tmp_path / "kept")
+    folders.replace_folder(new, folder, tmp_path / "kept")
+    folders.replace_folder(copy(folder, tmp_path / "new"), folder, tmp_path / "kept")
     assert len(instants) > 20 and all(instants)
 
 
@@ -118,7 +118,7 @@ def test_a_bundle_is_loaded_whole_while_others_take_its_place(folder, tmp_path):
 
     def swap():
         while not stop.is_set():
-            storage.exchange(other, folder)
+            folders.exchange(other, folder)
             time.sleep(0.02)
 
     writer = threading.Thread(target=swap)
@@ -259,7 +259,7 @@ def test_the_program_names_what_does_not_match(folder):
     path = folder / "seen_rows.npy"
     np.save(path, np.load(path)[::-1])
     result = verify(folder)
-    assert f"mismatch: {path} has changed since the export" in result.stdout and result.returncode == 1
+    assert f"mismatch: {path} has changed since it was written" in result.stdout and result.returncode == 1
     assert result.stdout.splitlines()[-1] == "verdict: 1 mismatches, do not serve it"
     sign(folder)
     result = verify(folder)

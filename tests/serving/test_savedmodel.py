@@ -199,7 +199,7 @@ def test_a_missing_tensorflow_leaves_no_trace(monkeypatch, bundles, tmp_path):
 def test_another_folder_is_not_overwritten(bundles):
     with pytest.raises(ValueError, match="holds no SavedModel"):
         savedmodel.from_bundle(bundles / "int", bundles / "str", k=K)
-    assert bundle.Files.of(bundles / "str").problems() == []
+    assert bundle.BundleFiles.open(bundles / "str").problems() == []
 
 
 def test_save_refuses_what_it_cannot_serve(bundles, tmp_path):

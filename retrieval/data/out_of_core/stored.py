@@ -15,7 +15,8 @@ import pyarrow.parquet
 from jaxtyping import Bool, Int, Int32
 
 from retrieval.common.errors import DataError
-from retrieval.common.storage import replace_folder, sha256
+from retrieval.common.folders import replace_folder
+from retrieval.common.storage import sha256
 from retrieval.data.ids import Ids, distinct, narrow
 from retrieval.data.interactions import Interactions, update_digest
 from retrieval.data.out_of_core.mapped import release, windows

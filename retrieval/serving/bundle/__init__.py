@@ -8,7 +8,7 @@ are asked for. The histories of train, and what encodes the time of a request, l
 
 from retrieval.serving.bundle.checking import Finding, inspect
 from retrieval.serving.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS, QUERY_TOWER
-from retrieval.serving.bundle.manifest import FORMAT_VERSION, MANIFEST, Files
+from retrieval.serving.bundle.manifest import FORMAT_VERSION, MANIFEST, BundleFiles, read_manifest
 from retrieval.serving.bundle.reading import load
 from retrieval.serving.bundle.stablehlo import PLATFORMS, by_row, export_towers, lift, load_tower
 from retrieval.serving.bundle.writing import Towers, previous, roll_back, save
@@ -18,7 +18,8 @@ __all__ = [
     "EMBEDDINGS",
     "EXPORTS",
     "FORMAT_VERSION",
-    "Files",
+    "BundleFiles",
+    "read_manifest",
     "Finding",
     "MANIFEST",
     "PLATFORMS",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retrieval.serving.bundle import golden, layout
-from retrieval.serving.bundle.manifest import Files
+from retrieval.serving.bundle.manifest import BundleFiles
 from retrieval.serving.bundle.reading import read
 from retrieval.serving.recommender import Recommender
 
@@ -38,7 +38,7 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
     makes the stored embeddings of them; whether golden queries get the answers of the export.
     """
     try:
-        files = Files.of(folder)
+        files = BundleFiles.open(folder)
     except ValueError as error:
         yield Finding("manifest", [str(error)])
         return
@@ -59,20 +59,20 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
     yield _golden(files, recommender)
 
 
-def _origin(files: Files) -> str:
+def _origin(files: BundleFiles) -> str:
     versions = ", ".join(f"{name} {of}" for name, of in files.manifest.get("versions", {}).items())
     return f"format {files.manifest['format_version']}, written by {versions}"
 
 
-def _size(files: Files) -> str:
-    size = sum(facts["size"] for facts in files.manifest["files"].values())
-    return f"{len(files.names())} files, {size / 2**20:.1f} MiB, none besides but exports"
+def _size(files: BundleFiles) -> str:
+    size = sum(file.size for file in files.files.values())
+    return f"{len(files.files)} files, {size / 2**20:.1f} MiB, none besides but exports"
 
 
-def _changed(files: Files) -> list[str]:
+def _changed(files: BundleFiles) -> list[str]:
     """Returns what is wrong with the hashes of the files, a sentence for each."""
     problems = []
-    for name in files.names():
+    for name in files.files:
         try:
             files.check(name)
         except ValueError as error:
@@ -88,7 +88,7 @@ def _sizes(recommender: Recommender) -> str:
     )
 
 
-def _embeddings(files: Files, recommender: Recommender) -> Finding:
+def _embeddings(files: BundleFiles, recommender: Recommender) -> Finding:
     """Compares what the candidate tower makes of the corpus with the stored embeddings."""
     check, worst = "candidate tower", 0.0
     for start in range(0, len(recommender.corpus), AT_A_TIME):
@@ -103,7 +103,7 @@ def _embeddings(files: Files, recommender: Recommender) -> Finding:
     return Finding(check, [], f"makes the stored embeddings, to {worst:.1e}")
 
 
-def _golden(files: Files, recommender: Recommender) -> Finding:
+def _golden(files: BundleFiles, recommender: Recommender) -> Finding:
     """Asks the golden queries again."""
     check, path = "golden queries", files.folder / layout.GOLDEN
     try:

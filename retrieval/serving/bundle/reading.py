@@ -14,15 +14,15 @@ import numpy as np
 from jaxtyping import Array, Shaped
 
 from retrieval import index as index_lib
+from retrieval.common.folders import pinned
 from retrieval.common.lists import Lists
-from retrieval.common.storage import held
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.features.context import QueryContext
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.serving.bundle import layout
-from retrieval.serving.bundle.manifest import MANIFEST, Files
+from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, read_manifest
 from retrieval.serving.bundle.stablehlo import InFewSizes, Tower, load_tower, stored
 from retrieval.serving.recommender import Recommender
 
@@ -42,21 +42,21 @@ def load(folder: pathlib.Path | str) -> Recommender:
         not go with the others; the message names it.
     """
     folder = pathlib.Path(folder)
-    with held(folder) as place:
-        files = Files.of(folder, place)
+    with pinned(folder) as place:
+        files = BundleFiles.open(folder, place)
         try:
             return read(files)
         except (ValueError, OSError):
-            if Files.of(folder).manifest == files.manifest:
+            if read_manifest(folder) == files.manifest:
                 raise
     return load(folder)
 
 
-def read(files: Files) -> Recommender:
+def read(files: BundleFiles) -> Recommender:
     """Returns the bundle of these files; see `load`."""
     files.check_names()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        files = dataclasses.replace(files, pool=pool)
+        files = dataclasses.replace(files, executor=pool)
         try:
             recommender = _read(files)
         except Exception:
@@ -66,7 +66,7 @@ def read(files: Files) -> Recommender:
     return recommender
 
 
-def _read(files: Files) -> Recommender:
+def _read(files: BundleFiles) -> Recommender:
     files.check_later(layout.EMBEDDINGS)
     queries = _made(files, layout.QUERIES, Vocabulary.from_json, files.text)
     candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
@@ -95,7 +95,7 @@ def _read(files: Files) -> Recommender:
     return recommender
 
 
-def _parameter(files: Files, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[Array, "..."]:
+def _parameter(files: BundleFiles, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[Array, "..."]:
     """Returns an array that towers read; what both read is in memory once."""
     array = files.array_checked_later(layout.parameter_file(name))
     if array.shape != shape or array.dtype != stored(dtype):
@@ -103,7 +103,7 @@ def _parameter(files: Files, name: str, shape: tuple[int, ...], dtype: np.dtype)
     return jax.device_put(array.view(dtype))
 
 
-def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -> Any:
+def _made(files: BundleFiles, name: str, make: Callable, content_of: Callable = str) -> Any:
     """Returns what is made of the content of a file; an error names it."""
     content = content_of(name)
     try:
@@ -117,7 +117,7 @@ def _made(files: Files, name: str, make: Callable, content_of: Callable = str) -
         raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 
 
-def _index(files: Files, number: int) -> Searcher:
+def _index(files: BundleFiles, number: int) -> Searcher:
     """Returns the index, which verifies its arrays itself; its vectors are the stored embeddings, by their hashes."""
     folder = files.place / layout.INDEX
     index = _made(files, layout.INDEX, lambda _: index_lib.load(folder))
@@ -125,7 +125,7 @@ def _index(files: Files, number: int) -> Searcher:
     digests = _made(files, layout.INDEX, lambda _: index_lib.digests(folder))
     for file, digest in digests.values():
         files.compare(f"{layout.INDEX}/{file}", digest)
-    if digests["vectors"][1] != files.listed_sha256(layout.EMBEDDINGS):
+    if digests["vectors"][1] != files.listed(layout.EMBEDDINGS).sha256:
         raise ValueError(f"{files.folder / layout.INDEX} is over other vectors than those of {layout.EMBEDDINGS}")
     if len(index) != number:
         raise ValueError(
@@ -134,7 +134,7 @@ def _index(files: Files, number: int) -> Searcher:
     return index
 
 
-def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:
+def _lists(files: BundleFiles, offsets_name: str, rows_name: str, size: int) -> Lists:
     """Returns lists of numbers below `size`."""
     offsets, rows = files.array(offsets_name), files.array(rows_name)
     sound = offsets.dtype == np.int64 and rows.dtype == np.int32 and offsets.ndim == rows.ndim == 1
@@ -146,28 +146,28 @@ def _lists(files: Files, offsets_name: str, rows_name: str, size: int) -> Lists:
     return Lists(offsets, rows)
 
 
-def _histories(files: Files, num_rows: int) -> Histories:
+def _histories(files: BundleFiles, num_rows: int) -> Histories:
     lists = _lists(files, layout.HISTORY_OFFSETS, layout.HISTORY_ROWS, num_rows)
     columns = []
     for name, dtype in ((layout.HISTORY_RATINGS, np.float32), (layout.HISTORY_TIMES, np.int64)):
-        column = files.array(name) if name in files.names() else None
+        column = files.array(name) if name in files.files else None
         if column is not None and (column.shape != lists.rows.shape or column.dtype != dtype):
             raise ValueError(f"{files.folder / name} is {column.dtype} {column.shape}, not one for each interaction")
         columns.append(column)
     return Histories(lists, *columns)
 
 
-def _features(files: Files, side: str, name: str) -> EntityFeatures:
+def _features(files: BundleFiles, side: str, name: str) -> EntityFeatures:
     stem = layout.feature_file(side, "")[: -len(".npy")]
     arrays = {
         file.removeprefix(stem).removesuffix(".npy"): files.array(file)
-        for file in files.names()
+        for file in files.files
         if file.startswith(stem) and file.endswith(".npy")
     }
     return _made(files, name, lambda text: EntityFeatures.from_json(text, arrays), files.text)
 
 
-def _check_sizes(files: Files, recommender: Recommender) -> None:
+def _check_sizes(files: BundleFiles, recommender: Recommender) -> None:
     """Raises ValueError unless what is known of each row is of as many rows as the vocabularies have."""
     queries, candidates = recommender.queries.num_entities, recommender.candidates.num_entities
     sizes: list[tuple[str, object, object]] = [
@@ -185,7 +185,7 @@ def _check_sizes(files: Files, recommender: Recommender) -> None:
             )
 
 
-def _check_towers(files: Files, recommender: Recommender, towers: Sequence[Tower]) -> None:
+def _check_towers(files: BundleFiles, recommender: Recommender, towers: Sequence[Tower]) -> None:
     """Raises ValueError unless the towers read the columns that are made for them, and make embeddings of one size."""
     row = np.zeros(1, np.int32)
     of_requests = _made(files, layout.CONTEXT, lambda _: recommender.context.of_queries(Histories(Lists.empty(1))))

@@ -121,7 +121,9 @@ def stored(dtype: np.dtype) -> np.dtype:
     return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
 
 
-def load_tower(content: bytes, array: Callable[[str, tuple[int, ...], np.dtype], Shaped[Array, "..."]]) -> Tower:
+def load_tower(
+    content: bytes | memoryview, array: Callable[[str, tuple[int, ...], np.dtype], Shaped[Array, "..."]]
+) -> Tower:
     """Returns a tower of rows, and columns as keyword arguments, out of its program; needs no model code.
 
     It is a pytree with the arrays as leaves, which `lift` takes out again.

@@ -13,8 +13,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from retrieval.common.environment import versions
+from retrieval.common.folders import exchange, replace_folder
 from retrieval.common.lists import Lists
-from retrieval.common.storage import exchange, replace_folder, sync_folder
+from retrieval.common.storage import sync_folder
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -22,7 +23,7 @@ from retrieval.features.context import OF_TIMES, RATINGS, QueryContext
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.serving.bundle import golden, layout
-from retrieval.serving.bundle.manifest import MANIFEST, Files, write_manifest
+from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, write_manifest
 from retrieval.serving.bundle.reading import read
 from retrieval.serving.bundle.stablehlo import export_towers
 
@@ -124,7 +125,7 @@ def save(
             np.save(new / name, np.asarray(array, order="C"), allow_pickle=False)
         index.save(new / layout.INDEX)
         write_manifest(new, facts)
-        answers = golden.ask(read(Files.of(new)), examples)
+        answers = golden.ask(read(BundleFiles.open(new)), examples)
         (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         write_manifest(new, facts)
         if exports is not None:
@@ -148,7 +149,7 @@ def roll_back(folder: pathlib.Path | str) -> None:
     folder, before = pathlib.Path(folder), previous(folder)
     if not before.exists():
         raise ValueError(f"there is no bundle before {folder}: {before} does not exist")
-    read(Files.of(before))
+    read(BundleFiles.open(before))
     exchange(before, folder)
     sync_folder(folder.parent)
 

@@ -32,8 +32,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
+from retrieval.common.folders import replace_folder
 from retrieval.common.lists import PADDING_ROW
-from retrieval.common.storage import replace_folder
 from retrieval.data.ids import Ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.context import HISTORY
