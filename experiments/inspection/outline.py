@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from retrieval.models.embedding_table import Table
+from retrieval.models.embedding_table import EmbeddingTable
 from retrieval.models.feature_embeddings import Dense, Lookup
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history_tower import HistoryTower
@@ -78,7 +78,7 @@ def outline(model: TwoTower, length: int = 0) -> Part:
     dimension = jax.eval_shape(model.candidate_tower, rows).shape[1]
     parts = [_tower(side, getattr(model, side), (dimension,), length) for side in ("query_tower", "candidate_tower")]
     if model.candidate_bias is not None:
-        parts.append(Part("candidate_bias", "candidate_bias", "Table", output=(1,)))
+        parts.append(Part("candidate_bias", "candidate_bias", "EmbeddingTable", output=(1,)))
     parts += [_module(f"head {name}", f"heads/{name}", model.heads[name], (1,)) for name in model.heads]
     embedding = jax.eval_shape(model.candidate, rows).shape[1:]
     return _filled(Part("model", "", "TwoTower", output=embedding, parts=tuple(parts)), flatten_params(like))
@@ -129,7 +129,7 @@ def _looked_up(module: Lookup, tower: FeatureTower, name: str) -> str:
 
 
 def _history_tower(path: str, tower: HistoryTower, output: Shape, length: int) -> Part:
-    of_items = "" if isinstance(tower.items, Table) else "shared"
+    of_items = "" if isinstance(tower.items, EmbeddingTable) else "shared"
     dropped = [_dropped(tower.tokens.dropout), f"noise {tower.tokens.noise:g}" if tower.tokens.noise else ""]
     parts = [
         Part("items", f"{path}/items", type(tower.items).__name__, of_items, (length, *output)),

@@ -1,6 +1,6 @@
 """Features: raw columns -> what a tower reads, with statistics of train, the same in training and serving."""
 
-from retrieval.features.base import Encoder, Feature
+from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.encoded import TABLE, Encoded, Spec, to_columns
 from retrieval.features.fitting import encode_table, feature_names, fit_table
 from retrieval.features.registry import encoder_from_json, fit
@@ -9,7 +9,7 @@ __all__ = [
     "TABLE",
     "Encoded",
     "Encoder",
-    "Feature",
+    "FeatureSettings",
     "Spec",
     "encode_table",
     "encoder_from_json",

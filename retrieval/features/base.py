@@ -19,7 +19,7 @@ COMBINERS = ("mean", "sum", "sqrtn")
 
 
 @runtime_checkable
-class Feature(Protocol):
+class FeatureSettings(Protocol):
     """The settings of a feature that its encoder reads.
 
     Attributes:
@@ -50,13 +50,15 @@ class Encoder(abc.ABC):
     """
 
     kind: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]] = ()  # fields of `Feature` that it reads beside the column
+    settings: ClassVar[tuple[str, ...]] = ()  # fields of `FeatureSettings` that it reads beside the column
 
     column: str
 
     @classmethod
     @abc.abstractmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None) -> Encoder:
+    def fit(
+        cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None
+    ) -> Encoder:
         """Returns the encoder of this feature of the training part."""
 
     @property

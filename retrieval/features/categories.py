@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 
 from retrieval.common.lists import Lists
-from retrieval.features.base import COMBINERS, Encoder, Feature, require
+from retrieval.features.base import COMBINERS, Encoder, FeatureSettings, require
 from retrieval.features.encoded import Encoded, Spec
 from retrieval.features.lookup import Hashed, Known
 from retrieval.features.values import RefusedValue, Text, to_numbers, to_texts
@@ -23,7 +23,7 @@ GRAM = 3  # characters
 
 
 @dataclasses.dataclass(frozen=True)
-class Lookup(Encoder):
+class LookupEncoder(Encoder):
     """A feature whose values look rows up, in a vocabulary or by hashes.
 
     Attributes:
@@ -61,12 +61,14 @@ class Lookup(Encoder):
         """Which rows a value looks up."""
         return Hashed(self.size, self.hashes) if self.hashes else Known(self.known)
 
-    def with_width_of(self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Lookup:
+    def with_width_of(
+        self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
+    ) -> LookupEncoder:
         """Returns the same encoder with the width that these values take."""
         return dataclasses.replace(self, width=self.encode(values, weights).rows.shape[1])
 
 
-class Category(Lookup):
+class Category(LookupEncoder):
     """One value an entity: text, or a number in the form of `columns.to_texts`.
 
     A vocabulary has a row for each value of the training part, in ascending order, row 0 for what is unknown or
@@ -80,7 +82,7 @@ class Category(Lookup):
     kind = "category"
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Category:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Category:
         """Returns the encoder of the values of the training part [n]; O(n log n) time."""
         known = () if feature.hashes else _known(values, feature.column)
         category = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1)
@@ -88,12 +90,12 @@ class Category(Lookup):
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
-        tokens = Tokens(np.arange(len(texts)), np.arange(len(texts)), texts)
+        tokens = ColumnTokens(np.arange(len(texts)), np.arange(len(texts)), texts)
         return tokens.look_up(self.table, np.ones(len(texts), np.float32), len(texts))
 
 
 @dataclasses.dataclass(frozen=True)
-class Bag(Lookup):
+class Bag(LookupEncoder):
     """Any number of values an entity, as genres, joined by "|", and perhaps a weight for each.
 
     Blanks around a value do not count; a value that is there twice counts twice. Values that are unknown, empty or of
@@ -111,7 +113,7 @@ class Bag(Lookup):
     """
 
     kind = "bag"
-    settings = (*Lookup.settings, "weights")
+    settings = (*LookupEncoder.settings, "weights")
 
     weight_column: str
 
@@ -121,7 +123,9 @@ class Bag(Lookup):
         return self.weight_column
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Bag:
+    def fit(
+        cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
+    ) -> Bag:
         """Returns the encoder of the bags of the training part [n]; O(n log n) time and one set of values."""
         tokens = tokenize(to_texts(values, feature.column), values_of)
         known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
@@ -135,7 +139,7 @@ class Bag(Lookup):
         read = ones if weights is None else self._weights(tokens, to_texts(_joined(weights), self.weights), len(texts))
         return tokens.look_up(self.table, read, len(texts))
 
-    def _weights(self, tokens: Tokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
+    def _weights(self, tokens: ColumnTokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
         """Returns the weight of each token."""
         require(len(texts) == num_entities, f"{self.weights!r} must have {num_entities} rows", len(texts))
         given = tokenize(texts, values_of)
@@ -164,7 +168,7 @@ def _joined(weights: Sequence | np.ndarray) -> Sequence | np.ndarray:
     return ["" if np.isnan(of).all() else SEPARATOR.join(map(str, of)) for of in weights.tolist()]
 
 
-class Words(Lookup):
+class Words(LookupEncoder):
     """Text, as a title: its words and the letter trigrams of each, hashed, in order, repeats included.
 
     Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
@@ -180,7 +184,7 @@ class Words(Lookup):
     kind = "text"
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Words:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Words:
         """Returns the encoder of the texts of the training part [n], which tell its width alone."""
         require(feature.hashes >= 1, "text is always hashed: hashes must be at least 1", feature.hashes)
         words = cls(feature.column, (), feature.size, feature.hashes, feature.combiner, 1)
@@ -192,7 +196,7 @@ class Words(Lookup):
         return tokens.look_up(self.table, np.ones(len(tokens.owners), np.float32), len(texts))
 
 
-class Tokens(NamedTuple):
+class ColumnTokens(NamedTuple):
     """The values that a column of n entities holds, any number for each.
 
     Attributes:
@@ -212,20 +216,20 @@ class Tokens(NamedTuple):
         owners, weights = (np.repeat(of[kept], table.width) for of in (self.owners, weights))
         return Encoded.of_rows(owners, rows[kept].ravel(), weights, num_entities)
 
-    def split(self, split: Callable[[str], Sequence[str]]) -> Tokens:
+    def split(self, split: Callable[[str], Sequence[str]]) -> ColumnTokens:
         """Returns the tokens that `split` finds in each of these; it is called once for each distinct one."""
         parts = tokenize(self.distinct, split)
         lists = Lists.from_pairs(parts.owners, parts.codes, len(self.distinct)).take(self.codes)
-        return Tokens(self.owners[lists.owners], lists.rows, parts.distinct)
+        return ColumnTokens(self.owners[lists.owners], lists.rows, parts.distinct)
 
 
-def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> Tokens:
+def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> ColumnTokens:
     """Returns the tokens that `split` finds in each text [n]; it is called once for each distinct text."""
     distinct, places = np.unique(texts, return_inverse=True)
     code_of: dict[str, int] = {}
     of_distinct = [[code_of.setdefault(token, len(code_of)) for token in split(text)] for text in distinct.tolist()]
     lists = Lists.from_sequences(of_distinct).take(places)
-    return Tokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
+    return ColumnTokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
 
 
 def words(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Shaped
 from retrieval.common.choices import did_you_mean
 from retrieval.data.ids import Ids, as_ids, distinct
 from retrieval.data.interactions import Table
-from retrieval.features.base import Encoder, Feature
+from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.encoded import Encoded
 from retrieval.features.registry import fit
 from retrieval.features.values import RefusedValue
@@ -19,7 +19,7 @@ from retrieval.features.values import RefusedValue
 ID = "id"  # the column of the ids themselves
 
 
-def feature_names(features: Sequence[Feature]) -> list[str]:
+def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
     """Returns a name for each feature: its column, with its kind and a number where that is not enough.
 
     A column with several features gives each its kind, and from the second of a kind on its number.
@@ -50,7 +50,7 @@ def feature_names(features: Sequence[Feature]) -> list[str]:
     return names
 
 
-def fit_table(features: Sequence[Feature], table: Table, train_ids: Sequence | Ids) -> dict[str, Encoder]:
+def fit_table(features: Sequence[FeatureSettings], table: Table, train_ids: Sequence | Ids) -> dict[str, Encoder]:
     """Returns the encoder of each feature by its name, in order, with the statistics of the training part.
 
     These are of the rows of the table, each once however often its id occurs in `train_ids`: not weighted by
@@ -108,7 +108,7 @@ def encode_table(encoders: Mapping[str, Encoder], table: Table, ids: Sequence | 
 
 
 def _read(
-    table: Table, feature: Feature | Encoder, ids: Ids
+    table: Table, feature: FeatureSettings | Encoder, ids: Ids
 ) -> tuple[Bool[np.ndarray, "n"], Shaped[np.ndarray, "m ..."], Shaped[np.ndarray, "m"] | None]:
     """Returns which of the ids have the columns of a feature, and for these its values and weights."""
     names = [name for name in (feature.column, feature.weights) if name]

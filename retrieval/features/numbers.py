@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from retrieval.features.base import Encoder, Feature, require
+from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import Encoded, Spec
 from retrieval.features.values import to_numbers
 
@@ -45,7 +45,7 @@ class Number(Encoder):
         require(self.least <= self.mean <= self.largest, "least, mean and largest must ascend", bounds)
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Number:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Number:
         """Returns the encoder of the numbers of the training part [n]; O(n) time."""
         numbers = _present(values, feature.column)
         if not len(numbers):
@@ -89,7 +89,7 @@ class Buckets(Encoder):
         require(all(np.diff(self.bounds) > 0), "bounds must ascend", self.bounds)
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Buckets:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Buckets:
         """Returns the encoder with `feature.size` quantiles of the numbers of the training part [n]; O(n log n)."""
         require(feature.size >= 2, "the number of buckets, size, must be at least 2", feature.size)
         numbers = np.sort(_present(values, feature.column))
@@ -140,7 +140,7 @@ class Periodic(Encoder):
         require(0 < self.period < np.inf, "period must be above 0, in units of the column", self.period)
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Periodic:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Periodic:
         """Returns the encoder, which knows nothing of the values; they must be numbers all the same."""
         to_numbers(values, feature.column)
         return cls(feature.column, feature.size, float(feature.period))

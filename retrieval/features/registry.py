@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.common.choices import did_you_mean
 from retrieval.common.errors import DataError
-from retrieval.features.base import Encoder, Feature
+from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.categories import Bag, Category, Words
 from retrieval.features.numbers import Buckets, Number, Periodic
 from retrieval.features.vectors import Vector
@@ -18,7 +18,9 @@ KINDS = {kind.kind: kind for kind in (Category, Bag, Number, Buckets, Periodic, 
 UNSET = {"size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0.0}  # settings that some kinds read
 
 
-def fit(feature: Feature, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Encoder:
+def fit(
+    feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
+) -> Encoder:
     """Returns the encoder of a feature, with the statistics of `values`.
 
     >>> from types import SimpleNamespace

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from retrieval.common.errors import DataError
-from retrieval.features.base import Encoder, Feature, require
+from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import Encoded, Spec
 from retrieval.features.values import RefusedValue, to_numbers, to_texts
 
@@ -37,7 +37,7 @@ class Vector(Encoder):
         require(self.size >= 0, "size must be at least 0", self.size)
 
     @classmethod
-    def fit(cls, feature: Feature, values: Sequence | np.ndarray, weights: None) -> Vector:
+    def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Vector:
         """Returns the encoder of vectors of the length that the first of the training part has; O(n size) time."""
         column = feature.column
         return cls(column, _read(values, column, None).shape[1])

@@ -17,7 +17,7 @@ class Fixed(nnx.Variable):
     """An array of the model that is given, not trained."""
 
 
-class Table(nnx.Module):
+class EmbeddingTable(nnx.Module):
     """An embedding a row."""
 
     def __init__(

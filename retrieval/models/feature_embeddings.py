@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from retrieval.common.choices import check_choice
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.models.embedding_table import Table, zero_unknown_row
+from retrieval.models.embedding_table import EmbeddingTable, zero_unknown_row
 from retrieval.models.layers import FeatureDropout
 
 COMBINERS = ("mean", "sum", "sqrtn")
@@ -50,7 +50,9 @@ class Lookup(nnx.Module):
           ValueError: there is no such combiner, or `dropout` is not in [0, 1).
         """
         check_choice("combiner", combiner, COMBINERS)
-        self.table = Table(num_rows, dimension, initializer=zero_unknown_row(initial_scale), dtype=dtype, rngs=rngs)
+        self.table = EmbeddingTable(
+            num_rows, dimension, initializer=zero_unknown_row(initial_scale), dtype=dtype, rngs=rngs
+        )
         self.dropout = FeatureDropout(dropout)
         self.combiner = combiner
         self.num_rows = num_rows

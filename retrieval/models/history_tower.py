@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from retrieval.data.sequences import PADDING
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.context import AGES, GAPS, HISTORY, RATINGS, TIMES
-from retrieval.models.embedding_table import Table
+from retrieval.models.embedding_table import EmbeddingTable
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history import Tokens
 from retrieval.models.layers import Dropout
@@ -24,7 +24,7 @@ class LastEmbedding(nnx.Module):
     def __init__(self, num_rows: int, dimension: int, *, dropout: float, initial_scale: float, dtype, rngs: nnx.Rngs):
         """Creates a table of `num_rows` candidate rows; row 0 stands for an empty history."""
         normal = nnx.initializers.truncated_normal(initial_scale)
-        self.table = Table(num_rows, dimension, initializer=normal, dtype=dtype, rngs=rngs)
+        self.table = EmbeddingTable(num_rows, dimension, initializer=normal, dtype=dtype, rngs=rngs)
         self.num_rows = num_rows
         self.dropout = Dropout(dropout)
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from retrieval.models.embedding_table import Table, zero_unknown_row
+from retrieval.models.embedding_table import EmbeddingTable, zero_unknown_row
 from retrieval.models.layers import MLP
 
 
@@ -40,7 +40,7 @@ class IdTower(nnx.Module):
           rngs: random streams of the initial values.
         """
         initializer = zero_unknown_row(initial_scale)
-        self.embedding = Table(num_rows, embedding_dimension, initializer=initializer, dtype=dtype, rngs=rngs)
+        self.embedding = EmbeddingTable(num_rows, embedding_dimension, initializer=initializer, dtype=dtype, rngs=rngs)
         sizes = (embedding_dimension, *hidden_sizes, embedding_dimension) if hidden_sizes else ()
         self.mlp = MLP(sizes, dtype=dtype, rngs=rngs) if sizes else None
 

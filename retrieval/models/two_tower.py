@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from retrieval.models.embedding_table import Fixed, Table
+from retrieval.models.embedding_table import EmbeddingTable, Fixed
 from retrieval.models.heads import Head
 
 Params = dict[str, Any]  # nested dict of arrays
@@ -79,7 +79,7 @@ class TwoTower(nnx.Module):
         self.candidate_tower = candidate_tower
         self.log_prior = None if log_prior is None else Fixed(jnp.asarray(log_prior))
         zeros = {"initializer": nnx.initializers.zeros_init(), "rngs": nnx.Rngs(0)}
-        self.candidate_bias = Table(num_biases, 1, **zeros) if num_biases else None
+        self.candidate_bias = EmbeddingTable(num_biases, 1, **zeros) if num_biases else None
         self.log_temperature = None if temperature is None else nnx.Param(jnp.log(jnp.float32(temperature)))
         self.heads = nnx.Dict(dict(heads))
 

@@ -18,7 +18,7 @@ from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
 from retrieval.features.context import AGES, QueryContext, num_rating_rows
 from retrieval.models import history
-from retrieval.models.embedding_table import Table as EmbeddingTable
+from retrieval.models.embedding_table import EmbeddingTable
 from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
 from retrieval.models.heads import Head
 from retrieval.models.history_tower import HistoryTower, LastEmbedding

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from retrieval.batching.assembly import batches
 from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
-from retrieval.models.embedding_table import Table, without_padding
+from retrieval.models.embedding_table import EmbeddingTable, without_padding
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower, flatten_params
 from retrieval.objectives import InBatchSoftmax
@@ -222,7 +222,7 @@ def test_row_zero_is_padding_only_behind_the_first_place():
 
 
 def test_a_row_that_is_not_held_has_no_embedding_rather_than_that_of_another():
-    table = Table(3, 2, initializer=lambda *_: jnp.arange(6.0).reshape(3, 2), rngs=nnx.Rngs(0))
+    table = EmbeddingTable(3, 2, initializer=lambda *_: jnp.arange(6.0).reshape(3, 2), rngs=nnx.Rngs(0))
     table.hold(jnp.array([2, 5, 0]))
     found = table(jnp.array([5, 3, 2, 8]))
     assert found[0].tolist() == [2, 3] and found[2].tolist() == [0, 1] and jnp.all(jnp.isnan(found[jnp.array([1, 3])]))
