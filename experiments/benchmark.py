@@ -1,9 +1,9 @@
-"""Measures the system against plain references in the same run, and writes the figures as JSON.
+"""Measures the system against plain references in the same run, and writes them as JSON.
 
     python -m experiments.benchmark --suite=engine --out=benchmark.json
 
-Each figure is a ratio to its own reference on the same machine; absolute times belong to the machine. `--only=loss`
-measures what begins with "loss" alone.
+Each measurement is a ratio to its own reference on the same machine; absolute times depend on the machine.
+`--only=loss` measures only the benchmarks whose names begin with "loss".
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from experiments.benchmarks import (
     streaming,
     uncertainty,
 )
-from experiments.benchmarks.measure import Figure
-from experiments.shared import console, flags, tables
+from experiments.benchmarks.measure import Measurement, print_measurements
+from experiments.shared import console, flags
 from retrieval.common.storage import write_json
 
-SUITES: dict[str, dict[str, Callable[[], Iterable[Figure]]]] = {
+SUITES: dict[str, dict[str, Callable[[], Iterable[Measurement]]]] = {
     "engine": {
         "loss/folded": losses.folded,
         "loss/blocked": losses.blocked,
@@ -73,14 +73,14 @@ def main() -> None:
     benchmarks = {name: run for name, run in SUITES[SUITE.value].items() if name.startswith(ONLY.value)}
     if not benchmarks:
         raise ValueError(f"--only={ONLY.value} fits none of {', '.join(SUITES[SUITE.value])}")
-    figures: list[Figure] = []
+    measurements: list[Measurement] = []
     for run in benchmarks.values():
-        for figure in run():
-            figures.append(figure)
-            console.say(f"{figure.name}: {figure.ratio:.2f} ({figure.reach})")
+        for measurement in run():
+            measurements.append(measurement)
+            console.say(f"{measurement.name}: {measurement.ratio:.2f} ({measurement.reach})")
             if flags.out():
-                write_json(pathlib.Path(flags.out()), [dataclasses.asdict(figure) for figure in figures])
-    tables.print_figures(figures)
+                write_json(pathlib.Path(flags.out()), [dataclasses.asdict(measurement) for measurement in measurements])
+    print_measurements(measurements)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import scipy.sparse
 
-from experiments.benchmarks.measure import Figure, peak_bytes, seconds, share
+from experiments.benchmarks.measure import Measurement, peak_bytes, seconds, share
 from retrieval import Interactions, Table, load_data, split
 from retrieval.baselines import BASELINES, Training, ials
 from retrieval.baselines.base import matrix
@@ -21,7 +21,7 @@ BOUNDS = {"popularity": 60.0, "item_knn_cosine": 60.0, "item_knn_bm25": 60.0}  #
 MEMORY = 24e9  # bytes
 
 
-def implicit_als(rounds: int = 7) -> list[Figure]:
+def implicit_als(rounds: int = 7) -> list[Measurement]:
     """Trains iALS on the 80,000 training interactions of MovieLens 100K, in turns with implicit on one core and on all.
 
     The reference is the faster: on a machine that does other things too, its threads wait for each other.
@@ -51,7 +51,7 @@ def implicit_als(rounds: int = 7) -> list[Figure]:
 
 def large(
     num_queries: int = 30_000, num_candidates: int = 41_000, num_events: int = 800_000, names: tuple[str, ...] = ()
-) -> list[Figure]:
+) -> list[Measurement]:
     """Fits and evaluates baselines at their first settings, each in a process of its own; the peak memory of EASE."""
     sizes, figures = (num_queries, num_candidates, num_events), []
     for name in names or (*BOUNDS, "ease"):

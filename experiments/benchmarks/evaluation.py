@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, seconds, share, times_better
+from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.measure import Catalogue
 from retrieval.evaluation.protocol import LEVEL, SLICE_METRICS, Evaluation
 from retrieval.ranking import blocks
@@ -18,7 +18,7 @@ SECONDS = 1.0  # what the evaluation of the tutorial may take
 RESAMPLES_MEASURED = 50  # of the reference's bootstrap; all resamples take the same time
 
 
-def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000, rounds: int = 5) -> list[Figure]:
+def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000, rounds: int = 5) -> list[Measurement]:
     """Evaluates embeddings of 32 dimensions on the test part of MovieLens 100K: the tutorial's evaluation."""
     from configs import tutorial
     from experiments.evaluate import evaluation_of

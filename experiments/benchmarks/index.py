@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, interleaved, times_better
+from experiments.benchmarks.measure import Measurement, interleaved, times_better
 from retrieval.index import ExactIndex, HnswIndex, LiveIndex, Subset, recall
 from retrieval.index.tuning.costs import measure_costs
 
@@ -72,7 +72,7 @@ def prepare(num_candidates: int, num_queries: int, dimension: int, cache: str) -
 
 def search(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 9, cache: str = ""
-) -> list[Figure]:
+) -> list[Measurement]:
     """Searches of a batch, on one thread and on all, beside the same graph asked without anything around it."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     figures = []
@@ -90,7 +90,7 @@ def search(
 
 def filtered(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 5, cache: str = ""
-) -> Iterator[Figure]:
+) -> Iterator[Measurement]:
     """Searches under filters that leave less and less, beside the faster of what would do."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     index, queries, rng = prepared.index, prepared.queries, np.random.default_rng(0)
@@ -106,7 +106,7 @@ def filtered(
         beside_graph = interleaved(ours, functools.partial(index.search, queries, K), rounds=rounds)
         found = recall_of_scores(index.search(queries, K, None, subset)[0], plain_exact(vectors, queries))
         name = f"index/filtered/{part:.4g}" if subset.mask.sum() > 1 else "index/filtered/one"
-        yield Figure(f"{name}/recall", found, TARGET, found / TARGET, "recall", "the target", ">= 1")
+        yield Measurement(f"{name}/recall", found, TARGET, found / TARGET, "recall", "the target", ">= 1")
         if beside_exact[1] < 2 * beside_graph[1]:
             yield times_better(name, *beside_exact, "s", "exact on the subset", 1.0)
         else:
@@ -121,7 +121,7 @@ def update(
     window: float = 4.0,
     rounds: int = 3,
     cache: str = "",
-) -> list[Figure]:
+) -> list[Measurement]:
     """Queries a second of two readers while a writer replaces a hundredth of the vectors, beside none that writes."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     base = dataclasses.replace(prepared.index, threads=1)
@@ -132,10 +132,10 @@ def update(
             rates[is_written].append(reading_rate(index, prepared.queries, window, is_written))
     with_writer, without = (float(np.median(rates[is_written])) for is_written in (True, False))
     ratio = with_writer / without
-    return [Figure("index/update", with_writer, without, ratio, "queries/s", "no writer", ">= 0.7")]
+    return [Measurement("index/update", with_writer, without, ratio, "queries/s", "no writer", ">= 0.7")]
 
 
-def small(num_candidates: int = 1682, dimension: int = 33, rounds: int = 200) -> list[Figure]:
+def small(num_candidates: int = 1682, dimension: int = 33, rounds: int = 200) -> list[Measurement]:
     """Exact search over a corpus as large as MovieLens 100K, in a batch and alone, beside plain NumPy."""
     candidates, queries = clustered(num_candidates, 1024, dimension)
     index = ExactIndex.build(candidates)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from experiments.benchmarks.measure import Figure, share, times_better
+from experiments.benchmarks.measure import Measurement, share, times_better
 
 ROOT = pathlib.Path(__file__).parents[2]
 # TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of such a machine; 77 s with them off.
@@ -18,7 +18,7 @@ TFRS_SECONDS, TFRS_MEBIBYTES = 176.0, 1730.0
 SECONDS, COMPILATION, MEBIBYTES = 9.0, 4.0, 600.0
 
 
-def movielens(config: str = "configs/movielens_100k.py", rounds: int = 3) -> list[Figure]:
+def movielens(config: str = "configs/movielens_100k.py", rounds: int = 3) -> list[Measurement]:
     """Measures a job from the start of its process to the exit: the first of a machine, and those after it.
 
     The first compiles all programs, the others find them in the cache of compiled programs; the data lie there before.

@@ -11,7 +11,7 @@ import tempfile
 import numpy as np
 
 from experiments.benchmarks.index import Prepared, prepare
-from experiments.benchmarks.measure import Figure, interleaved, share
+from experiments.benchmarks.measure import Measurement, interleaved, share
 from retrieval.common.lists import Lists
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ from retrieval.serving import bundle as bundles
 
 def load(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 7, cache: str = ""
-) -> list[Figure]:
+) -> list[Measurement]:
     """Loading of an index beside reading its files, and their SHA-256, and hnswlib's load of its own; and from disk.
 
     What hnswlib needs to copy a graph that is in memory already, unverified, is what no load of one can be faster than.
@@ -53,7 +53,7 @@ def load(
 
 def load_bundle(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 5, cache: str = ""
-) -> list[Figure]:
+) -> list[Measurement]:
     """Loading of a bundle of that many candidates, ready to answer, beside reading its files and their SHA-256."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     with tempfile.TemporaryDirectory(dir=cache or None) as folder:

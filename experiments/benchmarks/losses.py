@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from configs import tutorial
-from experiments.benchmarks.measure import Figure, seconds, share, temporary_bytes, times_better
+from experiments.benchmarks.measure import Measurement, seconds, share, temporary_bytes, times_better
 from retrieval import Recipe, fit, folded_softmax, load_data, prepare, sampled_softmax
 from retrieval.batching.assembly import batches, epoch_order
 from retrieval.data.encoding import Examples
@@ -29,7 +29,7 @@ def tutorial_recipe() -> Recipe:
     return prepare(config, dataset.parts.train_and_validation(), dataset.corpus)
 
 
-def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: int = 32) -> list[Figure]:
+def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: int = 32) -> list[Measurement]:
     """Measures loss and gradients of a batch of MovieLens from its distinct rows, against one column per example."""
     examples = tutorial_recipe().examples if examples is None else examples
     epoch = batches(examples, epoch_order(len(examples.weights), seed=0, epoch=0), batch_size)
@@ -61,7 +61,7 @@ def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: 
     ]
 
 
-def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Figure]:
+def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Measurement]:
     """Measures loss and gradients of a batch without repeats, against the three matrix products it needs at least."""
     rng = np.random.default_rng(0)
     queries, candidates = (
@@ -91,7 +91,7 @@ def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Figure]:
     ]
 
 
-def epoch(recipe: Recipe | None = None, batch_size: int = 8192, rounds: int = 3) -> list[Figure]:
+def epoch(recipe: Recipe | None = None, batch_size: int = 8192, rounds: int = 3) -> list[Measurement]:
     """Measures an epoch of `fit`, batches included, against a plain step dispatched for each batch.
 
     The epochs of `fit` follow each other without a pause, so that none has its batches prepared before its time.

@@ -1,30 +1,32 @@
-"""How a benchmark measures: a figure beside that of a plain reference, both taken in one run."""
+"""Measures a value beside that of a plain reference, both in one run."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.shared import console
+
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """One measured figure beside its reference.
+class Measurement:
+    """A measured value beside its reference.
 
     Attributes:
-      name: what is measured, as "loss/folded".
-      value: the figure.
-      reference: the same of the plain form.
-      ratio: `reference / value` where `reach` says how many times better it shall be (">= 40"), `value / reference`
-        where it says how much dearer it may be ("<= 1.3").
+      name: of the benchmark, as "loss/folded".
+      value: of the library.
+      reference: of the plain form.
+      ratio: `reference / value` where `reach` is how many times better the value must be (">= 40"), `value / reference`
+        where it is how many times more the value may cost ("<= 1.3").
       unit: of `value` and `reference`.
-      against: what the reference is.
-      reach: what the ratio shall reach.
+      against: description of the reference.
+      reach: bound of the ratio.
     """
 
     name: str
@@ -36,20 +38,20 @@ class Figure:
     reach: str
 
 
-def times_better(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
-    """Returns the figure of something that shall be `reach` times faster or smaller than its reference."""
-    return Figure(name, value, reference, reference / value, unit, against, f">= {reach:.3g}")
+def times_better(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Measurement:
+    """Returns the measurement of a value that must be `reach` times faster or smaller than its reference."""
+    return Measurement(name, value, reference, reference / value, unit, against, f">= {reach:.3g}")
 
 
-def share(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Figure:
-    """Returns the figure of something that may cost `reach` times its reference."""
-    return Figure(name, value, reference, value / reference, unit, against, f"<= {reach:.3g}")
+def share(name: str, value: float, reference: float, unit: str, against: str, reach: float) -> Measurement:
+    """Returns the measurement of a value that may cost `reach` times its reference."""
+    return Measurement(name, value, reference, value / reference, unit, against, f"<= {reach:.3g}")
 
 
 def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]:
     """Returns the least wall time of each function over `rounds`, after one call that compiles.
 
-    They take turns, so that a machine which slows down slows all of them; each is waited for.
+    The functions take turns, so that a machine that slows down slows all of them. Each result is waited for.
     """
     for function in functions:
         jax.block_until_ready(function())
@@ -65,32 +67,38 @@ def seconds(*functions: Callable[[], Any], rounds: int = 5) -> tuple[float, ...]
 def interleaved(
     *functions: Callable[[], object], rounds: int, before: Callable[[], None] = lambda: None
 ) -> tuple[float, ...]:
-    """Returns the median wall time of each function; they take turns, so that a busy machine is busy for all.
+    """Returns the median wall time of each function; the functions take turns, as in `seconds`.
 
     Args:
-      functions: that are timed.
-      rounds: of them.
-      before: is called, untimed, before each.
+      *functions: the timed functions.
+      rounds: number of calls of each, after one that is not timed.
+      before: called before each of them, untimed.
     """
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
-        for own, function in zip(times, functions, strict=True):
+        for function_times, function in zip(times, functions, strict=True):
             before()
             started = time.perf_counter()
             result = function()
-            own.append(time.perf_counter() - started)
-            del result  # its memory is given back untimed
-    return tuple(float(np.median(own)) for own in times)
+            function_times.append(time.perf_counter() - started)
+            del result  # frees its memory outside of the timing
+    return tuple(float(np.median(function_times)) for function_times in times)
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
-    """Returns the temporary memory of the compiled function, by the compiler's own analysis."""
+    """Returns the temporary memory of the compiled function, by the analysis of the compiler."""
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
 def peak_bytes() -> int:
-    """Returns the most memory that this process held; `ru_maxrss` would begin with that of the process it came from."""
+    """Returns the peak memory of this process; `ru_maxrss` would include the peak of its parent process."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def print_measurements(measurements: Sequence[Measurement]) -> None:
+    """Prints measurements beside their references."""
+    rows = [[m.name, f"{m.value:.4g}", f"{m.reference:.4g}", m.unit, f"{m.ratio:.2f}", m.reach] for m in measurements]
+    console.show_table("Measured", ["name", "value", "reference", "unit", "ratio", "to reach"], rows)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.benchmarks.measure import Figure, seconds, share
+from experiments.benchmarks.measure import Measurement, seconds, share
 from retrieval import InBatchSoftmax, TwoTower, create_state, train_step
 from retrieval.batching.assembly import batches
 from retrieval.batching.batch import Capacity
@@ -20,7 +20,7 @@ from retrieval.training.optimizers.by_name import create
 
 def touched_rows(
     many: int = 10_000_000, few: int = 10_000, dimension: int = 64, batch_size: int = 8192, steps: int = 20
-) -> list[Figure]:
+) -> list[Measurement]:
     """Measures steps of Adagrad on a table of many rows against the same on one of few, the state donated."""
     runs = [_steps(num_rows, few, dimension, batch_size, steps) for num_rows in (many, few)]
     against = f"the same steps with {few} rows instead of {many}"

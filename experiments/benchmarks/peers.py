@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from experiments.benchmarks.index import TARGET, K, prepare
-from experiments.benchmarks.measure import Figure, interleaved
+from experiments.benchmarks.measure import Measurement, interleaved
 from retrieval.index import ExactIndex
 from retrieval.index.hnsw.spaces import EUCLIDEAN, of_candidates, of_queries
 
@@ -21,7 +21,7 @@ WIDTHS = tuple(10 << i for i in range(11))
 
 def beside(
     num_candidates: int = 100_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 3, cache: str = ""
-) -> Iterator[Figure]:
+) -> Iterator[Measurement]:
     """Queries a second of each library at its first setting that reaches the recall, on all threads, beside ours."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     candidates, queries, truth = prepared.index.embeddings, prepared.queries, prepared.truth
@@ -34,7 +34,7 @@ def beside(
         theirs, own = interleaved(functools.partial(ask, queries), ours, rounds=rounds)
         against = f"{name} {setting}, recall {found:.4f}"
         rates = len(queries) / own, len(queries) / theirs
-        yield Figure(f"index/beside/{name}", *rates, rates[0] / rates[1], "queries/s", against, "a table")
+        yield Measurement(f"index/beside/{name}", *rates, rates[0] / rates[1], "queries/s", against, "a table")
 
 
 def _first_good(settings: Iterator[tuple[str, Ask]], queries, truth) -> tuple[str, Ask, float]:

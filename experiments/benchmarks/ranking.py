@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, seconds, share, times_better
+from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Targets
 from retrieval.evaluation.measure import evaluate
@@ -19,7 +19,7 @@ from retrieval.ranking.topk import top_k
 MEMORY_LIMIT = 256e6  # bytes
 
 
-def ranks(num_queries: int = 4096, num_candidates: int = 1_000_000, dimension: int = 64) -> list[Figure]:
+def ranks(num_queries: int = 4096, num_candidates: int = 1_000_000, dimension: int = 64) -> list[Measurement]:
     """Ranks of one relevant candidate a query, five excluded, beside the scores alone."""
     queries, candidates = _embeddings(num_queries, num_candidates, dimension)
     relevant, excluded = (_random_lists(num_queries, num_candidates, length, seed=length) for length in (1, 5))
@@ -35,7 +35,7 @@ def ranks(num_queries: int = 4096, num_candidates: int = 1_000_000, dimension: i
 
 def exact_top_k(
     num_queries: int = 1024, num_candidates: int = 1_000_000, dimension: int = 64, k: int = 100
-) -> list[Figure]:
+) -> list[Measurement]:
     """The k best candidates of each query, beside the scores alone."""
     queries, candidates = _embeddings(num_queries, num_candidates, dimension)
     ours, bare = seconds(lambda: top_k(queries, candidates, k), _bare_scores(queries, candidates), rounds=3)
@@ -44,7 +44,7 @@ def exact_top_k(
 
 def movielens(
     num_queries: int = 941, num_candidates: int = 1682, num_relevant: int = 20_000, num_seen: int = 80_000
-) -> list[Figure]:
+) -> list[Measurement]:
     """Every metric of an evaluation in the shape of MovieLens-100K, beside TensorFlow Recommenders' way to compute it.
 
     There the accuracies come from the `top_k` of each test row, and the metrics of a user from a sort of all scores.

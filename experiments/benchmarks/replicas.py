@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, times_better
+from experiments.benchmarks.measure import Measurement, times_better
 from retrieval import fit, fit_many
 from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
@@ -23,7 +23,7 @@ def together(
     batch_sizes: tuple[int, ...] = (128, 2048),
     epochs: int = 6,
     rounds: int = 3,
-) -> list[Figure]:
+) -> list[Measurement]:
     """Measures replicas of different seeds, trained together, against one after another: all of it, and an epoch.
 
     Each figure is the least over `rounds`. From the second on, programs come from the cache of experiments for both:

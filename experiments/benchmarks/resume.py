@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, share
+from experiments.benchmarks.measure import Measurement, share
 from retrieval.config.schema import Config, Train
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions, Table
@@ -25,7 +25,7 @@ def overhead(
     batch_size: int = 2048,
     epochs: int = 25,
     rounds: int = 4,
-) -> list[Figure]:
+) -> list[Measurement]:
     """Measures epochs that are evaluated and saved, the wait for the last write included, beside epochs not saved.
 
     Both are `phases.train`, in turn. The figure is the sum over the epochs of the least time of each over `rounds`; the

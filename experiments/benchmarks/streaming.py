@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from flax import nnx
 
-from experiments.benchmarks.measure import Figure, peak_bytes, share
+from experiments.benchmarks.measure import Measurement, peak_bytes, share
 from retrieval.batching.device import device_blocks
 from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
@@ -40,7 +40,7 @@ def epoch(
     dimension: int = 32,
     batch_size: int = 2048,
     rounds: int = 2,
-) -> list[Figure]:
+) -> list[Measurement]:
     """Measures a streamed epoch beside one whose batches lie on the device, the preparation of batches in both.
 
     The first epoch of each, which compiles, is left out. Takes about 40 minutes on two cores, nearly all in the steps.
@@ -63,7 +63,7 @@ def epoch(
 
 def memory(
     num_examples: int = 200_000_000, num_queries: int = 2_000_000, num_candidates: int = 200_000, steps: int = 300
-) -> list[Figure]:
+) -> list[Measurement]:
     """Measures the peak memory of a process that encodes a Parquet file out of core and trains on it, streamed.
 
     The process does what `experiments.train` does with `data.placement=stream` and the defaults of a config, up to

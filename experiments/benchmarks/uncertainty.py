@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.benchmarks.measure import Figure, seconds, share, times_better
+from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.bootstrap import bootstrap_intervals, expanded_tail
 
 SECONDS = 1.0  # what 2000 resamples of MovieLens-1M may take
 
 
-def bootstrap(num_queries: int = 6040, num_metrics: int = 150, resamples: int = 2000, looped: int = 50) -> list[Figure]:
+def bootstrap(
+    num_queries: int = 6040, num_metrics: int = 150, resamples: int = 2000, looped: int = 50
+) -> list[Measurement]:
     """Intervals of as many figures as an evaluation has, over the users of MovieLens-1M.
 
     The loop's time is that of `looped` resamples, times what is left of them.

@@ -41,11 +41,12 @@ METRICS = {
     "log_loss": "log loss",
     "coverage": "coverage",
     "gini": "Gini",
-    "novelty": "novelty, bits",
+    "novelty": "novelty",
     "diversity": "diversity",
     "average_popularity": "mean popularity",
     "popularity_lift": "popularity lift",
 }
+SIDES = {"queries": "users", "candidates": "items"}  # as users of the data know them
 
 
 def system_label(system: str, model: str = MODEL_TITLE) -> str:
@@ -63,9 +64,26 @@ def metric_label(name: str) -> str:
     """
     *groups, last = name.split("/")
     metric, _, k = last.partition("_at_")
+    if metric.endswith("_categorical_accuracy"):
+        return f"top-{metric.split('_')[1]} categorical accuracy"
     label = METRICS[metric] if metric in METRICS else metric.replace("_", " ")
     label = f"{label}@{k}" if k else label
     return f"{label}, interactions" if "interactions" in groups else label
+
+
+def slice_label(side: str, column: str, value: str) -> str:
+    """Returns the name of a slice as readers know it.
+
+    >>> slice_label("queries", "activity", "12 to 27"), slice_label("candidates", "vocabulary", "cold")
+    ('users with 12 to 27 interactions in train', 'items not in train')
+    >>> slice_label("candidates", "release_year", "1996")
+    'items, release year: 1996'
+    """
+    if column == "activity":
+        return f"{SIDES[side]} with {value} interactions in train"
+    if column == "vocabulary":
+        return f"{SIDES[side]} {'in' if value == 'known' else 'not in'} train"
+    return f"{SIDES[side]}, {column.replace('_', ' ')}: {value}"
 
 
 def number(value: float) -> str:

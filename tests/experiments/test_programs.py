@@ -41,7 +41,7 @@ def test_a_run_leaves_everything_behind_and_says_where(finished):
     for path in (*files, "checkpoints", "bundle", "per_query"):
         assert (workdir / path).exists()
         assert str(workdir / path) in output
-    assert output.count("\nQuery ") == 3  # the tables of three users
+    assert output.count("\nUser ") == 3  # the tables of three users
 
 
 def test_every_figure_of_a_system_has_an_interval_and_its_queries(finished):
@@ -61,7 +61,7 @@ def test_every_figure_of_a_system_has_an_interval_and_its_queries(finished):
 
 def test_quiet_programs_tell_the_results_alone(finished):
     output = program("evaluate", f"--workdir={finished[0]}", "--quiet")
-    assert "model  precision@10 0." in output and "epoch" not in output
+    assert "two towers  precision@10 0." in output and "epoch" not in output
 
 
 def test_the_model_beats_the_most_popular(finished):
@@ -273,7 +273,7 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
     ]
     output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
     assert "training, s " in output
-    assert output.count("Candidates that train does not know, among themselves") == 2
+    assert output.count("full corpus, among the items that train does not have") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
     assert model == content == 1 and chance < 0.8
