@@ -39,7 +39,7 @@ def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: 
         jnp.asarray(rng.normal(0, 0.3, (len(side.rows), dimension)).astype(np.float32))
         for side in (batch.queries, batch.candidates)
     )
-    q, c = batch.queries.places, batch.candidates.places
+    q, c = batch.queries.indices, batch.candidates.indices
     counts = jnp.zeros(len(batch.candidates.rows)).at[c].add(batch.real.astype(jnp.float32))
     probabilities = jnp.maximum(counts, 1) / batch_size
 

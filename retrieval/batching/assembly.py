@@ -2,7 +2,7 @@
 
 A batch of implicit feedback names the same queries and candidates again and again: of 8192 rows of MovieLens-100K
 about 900 queries and 1200 candidates are distinct. Each batch holds the distinct rows once, and for every example the
-places of its two rows among them, so that towers and scores are computed once per distinct row.
+indices of its two rows among them, so that towers and scores are computed once per distinct row.
 
 Where an example is a window of a history it has a number of targets, each to be predicted from what precedes it: the
 batch then holds the windows as its queries, unfolded, and each target as an example of its own.
@@ -110,7 +110,7 @@ def room(examples: Examples, order: Int[np.ndarray, "n"], batch_size: int, sampl
 def bytes_of(examples: Examples, batch_size: int, capacity: Capacity, sampler: Sampler | None = None) -> int:
     """Returns the bytes of one batch."""
     num_shared, num_own = (sampler.num_shared, sampler.num_own) if sampler else (0, 0)
-    an_example = 4 + 4 + 4 + 1 + 4 + 4 * num_own  # two places, a weight, a flag, a number, and its own negatives
+    an_example = 4 + 4 + 4 + 1 + 4 + 4 * num_own  # two indices, a weight, a flag, a number, and its own negatives
     columns = (*examples.context.values(), *examples.labels.values())
     of_columns = batch_size * sum(column.dtype.itemsize * column[:1].size for column in columns)
     return capacity.examples * an_example + 4 * num_shared + 4 * capacity.queries + 8 * capacity.candidates + of_columns

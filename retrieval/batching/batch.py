@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-NONE = -1  # stands where there is no row
+NO_ROW = -1  # stands where there is no row
 
 
 class Distinct(NamedTuple):
@@ -15,16 +15,16 @@ class Distinct(NamedTuple):
 
     Attributes:
       rows: rows of a vocabulary, each once [U].
-      places: where in `rows` the row of each example stands [B]. Of windows of L interactions: which of the U * L
+      indices: where in `rows` the row of each example stands [B]. Of windows of L interactions: which of the U * L
         interactions, one window after the other, the example is.
     """
 
     rows: Int[np.ndarray, "*steps U"]
-    places: Int[np.ndarray, "*steps B"]
+    indices: Int[np.ndarray, "*steps B"]
 
 
 class Drawn(NamedTuple):
-    """Negatives beside the positives of a batch, as places among its distinct candidates; -1 where there is none.
+    """Negatives beside the positives of a batch, as indices among its distinct candidates; -1 where there is none.
 
     Attributes:
       shared: negatives of all examples [M].
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     Attributes:
       queries: distinct query rows, U of them.
-      candidates: distinct candidate rows, V of them; places are those of the positives.
+      candidates: distinct candidate rows, V of them; indices are those of the positives.
       weights: weight of each example [B]; 0 for what only fills up the last batch.
       real: False for what only fills up the last batch [B].
       negatives: the candidates that are there for no example's positive.

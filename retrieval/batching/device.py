@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from retrieval.batching.assembly import blocks, bytes_of, epoch_order, room
-from retrieval.batching.batch import NONE, Batch
+from retrieval.batching.batch import NO_ROW, Batch
 from retrieval.batching.folding import num_batches
 from retrieval.batching.negatives import Negatives
 from retrieval.batching.prefetch import ahead
@@ -71,7 +71,7 @@ def _estimate(examples, num_rows, batch_size, epochs, seed):
         order = epoch_order(len(examples.query_rows), seed=seed, epoch=epoch)
         for start in range(0, len(order), batch_size):
             rows = gather(examples.candidate_rows, order[start : start + batch_size])
-            rows = rows[rows != NONE]
+            rows = rows[rows != NO_ROW]
             estimate.update(*np.unique(rows, return_counts=True), len(rows))
     return estimate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int, Int32, Shaped
 
-from retrieval.batching.batch import NONE, Batch, Capacity, Distinct, Drawn
+from retrieval.batching.batch import NO_ROW, Batch, Capacity, Distinct, Drawn
 from retrieval.batching.sampler import Sampler
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import gather
@@ -30,40 +30,40 @@ class Stack:
     ):
         last = num_batches(len(order), batch_size) if last is None else last
         shape = last - first, batch_size
-        places = order[first * batch_size : last * batch_size]
-        self.there = (np.arange(shape[0] * batch_size) < len(places)).reshape(shape)
-        self.context = {name: self._column(column, places, 0) for name, column in examples.context.items()}
-        query_rows = self._column(examples.query_rows, places, NONE)
+        indices = order[first * batch_size : last * batch_size]
+        self.there = (np.arange(shape[0] * batch_size) < len(indices)).reshape(shape)
+        self.context = {name: self._column(column, indices, 0) for name, column in examples.context.items()}
+        query_rows = self._column(examples.query_rows, indices, NO_ROW)
         queue = sampler.queue(order, first * batch_size)
-        candidate_rows = gather(examples.candidate_rows, np.concatenate([queue, places]))
-        positives = self._column(candidate_rows, np.arange(len(queue), len(candidate_rows)), NONE)
+        candidate_rows = gather(examples.candidate_rows, np.concatenate([queue, indices]))
+        positives = self._column(candidate_rows, np.arange(len(queue), len(candidate_rows)), NO_ROW)
         shared, own = sampler.draw(candidate_rows.ravel(), query_rows, len(queue), first)
-        self.targets = None  # of windows: places of the targets among all interactions, before those of all else
+        self.targets = None  # of windows: indices of the targets among all interactions, before those of all else
         if examples.are_windows:
             positives = positives.reshape(shape[0], -1)
-            self.targets = np.argsort(positives == NONE, axis=1, kind="stable").astype(np.int32)
+            self.targets = np.argsort(positives == NO_ROW, axis=1, kind="stable").astype(np.int32)
             positives = self._of_targets(positives)
-            self.query_rows, self.query_places = list(np.maximum(query_rows, 0)), self.targets
+            self.query_rows, self.query_indices = list(np.maximum(query_rows, 0)), self.targets
             self.num_disliked = np.zeros(positives.shape, np.int32)
         else:
-            self.query_rows, self.query_places = _fold(query_rows)
+            self.query_rows, self.query_indices = _fold(query_rows)
             self.num_disliked = sampler.num_disliked(query_rows)
-        self.real = positives != NONE
+        self.real = positives != NO_ROW
         self.num_own = own.shape[1] // batch_size
-        self.weights = self._of_targets(self._column(examples.weights, places, 0))
+        self.weights = self._of_targets(self._column(examples.weights, indices, 0))
         self.labels = {
-            name: self._of_targets(self._column(column, places, 0)) for name, column in examples.labels.items()
+            name: self._of_targets(self._column(column, indices, 0)) for name, column in examples.labels.items()
         }
         self.parts = [part.shape[1] for part in (positives, shared, own)]
-        self.candidate_rows, self.candidate_places = _fold(np.concatenate([positives, shared, own], axis=1))
+        self.candidate_rows, self.candidate_indices = _fold(np.concatenate([positives, shared, own], axis=1))
         self.probabilities = [
             sampler.probabilities(rows, positives[step], shared[step]) for step, rows in enumerate(self.candidate_rows)
         ]
 
-    def _column(self, column, places, filling):
+    def _column(self, column, indices, filling):
         """Returns the values of the examples in shape [steps, B, ...], filled up at the end."""
         filled = np.full(self.there.shape + column.shape[1:], filling, column.dtype)
-        filled[self.there] = gather(column, places)
+        filled[self.there] = gather(column, indices)
         return filled
 
     def _of_targets(self, column):
@@ -84,9 +84,9 @@ class Stack:
 
     def batches(self, steps: slice, capacity: Capacity) -> Batch:
         """Returns some of the batches, padded to so much."""
-        positives, shared, own = np.split(self.candidate_places[steps], np.cumsum(self.parts[:-1]), axis=1)
+        positives, shared, own = np.split(self.candidate_indices[steps], np.cumsum(self.parts[:-1]), axis=1)
         examples = slice(capacity.examples)
-        queries, candidates = self.query_places[steps, examples], positives[:, examples]
+        queries, candidates = self.query_indices[steps, examples], positives[:, examples]
         real = self.real[steps, examples]
         return Batch(
             Distinct(_padded(self.query_rows[steps], capacity.queries, 0), np.maximum(queries, 0)),
@@ -102,17 +102,17 @@ class Stack:
 
 def _fold(rows: Int32[np.ndarray, "steps W"]) -> tuple[list[Int32[np.ndarray, "_"]], Int32[np.ndarray, "steps W"]]:
     """Returns the distinct rows of each batch, ascending, and the place of each row among them; -1 stays -1."""
-    places = np.full(rows.shape, NONE, np.int32)
+    indices = np.full(rows.shape, NO_ROW, np.int32)
     found = []
-    place_of = np.empty(rows.max(initial=0) + 1, np.int32)  # a look-up is cheaper than the inverse of a sort
+    index_of = np.empty(rows.max(initial=0) + 1, np.int32)  # a look-up is cheaper than the inverse of a sort
     for step in range(len(rows)):
-        there = rows[step] != NONE
+        there = rows[step] != NO_ROW
         ascending = np.sort(rows[step, there])
         distinct = ascending[np.append(True, ascending[1:] != ascending[:-1])]
-        place_of[distinct] = np.arange(len(distinct), dtype=np.int32)
-        places[step, there] = place_of[rows[step, there]]
+        index_of[distinct] = np.arange(len(distinct), dtype=np.int32)
+        indices[step, there] = index_of[rows[step, there]]
         found.append(distinct)
-    return found, places
+    return found, indices
 
 
 def _padded(found: list[Shaped[np.ndarray, "_"]], size: int, filling: int) -> Shaped[np.ndarray, "steps U"]:

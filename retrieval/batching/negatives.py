@@ -8,7 +8,7 @@ import functools
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32
 
-from retrieval.batching.batch import NONE
+from retrieval.batching.batch import NO_ROW
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows
@@ -54,7 +54,7 @@ class Negatives:
         """Returns the sampler of a batch's own positives, counted in the examples in O(n) time."""
         counts = np.zeros(0, np.int64)
         for rows in windows(examples.candidate_rows):
-            more = np.bincount(rows[rows != NONE], minlength=len(counts))
+            more = np.bincount(rows[rows != NO_ROW], minlength=len(counts))
             more[: len(counts)] += counts
             counts = more
         return cls(counts.astype(np.float32))
@@ -62,28 +62,28 @@ class Negatives:
     def draw(self, random: np.random.Generator) -> Int32[np.ndarray, "M"]:
         """Returns the candidate rows of the random columns of a batch, in O(M log num_rows) time."""
         alike = self._drawable[random.integers(0, len(self._drawable), self.uniform)]
-        places = np.searchsorted(self._cumulative, random.random(self.popular), side="right")
-        return np.concatenate([alike, self._drawable[places]]).astype(np.int32)
+        indices = np.searchsorted(self._cumulative, random.random(self.popular), side="right")
+        return np.concatenate([alike, self._drawable[indices]]).astype(np.int32)
 
     def draw_disliked(self, random: np.random.Generator, query_rows: Int[np.ndarray, "B"]) -> Int32[np.ndarray, "B H"]:
         """Returns candidate rows that the query of each example disliked, with repeats; -1 where there is none."""
         shape = len(query_rows), self.dislikes
         if self.disliked is None:
-            return np.full(shape, NONE, np.int32)
+            return np.full(shape, NO_ROW, np.int32)
         lengths = self.num_disliked(query_rows)[:, None]
         offsets = self.disliked.offsets[np.maximum(query_rows, 0)][:, None]
-        places = offsets + np.floor(random.random(shape) * lengths).astype(np.int64)
+        indices = offsets + np.floor(random.random(shape) * lengths).astype(np.int64)
         if not len(self.disliked.rows):
-            return np.full(shape, NONE, np.int32)
+            return np.full(shape, NO_ROW, np.int32)
         last = len(self.disliked.rows) - 1  # the place of an empty list may be behind all rows
-        return np.where(lengths > 0, self.disliked.rows[np.minimum(places, last)], np.int32(NONE))
+        return np.where(lengths > 0, self.disliked.rows[np.minimum(indices, last)], np.int32(NO_ROW))
 
     def num_disliked(self, query_rows: Int[np.ndarray, "*S"]) -> Int32[np.ndarray, "*S"]:
         """Returns how many candidates each query disliked; 0 where there is no query (row -1)."""
         if self.disliked is None:
             return np.zeros(query_rows.shape, np.int32)
         offsets, rows = self.disliked.offsets, np.maximum(query_rows, 0)
-        return np.where(query_rows == NONE, 0, offsets[rows + 1] - offsets[rows]).astype(np.int32)
+        return np.where(query_rows == NO_ROW, 0, offsets[rows + 1] - offsets[rows]).astype(np.int32)
 
     def probabilities(
         self, rows: Int[np.ndarray, "V"], frequencies: Float[np.ndarray, "V"], num_positives: int

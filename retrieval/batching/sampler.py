@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from retrieval.batching.batch import NONE
+from retrieval.batching.batch import NO_ROW
 from retrieval.batching.negatives import Negatives
 from retrieval.batching.stream_frequencies import StreamFrequencies
 from retrieval.data.encoding import Examples
@@ -70,8 +70,8 @@ class Sampler:
         """
         steps, batch_size = query_rows.shape
         ends = num_queued + np.arange(steps) * batch_size
-        places = ends[:, None] - self.negatives.queue + np.arange(self.negatives.queue)
-        queued = np.where(places < 0, np.int32(NONE), candidate_rows[np.maximum(places, 0)])
+        indices = ends[:, None] - self.negatives.queue + np.arange(self.negatives.queue)
+        queued = np.where(indices < 0, np.int32(NO_ROW), candidate_rows[np.maximum(indices, 0)])
         drawn, own = [], []
         for step in range(steps):
             random = np.random.default_rng((self.seed, self.epoch, 1 + first + step))
@@ -91,11 +91,11 @@ class Sampler:
         A row behind those that train knows, of a candidate that is held out, counts as the unknown one.
         """
         rows, positives = (np.where(of < len(self.negatives.counts), of, UNKNOWN_ROW) for of in (rows, positives))
-        there = positives[positives != NONE]
+        there = positives[positives != NO_ROW]
         if self.estimate is None:
             frequencies = self.negatives.frequencies[rows]
         else:
             self.estimate.update(*np.unique(there, return_counts=True), len(there))
             frequencies = self.estimate.of(rows)
         queued = shared[: self.negatives.queue]
-        return self.negatives.probabilities(rows, frequencies, len(there) + int(np.sum(queued != NONE)))
+        return self.negatives.probabilities(rows, frequencies, len(there) + int(np.sum(queued != NO_ROW)))

@@ -74,8 +74,8 @@ def column_sums(
 
 
 def scores_at(
-    queries: Float[Array, "B D"], candidates: Float[Array, "V D"], places: Int[Array, "B *S"]
+    queries: Float[Array, "B D"], candidates: Float[Array, "V D"], indices: Int[Array, "B *S"]
 ) -> Float[Array, "B *S"]:
-    """Returns the dot products of each query with some of the candidates, those at its places, in full precision."""
+    """Returns the dot products of each query with some of the candidates, those at its indices, in full precision."""
     kind = {"preferred_element_type": accumulator(queries), "precision": jax.lax.Precision.HIGHEST}
-    return jnp.einsum("bd,b...d->b...", queries, candidates[places], **kind)
+    return jnp.einsum("bd,b...d->b...", queries, candidates[indices], **kind)

@@ -60,8 +60,8 @@ class RowSets(NamedTuple):
             smaller, is_open = self.rows[middle] < rows, low < high
             return jnp.where(is_open & smaller, middle + 1, low), jnp.where(is_open & ~smaller, middle, high)
 
-        places, _ = jax.lax.while_loop(lambda bounds: jnp.any(bounds[0] < bounds[1]), narrow, (first, ends))
-        return (places < ends) & (self.rows[places] == rows)
+        indices, _ = jax.lax.while_loop(lambda bounds: jnp.any(bounds[0] < bounds[1]), narrow, (first, ends))
+        return (indices < ends) & (self.rows[indices] == rows)
 
 
 class KnownPositives(NamedTuple):

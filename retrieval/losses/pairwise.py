@@ -21,8 +21,8 @@ from retrieval.losses.reduction import reduce
 def cosine_contrastive(
     queries: Float[Array, "U D"],
     candidates: Float[Array, "V D"],
-    query_places: Int[Array, "B"],
-    candidate_places: Int[Array, "B"],
+    query_indices: Int[Array, "B"],
+    candidate_indices: Int[Array, "B"],
     counts: Float[Array, "V"],
     *,
     margin: float,
@@ -42,7 +42,7 @@ def cosine_contrastive(
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
-      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
       counts: how many columns hold each candidate as a negative [V]; 0 for none.
       margin: m, in [-1, 1].
       negative_weight: mu, of the mean over the negatives.
@@ -52,25 +52,25 @@ def cosine_contrastive(
       scores_per_block: how many scores are held at a time.
 
     >>> queries, candidates = jnp.array([[2.0, 0.0]]), jnp.array([[0.6, 0.8], [3.0, 0.0], [0.0, 1.0]])
-    >>> places = {"query_places": jnp.array([0]), "candidate_places": jnp.array([0])}
+    >>> indices = {"query_indices": jnp.array([0]), "candidate_indices": jnp.array([0])}
     >>> settings = {"margin": 0.5, "negative_weight": 10.0}
-    >>> loss = cosine_contrastive(queries, candidates, **places, counts=jnp.array([0.0, 1.0, 1.0]), **settings)
+    >>> loss = cosine_contrastive(queries, candidates, **indices, counts=jnp.array([0.0, 1.0, 1.0]), **settings)
     >>> print(f"{loss:.4f}")  # 1 - 0.6 + 10 * (0.5 + 0) / 2
     2.9000
     """
     queries, candidates = normalized(queries), normalized(candidates)
-    positives = scores_at(queries[query_places], candidates, candidate_places)
+    positives = scores_at(queries[query_indices], candidates, candidate_indices)
     margins = jnp.full(len(queries), margin, positives.dtype)
     negatives = _Negatives(candidates, counts, known_positives, scores_per_block)
-    mean = negatives.mean(jax.nn.relu, queries, margins, query_places, candidate_places, positives)
+    mean = negatives.mean(jax.nn.relu, queries, margins, query_indices, candidate_indices, positives)
     return reduce(1 - positives + negative_weight * mean, weights, reduction)
 
 
 def bpr(
     queries: Float[Array, "U D"],
     candidates: Float[Array, "V D"],
-    query_places: Int[Array, "B"],
-    candidate_places: Int[Array, "B"],
+    query_indices: Int[Array, "B"],
+    candidate_indices: Int[Array, "B"],
     counts: Float[Array, "V"],
     *,
     known_positives: KnownPositives | None = None,
@@ -89,7 +89,7 @@ def bpr(
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
-      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
       counts: how many columns hold each candidate as a negative [V]; 0 for none.
       known_positives: which candidates are positives of which distinct queries; removed.
       weights: weight of each example [B]; None: 1.
@@ -97,19 +97,19 @@ def bpr(
       scores_per_block: how many scores are held at a time.
 
     >>> candidates = jnp.log(jnp.array([[4.0], [1.0], [2.0]]))
-    >>> places = {"query_places": jnp.array([0]), "candidate_places": jnp.array([0])}
-    >>> loss = bpr(jnp.ones((1, 1)), candidates, **places, counts=jnp.array([1.0, 1.0, 1.0]))
+    >>> indices = {"query_indices": jnp.array([0]), "candidate_indices": jnp.array([0])}
+    >>> loss = bpr(jnp.ones((1, 1)), candidates, **indices, counts=jnp.array([1.0, 1.0, 1.0]))
     >>> bool(jnp.isclose(loss, (jnp.log(5 / 4) + jnp.log(6 / 4)) / 2))  # sigmoid(ln 4 - ln x) = 4 / (4 + x)
     True
     """
-    queries = queries[query_places]  # [B, D]
-    positives = scores_at(queries, candidates, candidate_places)
+    queries = queries[query_indices]  # [B, D]
+    positives = scores_at(queries, candidates, candidate_indices)
     if known_positives is not None:
-        known_positives = known_positives._replace(positives=known_positives.positives.take(query_places))
+        known_positives = known_positives._replace(positives=known_positives.positives.take(query_indices))
     negatives = _Negatives(candidates, counts, known_positives, scores_per_block)
     each = jnp.arange(len(queries))
     return reduce(
-        negatives.mean(jax.nn.softplus, queries, positives, each, candidate_places, positives), weights, reduction
+        negatives.mean(jax.nn.softplus, queries, positives, each, candidate_indices, positives), weights, reduction
     )
 
 
@@ -128,7 +128,7 @@ class _Negatives(NamedTuple):
     known: KnownPositives | None
     scores_per_block: int
 
-    def mean(self, function, queries, offsets, query_places, candidate_places, positives):
+    def mean(self, function, queries, offsets, query_indices, candidate_indices, positives):
         """Returns the mean of f(q . c_j - o) over the negatives c_j of each example, 0 where it has none.
 
         All columns are summed, and the copies of the positive subtracted, unless they are left out as known.
@@ -136,15 +136,15 @@ class _Negatives(NamedTuple):
         Args:
           function: f.
           queries, offsets: q and o, of each distinct query [U, D] and [U].
-          query_places, candidate_places: of each example [B].
+          query_indices, candidate_indices: of each example [B].
           positives: the score of each example's positive [B].
         """
-        copies = self.counts[candidate_places]
+        copies = self.counts[candidate_indices]
         if self.known is not None:
-            is_known = self.known.positives.contain(query_places, self.known.rows[candidate_places])
+            is_known = self.known.positives.contain(query_indices, self.known.rows[candidate_indices])
             copies = jnp.where(is_known, 0, copies)
         options = {"offsets": offsets, "known": self.known, "scores_per_block": self.scores_per_block}
         sums, numbers = column_sums(function, queries, self.candidates, self.counts, **options)
-        total = sums[query_places] - copies * function(positives - offsets[query_places])
-        number = numbers[query_places] - copies
+        total = sums[query_indices] - copies * function(positives - offsets[query_indices])
+        number = numbers[query_indices] - copies
         return jnp.where(number > 0, total / jnp.maximum(number, 1), 0)

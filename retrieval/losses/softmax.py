@@ -93,19 +93,19 @@ class OwnNegatives(NamedTuple):
     """Negatives of single examples, which no other example sees.
 
     Attributes:
-      places: where they stand among the distinct candidates [B, H].
+      indices: where they stand among the distinct candidates [B, H].
       log_weights: log of how often each counts [B, H]; -inf where there is none.
     """
 
-    places: Int[Array, "B H"]
+    indices: Int[Array, "B H"]
     log_weights: Float[Array, "B H"]
 
 
 def folded_softmax(
     queries: Float[Array, "U D"],
     candidates: Float[Array, "V D"],
-    query_places: Int[Array, "B"],
-    candidate_places: Int[Array, "B"],
+    query_indices: Int[Array, "B"],
+    candidate_indices: Int[Array, "B"],
     counts: Float[Array, "V"],
     *,
     temperature: float = 1.0,
@@ -134,7 +134,7 @@ def folded_softmax(
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
-      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
       counts: how many columns of the unfolded batch hold each candidate [V], extra negatives included; 0 for padding.
       temperature, scale_log_q, label_smoothing, reduction: as in `sampled_softmax`.
       sampling_probabilities: of the distinct candidates [V].
@@ -149,11 +149,11 @@ def folded_softmax(
         shift -= log_q(sampling_probabilities) / (temperature if scale_log_q else 1.0)
     sums = _dense_sums if len(queries) * len(candidates) <= scores_per_block else _blocked_sums
     bias = jnp.log(counts) + shift
-    totals, score = sums(queries, candidates, query_places, bias, known_positives, temperature, scores_per_block)
-    positives = score(candidate_places) + shift[candidate_places]
-    copies = counts[candidate_places]  # columns that hold the example's positive, of those summed
+    totals, score = sums(queries, candidates, query_indices, bias, known_positives, temperature, scores_per_block)
+    positives = score(candidate_indices) + shift[candidate_indices]
+    copies = counts[candidate_indices]  # columns that hold the example's positive, of those summed
     if known_positives is not None:
-        is_known = known_positives.positives.contain(query_places, known_positives.rows[candidate_places])
+        is_known = known_positives.positives.contain(query_indices, known_positives.rows[candidate_indices])
         copies = jnp.where(is_known, 0, copies)
     kept = jnp.where(copies > 0, 1 if remove_accidental_hits else copies, 1)
     if remove_accidental_hits:
@@ -166,34 +166,34 @@ def folded_softmax(
         options = {"bias": shift, "known": known_positives, "temperature": temperature}
         options |= {"scores_per_block": scores_per_block}
         sums, numbers = column_sums(lambda scores: scores, queries, candidates, counts, **options)
-        mean = (sums[query_places] + (kept - copies) * positives) / (numbers[query_places] + kept - copies)
+        mean = (sums[query_indices] + (kept - copies) * positives) / (numbers[query_indices] + kept - copies)
         targets = (1 - label_smoothing) * positives + label_smoothing * mean
     if own_negatives is not None:
-        totals = jnp.logaddexp(totals, log_sum(score(own_negatives.places) + own_negatives.log_weights))
+        totals = jnp.logaddexp(totals, log_sum(score(own_negatives.indices) + own_negatives.log_weights))
     return reduce(totals - targets, weights, reduction)
 
 
-def _dense_sums(queries, candidates, query_places, bias, known, temperature, _):
-    """Returns each example's log-partition, and a function from places [B, ...] to the scores there."""
+def _dense_sums(queries, candidates, query_indices, bias, known, temperature, _):
+    """Returns each example's log-partition, and a function from indices [B, ...] to the scores there."""
     scores = scores_of(queries, candidates) / temperature  # [U, V]
     columns = scores + bias[None, :]
     if known is not None:
         columns = without_known(columns, known)
 
-    def score(places):
-        return scores[query_places.reshape((-1,) + (1,) * (places.ndim - 1)), places]
+    def score(indices):
+        return scores[query_indices.reshape((-1,) + (1,) * (indices.ndim - 1)), indices]
 
-    return log_sum(columns)[query_places], score
+    return log_sum(columns)[query_indices], score
 
 
-def _blocked_sums(queries, candidates, query_places, bias, known, temperature, scores_per_block):
+def _blocked_sums(queries, candidates, query_indices, bias, known, temperature, scores_per_block):
     """Does what `_dense_sums` does without holding all scores."""
     totals = log_partition(queries, candidates, bias, known, temperature=temperature, scores_per_block=scores_per_block)
 
-    def score(places):
-        return scores_at(queries[query_places], candidates, places) / temperature
+    def score(indices):
+        return scores_at(queries[query_indices], candidates, indices) / temperature
 
-    return totals[query_places], score
+    return totals[query_indices], score
 
 
 def correct_log_q(

@@ -18,8 +18,8 @@ _product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 def implicit_squared(
     queries: Float[Array, "U D"],
     candidates: Float[Array, "V D"],
-    query_places: Int[Array, "B"],
-    candidate_places: Int[Array, "B"],
+    query_indices: Int[Array, "B"],
+    candidate_indices: Int[Array, "B"],
     counts: Float[Array, "V"],
     shares: Float[Array, "U"],
     *,
@@ -42,7 +42,7 @@ def implicit_squared(
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the corpus [V, D].
-      query_places, candidate_places: where each example's query and its positive stand among them [B].
+      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
       counts: n, how often the corpus holds each candidate [V]; 0 for what is not in it.
       shares: f, of the second term in each example of a query [U].
       unobserved_weight: a.
@@ -50,15 +50,15 @@ def implicit_squared(
       reduction: "sum", "mean" over the weights, or "none".
 
     >>> queries, candidates = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 1.0], [0.0, 1.0]])  # scores 3 and 2
-    >>> places, shares = jnp.array([0]), jnp.array([0.5])
-    >>> loss = implicit_squared(queries, candidates, places, places, jnp.ones(2), shares, unobserved_weight=0.1)
+    >>> indices, shares = jnp.array([0]), jnp.array([0.5])
+    >>> loss = implicit_squared(queries, candidates, indices, indices, jnp.ones(2), shares, unobserved_weight=0.1)
     >>> print(f"{loss:.4f}")  # (3 - 1)^2 + 0.1 * 0.5 * (3^2 + 2^2)
     4.6500
     """
-    positives = scores_at(queries[query_places], candidates, candidate_places)
+    positives = scores_at(queries[query_indices], candidates, candidate_indices)
     wide = queries.astype(positives.dtype)
     squares = shares * jnp.sum(_product(wide, gramian(candidates, counts)) * wide, axis=1)  # [U]
-    return reduce((positives - 1) ** 2 + unobserved_weight * squares[query_places], weights, reduction)
+    return reduce((positives - 1) ** 2 + unobserved_weight * squares[query_indices], weights, reduction)
 
 
 def gramian(candidates: Float[Array, "V D"], counts: Float[Array, "V"]) -> Float[Array, "D D"]:

@@ -98,17 +98,17 @@ class Objective(abc.ABC):
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns what a call does, from what `embeddings` returns of the batch."""
         terms = self.terms(queries, candidates, batch)
-        norms = model.squared_norms(queries)[batch.queries.places]
+        norms = model.squared_norms(queries)[batch.queries.indices]
         of_candidates = model.squared_norms(candidates)
         if self.candidate_l2_scale is not None:
             of_candidates *= self.candidate_l2_scale[batch.candidates.rows]
-        norms += of_candidates[batch.candidates.places]
+        norms += of_candidates[batch.candidates.indices]
         value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
 
     @abc.abstractmethod
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
-        """Returns the unweighted loss of each example, from the embeddings that its places in the batch refer to."""
+        """Returns the unweighted loss of each example, from the embeddings that its indices in the batch refer to."""
 
     @abc.abstractmethod
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
@@ -134,14 +134,14 @@ def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Floa
     is of windows for each target. In the batch returned, `queries.rows` and `candidates.rows` are the rows that the
     embeddings belong to, one each.
     """
-    (rows, places), candidates = batch.queries, model.candidate(batch.candidates.rows)
+    (rows, indices), candidates = batch.queries, model.candidate(batch.candidates.rows)
     if model.reads_windows:
-        queries = model.query_at(places, rows, batch.context)
+        queries = model.query_at(indices, rows, batch.context)
         positions = next(iter(batch.context.values())).shape[1]
-        batch = batch._replace(queries=Distinct(rows[places // positions], jnp.arange(len(places))))
+        batch = batch._replace(queries=Distinct(rows[indices // positions], jnp.arange(len(indices))))
         return queries, candidates, batch
     if model.context:
-        batch = batch._replace(queries=Distinct(rows[places], jnp.arange(len(places))))
+        batch = batch._replace(queries=Distinct(rows[indices], jnp.arange(len(indices))))
     return model.query(batch.queries.rows, batch.context), candidates, batch
 
 
@@ -161,7 +161,7 @@ def counts(batch: Batch, *, positives: bool) -> Float[Array, "V"]:
     shared = batch.negatives.shared
     found = jnp.zeros(size)
     if positives:
-        found = found.at[batch.candidates.places].add(batch.real.astype(jnp.float32))
+        found = found.at[batch.candidates.indices].add(batch.real.astype(jnp.float32))
     return found.at[jnp.where(shared < 0, size, shared)].add(1.0, mode="drop")
 
 

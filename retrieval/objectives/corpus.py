@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
-from retrieval.batching.batch import NONE, Batch, Distinct, Drawn
+from retrieval.batching.batch import NO_ROW, Batch, Distinct, Drawn
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows
 from retrieval.data.popularity import entropy
@@ -42,11 +42,11 @@ class OverCorpus(Objective):
         return super().create(rows, num_candidate_rows=rows.num_candidate_rows, **options)
 
     def batch_of(self, batch: Batch) -> Batch:
-        """Returns the batch with every row of the vocabulary as a candidate, so that places are rows, and no draws.
+        """Returns the batch with every row of the vocabulary as a candidate, so that indices are rows, and no draws.
 
         A row behind the vocabulary, of a candidate that is held out, counts as the unknown one.
         """
-        rows = batch.candidates.rows[batch.candidates.places]
+        rows = batch.candidates.rows[batch.candidates.indices]
         rows = jnp.where(rows < self.num_candidate_rows, rows, UNKNOWN_ROW)
         corpus = jnp.arange(self.num_candidate_rows, dtype=rows.dtype)
         shared, own, num_disliked = batch.negatives
@@ -94,8 +94,8 @@ class FullSoftmax(OverCorpus):
         return losses.folded_softmax(
             queries,
             candidates,
-            batch.queries.places,
-            batch.candidates.places,
+            batch.queries.indices,
+            batch.candidates.indices,
             self.counts(batch),
             temperature=self.temperature,
             known_positives=known_in(batch, self.known_positives),
@@ -144,8 +144,8 @@ class ImplicitSquared(OverCorpus):
         return losses.implicit_squared(
             queries,
             candidates,
-            batch.queries.places,
-            batch.candidates.places,
+            batch.queries.indices,
+            batch.candidates.indices,
             self.counts(batch),
             1 / jnp.where(weights > 0, weights, 1.0),
             unobserved_weight=self.unobserved_weight,
@@ -166,6 +166,6 @@ def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_
     """
     sums = np.zeros(num_query_rows)
     for rows, candidates, weights in zip(*map(windows, examples[:3]), strict=True):
-        of_examples = np.where(candidates == NONE, 0, weights).reshape(len(rows), -1).sum(axis=1)
+        of_examples = np.where(candidates == NO_ROW, 0, weights).reshape(len(rows), -1).sum(axis=1)
         sums += np.bincount(rows, of_examples, num_query_rows)
     return jnp.asarray(sums, jnp.float32)

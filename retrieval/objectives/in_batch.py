@@ -63,8 +63,8 @@ class InBatchSoftmax(Objective):
         return losses.folded_softmax(
             queries,
             candidates,
-            batch.queries.places,
-            batch.candidates.places,
+            batch.queries.indices,
+            batch.candidates.indices,
             counts(batch, positives=True),
             sampling_probabilities=batch.probabilities if self.log_q else None,
             remove_accidental_hits=self.remove_accidental_hits,
@@ -100,15 +100,15 @@ class InBatchSoftmax(Objective):
     ) -> dict[str, Array | None]:
         """Returns the unfolded batch as `losses.sampled_softmax` takes it: one column for each example and negative."""
         shared = batch.negatives.shared
-        q, c = batch.queries.places, jnp.concatenate([batch.candidates.places, jnp.maximum(shared, 0)])
+        q, c = batch.queries.indices, jnp.concatenate([batch.candidates.indices, jnp.maximum(shared, 0)])
         there = jnp.concatenate([batch.real, shared >= 0])
         rows = batch.candidates.rows[c]
         known = own = None
         if self.known_positives is not None:
             known = self.known_positives.contain(batch.queries.rows[q][:, None], rows[None, :])
         if batch.negatives.own.shape[1]:
-            places, log_weights = self.own_negatives(batch)
-            own = scores_at(queries[q], candidates, places) / self.temperature + log_weights
+            indices, log_weights = self.own_negatives(batch)
+            own = scores_at(queries[q], candidates, indices) / self.temperature + log_weights
         return {
             "queries": queries[q],
             "candidates": candidates[c],

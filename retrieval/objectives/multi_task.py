@@ -84,7 +84,7 @@ class MultiTask:
         heads = [head for head in self.heads if head.weight]
         if not heads:
             return value, sums
-        outputs = model.head_outputs(queries[batch.queries.places], candidates[batch.candidates.places])
+        outputs = model.head_outputs(queries[batch.queries.indices], candidates[batch.candidates.indices])
         for head in heads:
             if head.name not in outputs or head.name not in batch.labels:
                 raise ValueError(

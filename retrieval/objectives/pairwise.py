@@ -34,8 +34,8 @@ class Pairwise(Objective):
         return {
             "queries": queries,
             "candidates": candidates,
-            "query_places": batch.queries.places,
-            "candidate_places": batch.candidates.places,
+            "query_indices": batch.queries.indices,
+            "candidate_indices": batch.candidates.indices,
             "counts": counts(batch, positives=not batch.negatives.shared.size),
             "known_positives": known_in(batch, self.known_positives),
             "reduction": "none",

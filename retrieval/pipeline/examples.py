@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from retrieval.batching.batch import NONE
+from retrieval.batching.batch import NO_ROW
 from retrieval.batching.negatives import Negatives
 from retrieval.common.lists import Lists
 from retrieval.config import schema as config_lib
@@ -80,7 +80,7 @@ def of_windows(
     """Returns windows of histories as examples, a number of targets each."""
     return Examples(
         query_rows.astype(np.int32),
-        np.where(windows.is_target, windows.rows, np.int32(NONE)),
+        np.where(windows.is_target, windows.rows, np.int32(NO_ROW)),
         np.where(windows.is_target, weights, 0.0).astype(np.float32),
         context.of_windows(windows),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval.batching.batch import NONE
+from retrieval.batching.batch import NO_ROW
 from retrieval.batching.negatives import Negatives
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
@@ -71,7 +71,7 @@ class Recipe:
     def num_examples(self) -> int:
         """The number of interactions that an epoch predicts."""
         rows = self.examples.candidate_rows
-        return int(np.sum(rows != NONE)) if self.examples.are_windows else len(rows)
+        return int(np.sum(rows != NO_ROW)) if self.examples.are_windows else len(rows)
 
     @property
     def context(self) -> QueryContext:

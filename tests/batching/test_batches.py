@@ -19,24 +19,24 @@ def make_examples(query_rows, candidate_rows, weights=None):
     )
 
 
-def plain_batch(examples, places, batch_size, num_queries, num_candidates):
+def plain_batch(examples, indices, batch_size, num_queries, num_candidates):
     """Returns one batch, folded by `np.unique`."""
-    filling = [(0, batch_size - len(places))]
+    filling = [(0, batch_size - len(indices))]
     distinct = []
     for rows, size in ((examples.query_rows, num_queries), (examples.candidate_rows, num_candidates)):
-        found, inverse = np.unique(rows[places], return_inverse=True)
+        found, inverse = np.unique(rows[indices], return_inverse=True)
         distinct.append(Distinct(np.pad(found, (0, size - len(found))), np.pad(inverse, filling)))
     shares = np.bincount(examples.candidate_rows)[distinct[1].rows] / len(examples.weights)
     probabilities = np.where(np.arange(num_candidates) < len(found), shares, 1.0).astype(np.float32)
     nothing = Drawn(np.zeros(0), np.zeros((batch_size, 0)), np.zeros(batch_size))
-    real = np.arange(batch_size) < len(places)
-    return Batch(*distinct, np.pad(examples.weights[places], filling), real, nothing, probabilities, {}, {})
+    real = np.arange(batch_size) < len(indices)
+    return Batch(*distinct, np.pad(examples.weights[indices], filling), real, nothing, probabilities, {}, {})
 
 
 def unfold(epoch):
     """Returns the examples of an epoch of batches in their order, each a tuple of its two rows and its weight."""
-    query_rows = np.take_along_axis(epoch.queries.rows, epoch.queries.places, axis=1)
-    candidate_rows = np.take_along_axis(epoch.candidates.rows, epoch.candidates.places, axis=1)
+    query_rows = np.take_along_axis(epoch.queries.rows, epoch.queries.indices, axis=1)
+    candidate_rows = np.take_along_axis(epoch.candidates.rows, epoch.candidates.indices, axis=1)
     columns = (query_rows, candidate_rows, epoch.weights)
     return list(zip(*(column[epoch.real].tolist() for column in columns), strict=True))
 
@@ -72,8 +72,8 @@ def test_batches_follow_the_order():
 
 def test_a_batch_names_each_distinct_row_once():
     epoch = batches(make_examples([5, 5, 2, 5], [1, 3, 3, 3]), np.arange(4), 4)
-    assert epoch.queries.rows[0, :2].tolist() == [2, 5] and epoch.queries.places[0].tolist() == [1, 1, 0, 1]
-    assert epoch.candidates.rows[0, :2].tolist() == [1, 3] and epoch.candidates.places[0].tolist() == [0, 1, 1, 1]
+    assert epoch.queries.rows[0, :2].tolist() == [2, 5] and epoch.queries.indices[0].tolist() == [1, 1, 0, 1]
+    assert epoch.candidates.rows[0, :2].tolist() == [1, 3] and epoch.candidates.indices[0].tolist() == [0, 1, 1, 1]
 
 
 def test_the_last_batch_takes_what_is_left_and_is_filled_up_without_weight():
@@ -85,7 +85,7 @@ def test_the_last_batch_takes_what_is_left_and_is_filled_up_without_weight():
 
 def test_what_fills_up_the_last_batch_adds_no_distinct_row():
     epoch = batches(make_examples([1, 2, 3, 4, 5], [4, 4, 4, 4, 7]), np.arange(5), 4)
-    assert epoch.queries.places[1].tolist() == [0, 0, 0, 0]
+    assert epoch.queries.indices[1].tolist() == [0, 0, 0, 0]
     assert epoch.queries.rows[1].tolist() == [5, 0, 0, 0]
     assert epoch.candidates.rows[1].tolist() == [7, 0, 0, 0]
 
@@ -167,10 +167,10 @@ def test_blocks_hold_the_batches_of_the_plain_form_in_order_whatever_their_lengt
     batches_ = [batch for block in found for batch in steps_of(block)]
     assert len(batches_) == num_batches(len(pairs), batch_size)
     for i, batch in enumerate(batches_):
-        places = order[i * batch_size : (i + 1) * batch_size]
-        numbers = [len(np.unique(rows[places])) for rows in examples[:2]]
+        indices = order[i * batch_size : (i + 1) * batch_size]
+        numbers = [len(np.unique(rows[indices])) for rows in examples[:2]]
         sizes = [own if n <= own else batch_size for n, own in zip(numbers, capacity, strict=True)]
-        assert_equal(batch, plain_batch(examples, places, batch_size, *sizes))
+        assert_equal(batch, plain_batch(examples, indices, batch_size, *sizes))
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_each_target_of_windows_is_an_example_once_and_its_place_is_where_it_sta
     seen = []
     for batch in (batch for block in found for batch in steps_of(block)):
         assert len(batch.real) <= batch_size * length and not batch.weights[~batch.real].any()
-        windows, places = np.divmod(batch.queries.places[batch.real], length)
+        windows, indices = np.divmod(batch.queries.indices[batch.real], length)
         rows = batch.queries.rows[windows] - 1
-        assert np.array_equal(batch.candidates.rows[batch.candidates.places[batch.real]], targets[rows, places])
-        assert np.array_equal(batch.weights[batch.real], weights[rows, places])
-        assert np.array_equal(batch.context["history"][windows, places], targets[rows, places])
-        assert np.array_equal(batch.labels["name"][batch.real], names[rows, places])
+        assert np.array_equal(batch.candidates.rows[batch.candidates.indices[batch.real]], targets[rows, indices])
+        assert np.array_equal(batch.weights[batch.real], weights[rows, indices])
+        assert np.array_equal(batch.context["history"][windows, indices], targets[rows, indices])
+        assert np.array_equal(batch.labels["name"][batch.real], names[rows, indices])
         seen += batch.labels["name"][batch.real].tolist()
     assert sorted(seen) == names[is_target].tolist()

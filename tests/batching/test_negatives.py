@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from retrieval.batching.assembly import batches, blocks, epoch_order
-from retrieval.batching.batch import NONE, Capacity
+from retrieval.batching.batch import NO_ROW, Capacity
 from retrieval.batching.device import device_blocks
 from retrieval.batching.negatives import Negatives
 from retrieval.batching.sampler import Sampler
@@ -23,9 +23,9 @@ EXAMPLES = Examples(
 DISLIKED = Lists.from_sequences([[], [3, 5], [], [1], [6, 2, 4]])
 
 
-def rows_of(batch, places):
-    """Returns the candidate rows at places of a batch; -1 stays."""
-    return np.where(places < 0, NONE, batch.candidates.rows[np.maximum(places, 0)])
+def rows_of(batch, indices):
+    """Returns the candidate rows at indices of a batch; -1 stays."""
+    return np.where(indices < 0, NO_ROW, batch.candidates.rows[np.maximum(indices, 0)])
 
 
 def epoch_of(negatives, epoch=0, batch_size=10, seed=0, **options):
@@ -56,7 +56,7 @@ def test_probabilities_are_the_mean_shares_of_the_columns_that_are_really_drawn(
         _, found = epoch_of(negatives, epoch)
         for batch in found:
             shared = rows_of(batch, batch.negatives.shared)
-            columns = np.concatenate([batch.candidates.rows[batch.candidates.places], shared[shared != NONE]])
+            columns = np.concatenate([batch.candidates.rows[batch.candidates.indices], shared[shared != NO_ROW]])
             held += np.bincount(columns, minlength=7)
             every = np.arange(7)
             num_random = negatives.uniform + negatives.popular
@@ -74,7 +74,7 @@ def test_the_corrected_columns_of_a_mixture_sum_to_the_sum_over_the_corpus():
     for epoch in range(300):
         for batch in epoch_of(negatives, epoch)[1]:
             probability = dict(zip(batch.candidates.rows.tolist(), batch.probabilities.tolist(), strict=True))
-            columns = [*batch.candidates.rows[batch.candidates.places], *rows_of(batch, batch.negatives.shared)]
+            columns = [*batch.candidates.rows[batch.candidates.indices], *rows_of(batch, batch.negatives.shared)]
             sums.append(np.mean([odds[row] / probability[row] for row in columns]))
     assert np.mean(sums) == pytest.approx(odds.sum(), rel=0.02)
 
@@ -89,9 +89,9 @@ def test_a_smaller_last_batch_has_the_shares_of_its_own_columns():
 def test_the_queue_holds_the_positives_right_before_the_batch_and_starts_empty():
     negatives = Negatives(COUNTS, queue=15)
     order, found = epoch_of(negatives)
-    assert rows_of(found[0], found[0].negatives.shared).tolist() == [NONE] * 15
+    assert rows_of(found[0], found[0].negatives.shared).tolist() == [NO_ROW] * 15
     first = EXAMPLES.candidate_rows[order[:10]].tolist()
-    assert rows_of(found[1], found[1].negatives.shared).tolist() == [NONE] * 5 + first
+    assert rows_of(found[1], found[1].negatives.shared).tolist() == [NO_ROW] * 5 + first
     assert rows_of(found[4], found[4].negatives.shared).tolist() == EXAMPLES.candidate_rows[order[25:40]].tolist()
 
 
@@ -108,17 +108,17 @@ def test_each_example_draws_from_what_its_own_query_disliked():
     seen = {query: set() for query in range(1, 5)}
     for epoch in range(20):
         for batch in epoch_of(negatives, epoch)[1]:
-            queries = batch.queries.rows[batch.queries.places]
+            queries = batch.queries.rows[batch.queries.indices]
             numbers, own = batch.negatives.num_disliked.tolist(), rows_of(batch, batch.negatives.own)
             for query, number, rows in zip(queries.tolist(), numbers, own, strict=True):
                 assert number == len(DISLIKED[query])
                 seen[query] |= set(rows.tolist())
-    assert seen == {1: {3, 5}, 2: {NONE}, 3: {1}, 4: {2, 4, 6}}
+    assert seen == {1: {3, 5}, 2: {NO_ROW}, 3: {1}, 4: {2, 4, 6}}
 
 
 def test_what_fills_up_the_last_batch_draws_nothing():
     _, found = epoch_of(Negatives(COUNTS, disliked=Lists.from_sequences([[1]] * 5), dislikes=2), batch_size=70)
-    assert np.all(found[1].negatives.own[30:] == NONE) and np.all(found[1].negatives.own[:30] != NONE)
+    assert np.all(found[1].negatives.own[30:] == NO_ROW) and np.all(found[1].negatives.own[:30] != NO_ROW)
     assert np.all(found[1].negatives.num_disliked == np.where(found[1].real, 1, 0))
 
 
@@ -206,6 +206,6 @@ def test_an_estimate_takes_the_place_of_the_counts():
     estimate = StreamFrequencies(7)
     _, found = epoch_of(negatives, estimate=estimate)
     last = found[-1]
-    rows = last.candidates.rows[: len(np.unique(last.candidates.places))]
+    rows = last.candidates.rows[: len(np.unique(last.candidates.indices))]
     assert last.probabilities[: len(rows)] == pytest.approx(estimate.of(rows), rel=1e-6)
     assert not np.allclose(last.probabilities[: len(rows)], COUNTS[rows] / 100, rtol=1e-3)

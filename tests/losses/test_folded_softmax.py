@@ -54,8 +54,8 @@ class Case:
 
     queries: np.ndarray
     candidates: np.ndarray
-    query_places: np.ndarray
-    candidate_places: np.ndarray
+    query_indices: np.ndarray
+    candidate_indices: np.ndarray
     real: np.ndarray
     probabilities: np.ndarray
     known: np.ndarray
@@ -73,9 +73,9 @@ def folded(case, queries, candidates, combination, reduction, scores_per_block=S
     return losses.folded_softmax(
         queries,
         candidates,
-        case.query_places,
-        case.candidate_places,
-        counts.at[case.candidate_places].add(case.real.astype(candidates.dtype)),
+        case.query_indices,
+        case.candidate_indices,
+        counts.at[case.candidate_indices].add(case.real.astype(candidates.dtype)),
         temperature=combination["temperature"],
         sampling_probabilities=case.probabilities if combination["log_q"] else None,
         scale_log_q=combination["scale_log_q"],
@@ -97,7 +97,7 @@ def blocked(case, queries, candidates, combination, reduction):
 
 
 def unfolded(case, queries, candidates, combination, reduction):
-    q, c = case.query_places, case.candidate_places
+    q, c = case.query_indices, case.candidate_indices
     own = jnp.sum(queries[q][:, None, :] * candidates[case.own], axis=2) / combination["temperature"]
     own += case.own_log_weights
     return losses.sampled_softmax(
@@ -149,15 +149,15 @@ def row_sets(known):
     return sets._replace(rows=jnp.pad(sets.rows, (0, SIZE * SIZE + 1 - len(sets.rows)), constant_values=-1))
 
 
-def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.0, known=None, weights=None):
+def make_case(query_indices, candidate_indices, *, num_real=SIZE, seed=0, scale=1.0, known=None, weights=None):
     rng = np.random.default_rng(seed)
     real = np.arange(SIZE) < num_real
     known = rng.random((SIZE, SIZE)) < 0.3 if known is None else np.full((SIZE, SIZE), known)
     return Case(
         scale * rng.uniform(-2, 2, (SIZE, DIMENSION)),
         rng.uniform(-1, 1, (SIZE, DIMENSION)),
-        np.where(real, query_places, 0).astype(np.int32),
-        np.where(real, candidate_places, 0).astype(np.int32),
+        np.where(real, query_indices, 0).astype(np.int32),
+        np.where(real, candidate_indices, 0).astype(np.int32),
         real,
         rng.choice([0.0, 0.001, 0.1, 0.5, 1.0], SIZE),
         known,
@@ -170,17 +170,17 @@ def make_case(query_places, candidate_places, *, num_real=SIZE, seed=0, scale=1.
 
 @st.composite
 def cases(draw):
-    """Draws places among few or many distinct rows; the rows that no place names are padding."""
+    """Draws indices among few or many distinct rows; the rows that no place names are padding."""
 
-    def places(num_real):
+    def indices(num_real):
         drawn = draw(st.lists(st.integers(0, draw(st.integers(0, SIZE - 1))), min_size=SIZE, max_size=SIZE))
         drawn[draw(st.integers(0, num_real - 1))] = 0  # row 0, which padding entries name, is a real one
         return np.array(drawn)
 
     num_real = draw(st.integers(1, SIZE))
     return make_case(
-        places(num_real),
-        places(num_real),
+        indices(num_real),
+        indices(num_real),
         num_real=num_real,
         seed=draw(st.integers(0, 2**31)),
         scale=draw(st.sampled_from([0.0, 0.1, 1.0])),
@@ -257,20 +257,20 @@ def test_a_thousand_copies_of_a_negative_weigh_a_thousand_times():
     loss = losses.folded_softmax(
         jnp.ones((1, 1)),
         jnp.zeros((2, 1)),
-        query_places=jnp.array([0]),
-        candidate_places=jnp.array([0]),
+        query_indices=jnp.array([0]),
+        candidate_indices=jnp.array([0]),
         counts=jnp.array([1.0, 1000.0]),
     )
     assert loss == pytest.approx(np.log(1001))
 
 
 def test_a_positive_that_no_column_holds_is_one_of_its_own_example():
-    places = {"query_places": jnp.array([0, 0]), "candidate_places": jnp.array([0, 1])}
+    indices = {"query_indices": jnp.array([0, 0]), "candidate_indices": jnp.array([0, 1])}
     for hits in (False, True):
         terms = losses.folded_softmax(
             jnp.ones((1, 1)),
             jnp.log(jnp.array([[1.0], [2.0], [5.0]])),
-            **places,
+            **indices,
             counts=jnp.array([0.0, 1.0, 1.0]),
             remove_accidental_hits=hits,
             reduction="none",
@@ -282,8 +282,8 @@ def test_a_thousand_copies_of_a_positive_are_removed_up_to_the_bits_that_subtrac
     loss = losses.folded_softmax(
         jnp.ones((1, 1)),
         jnp.array([[np.log(3.0)], [0.0]], jnp.float32),
-        query_places=jnp.array([0]),
-        candidate_places=jnp.array([0]),
+        query_indices=jnp.array([0]),
+        candidate_indices=jnp.array([0]),
         counts=jnp.array([1000.0, 1.0]),
         remove_accidental_hits=True,
     )

@@ -75,7 +75,7 @@ def test_folded_and_in_blocks_they_are_the_mean_over_the_negatives_and_so_are_th
     sets = RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE))._replace(rows=jnp.asarray(_padded(known)))
     weights = jnp.asarray(rng.choice([0.0, 0.5, 2.0], SIZE).astype(np.float32))
     counts = jnp.asarray(np.bincount(np.array(columns, int), minlength=SIZE).astype(np.float32))
-    places = jnp.array(q), jnp.array(c)
+    indices = jnp.array(q), jnp.array(c)
     for name in ("bpr", "cosine_contrastive"):
 
         def value(queries, candidates, name=name):
@@ -83,7 +83,7 @@ def test_folded_and_in_blocks_they_are_the_mean_over_the_negatives_and_so_are_th
 
         expected = jax.value_and_grad(value, (0, 1))(queries, candidates)
         for scores_per_block in (SIZE * SIZE, 4 * SIZE):
-            found = folded(name, queries, candidates, *places, counts, sets, weights, scores_per_block)
+            found = folded(name, queries, candidates, *indices, counts, sets, weights, scores_per_block)
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
 
 
@@ -94,8 +94,8 @@ def _padded(known):
 
 
 def one_example(loss, queries, candidates, counts, **settings):
-    places = jnp.array([0])
-    return loss(jnp.asarray(queries), jnp.asarray(candidates), places, places, jnp.asarray(counts), **settings)
+    indices = jnp.array([0])
+    return loss(jnp.asarray(queries), jnp.asarray(candidates), indices, indices, jnp.asarray(counts), **settings)
 
 
 def test_the_cosine_ignores_norms():

@@ -54,11 +54,11 @@ def test_all_examples_at_once_have_the_value_and_the_gradients_of_the_sum_over_a
 
 
 def test_no_matrix_of_queries_and_candidates_is_ever_made():
-    places = jnp.arange(50)
+    indices = jnp.arange(50)
 
     def loss(queries, candidates):
         settings = {"unobserved_weight": WEIGHT}
-        return losses.implicit_squared(queries, candidates, places, places, jnp.ones(70), jnp.ones(60), **settings)
+        return losses.implicit_squared(queries, candidates, indices, indices, jnp.ones(70), jnp.ones(60), **settings)
 
     program = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(jnp.ones((60, 3)), jnp.ones((70, 3))))
     assert "f32[3,3]" in program
@@ -72,9 +72,9 @@ def test_narrow_embeddings_are_summed_in_float32():
 
 def test_candidates_outside_of_the_corpus_are_drawn_nowhere():
     def loss(candidates):
-        places, settings = jnp.array([0]), {"unobserved_weight": WEIGHT}
+        indices, settings = jnp.array([0]), {"unobserved_weight": WEIGHT}
         return losses.implicit_squared(
-            jnp.ones((1, 2)), candidates, places, places, jnp.array([1.0, 0.0, 1.0]), jnp.ones(1), **settings
+            jnp.ones((1, 2)), candidates, indices, indices, jnp.array([1.0, 0.0, 1.0]), jnp.ones(1), **settings
         )
 
     gradient = jax.grad(loss)(jnp.ones((3, 2)))

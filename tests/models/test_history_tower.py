@@ -177,10 +177,10 @@ def test_windows_are_the_examples_of_their_targets_one_by_one(name, visible):
     batch = batches(made.examples, np.arange(number)[::-1].copy(), number)
     queries, candidates, found = embeddings(model, jax.tree.map(lambda column: jnp.asarray(column[0]), batch))
     real = np.flatnonzero(np.asarray(batch.real[0]))
-    rows = np.asarray(found.queries.rows), np.asarray(found.candidates.rows)[np.asarray(found.candidates.places)]
+    rows = np.asarray(found.queries.rows), np.asarray(found.candidates.rows)[np.asarray(found.candidates.indices)]
     ours = {}
     for i in real:
-        embedding = np.concatenate([queries[i], candidates[found.candidates.places[i]]])
+        embedding = np.concatenate([queries[i], candidates[found.candidates.indices[i]]])
         ours.setdefault((int(rows[0][i]), int(rows[1][i])), []).append(embedding)
     theirs = {}
     examples = made.examples

@@ -60,9 +60,9 @@ def by_hand(model, batch, options):
     """Returns each example's loss from a list of its columns, one after the other."""
     rows, probabilities = np.asarray(batch.candidates.rows), np.asarray(batch.probabilities)
     shared = [place for place in np.asarray(batch.negatives.shared) if place >= 0]
-    positives = np.asarray(batch.candidates.places)[np.asarray(batch.real)]
+    positives = np.asarray(batch.candidates.indices)[np.asarray(batch.real)]
     columns = [*positives, *shared]
-    queries = np.asarray(batch.queries.rows)[np.asarray(batch.queries.places)]
+    queries = np.asarray(batch.queries.rows)[np.asarray(batch.queries.indices)]
     context = {"hour": batch.context["hour"]}
     embeddings = np.asarray(model.query(jnp.asarray(queries), context), np.float64)
     candidates = np.asarray(model.candidate(batch.candidates.rows), np.float64)

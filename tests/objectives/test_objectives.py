@@ -78,7 +78,7 @@ def a_batch(step=0, **settings):
 def scores_of_examples(model, batch):
     """Returns the scores of all candidate rows for each real example, and the rows of its query and its positive."""
     real = np.asarray(batch.real)
-    q, c = (np.asarray(side.rows)[np.asarray(side.places)][real] for side in (batch.queries, batch.candidates))
+    q, c = (np.asarray(side.rows)[np.asarray(side.indices)][real] for side in (batch.queries, batch.candidates))
     context = {name: column[real] for name, column in batch.context.items()}
     queries = np.asarray(model.query(jnp.asarray(q), context), np.float64)
     return queries @ np.asarray(model.candidate(jnp.arange(NUM_CANDIDATE_ROWS)), np.float64).T, q, c
@@ -282,7 +282,7 @@ def test_the_penalty_of_a_candidate_is_scaled_by_its_row():
     model, batch = make_model(), a_batch()
     scale = jnp.arange(NUM_CANDIDATE_ROWS, dtype=jnp.float32)
     plain, scaled = (InBatchSoftmax(embedding_l2=0.5, candidate_l2_scale=of) for of in (None, scale))
-    rows = batch.candidates.rows[batch.candidates.places]
+    rows = batch.candidates.rows[batch.candidates.indices]
     norms = model.squared_norms(model.candidate(rows))
     difference = scaled(model, batch)[0] - plain(model, batch)[0]
     assert difference == pytest.approx(float(0.5 * jnp.sum(batch.weights * norms * (scale[rows] - 1))), rel=1e-3)
