@@ -27,7 +27,7 @@ setup(
         "absl-py>=2.1",
         "flatbuffers>=24.3",  # jax.export serialises with it but does not install it
         "flax>=0.12",
-        "hnswlib>=0.8",
+        "hnswlib>=0.8,<0.9",  # index/hnsw/layout.py relies on the layout of its graphs
         "jax>=0.8",
         "jinja2>=3.1",
         "jaxtyping>=0.3",

@@ -18,7 +18,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "absl": ("experiments/",),
     "ml_collections": ("experiments/",),
     "rich": ("experiments/",),
-    "hnswlib": ("retrieval/index/hnsw/graph.py",),
+    "hnswlib": ("retrieval/index/hnsw/",),
     "jinja2": ("experiments/report/document.py",),
     "matplotlib": ("experiments/report/", "experiments/sweep/", "experiments/inspection/", "experiments/tune_index.py"),
     "optuna": ("experiments/sweep/",),

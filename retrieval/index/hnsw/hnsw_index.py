@@ -197,7 +197,7 @@ class HnswIndex(FixedIndex):
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
-        entry, arrays = graphs.take_apart(self.graph)
+        entry, arrays = graphs.to_parts(self.graph)
         record = {
             "kind": self.kind,
             "settings": dataclasses.asdict(self.settings),
@@ -219,7 +219,7 @@ class HnswIndex(FixedIndex):
             settings, costs = HnswSettings(**record["settings"]), Costs.from_record(record["costs"])
             vectors = as_corpus(arrays["vectors"])
             certificate = Certificate.from_record(record["certificate"])
-            graph = graphs.put_together(vectors, record["entry"], arrays, **dataclasses.asdict(settings))
+            graph = graphs.from_parts(vectors, record["entry"], arrays, **dataclasses.asdict(settings))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the record of the index and its arrays must fit, got {error!r}; save it again"
