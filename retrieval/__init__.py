@@ -8,7 +8,7 @@ import importlib
 _PLACES = {  # public name -> "module:attribute", or a module
     "baselines": "retrieval.baselines",
     "batches": "retrieval.batching.assembly:batches",
-    "bind": "retrieval.models.two_tower:bind",
+    "bind": "retrieval.models.binding:bind",
     "BPR": "retrieval.objectives:BPR",
     "compare": "retrieval.evaluation.comparison:compare",
     "Config": "retrieval.config.schema:Config",
@@ -20,7 +20,7 @@ _PLACES = {  # public name -> "module:attribute", or a module
     "Evaluation": "retrieval.evaluation.protocol:Evaluation",
     "ExactIndex": "retrieval.index:ExactIndex",
     "Examples": "retrieval.data.encoding:Examples",
-    "FeatureInput": "retrieval.models.feature_tower:FeatureInput",
+    "FeatureInput": "retrieval.models.feature_inputs:FeatureInput",
     "features": "retrieval.features",
     "FeatureTower": "retrieval.models.feature_tower:FeatureTower",
     "Filter": "retrieval.index:Filter",

@@ -36,12 +36,12 @@ from retrieval.index import LiveIndex as LiveIndex
 from retrieval.index import tune as tune_index
 from retrieval.losses import folded_softmax as folded_softmax
 from retrieval.losses import sampled_softmax as sampled_softmax
-from retrieval.models.feature_tower import FeatureInput as FeatureInput
+from retrieval.models.binding import bind as bind
+from retrieval.models.feature_inputs import FeatureInput as FeatureInput
 from retrieval.models.feature_tower import FeatureTower as FeatureTower
 from retrieval.models.heads import Head as Head
 from retrieval.models.id_tower import IdTower as IdTower
 from retrieval.models.two_tower import TwoTower as TwoTower
-from retrieval.models.two_tower import bind as bind
 from retrieval.objectives import BPR as BPR
 from retrieval.objectives import CosineContrastive as CosineContrastive
 from retrieval.objectives import FullSoftmax as FullSoftmax

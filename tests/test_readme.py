@@ -10,7 +10,7 @@ from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import ExactIndex, LiveIndex
-from retrieval.models.two_tower import init
+from retrieval.models.binding import init
 from retrieval.serving import bundle
 
 ROOT = pathlib.Path(__file__).parent.parent

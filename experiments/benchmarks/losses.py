@@ -17,7 +17,7 @@ from retrieval import Recipe, fit, folded_softmax, load_data, prepare, sampled_s
 from retrieval.batching.assembly import batches, epoch_order
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import SCORES_PER_BLOCK
-from retrieval.models.two_tower import bind, init
+from retrieval.models.binding import bind, init
 
 MEGABYTES_OF_BLOCKED = 128
 

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from retrieval.models.binding import flatten_params
 from retrieval.models.embedding_table import EmbeddingTable
 from retrieval.models.feature_embeddings import Dense, Lookup
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.history_tower import HistoryTower
 from retrieval.models.layers import MLP, Dropout, FeatureDropout
-from retrieval.models.two_tower import TwoTower, flatten_params
+from retrieval.models.two_tower import TwoTower
 
 Shape = tuple[int, ...]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,33 +12,17 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from retrieval.common.choices import check_choice
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.features.encoded import TABLE, Encoded, Spec
+from retrieval.features.encoded import TABLE, Encoded
 from retrieval.models.embedding_table import Fixed
 from retrieval.models.feature_embeddings import Dense, Lookup
+from retrieval.models.feature_inputs import ID, FeatureInput, check_inputs, column_names, context_columns, read_columns
 from retrieval.models.layers import MLP, Cross, Dropout
 
-ID = "id"  # the feature that is the entity's own row
 COMBINATIONS = ("sum", "concat")
 
 # A table is updated by the rows of a batch where it has so many times as many. Measured on two cores, 32 dimensions: 28
 # thousand rows looked up cost 14 ms a step, a dense update of 100 thousand 8 ms.
 ROWS_A_LOOKUP = 8
-
-
-class FeatureInput(NamedTuple):
-    """A feature of a `FeatureTower`.
-
-    Attributes:
-      spec: what the encoded feature looks like; for the feature "id", `num_rows` are the entities known in train.
-      dimension: of its embedding; 0: that of the tower.
-      dropout: probability that training takes it as missing.
-      encoded: of each row of the entity table; None: the feature comes with the example (or is "id").
-    """
-
-    spec: Spec
-    dimension: int = 0
-    dropout: float = 0.0
-    encoded: Encoded | None = None
 
 
 class Entities(nnx.Module):
@@ -109,18 +92,20 @@ class FeatureTower(nnx.Module):
             with a dimension of its own that is to be added to others.
         """
         check_choice("combine", combine, COMBINATIONS)
-        _check(features, num_entities, dimension if combine == "sum" else 0)
+        check_inputs(features, num_entities, dimension if combine == "sum" else 0)
         common = {"dtype": dtype, "rngs": rngs}
         self.names = tuple(features)  # of all features in order: `bind` sorts those of a Dict
-        self.context = tuple(column for name in features for column in _columns(name, features[name]))
+        self.context = tuple(column for name in features for column in context_columns(name, features[name]))
         stored = {name: of for name, of in features.items() if of.encoded is not None}
-        self.table_columns = tuple(column for name, of in stored.items() for column in _names(TABLE + name, of.spec))
+        self.table_columns = tuple(
+            column for name, of in stored.items() for column in column_names(TABLE + name, of.spec)
+        )
         self.combine = combine
         self.all_known = ID not in features or features[ID].spec.num_rows == num_entities
         self.features = nnx.Dict(
             {name: _module(of, dimension, initial_scale=initial_scale, **common) for name, of in features.items()}
         )
-        self.entities = nnx.Dict({name: Entities(of.encoded) for name, of in stored.items()})
+        self.entities = nnx.Dict({name: Entities(feature.encoded) for name, feature in stored.items()})
         width = dimension if combine == "sum" else sum(of.dimension or dimension for of in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
         of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
@@ -140,10 +125,10 @@ class FeatureTower(nnx.Module):
         if not set(self.context) <= set(context) <= {*self.context, *self.table_columns}:
             raise ValueError(f"the tower reads the columns {sorted(self.context)}, received {sorted(context)}")
         found = {
-            name: _from_columns(TABLE + name, context) if TABLE + name in context else self.entities[name](rows)
+            name: read_columns(TABLE + name, context) if TABLE + name in context else self.entities[name](rows)
             for name in self.entities
         }
-        found |= {name: _from_columns(name, context) for name in self.names if name in self.context}
+        found |= {name: read_columns(name, context) for name in self.names if name in self.context}
         return self.embed(found, self._known(rows) if ID in self.names else None)
 
     def embed(self, features: Mapping[str, Encoded], ids: Int[Array, "B"] | None = None) -> Float[Array, "B D"]:
@@ -215,22 +200,6 @@ class FeatureTower(nnx.Module):
         return rows if self.all_known else jnp.where(rows < self.features[ID].num_rows, rows, UNKNOWN_ROW)
 
 
-def _columns(name: str, feature: FeatureInput) -> tuple[str, ...]:
-    """Returns the names of the columns of the example that a feature is read from."""
-    return () if name == ID or feature.encoded is not None else _names(name, feature.spec)
-
-
-def _names(name: str, spec: Spec) -> tuple[str, ...]:
-    """Returns the names of the columns that `to_columns` makes of a feature."""
-    return (name, f"{name}/weights") if spec.num_rows else (name,)
-
-
-def _from_columns(name: str, columns: Mapping[str, Array]) -> Encoded:
-    """Returns the feature that `to_columns` gave."""
-    weights = columns.get(f"{name}/weights")
-    return Encoded(None, None, columns[name]) if weights is None else Encoded(columns[name], weights, None)
-
-
 def _module(feature: FeatureInput, dimension: int, **common) -> Lookup | Dense:
     spec, dimension = feature.spec, feature.dimension or dimension
     if not spec.num_rows:
@@ -244,20 +213,3 @@ def _fixed(array: Shaped[np.ndarray, "n ..."] | None) -> Fixed | None:
 
 def _applied(module: Lookup | Dense, encoded: Encoded) -> Float[Array, "B D"]:
     return module(encoded.values) if encoded.rows is None else module(encoded.rows, encoded.weights)
-
-
-def _check(features: Mapping[str, FeatureInput], num_entities: int, summed: int) -> None:
-    """Checks features; `summed` is the dimension that all have, 0: each may have its own."""
-    if not features:
-        raise ValueError("a tower needs at least one feature, received none; 'id' is the row of the entity itself")
-    for name, (spec, dimension, _, encoded) in features.items():
-        if name == ID and spec.num_rows > num_entities:
-            raise ValueError(f"feature 'id' has {spec.num_rows} known rows, more than the {num_entities} entities")
-        rows = num_entities if encoded is None else len(encoded.values if encoded.rows is None else encoded.rows)
-        if rows != num_entities:
-            raise ValueError(f"feature {name!r} is encoded for {rows} entities, the table has {num_entities}")
-        if summed and dimension not in (0, summed):
-            raise ValueError(
-                f"feature {name!r} has dimension {dimension}, the sum of features has {summed}; leave it 0, or set "
-                "combine='concat'"
-            )

@@ -16,7 +16,8 @@ from retrieval.batching.batch import Batch, Distinct
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import KnownPositives, RowSets
-from retrieval.models.two_tower import Lookups, TwoTower
+from retrieval.models.binding import Lookups
+from retrieval.models.two_tower import TwoTower
 
 static = functools.partial(dataclasses.field, metadata={"static": True})  # a constant of the compiled step, no argument
 

@@ -17,7 +17,8 @@ from retrieval.data.out_of_core.mapped import windows
 from retrieval.data.popularity import entropy
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.losses.log_partition import RowSets
-from retrieval.models.two_tower import Lookups, TwoTower
+from retrieval.models.binding import Lookups
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives.base import Objective, TrainingRows, known_in, lookups, static
 
 

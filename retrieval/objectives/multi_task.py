@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.batching.batch import Batch
-from retrieval.models.two_tower import Lookups, TwoTower
+from retrieval.models.binding import Lookups
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives.base import Objective, embeddings
 
 Value = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]

@@ -19,7 +19,8 @@ from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, 
 from retrieval.features.context import AGES, QueryContext, num_rating_rows
 from retrieval.models import history
 from retrieval.models.embedding_table import EmbeddingTable
-from retrieval.models.feature_tower import ID, FeatureInput, FeatureTower
+from retrieval.models.feature_inputs import ID, FeatureInput
+from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.heads import Head
 from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.two_tower import TwoTower

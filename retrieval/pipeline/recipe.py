@@ -21,8 +21,9 @@ from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Interactions, Table
 from retrieval.features.context import Columns, QueryContext
+from retrieval.models.binding import Params, bind
 from retrieval.models.fixed_towers import Blend, FixedTowers
-from retrieval.models.two_tower import Params, TwoTower, bind
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import MultiTask, Objective
 from retrieval.pipeline import additions, architecture
 from retrieval.pipeline.architecture import Architecture

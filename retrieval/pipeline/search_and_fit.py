@@ -27,7 +27,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled, with_roots
 from retrieval.evaluation.measure import evaluate
-from retrieval.models.two_tower import Params
+from retrieval.models.binding import Params
 from retrieval.pipeline.recipe import Recipe, prepare
 from retrieval.sharding.devices import peak_device_memory
 from retrieval.training.checkpoint import Checkpoint, Checkpoints

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-from retrieval.models.two_tower import Params, flatten_params
+from retrieval.models.binding import Params, flatten_params
 
 EXAMPLES = "examples"  # prefix of the denominators among the logged sums
 PerReplica = Float64[np.ndarray, "R"] | float  # of each replica of a vmapped ensemble, or of one training

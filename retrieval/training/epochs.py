@@ -16,7 +16,7 @@ from retrieval.batching.folding import num_batches
 from retrieval.batching.negatives import Negatives
 from retrieval.config.placements import check_placement
 from retrieval.data.encoding import Examples
-from retrieval.models.two_tower import take_apart
+from retrieval.models.binding import take_apart
 from retrieval.training.epoch_sums import EpochSums
 from retrieval.training.step import Loss, TrainState, create_state, train_block
 

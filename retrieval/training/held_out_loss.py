@@ -10,7 +10,7 @@ from retrieval.batching.assembly import batches
 from retrieval.batching.negatives import Negatives
 from retrieval.batching.sampler import Sampler
 from retrieval.data.encoding import Examples
-from retrieval.models.two_tower import Params, bind
+from retrieval.models.binding import Params, bind
 from retrieval.training.step import Loss
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from retrieval.batching.batch import Batch
-from retrieval.models.two_tower import Params, bind, init
+from retrieval.models.binding import Params, bind, init
 from retrieval.training.optimizers import parameter_average, touched_rows
 from retrieval.training.optimizers.by_name import TouchedRows
 

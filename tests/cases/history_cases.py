@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from retrieval.models import history
-from retrieval.models.two_tower import bind, init
+from retrieval.models.binding import bind, init
 
 LENGTH, DIMENSION = 6, 8
 CASES = [(name, visible) for name, entry in history.ENCODERS.items() for visible in entry.visible]

@@ -5,7 +5,7 @@ import numpy as np
 
 from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
-from retrieval.models.two_tower import init
+from retrieval.models.binding import init
 from retrieval.pipeline.recipe import prepare
 
 NUM_QUERIES, NUM_CANDIDATES = 6, 9

@@ -14,7 +14,7 @@ from retrieval.config.checks import SOFTMAXES
 from retrieval.config.schema import Task
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
-from retrieval.models.two_tower import init
+from retrieval.models.binding import init
 from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import prepare
 

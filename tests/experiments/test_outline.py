@@ -8,9 +8,10 @@ from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, YEAR, Feature, co
 
 from experiments.inspection.outline import outline
 from retrieval.config.schema import Task
+from retrieval.models.binding import flatten_params, init
 from retrieval.models.history import ENCODERS
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, flatten_params, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.pipeline.recipe import prepare
 
 YEARS = [YEAR, Feature("year", "buckets", size=3), Feature("year", "buckets", size=2)]

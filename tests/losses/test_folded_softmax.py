@@ -19,8 +19,9 @@ from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import KnownPositives, RowSets
+from retrieval.models.binding import bind, init
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 
 # The two forms add the same terms in another order, and the folded one subtracts up to 7 copies of the positive

@@ -8,8 +8,8 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.models.binding import bind, init
 from retrieval.models.feature_embeddings import Dense, Lookup
-from retrieval.models.two_tower import bind, init
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 KEY = jax.random.key(0)

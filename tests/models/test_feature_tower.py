@@ -16,9 +16,11 @@ from retrieval.batching.assembly import batches
 from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.features.encoded import Encoded, Spec, to_columns
-from retrieval.models.feature_tower import FeatureInput, FeatureTower
+from retrieval.models.binding import bind, flatten_params, init
+from retrieval.models.feature_inputs import FeatureInput
+from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind, flatten_params, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.serving.bundle import export_towers
 from retrieval.training.optimizers import by_name

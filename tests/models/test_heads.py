@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from retrieval.models.binding import bind, init
 from retrieval.models.fixed_towers import Blend, FixedTowers
 from retrieval.models.heads import Head
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind, init
+from retrieval.models.two_tower import TwoTower
 
 RNG = np.random.default_rng(0)
 Q, C = (jnp.asarray(RNG.normal(size=(5, 3)), jnp.float32) for _ in range(2))

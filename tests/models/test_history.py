@@ -21,7 +21,7 @@ from history_cases import (
 from jax import export
 
 from retrieval.models import history
-from retrieval.models.two_tower import bind, init
+from retrieval.models.binding import bind, init
 
 each_encoder = pytest.mark.parametrize("name, visible", CASES)
 each_name = pytest.mark.parametrize("name", history.ENCODERS)

@@ -7,8 +7,8 @@ from history_cases import LENGTH, REAL, case, compiled, encoder, seconds, tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.models.binding import init
 from retrieval.models.history.bags import decayed_mean
-from retrieval.models.two_tower import init
 
 
 def wide(tree):

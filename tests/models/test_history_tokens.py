@@ -9,8 +9,8 @@ from history_cases import at_random, with_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.models.binding import init
 from retrieval.models.history import Tokens, log_buckets
-from retrieval.models.two_tower import init
 
 REAL = jnp.array([[False, True, True], [True, True, True], [False, False, False]])
 EMBEDDINGS = jax.random.normal(jax.random.key(0), (3, 3, 4))

@@ -11,10 +11,10 @@ from history_cases import CASES, REAL, tokens_of
 from tower_cases import AGE, GENRES, HOUR, Feature, interactions, moved, recipe
 
 from retrieval.batching.assembly import batches
+from retrieval.models.binding import bind, init
 from retrieval.models.history import ENCODERS
 from retrieval.models.history.bags import PowerBag
 from retrieval.models.history_tower import LastEmbedding
-from retrieval.models.two_tower import bind, init
 from retrieval.objectives import embeddings
 
 LENGTH = 5

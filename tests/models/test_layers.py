@@ -8,8 +8,8 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.models.binding import bind, init
 from retrieval.models.layers import MLP, Cross, Dropout, FeatureDropout, LayerNorm
-from retrieval.models.two_tower import bind, init
 
 X = jax.random.normal(jax.random.key(0), (5, 4))
 

@@ -8,10 +8,11 @@ import pytest
 from flax import nnx
 
 from retrieval.data.encoding import Examples
+from retrieval.models.binding import bind, init
 from retrieval.models.embedding_table import Fixed
 from retrieval.models.id_tower import IdTower
 from retrieval.models.layers import MLP, Dropout
-from retrieval.models.two_tower import TwoTower, bind, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create

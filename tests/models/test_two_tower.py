@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from retrieval.data.encoding import Examples
+from retrieval.models.binding import bind, init
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import LEAST_NORM, TwoTower, bind, init
+from retrieval.models.two_tower import LEAST_NORM, TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create

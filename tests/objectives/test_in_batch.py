@@ -16,8 +16,9 @@ from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import RowSets
+from retrieval.models.binding import bind, init
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax, embeddings
 from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create

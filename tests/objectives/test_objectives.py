@@ -21,8 +21,9 @@ from retrieval.data.popularity import log_prior
 from retrieval.data.published import synthetic
 from retrieval.losses.log_partition import RowSets
 from retrieval.losses.pairwise import normalized
+from retrieval.models.binding import bind
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import BPR, CosineContrastive, FullSoftmax, ImplicitSquared, InBatchSoftmax, query_weights
 from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create

@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.config.schema import Config, Data, Loss, Optimizer, Train
 from retrieval.data.dataset import load
-from retrieval.models.two_tower import flatten_params
+from retrieval.models.binding import flatten_params
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
 from retrieval.training.epochs import fit

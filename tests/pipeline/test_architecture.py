@@ -8,7 +8,7 @@ from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, YEAR, Feature, co
 from retrieval.config.checks import SOFTMAXES
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Interactions, Table
-from retrieval.models.two_tower import flatten_params, init
+from retrieval.models.binding import flatten_params, init
 from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import prepare
 from retrieval.training.epochs import fit

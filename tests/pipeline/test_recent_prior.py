@@ -11,7 +11,8 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.data.popularity import SECONDS_A_DAY, recent_prior
 from retrieval.data.splits import split
 from retrieval.index import HnswIndex
-from retrieval.models.two_tower import TwoTower, bind, init
+from retrieval.models.binding import bind, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.pipeline.recipe import prepare
 from retrieval.ranking.topk import top_k
 from retrieval.serving import bundle

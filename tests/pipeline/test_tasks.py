@@ -18,7 +18,7 @@ from retrieval.batching.assembly import batches
 from retrieval.config.schema import from_json, to_json
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled
-from retrieval.models.two_tower import bind, flatten_params, init
+from retrieval.models.binding import bind, flatten_params, init
 from retrieval.objectives import BPR, CosineContrastive, HeadLoss, ImplicitSquared, MultiTask
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare

@@ -10,7 +10,7 @@ import pytest
 from retrieval.config.schema import Config
 from retrieval.data.interactions import Interactions, Table
 from retrieval.index import HnswIndex
-from retrieval.models.two_tower import bind, init
+from retrieval.models.binding import bind, init
 from retrieval.pipeline.recipe import prepare
 from retrieval.ranking.topk import top_k
 from retrieval.serving import bundle

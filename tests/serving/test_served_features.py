@@ -13,7 +13,7 @@ from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.features import TABLE, encode_table
 from retrieval.features.entities import EntityFeatures
-from retrieval.models.two_tower import init
+from retrieval.models.binding import init
 from retrieval.pipeline.recipe import prepare
 from retrieval.ranking.topk import top_k
 from retrieval.serving import bundle

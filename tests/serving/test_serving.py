@@ -21,8 +21,8 @@ from retrieval.data.sequences import Histories
 from retrieval.data.splits import split
 from retrieval.features.context import QueryContext
 from retrieval.index import HnswIndex
+from retrieval.models.binding import bind, init
 from retrieval.models.history import ENCODERS
-from retrieval.models.two_tower import bind, init
 from retrieval.pipeline.recipe import prepare
 from retrieval.pipeline.search_and_fit import Trained
 from retrieval.ranking.topk import top_k

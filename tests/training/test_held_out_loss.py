@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from retrieval.data.encoding import Examples
+from retrieval.models.binding import init
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, init
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.held_out_loss import mean_loss
 

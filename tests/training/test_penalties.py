@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from training_cases import NUM_CANDIDATES, NUM_QUERIES, make_examples, make_model, one_batch, random_batches
 
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.models.feature_tower import FeatureInput, FeatureTower
+from retrieval.models.feature_inputs import FeatureInput
+from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax

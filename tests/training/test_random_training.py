@@ -6,9 +6,10 @@ import numpy as np
 from flax import nnx
 from training_cases import NUM_CANDIDATES, NUM_QUERIES, make_examples, make_model, one_batch
 
+from retrieval.models.binding import bind, init, take_apart
 from retrieval.models.embedding_table import Fixed
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind, init, take_apart
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training import epochs
 from retrieval.training.epochs import fit

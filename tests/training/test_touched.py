@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from retrieval.batching.assembly import batches
 from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
+from retrieval.models.binding import flatten_params
 from retrieval.models.embedding_table import EmbeddingTable, without_padding
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, flatten_params
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.optimizers import by_name
 from retrieval.training.optimizers.by_name import TouchedRows

@@ -14,8 +14,9 @@ from retrieval.batching.assembly import batches
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import RowSets
+from retrieval.models.binding import bind
 from retrieval.models.id_tower import IdTower
-from retrieval.models.two_tower import TwoTower, bind
+from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import InBatchSoftmax
 from retrieval.training.early_stopping import best_epoch, should_stop
 from retrieval.training.epochs import fit

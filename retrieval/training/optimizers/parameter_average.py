@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from retrieval.models.binding import Params
 from retrieval.models.embedding_table import table_path
-from retrieval.models.two_tower import Params
 from retrieval.training.optimizers.by_name import TouchedRows
 
 

@@ -13,8 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.models.binding import flatten_params, init
 from retrieval.models.embedding_table import table_path
-from retrieval.models.two_tower import flatten_params, init
 
 ENTITIES_AT_A_TIME = 1 << 16  # whose look-ups are counted at once
 Counts = dict[str, Float[np.ndarray, "_"]]  # path of a table in the model -> how often each of its rows occurs

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from retrieval.models.binding import Lookups, Params
 from retrieval.models.embedding_table import table_path, without_padding
-from retrieval.models.two_tower import Lookups, Params
 
 WHOLE = ...  # the index of what is no table: leaf[...] is all of it
 Index = Any  # a tree like that which it indexes: rows of each table, WHOLE for other leaves
