@@ -23,6 +23,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["retrieval", "retrieval.*"]),
+    package_data={"retrieval": ["*.pyi"]},
     install_requires=[
         "absl-py>=2.1",
         "flatbuffers>=24.3",  # jax.export serialises with it but does not install it
@@ -47,6 +48,14 @@ setup(
             "faiss-cpu>=1.9",
             "scann>=1.4; platform_machine == 'x86_64' and sys_platform == 'linux'",
             "voyager>=2.1",
+        ],
+        "docs": [  # mkdocs-material 9 is made for mkdocs 1
+            "mkdocs>=1.6,<2",
+            "mkdocs-jupyter>=0.25",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.27",
+            "nbclient>=0.10",  # executes the tutorial
+            "ipykernel>=6.29",
         ],
         "sweep": ["optuna>=5"],
         "tensorboard": ["tensorboard>=2.18"],

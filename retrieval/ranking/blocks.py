@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
     Attributes:
       owners: place of the query in its block [E]; padded with 0.
       rows: candidates [E]; padded with 0.
-      bounds: the pairs of block b are those from bounds[b] to bounds[b + 1] [B + 1].
+      bounds: the pairs of block b are those from `bounds[b]` to `bounds[b + 1]`, [B + 1].
     """
 
     owners: Int[np.ndarray | Array, "E"]
