@@ -72,7 +72,7 @@ titles beside a cross layer: .320 at most. There `content` has .249, without dat
 Batch size and penalty of the main experiment were chosen on the validation part, 20 % of train.
 """
 
-from retrieval.config.schema import Config, Feature
+from retrieval.config.schema import Addition, Config, Feature
 
 VARIANTS = ("", "temporal", "temporal_best", "metadata", "metadata_20")
 
@@ -97,11 +97,10 @@ def get_config(variant: str = "") -> Config:
             Feature(column="occupation"),
         )
         config.model.embedding_dimension = 64
-        config.model.prior_half_life = 10.0
-        config.model.prior_news = 0.3
+        config.model.additions = (Addition("recent_popularity", arguments={"half_life": 10.0, "news": 0.3}),)
         config.loss.name = "full_softmax"
         config.loss.rating_weight = 0.5
-        config.loss.embedding_l2 = 0.09
+        config.regularization.embedding_l2 = 0.09
         config.train.batch_size = 8192
         config.train.average = 0.95
     return config
@@ -116,7 +115,7 @@ def _set_metadata(config: Config, held_out: float) -> None:
         Feature(column="genres", kind="bag", combiner="sqrtn"),  # longer with more genres, which popular movies have
         Feature(column="release_year", kind="buckets", size=20),
     )
-    config.model.candidate.cross_layers = 1
+    config.model.candidate.cross.layers = 1
     config.model.popularity_prior = False  # a cold movie has none: features learn what is popular
     config.train.metric = "cold_candidates/recall_at_20"
     config.train.patience = 10

@@ -54,7 +54,7 @@ def get_config() -> Config:
     config.model.history.last = True
     config.model.history.dropout = 0.5
     config.negatives.uniform = 1024
-    config.loss.embedding_l2 = 0.0
+    config.regularization.embedding_l2 = 0.0
     config.loss.reduction = "mean"
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.006

@@ -22,7 +22,7 @@ def get_config() -> Config:
     config.model.popularity_prior = False
     config.loss.log_q = False
     config.loss.remove_accidental_hits = False
-    config.loss.embedding_l2 = 0.0
+    config.regularization.embedding_l2 = 0.0
     config.train.batch_size = 8192
     config.train.epochs = 10
     config.train.evaluate_every = 0

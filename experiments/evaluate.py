@@ -22,6 +22,8 @@ from retrieval.evaluation.protocol import Evaluation, Result
 from retrieval.pipeline import search_and_fit
 from retrieval.training.held_out_loss import mean_loss
 
+BATCH_SIZE = 4096  # examples of the test loss at a time
+
 
 def evaluation_of(config: Config, dataset: Dataset) -> Evaluation:
     """Returns what the model of an experiment and its baselines are asked: the test part."""
@@ -92,7 +94,7 @@ def _of_model_alone(
         trained.params,
         recipe.loss,
         recipe.held_out_examples(dataset.parts.test, dataset.parts.train_and_validation()),
-        batch_size=config.evaluate.batch_size,
+        batch_size=BATCH_SIZE,
         negatives=recipe.negatives,
     )
     train = recipe.encoding.targets(trained.train, None)

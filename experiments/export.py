@@ -41,6 +41,8 @@ from retrieval.serving.exports import savedmodel
 from retrieval.serving.exports.parquet import write_vectors
 
 RECALL_AT = 10
+NUM_QUERIES = 4096  # of train, at most, that choose the index and certify it
+SEED = 0  # of their choice and of the graph
 QUERIES_A_CALL = 4096  # that the query tower embeds
 NUM_RECOMMENDED = 100  # what the SavedModel returns for a query
 
@@ -61,10 +63,9 @@ def choices(settings: config_lib.Index) -> Choices:
       ValueError: a setting of the config is out of range.
     """
     try:
-        search.check(k=settings.k, target=settings.target_recall, seed=settings.seed, threads=settings.threads)
-        if settings.queries < 2:
-            raise ValueError(f"queries must be 2 at least, one to choose and one to certify, got {settings.queries}")
-        return Choices(settings.kind, settings.space, settings.M, settings.ef_construction, settings.ef)
+        search.check(k=settings.k, target=settings.target_recall, seed=SEED, threads=settings.threads)
+        graph = settings.hnsw
+        return Choices(settings.kind, graph.space, graph.M, graph.ef_construction, graph.ef)
     except ValueError as error:
         raise ValueError(f"config.index: {error}") from None
 
@@ -75,7 +76,7 @@ def build_index(config: Config, trained: search_and_fit.Trained) -> Searcher:
     # that of a candidate which train does not know, and which has no features, may be zero: it is the least popular
     candidates = np.asarray(recipe.candidate_embeddings(trained.params))
     known = recipe.encoding.queries.ids
-    sample = np.sort(np.random.default_rng(settings.seed).permutation(len(known))[: settings.queries])
+    sample = np.sort(np.random.default_rng(SEED).permutation(len(known))[:NUM_QUERIES])
     queries = np.asarray(recipe.query_embeddings(trained.params, known[sample], trained.train))
     index = index_lib.tune(
         candidates,
@@ -83,7 +84,7 @@ def build_index(config: Config, trained: search_and_fit.Trained) -> Searcher:
         clock=time.perf_counter,
         k=settings.k,
         target=settings.target_recall,
-        seed=settings.seed,
+        seed=SEED,
         threads=settings.threads,
         choices=choices(settings),
     )

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 import retrieval
+from retrieval.config.fields import field_types
 from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.features.entities import EntityFeatures
@@ -35,8 +36,6 @@ def test_every_file_that_the_readme_names_exists():
 
 
 def test_every_field_that_the_readme_names_exists():
-    from retrieval.config.schema import Config, field_types
-
     fields = set(field_types(Config))
     for name in re.findall(r"--config\.([a-z_.]+)=", README):
         assert name in fields, name
@@ -74,7 +73,7 @@ def test_the_serving_examples_run(capsys, tmp_path, monkeypatch):
     with_features = Config()
     with_features.model.initial_scale = 0.1
     with_features.model.candidate.features = (Feature("id"), Feature("genres", "bag"))
-    save_bundle(tmp_path / "runs/movielens_100k_best/bundle", with_features)
+    save_bundle(tmp_path / "runs/movielens_100k_ensemble/bundle", with_features)
     monkeypatch.chdir(tmp_path)
     code = re.search(r"## Serving\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     namespace = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from experiments.inspection.outline import Part, outline
-from retrieval.config.schema import Config, Loss
+from retrieval.config.schema import Config, Loss, Regularization
 from retrieval.index.tuning.search import GRAPHS
 from retrieval.models.feature_inputs import ID
 from retrieval.objectives import OBJECTIVES
@@ -114,13 +114,13 @@ def _reads(recipe: Recipe, root: Part) -> dict[str, str]:
 def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
     encoding, tasks = recipe.encoding, [f"{t.name} ({t.kind}, weight {t.weight:g})" for t in config.tasks]
     what = "windows" if recipe.examples.are_windows else "examples"
-    width, score = _score(recipe, root)
+    width, score = _score(config, recipe, root)
     counts = [len(encoding.queries.ids), len(encoding.candidates.ids), len(encoding.corpus)]
-    M = config.index.M or GRAPHS[-1][0]
+    M = config.index.hnsw.M or GRAPHS[-1][0]
     graph = bytes_text(graph_bytes(MILLION, width, M))
     return {
         "score": score,
-        "loss": _loss(config.loss),
+        "loss": _loss(config.loss, config.regularization),
         **({"heads": ", ".join(tasks)} if tasks else {}),
         "an epoch": f"{recipe.num_examples:,} interactions, batches of {recipe.batch_size:,} {what}",
         "data": "{:,} queries and {:,} candidates in train, {:,} in the corpus".format(*counts),
@@ -129,22 +129,22 @@ def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
     }
 
 
-def _score(recipe: Recipe, root: Part) -> tuple[int, str]:
-    """Returns the number of dimensions of the dot product, and what they are."""
+def _score(config: Config, recipe: Recipe, root: Part) -> tuple[int, str]:
+    """Returns the number of dimensions of the dot product, and where they come from."""
     model, (width,) = recipe.model, root.output
     added = {"popularity prior": model.log_prior, "learned bias": model.candidate_bias}
     added = [name for name, there in added.items() if there is not None]
     terms = [f"{width - bool(added)} of the towers"] + [f"1 of {' and '.join(added)}"] * bool(added)
-    for name, beside in (("a linear model", recipe.linear), ("recent popularity", recipe.recent_prior)):
-        if beside is not None:
-            terms.append(f"{beside.candidates.shape[1]} of {name}")
-            width += beside.candidates.shape[1]
+    for addition, added_towers in zip(config.model.additions, recipe.additions, strict=True):
+        terms.append(f"{added_towers.candidates.shape[1]} of {addition.name}")
+        width += added_towers.candidates.shape[1]
     text = f"dot product of {width} dimensions: {', '.join(terms)}"
     if model.log_temperature is None:
         return width, text
     return width, f"{text}; outputs at length 1, over a learned temperature"
 
 
-def _loss(loss: Loss) -> str:
-    settings = [f"{field} {getattr(loss, field):g}" for field in (*OBJECTIVES[loss.name].options, "embedding_l2")]
+def _loss(loss: Loss, regularization: Regularization) -> str:
+    settings = [f"{field} {getattr(loss, field):g}" for field in OBJECTIVES[loss.name].options]
+    settings.append(f"embedding_l2 {regularization.embedding_l2:g}")
     return ", ".join([loss.name.replace("_", " "), *settings, f"{loss.reduction} over the batch"])

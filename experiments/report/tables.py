@@ -12,6 +12,7 @@ from experiments.shared.labels import METRICS, MODEL, PROTOCOLS, interval_text, 
 from experiments.shared.workdir import training_seconds
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Task
+from retrieval.config.serialization import flatten
 from retrieval.index import Certificate, CurvePoint
 
 TASK_METRICS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
@@ -160,7 +161,7 @@ def setting_text(point: CurvePoint) -> str:
 
 def config_table(config: config_lib.Config) -> HtmlTable:
     """Returns the fields of a config that differ from the defaults."""
-    values, defaults = (config_lib.flatten(dataclasses.asdict(c)) for c in (config, config_lib.Config()))
+    values, defaults = (flatten(dataclasses.asdict(c)) for c in (config, config_lib.Config()))
     rows = [
         [Cell(field, "code"), _code(values.get(field)), _code(defaults.get(field))]
         for field in sorted(values.keys() | defaults.keys())
@@ -171,7 +172,7 @@ def config_table(config: config_lib.Config) -> HtmlTable:
 
 def facts_table(facts: Mapping[str, object]) -> HtmlTable:
     """Returns nested facts as rows of path and value."""
-    return HtmlTable(["", ""], [[name, _code(value)] for name, value in config_lib.flatten(facts).items()], "facts")
+    return HtmlTable(["", ""], [[name, _code(value)] for name, value in flatten(facts).items()], "facts")
 
 
 def _code(value: object) -> Cell:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
+import functools
 import re
 import runpy
 import sys
+import typing
 from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.shared import compilation, console
-from retrieval.config.schema import Config, Index, check_field
+from retrieval.config.checks import check
+from retrieval.config.fields import check_field, field_types
+from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
+from retrieval.config.values import check_text, check_values
 
 MISTAKES = (
     ValueError,
@@ -52,7 +57,7 @@ def define_roll_back() -> None:
 def define_index() -> None:
     """Defines --index.FIELD of each field."""
     text = "How the candidates are searched; --index.FIELD=VALUE overrides a field of the run's config.index."
-    _check_fields(sys.argv)  # the next line looks at them already
+    _check_overrides(sys.argv)  # the next line reads them already
     config_flags.DEFINE_config_dataclass("index", Index(), text)
 
 
@@ -72,10 +77,10 @@ def define_profile() -> None:
 
 
 def config() -> Config:
-    """Returns the experiment that --config names.
+    """Returns the experiment that --config names, its values checked.
 
     Raises:
-      ValueError: the file cannot be read, or does not return a Config.
+      ValueError: the file cannot be read, does not return a Config, or a value in it is wrong.
     """
     experiment = flags.FLAGS.config
     if not isinstance(experiment, Config):
@@ -84,6 +89,7 @@ def config() -> Config:
         except OSError as error:
             raise ValueError(f"--config: {error}") from None
         raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
+    check(experiment)
     return experiment
 
 
@@ -118,9 +124,18 @@ def tensorflow() -> bool:
     return flags.FLAGS.tensorflow
 
 
-def index(of_run: Index) -> Index:
-    """Returns the settings of a run's index with the fields that --index overrides."""
-    return dataclasses.replace(of_run, **config_flags.get_override_values(flags.FLAGS["index"]))
+def index(settings: Index) -> Index:
+    """Returns the settings of a run's index with the fields that --index overrides.
+
+    Raises:
+      ValueError: a value is wrong.
+    """
+    settings = copy.deepcopy(settings)
+    for path, value in config_flags.get_override_values(flags.FLAGS["index"]).items():
+        *sections, name = path.split(".")
+        setattr(functools.reduce(getattr, sections, settings), name, value)
+    check_values(settings, "index")
+    return settings
 
 
 def roll_back() -> bool:
@@ -162,18 +177,34 @@ def run_on(main: Callable[[list[str]], None]) -> None:
     app.run(checked, flags_parser=_parse)
 
 
-def _check_fields(argv: list[str]) -> None:
-    """Ends the program where a flag overrides a field that is none."""
-    for argument in argv[1:]:
-        if match := re.match(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)", argument):  # --index.k is --config.index.k
+def _check_overrides(argv: list[str]) -> None:
+    """Ends the program where a flag overrides a field that does not exist, or with text that is no such value."""
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        match = re.match(
+            r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", argument, re.DOTALL
+        )  # --index.k: index.k
+        if match:
+            path, has_text, text = match.groups()
             try:
-                check_field(match[1])
+                check_field(Config, path)
             except ValueError as error:
                 sys.exit(f"error: {argument}: {error}")
+            try:
+                _check_override(path, text if has_text else following, is_alone=not has_text)
+            except ValueError as error:
+                sys.exit(f"error: {error}")
+
+
+def _check_override(path: str, text: str, is_alone: bool) -> None:
+    fields = field_types(Config)
+    if path not in fields:  # a key of a dictionary
+        check_text(typing.get_args(fields[path.rpartition(".")[0]])[1], text, path)
+    elif not (is_alone and fields[path] is bool):  # a flag without a value is true, with "no" before it false
+        check_text(fields[path], text, path)
 
 
 def _parse(argv: list[str]) -> list[str]:
-    _check_fields(argv)
+    _check_overrides(argv)
     for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
         flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
     try:

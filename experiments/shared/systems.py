@@ -10,7 +10,7 @@ from experiments.evaluate import evaluation_of
 from experiments.shared.run_data import load_checked
 from experiments.shared.workdir import MODEL, Workdir
 from retrieval.common.choices import did_you_mean
-from retrieval.config.schema import differences
+from retrieval.config.serialization import differences
 from retrieval.data.ids import Ids
 from retrieval.evaluation.comparison import SeedSummary, average, summarize_seeds
 from retrieval.evaluation.per_query import PerQuery

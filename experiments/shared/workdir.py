@@ -13,6 +13,7 @@ from experiments.shared.labels import MODEL
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.storage import write_atomically, write_json
 from retrieval.config import schema as config_lib
+from retrieval.config.serialization import differences, from_json, to_json
 from retrieval.data.dataset import Dataset
 from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.evaluation.protocol import Result
@@ -63,7 +64,7 @@ class Workdir:
           ValueError: the folder holds a run of another config, or something that is no run.
         """
         if self._is_begun():
-            if lines := config_lib.differences(self.read_config(), config):
+            if lines := differences(self.read_config(), config):
                 raise ValueError(
                     f"{self.path} holds a run of another config (field: there, here):\n  "
                     + "\n  ".join(lines)
@@ -95,7 +96,7 @@ class Workdir:
             "data": {"fingerprint": fingerprint, "duplicates_dropped": dataset.num_duplicates},
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_file, config_lib.to_json(config))
+        write_atomically(self.config_file, to_json(config))
         write_json(self.manifest_file, facts)
 
     def _is_begun(self) -> bool:
@@ -110,7 +111,7 @@ class Workdir:
         """
         if not self.config_file.exists():
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
-        return config_lib.from_json(self.config_file.read_text(encoding="utf-8"))
+        return from_json(self.config_file.read_text(encoding="utf-8"))
 
     def read_choice(self) -> Choice:
         """Reads which checkpoint the training ended with.

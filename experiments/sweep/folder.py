@@ -12,8 +12,8 @@ from typing import Any
 
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.storage import write_json
-from retrieval.config import schema as config_lib
 from retrieval.config.schema import Config
+from retrieval.config.serialization import differences, from_json
 from retrieval.config.space import Space, from_record, to_record
 
 
@@ -68,7 +68,7 @@ class Folder:
 
     def _check(self, config: Config, space: Space, fingerprint: str) -> None:
         begun_config, begun_space = self.read()
-        lines = config_lib.differences(begun_config, config)
+        lines = differences(begun_config, config)
         theirs, ours = to_record(begun_space), to_record(space)
         lines += [
             f"space of {field}: {theirs.get(field, 'none')}, {ours.get(field, 'none')}"
@@ -91,7 +91,7 @@ class Folder:
     def read(self) -> tuple[Config, Space]:
         """Returns the config and the space that the sweep was begun with."""
         record = self._record()
-        return config_lib.from_json(json.dumps(record["config"])), from_record(record["space"])
+        return from_json(json.dumps(record["config"])), from_record(record["space"])
 
     def manifest(self) -> dict[str, Any]:
         """Returns how the sweep came about."""

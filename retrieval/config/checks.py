@@ -1,162 +1,146 @@
-"""Whether the settings of an experiment make sense, before there are any data and any work is done.
+"""Checks that the settings of an experiment go together, before any data are loaded and any work is done.
 
-What depends on the data, as whether a column is there, is checked where they are read.
+What depends on the data, as whether a column exists, is checked where the data are read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator
 from typing import Any
 
-from retrieval.config.schema import Config
+from retrieval.common.choices import did_you_mean
+from retrieval.config.fields import type_hints
+from retrieval.config.schema import ADDITIONS, Addition, Config
+from retrieval.config.values import check_values
 
-LOSS_FIELDS = {  # what each loss reads of its section, beside what all read; see `objectives.Objective.options`
+LOSS_FIELDS = {  # the fields of its section that each loss reads, beside those that all read: `Objective.options`
     "in_batch_softmax": (
         *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
-        *("num_hard_negatives", "label_smoothing"),
+        "num_hard_negatives",
     ),
-    "full_softmax": ("temperature", "remove_known_positives", "label_smoothing"),
+    "full_softmax": ("temperature", "remove_known_positives"),
     "implicit_squared": ("unobserved_weight",),
     "cosine_contrastive": ("remove_known_positives", "margin", "negative_weight"),
     "bpr": ("remove_known_positives",),
 }
 SOFTMAXES = ("in_batch_softmax", "full_softmax")  # losses whose scores are log-probabilities
-OVER_CORPUS = ("full_softmax", "implicit_squared")  # that compare with all candidates, drawn or not
-LOWER_IS_BETTER = ("mean_rank", "mse", "rmse", "mae", "log_loss")  # figures that no training may be chosen by
-RANGES = (  # of numbers, by the end of their path
-    (
-        "0 or more, below 1",
-        lambda value: 0 <= value < 1,
-        ("dropout", "output_dropout", "noise", "label_smoothing"),
-    ),
-    (
-        "1 or more",
-        lambda value: 1 <= value < math.inf,
-        ("hidden_sizes", "layers", "heads", "train.batch_size", "evaluate.batch_size"),
-    ),
-    (
-        "0 or more",
-        lambda value: 0 <= value < math.inf,
-        (
-            *("cross_layers", "cross_rank", "dimension", "clip_norm", "weight_decay", "table_l2_power", "power"),
-            *("num_hard_negatives", "unobserved_weight", "negative_weight", "rating_weight", "embedding_l2"),
-            *("candidate_l2_power", "prior_news", "epochs", "evaluate_every", "patience", "seed", "table_l2"),
-        ),
-    ),
-    (
-        "above 0",
-        lambda value: 0 < value < math.inf,
-        ("learning_rate", "initial_scale", "loss.temperature"),
-    ),
-    ("from -1 to 1", lambda value: -1 <= value <= 1, ("margin",)),
-)
+OVER_CORPUS = ("full_softmax", "implicit_squared")  # losses that compare with all candidates and draw none
+WITHOUT_DISLIKES = (*OVER_CORPUS, "cosine_contrastive", "bpr")
+LOWER_IS_BETTER = ("mean_rank", "mse", "rmse", "mae", "log_loss")  # metrics that cannot choose the best epoch
 
 
 def check(config: Config) -> None:
-    """Checks that numbers are in their ranges, and that no setting contradicts another.
+    """Checks every value of the config, see `values.check_values`, and that no setting contradicts another.
 
     Raises:
-      ValueError: one is not, or two do; it says which, and what to do.
+      ValueError: a value is wrong, or two settings contradict each other; the message says which and what to do.
     """
-    check_numbers(config)
+    check_values(config)
+    for name in ("query_id", "candidate_id"):
+        if not getattr(config.data.columns, name):
+            raise ValueError(f"data.columns.{name} is empty; name the column of the ids")
     for side in ("query", "candidate"):
         for i, feature in enumerate(getattr(config.model, side).features):
             if not feature.column:
                 raise ValueError(f"model.{side}.features[{i}].column is empty; name a column, or 'id'")
     metric = config.train.metric
     if metric.rpartition("/")[2] in LOWER_IS_BETTER:
-        raise ValueError(f"train.metric must be a figure that is the better, the higher it is, got {metric!r}")
+        raise ValueError(f"train.metric must be a metric of which higher values are better, got {metric!r}")
     _check_scores(config)
+    _check_additions(config)
 
 
-def check_numbers(config: Config) -> None:
-    """Checks that numbers are in their ranges.
+def arguments_of(addition: Addition, path: str = "arguments") -> Any:
+    """Returns the arguments of an addition as a section, with the defaults of those that are not set.
+
+    >>> arguments_of(Addition("ease", arguments={"rank": 8}))
+    Ease(rank=8, l2=300.0, half_distance=0.0)
+
+    Args:
+      addition: an entry of `model.additions`.
+      path: of its arguments in the config, for messages.
 
     Raises:
-      ValueError: one is not; it says which.
+      ValueError: the addition has no such argument, or a value is wrong.
     """
-    for path, value in _numbers(dataclasses.asdict(config)):
-        for words, holds, ends in RANGES:
-            if f".{path}".endswith(tuple(f".{end}" for end in ends)) and not holds(value):
-                raise ValueError(f"{path} must be {words}, got {value}")
+    cls = ADDITIONS[addition.name]
+    hints = type_hints(cls)
+    for name in addition.arguments:
+        if name not in hints:
+            known = did_you_mean(name, hints) or f"; it has {', '.join(hints)}"
+            raise ValueError(f"{path}.{name} is no argument of {addition.name!r}{known}")
+    whole = {name for name, hint in hints.items() if hint is int}
+    arguments = cls(
+        **{
+            name: int(value) if name in whole and float(value).is_integer() else value
+            for name, value in addition.arguments.items()
+        }
+    )
+    check_values(arguments, path)
+    return arguments
 
 
 def unread(config: Config) -> list[str]:
-    """Returns what is set and has no effect, a sentence each, as settings of a history where there is none.
+    """Returns a sentence for each setting that has no effect, as those of a history without an encoder.
 
     >>> config = Config()
-    >>> config.model.history.ratings = True
+    >>> config.model.history.last = True
     >>> unread(config)
-    ['model.history.ratings has no effect without model.history.encoder']
+    ['model.history.last has no effect without model.history.encoder']
     """
-    default = Config()
-    sentences = []
-    for section, names, needed in _without_effect(config):
-        ours, theirs = (_at(of, section) for of in (config, default))
-        changed = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
-        sentences += [f"{section}.{name} has no effect {needed}" for name in changed]
+    default, sentences = Config(), []
+    for section, names, reason in _without_effect(config):
+        set_here, set_by_default = (functools.reduce(getattr, section.split("."), c) for c in (config, default))
+        changed = [name for name in names if getattr(set_here, name) != getattr(set_by_default, name)]
+        sentences += [f"{section}.{name} has no effect {reason}" for name in changed]
     return sentences
 
 
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Returns each number with its path; those of a tuple, or under the keys of a dictionary of numbers, have its."""
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and all(isinstance(of, float | int) for of in value.values()):
-            yield from ((path, of) for of in value.values())
-        elif isinstance(value, Mapping):
-            yield from _numbers(value, f"{path}.")
-        elif isinstance(value, tuple):
-            for i, of in enumerate(value):
-                yield from _numbers(of, f"{path}[{i}].") if isinstance(of, Mapping) else _numbers({path: of})
-        elif isinstance(value, float | int):
-            yield path, value
-
-
 def _check_scores(config: Config) -> None:
-    """Checks that the scores which the loss trains are those that answers are ranked by."""
+    """Checks that the scores that the loss trains are those that candidates are ranked by."""
     model, name = config.model, config.loss.name
-    if name in LOSS_FIELDS and name not in SOFTMAXES and model.popularity_prior:
+    if name not in SOFTMAXES and model.popularity_prior:
         raise ValueError(
-            f"loss.name={name!r} trains scores that are no log-probabilities, and model.popularity_prior has them "
-            "start as such; set model.popularity_prior=False"
+            f"loss.name={name!r} trains scores that are no log-probabilities, and model.popularity_prior makes them "
+            "start as log-probabilities; set model.popularity_prior=False"
         )
     if name == "cosine_contrastive" and not model.temperature:
         raise ValueError(
-            "loss.name='cosine_contrastive' compares cosines, and answers would be ranked by dot products; set "
+            "loss.name='cosine_contrastive' compares cosines, and candidates would be ranked by dot products; set "
             "model.temperature=1.0, for outputs of length 1"
         )
 
 
+def _check_additions(config: Config) -> None:
+    names = [addition.name for addition in config.model.additions]
+    for i, addition in enumerate(config.model.additions):
+        if addition.name in names[:i]:
+            raise ValueError(f"model.additions[{i}].name is {addition.name!r}, which is added already; remove one")
+        arguments_of(addition, f"model.additions[{i}].arguments")
+    if "recent_popularity" in names and config.loss.name not in SOFTMAXES:
+        raise ValueError(
+            f"the addition 'recent_popularity' changes log-probabilities, and loss.name={config.loss.name!r} trains "
+            f"none; remove it, or set loss.name to one of {', '.join(SOFTMAXES)}"
+        )
+
+
 def _without_effect(config: Config) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Returns sections, fields of theirs that nothing reads, and what they are without."""
-    model, loss, optimizer = config.model, config.loss, config.optimizer
+    """Returns sections, the fields in them that nothing reads, and the reason."""
+    model, loss = config.model, config.loss.name
     if not model.history.encoder:
         names = tuple(field.name for field in dataclasses.fields(model.history) if field.name != "encoder")
         yield "model.history", names, "without model.history.encoder"
-    if not model.linear_rank:
-        yield "model", ("linear_l2", "linear_half_distance", "linear_weight"), "without model.linear_rank"
     for side in ("query", "candidate"):
         tower = getattr(model, side)
-        if not tower.hidden_sizes:
-            yield f"model.{side}", ("normalization", "residual", "dropout"), f"without model.{side}.hidden_sizes"
-        if not tower.cross_layers:
-            yield f"model.{side}", ("cross_rank",), f"without model.{side}.cross_layers"
-    of_losses = {name for names in LOSS_FIELDS.values() for name in names}
-    of_others = of_losses - set(LOSS_FIELDS.get(loss.name, of_losses))
-    yield "loss", tuple(sorted(of_others)), f"with loss.name={loss.name!r}"
-    if loss.name in OVER_CORPUS:
-        yield "negatives", ("uniform", "popular", "queue", "dislikes"), f"with loss.name={loss.name!r}"
-    if loss.name in ("cosine_contrastive", "bpr"):
-        yield "negatives", ("dislikes",), f"with loss.name={loss.name!r}"
-    if not optimizer.table_l2:
-        yield "optimizer", ("table_l2_power",), "without optimizer.table_l2"
-
-
-def _at(config: Config, path: str) -> Any:
-    section: Any = config
-    for name in path.split("."):
-        section = getattr(section, name)
-    return section
+        if not tower.mlp.hidden_sizes:
+            yield f"model.{side}.mlp", ("dropout",), f"without model.{side}.mlp.hidden_sizes"
+        if not tower.cross.layers:
+            yield f"model.{side}.cross", ("rank",), f"without model.{side}.cross.layers"
+    fields_of_losses = {name for names in LOSS_FIELDS.values() for name in names}
+    yield "loss", tuple(sorted(fields_of_losses - set(LOSS_FIELDS[loss]))), f"with loss.name={loss!r}"
+    if loss in OVER_CORPUS:
+        yield "negatives", ("uniform", "popular", "queue"), f"with loss.name={loss!r}"
+    if loss in WITHOUT_DISLIKES:
+        yield "negatives", ("dislikes",), f"with loss.name={loss!r}"

@@ -1,76 +1,129 @@
 """The schema of an experiment: the only place where defaults live.
 
-A file in `configs/` returns a `Config` from `get_config()`. Fields are plain strings, numbers, booleans,
-tuples and dictionaries, so that a flag can override each of them and `config.json` holds all of them.
-An empty string, tuple or 0 means "none" where the comment says so. (Annotations here are evaluated: the flags are
-made from them.)
+A file in `configs/` returns a `Config` from `get_config()`. Fields are text, numbers, booleans, tuples and
+dictionaries, so that `config.json` holds all of them and a flag can override each one outside a tuple of sections.
+Where the meaning of a field says "none", an empty text or an empty tuple stands for it. An option that no shipped
+config sets names its user. (Annotations here are evaluated: the flags are made from them.)
 """
 
 import dataclasses
-import json
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any
 
-from retrieval.common.choices import did_you_mean
+from retrieval.config.fields import LARGEST, Section, choice, option, ranged, section
+
+DATASETS = (
+    *("movielens-100k", "movielens-1m", "movielens-10m", "movielens-20m", "movielens-25m", "movielens-32m"),
+    *("movielens-latest-small", "synthetic"),
+)
+KINDS_OF_FEATURES = ("category", "bag", "number", "buckets", "periodic", "text", "vector")
+ENCODERS = ("recency", "mean", "weighted", "attention", "gru", "transformer", "hstu")
+LOSSES = ("in_batch_softmax", "full_softmax", "implicit_squared", "cosine_contrastive", "bpr")
+OPTIMIZERS = (  # those of optax whose first argument is a learning rate, and two of `retrieval.training.optimizers`
+    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad"),
+    *("fromage", "lamb", "lars", "lazy_adam", "lion", "noisy_sgd", "novograd", "optimistic_adam"),
+    *("optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rowwise_adagrad", "rprop", "sgd"),
+    *("sign_sgd", "signum", "sm3", "yogi"),
+)
+YOUR_DATA = "the commands of configs/my_interactions.py"
 
 
 @dataclasses.dataclass
-class Columns:
+class Columns(Section):
     """Names of the columns in the user's files."""
 
-    query_id: str = "user_id"
-    candidate_id: str = "item_id"
-    rating: str = ""  # none: every event counts the same
-    timestamp: str = ""  # none: no split by time
-    title: str = ""  # of the candidate table; none: ids stand for titles
+    query_id: str = option("user_id", "Ids of the queries.", user=YOUR_DATA)
+    candidate_id: str = option("item_id", "Ids of the candidates.", user=YOUR_DATA)
+    rating: str = option("", "Ratings; none: every event counts the same.", user=YOUR_DATA)
+    timestamp: str = option("", "Times of the events; none: no split by time.", user="configs/my_sequences.py")
+    title: str = option("", "Titles in the table of candidates; none: ids stand for titles.", user=YOUR_DATA)
 
 
 @dataclasses.dataclass
-class Split:
-    """How one set of interactions is cut into train, validation and test."""
+class Split(Section):
+    """How one set of interactions is divided into train, validation and test."""
 
-    strategy: str = "random"  # "random", "temporal", "leave_last_out" or "cold_candidates"
-    test_fraction: float = 0.2  # of the events; of the candidates, with all their events, where those are cold
-    validation_fraction: float = 0.2  # of what the test part leaves; 0: no validation part
-    seed: int = 42
+    strategy: str = choice(
+        "random",
+        ("random", "temporal", "leave_last_out", "cold_candidates"),
+        "Which events are held out: random ones, the latest, the last of each query, or those of some candidates.",
+    )
+    test_fraction: float = ranged(
+        0.2, "Share of the test part: of the events, or of the candidates where those are held out.", above=0, below=1
+    )
+    validation_fraction: float = ranged(
+        0.2, "Share of the validation part in what the test part leaves; 0: none.", least=0, below=1
+    )
+    seed: int = ranged(
+        42,
+        "Seed of a random split.",
+        least=0,
+        most=LARGEST,
+        user="several splits in configs/movielens_100k_ensemble.py",
+    )
 
 
 @dataclasses.dataclass
-class Data:
+class Data(Section):
     """Where interactions come from: a published data set, one file to split, or ready-made parts."""
 
-    dataset: str = ""  # "movielens-100k" ... "movielens-latest-small" or "synthetic"; none: the files below
-    path: str = ""  # local folder or archive of `dataset`; none: fetched and cached
-    cache: str = "~/.cache/retrieval"
-    interactions: str = ""  # one file (.csv, .tsv, .parquet), cut by `split`
-    train: str = ""  # or ready-made parts
-    validation: str = ""
-    test: str = ""
-    candidates: str = ""  # table of all candidates; none: every candidate id seen
-    queries: str = ""  # table of query attributes
-    columns: Columns = dataclasses.field(default_factory=Columns)
-    dislike_at_most: float = 0.0  # events with a rating up to this are no positives but dislikes; 0: none are
-    drop_duplicates: bool = True  # keep the first event of a (query, candidate) pair only
-    split: Split = dataclasses.field(default_factory=Split)
-    placement: str = "auto"  # of an epoch's batches: "device", "stream", or "auto": on the device if they fit
-    vocabulary: str = "train"  # ids with a row of their own: those in "train", or in "all" parts and tables
+    dataset: str = choice("", ("", *DATASETS), "Published data set; none: the files below.")
+    path: str = option("", "Local copy of it; none: downloaded.", user="the command of configs/movielens_1m.py")
+    cache: str = option(
+        "~/.cache/retrieval", "Folder of downloads and of encoded rows.", user="training out of core, `stream/memory`"
+    )
+    interactions: str = option("", "One file (.csv, .tsv, .parquet), divided by `split`.", user=YOUR_DATA)
+    train: str = option("", "Or ready-made parts: the training part.", user=YOUR_DATA)
+    validation: str = option("", "Validation part; none: no search for the number of epochs.", user=YOUR_DATA)
+    test: str = option("", "Test part.", user=YOUR_DATA)
+    candidates: str = option("", "Table of all candidates; none: every id seen.", user="configs/my_items.py")
+    queries: str = option("", "Table of the queries' attributes; none.", user=YOUR_DATA)
+    columns: Columns = section(Columns, "Names of the columns.")
+    dislike_at_most: float = ranged(
+        0.0, "Events with a rating up to this are dislikes, not positives; 0: none.", least=0, user="negatives.dislikes"
+    )
+    drop_duplicates: bool = option(
+        True, "Keep the first event of each (query, candidate) pair only.", user="training out of core, `stream/memory`"
+    )
+    split: Split = section(Split, "How one file is divided.")
+    placement: str = choice(
+        "auto",
+        ("auto", "device", "stream"),
+        "Where the batches of an epoch are: on the device, streamed to it, or on the device if they fit.",
+        user="the figures `stream/epoch` and `stream/memory`",
+    )
+    vocabulary: str = choice("train", ("train", "all"), "Which ids have a row of their own: of train, or of all parts.")
 
 
 @dataclasses.dataclass
-class Feature:
+class Feature(Section):
     """A column that a tower reads, and how; see `retrieval.features`."""
 
-    column: str = ""  # "id", a column of the tower's table, or of a query tower "timestamp": the time of the request
-    kind: str = "category"  # "category", "bag", "number", "buckets", "periodic", "text" or "vector"
-    dimension: int = 0  # of its embedding; 0: the tower's
-    size: int = 0  # rows of a hashed table, number of buckets, or of frequencies
-    hashes: int = 0  # rows that a value looks up in a hashed table; 0: a vocabulary from train, not hashed
-    combiner: str = "mean"  # of the rows of one entity: "mean", "sum" or "sqrtn"
-    weights: str = ""  # column of the weights of a bag's values
-    period: float = 0.0  # of the slowest frequency, in units of the column; of the time, seconds
-    dropout: float = 0.0  # probability that training takes it as missing: of "id", so that the unknown row is trained
+    column: str = option(
+        "", '"id", a column of the tower\'s table, or of a query tower "timestamp": the request\'s time.'
+    )
+    kind: str = choice("category", KINDS_OF_FEATURES, "How the column is encoded.")
+    dimension: int = ranged(0, "Of its embedding; 0: the tower's.", least=0, most=65_536)
+    size: int = ranged(0, "Rows of a hashed table, number of buckets, or of frequencies.", least=0, most=LARGEST)
+    hashes: int = ranged(0, "Rows of a hashed table that a value looks up; 0: a vocabulary of train.", least=0, most=64)
+    combiner: str = choice("mean", ("mean", "sum", "sqrtn"), "How the rows of one entity are combined.")
+    weights: str = option("", "Column of the weights of a bag's values; none: all weigh the same.")
+    period: float = ranged(0.0, "Of the slowest frequency, in units of the column; of a time, seconds.", least=0)
+    dropout: float = ranged(0.0, "Probability that training takes the value as missing.", least=0, below=1)
+
+
+@dataclasses.dataclass
+class Mlp(Section):
+    """Dense layers over the combined features of a tower."""
+
+    hidden_sizes: tuple[int, ...] = ranged((), "Sizes of the layers; none: no MLP.", least=1, most=65_536)
+    dropout: float = ranged(0.0, "Of the hidden layers' outputs.", least=0, below=1)
+
+
+@dataclasses.dataclass
+class Cross(Section):
+    """Cross layers (DCN-v2) between the combined features of a tower and its MLP."""
+
+    layers: int = ranged(0, "Number of layers.", least=0, most=64)
+    rank: int = ranged(0, "Rank of their matrices; 0: full.", least=0, most=65_536)
 
 
 def _ids() -> tuple[Feature, ...]:
@@ -78,256 +131,218 @@ def _ids() -> tuple[Feature, ...]:
 
 
 @dataclasses.dataclass
-class Tower:
-    """What a tower reads, and how it puts that together; see `retrieval.models.feature_tower.FeatureTower`."""
+class Tower(Section):
+    """What a tower reads and how the features become one embedding; see `retrieval.models.feature_tower`."""
 
-    features: tuple[Feature, ...] = dataclasses.field(default_factory=_ids)
-    combine: str = "sum"  # of the features' embeddings: "sum" or "concat"
-    hidden_sizes: tuple[int, ...] = ()  # of the MLP over them; none: a sum is the output
-    normalization: str = ""  # of its hidden layers: "layer"; none
-    residual: bool = False  # its hidden layers add their input to their output
-    dropout: float = 0.0  # of its hidden layers
-    output_dropout: float = 0.0  # of the tower's output
-    cross_layers: int = 0  # DCN-v2 layers before the MLP
-    cross_rank: int = 0  # of their matrices; 0: full
+    features: tuple[Feature, ...] = dataclasses.field(
+        default_factory=_ids, metadata=option((), "Columns that the tower reads.").metadata
+    )
+    combine: str = choice("sum", ("sum", "concat"), "How the embeddings of the features are combined.")
+    mlp: Mlp = section(Mlp, "MLP over the combined features.")
+    cross: Cross = section(Cross, "Cross layers before the MLP.")
 
 
 @dataclasses.dataclass
-class History:
+class History(Section):
     """What the query tower makes of the query's last interactions; see `retrieval.models.history`."""
 
-    encoder: str = ""  # "recency", "mean", "weighted", "attention", "gru", "transformer" or "hstu"; none: no history
-    length: int = 0  # interactions that it reads; 0: as many as nine in ten queries have in train, from 10 to 200
-    visible: str = "past"  # to a target in training: "past", or "others": all of its window but itself
-    items: str = "shared"  # the candidate tower's embeddings, or a table of "separate" ones
-    last: bool = False  # the most recent interaction has an embedding of its own besides: transitions
-    layers: int = 1  # of gru, transformer and hstu
-    heads: int = 1  # of attention, transformer and hstu
-    dropout: float = 0.0  # of the values of its tokens, and inside gru, transformer and hstu
-    noise: float = 0.0  # probability that training takes an interaction out of the history
-    ratings: bool = False  # tokens tell the ratings, in steps of a half
-    gaps: bool = False  # tokens tell the time since the interaction before
-    ages: bool = False  # tokens tell the age of the candidate at the interaction: the time since its first one in train
+    encoder: str = choice("", ("", *ENCODERS), "How the interactions become one embedding; none: no history.")
+    length: int = ranged(
+        0, "Interactions read; 0: as many as nine in ten queries have in train, from 10 to 200.", least=0, most=65_536
+    )
+    visible: str = choice("past", ("past", "others"), "Interactions a target sees in training: earlier, or all others.")
+    last: bool = option(False, "Embed the most recent interaction in a table of its own besides: transitions.")
+    layers: int = ranged(1, "Of gru, transformer and hstu.", least=1, most=64)
+    heads: int = ranged(1, "Of attention, transformer and hstu.", least=1, most=1024)
+    dropout: float = ranged(0.0, "Of the tokens' values, and inside gru, transformer and hstu.", least=0, below=1)
+    inputs: tuple[str, ...] = choice(
+        (),
+        ("ratings", "gaps", "ages"),
+        "What tokens tell besides the item: ratings, the time since the interaction before, the age of the candidate.",
+    )
 
 
 @dataclasses.dataclass
-class Model:
+class Ease(Section):
+    """Arguments of the addition "ease": a linear item-item model (EASE), cut to a few dimensions."""
+
+    rank: int = ranged(64, "Dimensions.", least=1, most=65_536)
+    l2: float = ranged(300.0, "Penalty on the squared weights.", above=0)
+    half_distance: float = ranged(0.0, "Steps in a history at which a pair counts half; 0: all count alike.", least=0)
+
+
+@dataclasses.dataclass
+class RecentPopularity(Section):
+    """Arguments of the addition "recent_popularity": the prior follows the popularity at the end of train."""
+
+    half_life: float = ranged(10.0, "Days after which an interaction counts half.", above=0)
+    news: float = ranged(0.0, "Weight of what is new to a query since its last interaction; 0: none.", least=0)
+
+
+ADDITIONS = {"ease": Ease, "recent_popularity": RecentPopularity}
+
+
+@dataclasses.dataclass
+class Addition(Section):
+    """A model without gradient training whose score is added to that of the towers."""
+
+    name: str = choice("ease", tuple(ADDITIONS), "Which model.")
+    weight: float = ranged(1.0, "Of its score.", above=0)
+    arguments: dict[str, float] = ranged({}, "Of the model, see `Ease` and `RecentPopularity`.")
+
+
+@dataclasses.dataclass
+class Model(Section):
     """The two towers, and what is added to the dot product of their outputs."""
 
-    embedding_dimension: int = 32
-    query: Tower = dataclasses.field(default_factory=Tower)
-    candidate: Tower = dataclasses.field(default_factory=Tower)
-    history: History = dataclasses.field(default_factory=History)
-    initial_scale: float = 0.02  # standard deviation of the initial embeddings
-    precision: str = "float32"  # of tables and towers; "bfloat16": half the memory, sums still in float32
-    linear_rank: int = 0  # dimensions of a linear item-item model (EASE) whose score is added to the towers'; 0: none
-    linear_l2: float = 300.0  # its penalty
-    linear_half_distance: float = 0.0  # steps in a history at which its pairs of items count half; 0: all count alike
-    linear_weight: float = 1.0  # of its score
-    popularity_prior: bool = True  # the score starts at the candidate's log-probability in train; of softmaxes alone
-    prior_half_life: float = 0.0  # days; answers follow the popularity at the end of train, where an interaction so old
-    # counts half; see `retrieval.data.popularity.recent_prior`; 0: all of train counts alike
-    prior_news: float = 0.0  # with it: weight of what is new to queries since they were last there; 0: none
-    candidate_bias: bool = False  # a learned addition to the score of each candidate
-    temperature: float = 0.0  # outputs of length 1 over a learned temperature that starts here; 0: as they are
+    embedding_dimension: int = ranged(32, "Dimension of the towers' outputs.", least=1, most=65_536)
+    query: Tower = section(Tower, "The query tower.")
+    candidate: Tower = section(Tower, "The candidate tower.")
+    history: History = section(History, "The query's last interactions.")
+    initial_scale: float = ranged(0.02, "Standard deviation of the initial embeddings.", above=0)
+    precision: str = choice("float32", ("float32", "bfloat16"), "Of tables and towers; sums are in float32.")
+    popularity_prior: bool = option(True, "Scores start at the log-probability in train; of softmaxes alone.")
+    candidate_bias: bool = option(False, "Add a learned bias to the score of each candidate.")
+    temperature: float = ranged(
+        0.0, "Outputs have length 1, over a learned temperature that starts here; 0: outputs as they are.", least=0
+    )
+    additions: tuple[Addition, ...] = option((), "Models added to the towers.")
 
 
 @dataclasses.dataclass
-class Loss:
+class Loss(Section):
     """What training minimises; see `retrieval.objectives`."""
 
-    name: str = "in_batch_softmax"  # or "full_softmax", "implicit_squared", "cosine_contrastive", "bpr"
-    temperature: float = 1.0  # of the softmaxes
-    log_q: bool = True  # in-batch softmax: correct for the candidates' frequencies in train
-    scale_log_q: bool = False  # divide the correction by the temperature too
-    remove_accidental_hits: bool = True
-    remove_known_positives: bool = False  # the query's other positives in train are no negatives
-    num_hard_negatives: int = 0  # in-batch softmax; 0: all
-    label_smoothing: float = 0.0  # softmaxes: share of the target that is spread over the columns
-    unobserved_weight: float = 0.1  # implicit squared loss: of a pair that is not observed
-    margin: float = 0.5  # cosine contrastive: cosines of negatives below it cost nothing
-    negative_weight: float = 10.0  # cosine contrastive: of the negatives' mean
-    rating_weight: float = 0.0  # an example weighs 1 + this * (its rating - the mean) / half the range; 0: all alike
-    embedding_l2: float = 0.055  # penalty an example on the squared norms of its two embeddings
-    candidate_l2_power: float = 1.0  # a candidate's penalty in an epoch grows with its count in train to this power
-    reduction: str = "sum"  # "sum" or "mean" over the batch; the learning rate belongs to it
+    name: str = choice("in_batch_softmax", LOSSES, "The loss.")
+    temperature: float = ranged(1.0, "Divides the scores of the softmaxes.", above=0)
+    log_q: bool = option(True, "In-batch softmax: correct for the sampling probabilities of the candidates.")
+    remove_accidental_hits: bool = option(True, "In-batch softmax: copies of a positive are no negatives.")
+    remove_known_positives: bool = option(False, "The query's other positives in train are no negatives.")
+    num_hard_negatives: int = ranged(0, "In-batch softmax: the highest negatives kept; 0: all.", least=0, most=LARGEST)
+    unobserved_weight: float = ranged(0.1, "Implicit squared: weight of a pair that is not observed.", least=0)
+    margin: float = ranged(0.5, "Cosine contrastive: negatives below it cost nothing.", least=-1, most=1)
+    negative_weight: float = ranged(10.0, "Cosine contrastive: weight of the negatives' mean.", least=0)
+    rating_weight: float = ranged(
+        0.0, "An example weighs 1 + this * (rating - mean) / half the range; 0: all weigh the same.", least=0
+    )
+    reduction: str = choice("sum", ("sum", "mean"), "Over the batch; the learning rate belongs to it.")
 
 
 @dataclasses.dataclass
-class Task:
+class Regularization(Section):
+    """Penalties on embeddings."""
+
+    embedding_l2: float = ranged(
+        0.055, "Penalty, for each example, on the squared norms of its two embeddings.", least=0
+    )
+    candidate_power: float = ranged(
+        1.0, "A candidate's `embedding_l2` in an epoch grows with its count in train to this power.", least=0
+    )
+    table_l2: dict[str, float] = ranged(
+        {}, "By how a table's path begins: penalty on the squared norm of each row, times its count in train.", least=0
+    )
+
+
+@dataclasses.dataclass
+class Task(Section):
     """What a head predicts of an interaction besides whether it happens; see `retrieval.data.labels`."""
 
-    name: str = ""  # of its figures and of its parameters
-    kind: str = "regression"  # or "binary": whether the target is at least `threshold`
-    target: str = "rating"  # of the interaction
-    threshold: float = 0.0
-    weight: float = 1.0  # of its loss beside that of retrieval, both scaled alike; 0: the head is not trained
-    hidden_sizes: tuple[int, ...] = ()  # of the head's MLP
+    name: str = option("", "Of its metrics and of its parameters.")
+    kind: str = choice("regression", ("regression", "binary"), "The rating, or whether it is at least `threshold`.")
+    threshold: float = ranged(0.0, "The least rating of a positive label.")
+    weight: float = ranged(1.0, "Of its loss beside that of retrieval; 0: the head is not trained.", least=0)
+    hidden_sizes: tuple[int, ...] = ranged((), "Of the head's MLP.", least=1, most=65_536)
 
 
 @dataclasses.dataclass
-class Negatives:
-    """Negatives of a batch beside its own candidates; see `retrieval.batching.negatives.Negatives`."""
+class Negatives(Section):
+    """Negatives of a batch beside its own candidates; see `retrieval.batching.negatives`."""
 
-    uniform: int = 0  # drawn a batch, each candidate of train alike
-    popular: int = 0  # drawn a batch, in proportion to count ** power
-    power: float = 0.75
-    queue: int = 0  # candidates of that many examples before the batch
-    dislikes: int = 0  # drawn an example, from what its query disliked; see data.dislike_at_most
-    frequencies: str = "train"  # of the positives, for logQ: counted in "train", or estimated from the "stream"
+    uniform: int = ranged(0, "Drawn for each batch, every candidate of train alike.", least=0, most=LARGEST)
+    popular: int = ranged(0, "Drawn for each batch, in proportion to count ** 0.75.", least=0, most=LARGEST)
+    queue: int = ranged(0, "Candidates of that many examples before the batch.", least=0, most=LARGEST)
+    dislikes: int = ranged(0, "Drawn for each example from its query's dislikes.", least=0, most=LARGEST)
 
 
 @dataclasses.dataclass
-class Optimizer:
-    """An optax optimizer by name, with its other arguments."""
+class Optimizer(Section):
+    """An optimizer of optax by name, and what goes with it."""
 
-    name: str = "adagrad"
-    learning_rate: float = 0.1
-    arguments: dict[str, float] = dataclasses.field(default_factory=dict)
-    schedule: str = "constant"  # of the learning rate; "linear", "cosine": to 0 over train.epochs, in both phases
-    warmup: float = 0.0  # share of the schedule in which the learning rate first rises
-    clip_norm: float = 0.0  # bounds the norm of all gradients of a step; 0: nothing does
-    weight_decay: float = 0.0  # of matrices that are no tables: share that a step takes, times the learning rate
-    table_l2: dict[str, float] = dataclasses.field(default_factory=dict)  # by how a table's path begins: a penalty on
-    # the squared norm of each row, times its count in train ** table_l2_power; see `training.optimizers`
-    table_l2_power: float = 1.0  # 1: a row counts as often as it occurs; 0: once an epoch
+    name: str = choice("adagrad", OPTIMIZERS, "Update rule.")
+    learning_rate: float = ranged(0.1, "Step size.", above=0)
+    arguments: dict[str, float] = ranged({}, "Other arguments of the optimizer, by name.")
+    schedule: str = choice(
+        "constant", ("constant", "linear", "cosine"), "Of the learning rate: constant, or to 0 over `train.epochs`."
+    )
+    warmup: float = ranged(0.0, "Share of the schedule in which the learning rate first rises.", least=0, below=1)
+    weight_decay: float = ranged(
+        0.0, "Of matrices that are no tables: share removed in a step, times the learning rate.", least=0
+    )
 
 
 @dataclasses.dataclass
-class Train:
+class Train(Section):
     """How long to train, and what decides."""
 
-    seed: int = 0  # of the initial values and the order of examples
-    batch_size: int = 2048
-    epochs: int = 60  # at most, where early stopping is on
-    evaluate_every: int = 1  # epochs; 0: never
-    patience: int = 6  # evaluations without a better one before training stops; 0: never stop early
-    metric: str = "excluding_seen/ndcg_at_10"  # on the validation part; the highest is the best
-    average: float = 0.0  # decay a step of an average of the parameters, used instead of the last ones; 0: none
-    refit: bool = True  # train anew on train and validation for the best number of epochs
+    seed: int = ranged(0, "Of the initial values and the order of examples.", least=0, most=LARGEST)
+    batch_size: int = ranged(2048, "Examples in a step.", least=1, most=LARGEST)
+    epochs: int = ranged(60, "At most, with early stopping.", least=0, most=LARGEST)
+    evaluate_every: int = ranged(1, "Epochs from one validation to the next; 0: never.", least=0, most=LARGEST)
+    patience: int = ranged(6, "Validations without a better one that end training; 0: never.", least=0, most=LARGEST)
+    metric: str = option("excluding_seen/ndcg_at_10", "On the validation part; the epoch with the highest is kept.")
+    average: float = ranged(
+        0.0, "Decay in a step of the EMA of the parameters, which replaces them; 0: none.", least=0, below=1
+    )
+    refit: bool = option(True, "Train anew on train and validation for the best number of epochs.")
 
 
 @dataclasses.dataclass
-class Evaluate:
-    """Which figures to compute on the test part."""
+class Evaluate(Section):
+    """Which metrics to compute on the test part."""
 
-    top_k_accuracies: tuple[int, ...] = (1, 5, 10, 50, 100)  # over interactions, nothing excluded
-    ks: tuple[int, ...] = (5, 10, 20, 50, 100)  # lengths of the lists of all other metrics
-    batch_size: int = 4096  # of the test loss
+    top_k_accuracies: tuple[int, ...] = ranged(
+        (1, 5, 10, 50, 100), "Lengths k of top-k accuracy, over interactions, nothing excluded.", least=1, most=LARGEST
+    )
+    ks: tuple[int, ...] = ranged((5, 10, 20, 50, 100), "Lengths k of all other metrics.", least=1, most=LARGEST)
 
 
 @dataclasses.dataclass
-class Index:
+class Hnsw(Section):
+    """The graph of hnswlib; settings left open are tuned."""
+
+    space: str = choice("", ("", "inner_product", "normalized", "euclidean"), "What the graph measures; none: tuned.")
+    M: int = ranged(0, "Neighbours of a node; 0: tuned.", least=0, most=LARGEST)
+    ef_construction: int = ranged(0, "Candidates considered for them; 0: tuned.", least=0, most=LARGEST)
+    ef: int = ranged(0, "Candidates that a search considers; 0: tuned.", least=0, most=LARGEST)
+
+
+@dataclasses.dataclass
+class Index(Section):
     """How the candidate embeddings are searched: the cheapest setting whose recall on real queries is certified."""
 
-    kind: str = ""  # "exact" or "hnsw"; none: exact search, unless a graph is certified and twice as fast
-    target_recall: float = 0.99  # what the lower bound of the 95 % interval of recall@k must reach
-    k: int = 10
-    queries: int = 4096  # of those that train knows, at most, that choose and certify
-    space: str = ""  # "inner_product", "normalized" or "euclidean"; none: tuned, as 0 of the next three
-    M: int = 0  # neighbours of a node
-    ef_construction: int = 0  # candidates considered for them
-    ef: int = 0  # candidates that a search considers
-    seed: int = 0
-    threads: int = 1  # that build; more are faster, and build another graph each time. 0: all of the machine
+    kind: str = choice("", ("", "exact", "hnsw"), "none: exact, unless a graph is certified and twice as fast.")
+    target_recall: float = ranged(
+        0.99, "What the lower bound of the 95 % interval of recall@k must reach.", least=0, most=1
+    )
+    k: int = ranged(10, "Of the recall.", least=1, most=LARGEST)
+    threads: int = ranged(
+        1, "That build a graph; more are faster, and build another graph each time; 0: all.", least=0, most=65_536
+    )
+    hnsw: Hnsw = section(Hnsw, "Settings of the graph.")
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Section):
     """One experiment."""
 
-    name: str = ""
-    data: Data = dataclasses.field(default_factory=Data)
-    model: Model = dataclasses.field(default_factory=Model)
-    loss: Loss = dataclasses.field(default_factory=Loss)
-    tasks: tuple[Task, ...] = ()  # a head for each
-    negatives: Negatives = dataclasses.field(default_factory=Negatives)
-    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-    train: Train = dataclasses.field(default_factory=Train)
-    evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
-    index: Index = dataclasses.field(default_factory=Index)
-
-
-def to_json(config: Config) -> str:
-    """Returns the config as JSON text, one field a line."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(text: str) -> Config:
-    """Reads what `to_json` wrote.
-
-    Raises:
-      ValueError: a field is missing, unknown or of another type; all fields are expected.
-    """
-    return _parse(Config, json.loads(text), "config")
-
-
-def differences(ours: Config, theirs: Config) -> list[str]:
-    """Returns a line "field: ours, theirs" for each field that differs."""
-    flat_ours, flat_theirs = flatten(dataclasses.asdict(ours)), flatten(dataclasses.asdict(theirs))
-    return [
-        f"{field}: {flat_ours.get(field)!r}, {flat_theirs.get(field)!r}"
-        for field in sorted(flat_ours.keys() | flat_theirs.keys())
-        if flat_ours.get(field) != flat_theirs.get(field)
-    ]
-
-
-def check_field(path: str) -> None:
-    """Checks that `path`, as in "train.epochs", is a field of `Config`, or a key of a field of dictionaries.
-
-    Raises:
-      ValueError: it is none; the message names the nearest.
-    """
-    fields = field_types(Config)
-    if path not in fields and typing.get_origin(fields.get(path.rpartition(".")[0])) is not dict:
-        leaf = path.rsplit(".", 1)[-1]
-        near = did_you_mean(path, fields) or next(
-            (f"; did you mean {n!r}?" for n in fields if n.rsplit(".", 1)[-1] == leaf), ""
-        )
-        raise ValueError(f"the config has no field {path!r}{near}")
-
-
-def field_types(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Returns the type of each field by its path, sections descended into."""
-    types_ = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        nested = field_types(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {}
-        types_.update(nested or {prefix + name: hint})
-    return types_
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested mappings as one, with paths for keys.
-
-    >>> flatten({"train": {"epochs": 3}, "name": "x"})
-    {'train.epochs': 3, 'name': 'x'}
-    """
-    flat = {}
-    for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
-    return flat
-
-
-def _parse(hint: Any, value: Any, path: str) -> Any:
-    """Returns a JSON value as an instance of the annotated type."""
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        if not isinstance(value, dict):
-            raise ValueError(f"{path} must be a section, got {value!r}")
-        for name in value.keys() - hints.keys():
-            raise ValueError(f"{path} has no field {name!r}{did_you_mean(name, hints)}")
-        for name in hints.keys() - value.keys():
-            raise ValueError(f"{path}.{name} is missing")
-        return hint(**{name: _parse(hints[name], value[name], f"{path}.{name}") for name in hints})
-    origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(value, list):
-        element = typing.get_args(hint)[0]
-        return tuple(_parse(element, item, f"{path}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        element = typing.get_args(hint)[1]
-        return {key: _parse(element, item, f"{path}.{key}") for key, item in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
-    if isinstance(hint, types.GenericAlias) or type(value) is not hint:
-        raise ValueError(f"{path} must be {getattr(hint, '__name__', hint)}, got {value!r}")
-    return value
+    name: str = option("", "Of the experiment.")
+    data: Data = section(Data, "Where interactions come from.")
+    model: Model = section(Model, "The towers.")
+    loss: Loss = section(Loss, "What training minimises.")
+    regularization: Regularization = section(Regularization, "Penalties on embeddings.")
+    tasks: tuple[Task, ...] = option((), "A head for each.")
+    negatives: Negatives = section(Negatives, "Negatives beside those of the batch.")
+    optimizer: Optimizer = section(Optimizer, "How parameters move.")
+    train: Train = section(Train, "How long to train.")
+    evaluate: Evaluate = section(Evaluate, "Which metrics.")
+    index: Index = section(Index, "How candidates are searched.")

@@ -4,7 +4,7 @@ A config file declares it beside `get_config`:
 
     def get_space() -> Space:
         return {
-            "loss.embedding_l2": LogUniform(0.01, 0.3),
+            "regularization.embedding_l2": LogUniform(0.01, 0.3),
             "model.embedding_dimension": Choice(16, 32, 64),
             "train.batch_size": LogUniform(256, 4096),
         }
@@ -22,8 +22,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from retrieval.config.checks import check_numbers
-from retrieval.config.schema import Config, check_field, field_types, from_json, to_json
+from retrieval.config.fields import check_field, field_types
+from retrieval.config.schema import Config
+from retrieval.config.values import check_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +72,13 @@ def default_space(config: Config) -> Space:
 
     >>> for field, declared in default_space(Config()).items():
     ...     print(field, declared)
-    loss.embedding_l2 LogUniform(low=0.0055, high=0.55)
+    regularization.embedding_l2 LogUniform(low=0.0055, high=0.55)
     optimizer.learning_rate LogUniform(low=0.02, high=0.5)
     train.batch_size Choice(values=(512, 1024, 2048, 4096, 8192))
     """
-    penalty, rate, batch_size = config.loss.embedding_l2, config.optimizer.learning_rate, config.train.batch_size
-    penalties = {"loss.embedding_l2": LogUniform(penalty / 10, penalty * 10)} if penalty > 0 else {}
-    sizes = dict.fromkeys(max(int(batch_size * factor), 1) for factor in (0.25, 0.5, 1, 2, 4))
+    penalty, rate = config.regularization.embedding_l2, config.optimizer.learning_rate
+    penalties = {"regularization.embedding_l2": LogUniform(penalty / 10, penalty * 10)} if penalty > 0 else {}
+    sizes = dict.fromkeys(max(int(config.train.batch_size * factor), 1) for factor in (0.25, 0.5, 1, 2, 4))
     return penalties | {"optimizer.learning_rate": LogUniform(rate / 5, rate * 5), "train.batch_size": Choice(*sizes)}
 
 
@@ -90,7 +91,7 @@ def check_space(space: Any, config: Config) -> None:
     if not isinstance(space, Mapping) or not space:
         raise ValueError(f"a search space is a dictionary from fields to {', '.join(KINDS)}, got {space!r}")
     for field, declared in space.items():
-        check_field(field)
+        check_field(Config, field)
         for prefix, why in FIXED.items():
             if f"{field}.".startswith(f"{prefix}."):
                 raise ValueError(f"{field} cannot vary in a sweep: it {why}")
@@ -98,7 +99,7 @@ def check_space(space: Any, config: Config) -> None:
             raise ValueError(f"{field} must vary by one of {', '.join(KINDS)}, got {declared!r}")
         _check_values(field, declared)
         for value in declared.values if isinstance(declared, Choice) else (declared.low, declared.high):
-            check_numbers(from_json(to_json(with_settings(config, {field: value}))))
+            check_values(with_settings(config, {field: value}))
 
 
 def _check_values(field: str, declared: Declaration) -> None:

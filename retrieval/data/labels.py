@@ -19,7 +19,6 @@ from retrieval.config.schema import Task
 
 REGRESSION, BINARY = "regression", "binary"
 KINDS = (REGRESSION, BINARY)
-TARGETS = ("rating",)
 Labels = dict[str, Float32[np.ndarray, "..."]]  # by the name of the task; NaN where it is not known
 
 
@@ -39,14 +38,13 @@ def check_tasks(tasks: Sequence[Task]) -> None:
     """Checks that the tasks of a config can be built.
 
     Raises:
-      ValueError: a name is empty, no part of a path or there twice, a kind or a target does not exist, or a weight is
+      ValueError: a name is empty, no part of a path or there twice, a kind does not exist, or a weight is
         negative.
     """
     for i, task in enumerate(tasks):
         if not task.name or "/" in task.name or task.name in {other.name for other in tasks[:i]}:
             raise ValueError(f"tasks[{i}].name must be a name of its own, without '/', got {task.name!r}")
         check_choice(f"tasks[{i}].kind", task.kind, KINDS)
-        check_choice(f"tasks[{i}].target", task.target, TARGETS)
         if not 0 <= task.weight < math.inf:
             raise ValueError(f"tasks[{i}].weight must be 0 or more, got {task.weight}")
 

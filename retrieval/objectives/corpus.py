@@ -83,7 +83,7 @@ class FullSoftmax(OverCorpus):
     """
 
     name = "full_softmax"
-    options = ("temperature", "remove_known_positives", "label_smoothing")
+    options = ("temperature", "remove_known_positives")
     scores_are_log_probabilities = True
 
     known_positives: RowSets | None = None

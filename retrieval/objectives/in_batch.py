@@ -37,7 +37,7 @@ class InBatchSoftmax(Objective):
     name = "in_batch_softmax"
     options = (
         *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
-        *("num_hard_negatives", "label_smoothing"),
+        "num_hard_negatives",
     )
     scores_are_log_probabilities = True
     reads_dislikes = True

@@ -1,14 +1,16 @@
-"""What is added to the scores of the trained towers when they answer: given embeddings beside theirs."""
+"""Fits the models that `model.additions` adds to the scores of the trained towers."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.baselines import ease
 from retrieval.baselines.base import Training
-from retrieval.common.choices import check_choice
 from retrieval.config import schema as config_lib
-from retrieval.config.checks import SOFTMAXES
+from retrieval.config.checks import arguments_of
 from retrieval.data import popularity
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.interactions import Interactions
@@ -16,57 +18,73 @@ from retrieval.models.fixed_towers import FixedTowers
 from retrieval.models.two_tower import OFFSET_SCALE
 
 
-def linear(config: config_lib.Config, encoding: Encoding, train: Interactions) -> FixedTowers | None:
-    """Returns the linear model beside the towers, see `baselines.ease.towers`, by the rows of the vocabularies."""
-    settings = config.model
-    if not settings.linear_rank:
-        return None
-    training = Training.of(train, encoding.corpus, config.data.dislike_at_most or None)
-    of_queries, of_positions = ease.towers(
-        training, settings.linear_l2, settings.linear_rank, settings.linear_half_distance
-    )
-    scale = np.float32(settings.linear_weight)
-    queries = np.zeros((encoding.queries.num_rows, settings.linear_rank), np.float32)
-    queries[encoding.queries.rows(np.unique(train.query_ids))] = scale * of_queries
-    candidates = np.zeros((encoding.candidates.num_entities, settings.linear_rank), np.float32)
-    known = encoding.corpus_rows > 0
-    candidates[encoding.corpus_rows[known]] = of_positions[known]
-    return FixedTowers(queries, candidates)
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+    """What an addition is fitted on.
 
-
-def recent_prior(
-    config: config_lib.Config, encoding: Encoding, pairs: Examples, train: Interactions
-) -> FixedTowers | None:
-    """Returns what moves the scores to the popularity at the end of train, see `sampling.recent_prior`; None: nothing.
-
-    Args:
+    Attributes:
       config: the experiment.
       encoding: vocabularies.
       pairs: the training part without dislikes, in rows.
       train: the training part.
+    """
+
+    config: config_lib.Config
+    encoding: Encoding
+    pairs: Examples
+    train: Interactions
+
+
+def fit_all(fitting: Fitting) -> tuple[FixedTowers, ...]:
+    """Fits the additions of the config, in their order.
 
     Raises:
-      ValueError: scores are no log-probabilities, there are no timestamps, or the settings make no sense.
+      ValueError: an addition does not fit the data, as without timestamps.
     """
-    half_life, news = config.model.prior_half_life, config.model.prior_news
-    if news and not half_life:
-        raise ValueError("model.prior_news is set without model.prior_half_life, which it adds to; set both")
-    if not half_life:
-        return None
-    if half_life < 0:
-        raise ValueError(f"model.prior_half_life must be positive, or 0 for none, got {half_life}")
-    check_choice("loss.name, with model.prior_half_life,", config.loss.name, SOFTMAXES)
-    times = encoding.without_dislikes(train).timestamps
+    return tuple(
+        ADDITIONS[addition.name](fitting, arguments_of(addition), addition.weight)
+        for addition in fitting.config.model.additions
+    )
+
+
+def linear(fitting: Fitting, arguments: config_lib.Ease, weight: float) -> FixedTowers:
+    """Returns the embeddings of EASE, see `baselines.ease.towers`, by the rows of the vocabularies."""
+    encoding, rank = fitting.encoding, arguments.rank
+    training = Training.of(fitting.train, encoding.corpus, fitting.config.data.dislike_at_most or None)
+    query_embeddings, embeddings = ease.towers(training, arguments.l2, rank, arguments.half_distance)
+    queries = np.zeros((encoding.queries.num_rows, rank), np.float32)
+    queries[encoding.queries.rows(np.unique(fitting.train.query_ids))] = np.float32(weight) * query_embeddings
+    candidates = np.zeros((encoding.candidates.num_entities, rank), np.float32)
+    known = encoding.corpus_rows > 0
+    candidates[encoding.corpus_rows[known]] = embeddings[known]
+    return FixedTowers(queries, candidates)
+
+
+def recent_popularity(fitting: Fitting, arguments: config_lib.RecentPopularity, weight: float) -> FixedTowers:
+    """Returns embeddings that move the scores to the popularity at the end of train, see `popularity.recent_prior`.
+
+    Raises:
+      ValueError: the interactions have no timestamps.
+    """
+    encoding, pairs = fitting.encoding, fitting.pairs
+    times = encoding.without_dislikes(fitting.train).timestamps
     if times is None:
-        raise ValueError("model.prior_half_life is set, and there are no timestamps; set data.columns.timestamp")
+        raise ValueError(
+            "model.additions has 'recent_popularity', and the interactions have no timestamps; set "
+            "data.columns.timestamp, or remove it"
+        )
     prior = popularity.recent_prior(
         pairs.query_rows,
         pairs.candidate_rows,
         times,
         num_query_rows=encoding.queries.num_rows,
         num_candidate_rows=encoding.candidates.num_rows,
-        half_life=half_life,
-        news=news,
+        half_life=arguments.half_life,
+        news=arguments.news,
     )
     scale = np.float32(OFFSET_SCALE)
-    return FixedTowers(scale * prior.mixes[prior.groups], np.float32(config.loss.temperature) / scale * prior.shifts)
+    strength = np.float32(weight * fitting.config.loss.temperature)
+    return FixedTowers(scale * prior.mixes[prior.groups], strength / scale * prior.shifts)
+
+
+ADDITIONS: dict[str, Callable[..., FixedTowers]] = {"ease": linear, "recent_popularity": recent_popularity}

@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int64
 
-from retrieval.common.choices import check_choice
 from retrieval.config import schema as config_lib
 from retrieval.data.encoding import Encoding
 from retrieval.data.interactions import Interactions, Table
@@ -18,7 +17,6 @@ from retrieval.data.vocabulary import Vocabulary
 from retrieval.features import Encoder, Spec, encode_table, feature_names, fit, fit_table
 from retrieval.features.context import AGES, QueryContext, num_rating_rows
 from retrieval.models import history
-from retrieval.models.embedding_table import EmbeddingTable
 from retrieval.models.feature_inputs import ID, FeatureInput
 from retrieval.models.feature_tower import FeatureTower
 from retrieval.models.heads import Head
@@ -26,7 +24,6 @@ from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.two_tower import TwoTower
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-ITEMS = ("shared", "separate")
 COVERED, LENGTHS = 0.9, (10, 200)  # the share of histories that an automatic length holds whole, and its limits
 TIMESTAMP = "timestamp"  # the column that is the time of the request
 
@@ -72,9 +69,6 @@ def create(
     Raises:
       ValueError: a setting does not exist, or a feature's column is not there.
     """
-    check_choice("model.precision", model.precision, PRECISIONS)
-    if model.embedding_dimension < 1:
-        raise ValueError(f"model.embedding_dimension must be at least 1, got {model.embedding_dimension}")
     maker = _Maker(model, PRECISIONS[model.precision], nnx.Rngs(seed))
     requests, static = _split_by_time(model.query.features)
     time_encoders = _fit_times(requests, train)
@@ -145,13 +139,10 @@ class _Maker:
             num_entities=vocabulary.num_entities,
             dimension=self.model.embedding_dimension,
             combine=tower.combine,
-            hidden_sizes=tower.hidden_sizes,
-            normalization=tower.normalization,
-            residual=tower.residual,
-            dropout=tower.dropout,
-            cross_layers=tower.cross_layers,
-            cross_rank=tower.cross_rank,
-            output_dropout=tower.output_dropout,
+            hidden_sizes=tower.mlp.hidden_sizes,
+            dropout=tower.mlp.dropout,
+            cross_layers=tower.cross.layers,
+            cross_rank=tower.cross.rank,
             **self.common,
         )
 
@@ -165,26 +156,20 @@ class _Maker:
         length: int,
     ) -> HistoryTower:
         """Returns the tower over histories, and over the features where there are any."""
-        check_choice("model.history.items", settings.items, ITEMS)
-        check_choice("model.history.encoder", settings.encoder, history.ENCODERS)
         for name, column in (("ratings", train.ratings), ("gaps", train.timestamps), ("ages", train.timestamps)):
-            if getattr(settings, name) and column is None:
-                raise ValueError(f"model.history.{name} is set, and the interactions have none; name their column")
+            if name in settings.inputs and column is None:
+                raise ValueError(
+                    f"model.history.inputs has {name!r}, and the interactions have none; name their column"
+                )
         dimension, of_kind = self.model.embedding_dimension, {"dtype": self.dtype, "rngs": self.rngs}
         table = {"dropout": settings.dropout, **self.common}
         reads_times = history.ENCODERS[settings.encoder].reads_times and train.timestamps is not None
-        items, num_items = candidate_tower, candidates.num_entities
-        if settings.items == "separate":
-            normal = nnx.initializers.truncated_normal(self.model.initial_scale)
-            items = EmbeddingTable(candidates.num_rows, dimension, initializer=normal, **of_kind)
-            num_items = candidates.num_rows
         tokens = history.Tokens(
             dimension,
-            num_ratings=num_rating_rows(_top_rating(train)) if settings.ratings else 0,
-            gaps=settings.gaps,
-            ages=settings.ages,
+            num_ratings=num_rating_rows(_top_rating(train)) if "ratings" in settings.inputs else 0,
+            gaps="gaps" in settings.inputs,
+            ages="ages" in settings.inputs,
             dropout=settings.dropout,
-            noise=settings.noise,
             **of_kind,
         )
         encoder = history.create(
@@ -198,7 +183,8 @@ class _Maker:
             **of_kind,
         )
         last = LastEmbedding(candidates.num_rows, dimension, **table) if settings.last else None
-        return HistoryTower(items, num_items, tokens, encoder, last=last, features=features, reads_times=reads_times)
+        beside = {"last": last, "features": features, "reads_times": reads_times}
+        return HistoryTower(candidate_tower, candidates.num_entities, tokens, encoder, **beside)
 
 
 def is_row(feature: config_lib.Feature) -> bool:
@@ -236,8 +222,6 @@ def _fit_times(features: Sequence[config_lib.Feature], train: Interactions) -> d
 
 def _length(settings: config_lib.History, train: Interactions) -> int:
     """Returns how many interactions a history has at most."""
-    if settings.length < 0:
-        raise ValueError(f"model.history.length must be 0 or more, got {settings.length}")
     if settings.length:
         return settings.length
     numbers = np.unique(train.query_ids, return_counts=True)[1]

@@ -112,15 +112,11 @@ def create_negatives(
     negatives: config_lib.Negatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
 ) -> Negatives:
     """Creates the sampler of the batches' negatives, with frequencies from train."""
-    if negatives.frequencies not in ("train", "stream"):
-        raise ValueError(f"negatives.frequencies must be 'train' or 'stream', got {negatives.frequencies!r}")
     return Negatives(
         counts,
         uniform=negatives.uniform,
         popular=negatives.popular,
-        power=negatives.power,
         queue=negatives.queue,
         disliked=disliked,
         dislikes=negatives.dislikes,
-        estimated=negatives.frequencies == "stream",
     )

@@ -6,26 +6,20 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from retrieval.common.choices import check_choice
 from retrieval.config import schema as config_lib
 from retrieval.data import popularity
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.objectives import OBJECTIVES, Objective, TrainingRows
 
 
-def create_objective(loss: config_lib.Loss, pairs: Examples, examples: Examples, encoding: Encoding) -> Objective:
-    """Creates the objective, with what it needs to know of the training part: as pairs, and as it is trained on.
-
-    Raises:
-      ValueError: there is no such loss or reduction.
-    """
-    check_choice("loss.reduction", loss.reduction, ("sum", "mean"))
-    check_choice("loss.name", loss.name, OBJECTIVES)
+def create_objective(config: config_lib.Config, pairs: Examples, examples: Examples, encoding: Encoding) -> Objective:
+    """Creates the objective, with what it needs to know of the training part: as pairs, and as it is trained on."""
+    loss, penalties = config.loss, config.regularization
     kind = OBJECTIVES[loss.name]
     rows = TrainingRows(pairs, examples, encoding.queries.num_rows, encoding.candidates.num_rows)
-    options = {name: getattr(loss, name) for name in (*kind.options, "embedding_l2", "reduction")}
-    objective = kind.create(rows, **options)
-    if loss.candidate_l2_power == 1.0:
+    options = {name: getattr(loss, name) for name in (*kind.options, "reduction")}
+    objective = kind.create(rows, embedding_l2=penalties.embedding_l2, **options)
+    if penalties.candidate_power == 1.0:
         return objective
-    scale = popularity.penalty_scale(encoding.counts(pairs), loss.candidate_l2_power)
+    scale = popularity.penalty_scale(encoding.counts(pairs), penalties.candidate_power)
     return dataclasses.replace(objective, candidate_l2_scale=jnp.asarray(scale))

@@ -1,4 +1,4 @@
-"""From the config's `optimizer` and `train` sections to an optax optimizer."""
+"""From the config's `optimizer`, `regularization` and `train` sections to an optax optimizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def create_optimizer(
     candidate_counts: Float[np.ndarray, "N"],
     batch_size: int,
 ) -> optax.GradientTransformation:
-    """Creates the optimizer with its regularisation, from `config.optimizer` and `config.train`.
+    """Creates the optimizer with its regularisation, from `config.optimizer`,
+    `config.regularization` and `config.train`.
 
     Args:
       config: the experiment.
@@ -34,15 +35,13 @@ def create_optimizer(
     settings, train = config.optimizer, config.train
     steps_per_epoch = num_batches(len(examples.query_rows), batch_size)
     before, after = [], []
-    if settings.clip_norm:
-        before.append(optax.clip_by_global_norm(settings.clip_norm))
-    if settings.table_l2:
+    if config.regularization.table_l2:
         counts = row_penalty.table_counts(model, np.bincount(examples.query_rows), candidate_counts)
         # the mean of the loss over a batch divides its penalty too
         share = 1.0 if config.loss.reduction == "sum" else 1 / train.batch_size
-        strengths = {beginning: strength * share for beginning, strength in settings.table_l2.items()}
-        of_rows = {"power": settings.table_l2_power, "steps_per_epoch": steps_per_epoch}
-        before.append(row_penalty.row_penalty(row_penalty.row_rates(counts, strengths, **of_rows)))
+        strengths = {beginning: strength * share for beginning, strength in config.regularization.table_l2.items()}
+        rates = row_penalty.row_rates(counts, strengths, power=1.0, steps_per_epoch=steps_per_epoch)
+        before.append(row_penalty.row_penalty(rates))
     if settings.weight_decay:
         after.append(row_penalty.decay_matrices(settings.learning_rate * settings.weight_decay))
     if settings.schedule != "constant" or settings.warmup:

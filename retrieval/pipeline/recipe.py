@@ -47,9 +47,8 @@ class Recipe:
       optimizer: the optax optimizer.
       negatives: what a batch holds beside its own positives.
       batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
-      linear: a model that is not trained, whose score is added to that of the towers; None: there is none.
       tasks: what the heads of the model predict.
-      recent_prior: what scores gain besides when the model answers, see `sampling.recent_prior`; None: nothing.
+      additions: models whose scores are added to that of the towers when the model answers.
     """
 
     encoding: Encoding
@@ -59,9 +58,8 @@ class Recipe:
     optimizer: optax.GradientTransformation
     negatives: Negatives
     batch_size: int
-    linear: FixedTowers | None = None
     tasks: Tasks = NO_TASKS
-    recent_prior: FixedTowers | None = None
+    additions: tuple[FixedTowers, ...] = ()
 
     @property
     def model(self) -> TwoTower:
@@ -126,8 +124,7 @@ class Recipe:
 
     def bound(self, params: Params) -> TwoTower | Blend:
         """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
-        beside = [towers for towers in (self.linear, self.recent_prior) if towers is not None]
-        return functools.reduce(Blend, beside, bind(self.model, params))
+        return functools.reduce(Blend, self.additions, bind(self.model, params))
 
     @functools.cached_property
     def _encoders(self):
@@ -176,14 +173,13 @@ def prepare(
     of_model = {"log_prior": prior, "heads": heads, "seed": config.train.seed}
     towers, pairs = architecture.create(config.model, encoding, train, queries, **of_model), examples
     examples, batch_size = create_examples(config, encoding, pairs, train, towers.context, tasks)
-    loss = tasks.objective(create_objective(config.loss, pairs, examples, encoding), counts)
+    loss = tasks.objective(create_objective(config, pairs, examples, encoding), counts)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
         raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
-    linear = additions.linear(config, encoding, train)
-    prior = additions.recent_prior(config, encoding, pairs, train)
-    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, linear, tasks, prior)
+    added = additions.fit_all(additions.Fitting(config, encoding, pairs, train))
+    return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, tasks, added)
 
 
 def _check_any(examples: Examples, train: Interactions, dislike_at_most: float) -> None:

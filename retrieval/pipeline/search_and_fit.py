@@ -107,8 +107,6 @@ def prepare_on(config: config_lib.Config, dataset: Dataset, interactions: Intera
     Raises:
       ValueError: the config does not fit the data.
     """
-    if config.data.vocabulary not in ("train", "all"):
-        raise ValueError(f"data.vocabulary must be 'train' or 'all', got {config.data.vocabulary!r}")
     known = dataset.parts.all() if config.data.vocabulary == "all" else interactions
     return prepare(config, interactions, dataset.corpus, known, dataset.queries)
 
@@ -124,7 +122,8 @@ class _Phase:
         encoding, is_search = self.recipe.encoding, name == SEARCH
         self.targets = encoding.targets(parts.validation, parts.train) if is_search else None
         self.labelled = Labelled.of(config.tasks, encoding, parts.validation) if is_search else None
-        trained_with = [config.model, config.loss, *config.tasks, config.negatives, config.optimizer, config.train]
+        trained_with = [config.model, config.loss, config.regularization, *config.tasks]
+        trained_with += [config.negatives, config.optimizer, config.train]
         of_data = [dataset.fingerprint(), config.data.vocabulary, config.data.dislike_at_most]
         facts = [*of_data, *map(dataclasses.asdict, trained_with)]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.evaluate import evaluate_model, evaluate_popularity, evaluation_of
 from experiments.seeds import with_seed
-from retrieval.config.schema import Config, from_json, to_json
+from retrieval.config.schema import Config
+from retrieval.config.serialization import from_json, to_json
 from retrieval.config.space import Choice, check_space, value_of
 from retrieval.data.dataset import load
 from retrieval.pipeline import search_and_fit

@@ -5,14 +5,23 @@ import math
 
 import pytest
 
-from configs import movielens_100k, movielens_100k_best, multitask, my_interactions, my_items, my_sequences, tutorial
+from configs import (
+    movielens_100k,
+    movielens_100k_ensemble,
+    multitask,
+    my_interactions,
+    my_items,
+    my_sequences,
+    tutorial,
+)
 from retrieval.config.checks import check, unread
 from retrieval.config.schema import Config, Feature, Task
 from retrieval.config.space import with_settings
 
 SHIPPED = (
-    *(of.get_config() for of in (movielens_100k_best, multitask, my_interactions, my_items, my_sequences, tutorial)),
+    *(module.get_config() for module in (multitask, my_interactions, my_items, my_sequences, tutorial)),
     *map(movielens_100k.get_config, movielens_100k.VARIANTS),
+    *map(movielens_100k_ensemble.get_config, movielens_100k_ensemble.VARIANTS),
 )
 
 
@@ -32,25 +41,32 @@ def test_the_shipped_configs_make_sense_and_all_that_they_set_is_read(config):
     ("field", "value", "message"),
     [
         ("loss.temperature", 0.0, "loss.temperature must be above 0, got 0.0"),
-        ("loss.label_smoothing", 1.5, "loss.label_smoothing must be 0 or more, below 1, got 1.5"),
-        ("loss.margin", 5.0, "loss.margin must be from -1 to 1, got 5.0"),
-        ("loss.embedding_l2", -1.0, "loss.embedding_l2 must be 0 or more, got -1.0"),
+        ("train.average", 1.5, "train.average must be 0 or more, below 1, got 1.5"),
+        ("loss.margin", 5.0, "loss.margin must be -1 or more, at most 1, got 5.0"),
+        ("regularization.embedding_l2", -1.0, "regularization.embedding_l2 must be 0 or more, got -1.0"),
         ("loss.unobserved_weight", math.nan, "loss.unobserved_weight must be 0 or more, got nan"),
         ("loss.num_hard_negatives", -1, "loss.num_hard_negatives must be 0 or more, got -1"),
         ("optimizer.learning_rate", math.inf, "optimizer.learning_rate must be above 0, got inf"),
-        ("optimizer.clip_norm", -1.0, "optimizer.clip_norm must be 0 or more, got -1.0"),
-        ("optimizer.table_l2", {"query_tower": -1.0}, "optimizer.table_l2 must be 0 or more, got -1.0"),
-        ("model.history.layers", 0, "model.history.layers must be 1 or more, got 0"),
-        ("model.candidate.dropout", 2.0, "model.candidate.dropout must be 0 or more, below 1, got 2.0"),
-        ("model.candidate.hidden_sizes", (8, 0), "model.candidate.hidden_sizes must be 1 or more, got 0"),
-        ("model.candidate.cross_layers", -1, "model.candidate.cross_layers must be 0 or more, got -1"),
+        (
+            "regularization.table_l2",
+            {"query_tower": -1.0},
+            "table_l2.query_tower must be 0 or more, got -1.0",
+        ),
+        ("model.history.layers", 0, "model.history.layers must be 1 or more, at most 64, got 0"),
+        ("model.candidate.mlp.dropout", 2.0, "model.candidate.mlp.dropout must be 0 or more, below 1, got 2.0"),
+        (
+            "model.candidate.mlp.hidden_sizes",
+            (8, 0),
+            r"candidate.mlp.hidden_sizes\[1\] must be 1 or more",
+        ),
+        ("model.candidate.cross.layers", -1, "model.candidate.cross.layers must be 0 or more, at most 64, got -1"),
         ("model.query.features", (Feature("a", dropout=1.0),), r"model.query.features\[0\].dropout must be 0 or more"),
         ("model.query.features", (Feature(),), r"model.query.features\[0\].column is empty; name a column"),
-        ("tasks", (Task("stars", hidden_sizes=(0,)),), r"tasks\[0\].hidden_sizes must be 1 or more, got 0"),
+        ("tasks", (Task("stars", hidden_sizes=(0,)),), r"tasks\[0\].hidden_sizes\[0\] must be 1 or more"),
         ("train.batch_size", 0, "train.batch_size must be 1 or more, got 0"),
         ("train.patience", -1, "train.patience must be 0 or more, got -1"),
-        ("train.metric", "rating/rmse", "train.metric must be a figure that is the better, the higher it is"),
-        ("train.metric", "excluding_seen/mean_rank", "train.metric must be a figure that is the better"),
+        ("train.metric", "rating/rmse", "train.metric must be a metric of which higher values are better"),
+        ("train.metric", "excluding_seen/mean_rank", "train.metric must be a metric of which higher"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_its_path(field, value, message):
@@ -73,11 +89,9 @@ def test_cosines_are_trained_where_answers_are_ranked_by_them():
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("model.history.ratings", True, "model.history.ratings has no effect without model.history.encoder"),
-        ("model.linear_half_distance", 5.0, "model.linear_half_distance has no effect without model.linear_rank"),
-        ("model.query.dropout", 0.1, "model.query.dropout has no effect without model.query.hidden_sizes"),
-        ("model.query.cross_rank", 4, "model.query.cross_rank has no effect without model.query.cross_layers"),
-        ("optimizer.table_l2_power", 0.5, "optimizer.table_l2_power has no effect without optimizer.table_l2"),
+        ("model.history.inputs", ("gaps",), "model.history.inputs has no effect without model.history.encoder"),
+        ("model.query.mlp.dropout", 0.1, "model.query.mlp.dropout has no effect without model.query.mlp.hidden_sizes"),
+        ("model.query.cross.rank", 4, "model.query.cross.rank has no effect without model.query.cross.layers"),
         ("loss.margin", 0.1, "loss.margin has no effect with loss.name='in_batch_softmax'"),
     ],
 )

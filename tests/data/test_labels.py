@@ -28,7 +28,6 @@ NAN = float("nan")
         ({"name": "a/b"}, "without '/', got 'a/b'"),
         ({"name": "likes"}, "a name of its own"),
         ({"name": "x", "kind": "regresion"}, r"tasks\[1\].kind must be one of.*did you mean 'regression'"),
-        ({"name": "x", "target": "price"}, r"tasks\[1\].target"),
         ({"name": "x", "weight": -1.0}, "weight must be 0 or more, got -1.0"),
         ({"name": "x", "weight": NAN}, "weight must be 0 or more, got nan"),
     ],

@@ -13,7 +13,8 @@ from experiments.seeds import summarize
 from experiments.shared import comparison_tables
 from experiments.shared.systems import read_slice, read_system, seed_runs
 from experiments.shared.workdir import Workdir
-from retrieval.config.schema import Config, Data, to_json
+from retrieval.config.schema import Config, Data
+from retrieval.config.serialization import to_json
 from retrieval.data.dataset import load
 from retrieval.evaluation.comparison import holm
 from retrieval.evaluation.per_query import PerQuery, write_per_query

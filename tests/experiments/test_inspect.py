@@ -11,7 +11,7 @@ from tower_cases import AGE, CORPUS, GENRES, HOUR, ID, PEOPLE, Feature, config, 
 from experiments.inspection.drawing import draw, tower_block, write_towers
 from experiments.inspection.facts import HEADER, bytes_text, graph_bytes, inspect
 from retrieval.config.checks import SOFTMAXES
-from retrieval.config.schema import Task
+from retrieval.config.schema import Addition, Task
 from retrieval.data.interactions import Table
 from retrieval.index import HnswIndex
 from retrieval.models.binding import init
@@ -27,9 +27,9 @@ def found_of(change=lambda settings: None, query=(ID, AGE, HOUR), candidate=(ID,
 
 
 def everything(settings):
-    settings.model.candidate.hidden_sizes, settings.model.candidate.cross_layers = (8,), 1
+    settings.model.candidate.mlp.hidden_sizes, settings.model.candidate.cross.layers = (8,), 1
     settings.model.candidate_bias, settings.model.temperature = True, 0.1
-    settings.model.linear_rank, settings.model.prior_half_life = 3, 1.0
+    settings.model.additions = (Addition("ease", arguments={"rank": 3}), Addition("recent_popularity"))
     settings.tasks = (Task(name="stars", weight=0.5),)
 
 
@@ -57,14 +57,14 @@ def test_the_dot_product_has_the_dimensions_of_the_embeddings(change):
     score = found.facts["score"]
     assert score.startswith(f"dot product of {width} dimensions: 4 of the towers, 1 of popularity prior")
     assert sum(map(int, re.findall(r"(\d+) of ", score.partition(":")[2]))) == width
-    assert ("learned temperature" in score) == ("linear model" in score) == (change is everything)
+    assert ("learned temperature" in score) == ("3 of ease" in score) == (change is everything)
     assert found.facts["a million candidates"].startswith(f"{bytes_text(4e6 * width)} of embeddings")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_loss_is_told_with_its_settings(name):
     def change(settings):
-        settings.loss.name, settings.loss.embedding_l2 = name, 0.125
+        settings.loss.name, settings.regularization.embedding_l2 = name, 0.125
         settings.model.popularity_prior = name in SOFTMAXES
         settings.model.temperature = 1.0
 

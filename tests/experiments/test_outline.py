@@ -24,9 +24,9 @@ def recipe_of(change=lambda settings: None, query=(ID, AGE, HOUR), candidate=(ID
 
 
 def rich(settings):
-    settings.model.candidate.hidden_sizes, settings.model.candidate.combine = (8,) * 11, "concat"
-    settings.model.candidate.cross_layers, settings.model.candidate.cross_rank = 2, 3
-    settings.model.candidate.normalization, settings.model.candidate.dropout = "layer", 0.2
+    settings.model.candidate.mlp.hidden_sizes, settings.model.candidate.combine = (8,) * 11, "concat"
+    settings.model.candidate.cross.layers, settings.model.candidate.cross.rank = 2, 3
+    settings.model.candidate.mlp.dropout = 0.2
     settings.model.candidate_bias, settings.model.temperature = True, 0.1
     settings.tasks = (Task(name="stars", hidden_sizes=(5,)), Task(name="liked", kind="binary", threshold=3.0))
 
@@ -48,8 +48,7 @@ def found_in(root):
         (lambda settings: None, {}),
         (rich, {"candidate": [ID, *YEARS, GENRES]}),
         *((lambda settings: None, {"encoder": name, "heads": 2, "layers": 2}) for name in ENCODERS),
-        (rich, {"encoder": "hstu", "last": True, "ratings": True, "gaps": True, "query": []}),
-        (lambda settings: None, {"encoder": "mean", "items": "separate"}),
+        (rich, {"encoder": "hstu", "last": True, "inputs": ("ratings", "gaps"), "query": []}),
     ],
 )
 def test_each_parameter_is_counted_once(change, settings):
@@ -109,7 +108,7 @@ def test_parts_stand_in_the_order_of_computation():
     assert [part.name for part in query.parts] == ["items", "tokens", "encoder", "last", "features", "combine"]
     assert [part.name for part in candidate.parts] == ["id", "genres", "combine", "cross", "mlp"]
     layers = [part.name for part in candidate.parts[-1].parts]
-    assert layers == [name for i in range(11) for name in [f"layer_{i}"] * 2] + ["layer_11"]
+    assert layers == [f"layer_{i}" for i in range(12)]
     assert [part.name for part in query.parts[2].parts] == [*(f"cell_{i}" for i in range(11)), "output"]
 
 
@@ -126,11 +125,8 @@ def test_details_say_what_is_looked_up_and_dropped():
 
 
 def test_items_are_counted_with_the_candidates_where_they_are_shared():
-    shared, separate = (outline(recipe_of(encoder="mean", items=items).model, 5) for items in ("shared", "separate"))
-    items = part_of(shared, "query_tower/items")
+    items = part_of(outline(recipe_of(encoder="mean").model, 5), "query_tower/items")
     assert (items.num_parameters, items.detail, items.output) == (0, "shared", (5, 4))
-    items = part_of(separate, "query_tower/items")
-    assert (items.num_parameters, items.detail) == (40, "")
 
 
 def test_towers_of_any_kind_are_told_by_their_modules():

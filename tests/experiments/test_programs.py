@@ -15,6 +15,7 @@ from program_cases import ROOT, contents, program
 
 from experiments.export import choices
 from retrieval.config.schema import Config, Data, Split
+from retrieval.config.space import value_of, with_settings
 from retrieval.data.dataset import load
 from retrieval.evaluation.per_query import read_per_query
 
@@ -96,11 +97,13 @@ def test_a_workdir_of_another_config_is_refused(finished):
     assert contents(finished[0]) == before
 
 
-@pytest.mark.parametrize("setting", ["space=cosine", "threads=-1", "target_recall=1.0", "queries=1", "M=1"])
+@pytest.mark.parametrize("setting", ["hnsw.space=cosine", "threads=-1", "target_recall=1.0", "hnsw.M=1"])
 def test_settings_of_the_index_are_checked_before_the_training(setting):
     config = Config()
     name, _, value = setting.partition("=")
-    setattr(config.index, name, type(getattr(config.index, name))(value))
+    field = f"index.{name}"
+    config = with_settings(config, {field: type(value_of(config, field))(value)})
+    name = name.removeprefix("hnsw.")
     with pytest.raises(ValueError, match=f"config.index: {name.removesuffix('_recall')} must"):
         choices(config.index)
 

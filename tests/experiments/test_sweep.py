@@ -21,8 +21,8 @@ from retrieval.data.dataset import load
 from retrieval.pipeline import search_and_fit
 
 SPACE = {
-    "loss.embedding_l2": LogUniform(0.01, 0.3),
-    "model.query.hidden_sizes": Choice((), (8,)),
+    "regularization.embedding_l2": LogUniform(0.01, 0.3),
+    "model.query.mlp.hidden_sizes": Choice((), (8,)),
     "train.batch_size": LogUniform(512, 2048),
 }
 CONFIG_FILE = """
@@ -39,7 +39,7 @@ def get_config(variant):
 
 def get_space(variant):
     assert variant == "tiny"
-    return {"loss.embedding_l2": LogUniform(0.01, 0.3)}
+    return {"regularization.embedding_l2": LogUniform(0.01, 0.3)}
 """
 CONFIG = Config(name="tiny", data=Data(dataset="synthetic"), train=Train(batch_size=1024, epochs=2))
 DATASET = load(CONFIG.data)
@@ -141,11 +141,11 @@ def test_a_sweep_writes_the_best_as_flags_and_all_trials(swept):
     best = json.loads(folder.best_file.read_text())
     assert [trial.number for trial in ranked] in ([1, 2], [2, 1]) and ranked[0].best[1] >= ranked[1].best[1]
     assert best["number"] == ranked[0].number and best["value"] == ranked[0].best[1]
-    assert best["flags"][0] == f"--config.loss.embedding_l2={best['settings']['loss.embedding_l2']}"
+    assert best["flags"][0] == f"--config.regularization.embedding_l2={best['settings']['regularization.embedding_l2']}"
     records = [json.loads(line) for line in folder.trials_file.read_text().splitlines()]
     assert [record["number"] for record in records] == [1, 2]
     page = folder.report_file.read_text()
-    assert best["flags"][0] in page and "slice_loss_embedding_l2" in page
+    assert best["flags"][0] in page and "slice_regularization_embedding_l2" in page
     assert (folder.report_figures / "progress.png").stat().st_size > 1000
     assert list(folder.checkpoints.iterdir()) == []
 

@@ -15,8 +15,8 @@ from retrieval.config.schema import Config
 from retrieval.config.space import Choice, LogUniform, Uniform
 
 SPACE = {
-    "loss.embedding_l2": LogUniform(0.005, 0.5),
-    "model.query.hidden_sizes": Choice((), (64,), (64, 32)),
+    "regularization.embedding_l2": LogUniform(0.005, 0.5),
+    "model.query.mlp.hidden_sizes": Choice((), (64,), (64, 32)),
     "optimizer.name": Choice("<b>", "adagrad"),
     "loss.temperature": Uniform(0.5, 2.0),
     "train.batch_size": LogUniform(256, 4096),
@@ -29,13 +29,13 @@ def made_up(num_trials, seed=0):
     trials = []
     for number in range(1, num_trials + 1):
         settings = {
-            "loss.embedding_l2": float(np.exp(rng.uniform(np.log(0.005), np.log(0.5)))),
-            "model.query.hidden_sizes": SPACE["model.query.hidden_sizes"].values[rng.integers(3)],
+            "regularization.embedding_l2": float(np.exp(rng.uniform(np.log(0.005), np.log(0.5)))),
+            "model.query.mlp.hidden_sizes": SPACE["model.query.mlp.hidden_sizes"].values[rng.integers(3)],
             "optimizer.name": SPACE["optimizer.name"].values[rng.integers(2)],
             "loss.temperature": float(rng.uniform(0.5, 2)),
             "train.batch_size": int(rng.integers(256, 4097)),
         }
-        top = 0.4 - 0.05 * np.log(settings["loss.embedding_l2"] / 0.05) ** 2
+        top = 0.4 - 0.05 * np.log(settings["regularization.embedding_l2"] / 0.05) ** 2
         curve = [(epoch, float(top * (1 - np.exp(-epoch)))) for epoch in range(rng.integers(1, 9))]
         state = ("complete", "pruned", "diverged")[rng.choice(3, p=[0.5, 0.4, 0.1])]
         trials.append(Trial(number, state, settings, curve, 1.0))
@@ -57,7 +57,7 @@ def page(folder, trials):
 def test_the_page_is_whole_and_escaped(folder):
     text = page(folder, made_up(40))
     best = max(made_up(40), key=lambda trial: trial.best[1])
-    assert f"--config.loss.embedding_l2={best.settings['loss.embedding_l2']}" in text
+    assert f"--config.regularization.embedding_l2={best.settings['regularization.embedding_l2']}" in text
     assert "Sweep of made &lt;up&gt;" in text and "<b>" not in text and "made <up>" not in text
     assert not re.search(r"(src|href)=\"(?!#|data:)", text)
     names = {path.stem for path in folder.report_figures.iterdir()}
@@ -98,6 +98,6 @@ def test_what_decides_the_made_up_trials_matters_most():
     with mpl.rc_context(SETTINGS):
         (plot,) = plots.importances(made_up(60), SPACE)
     labels = [label.get_text() for label in plot.figure.axes[0].get_yticklabels()]
-    assert labels[0] == "loss.embedding_l2"
+    assert labels[0] == "regularization.embedding_l2"
     widths = [bar.get_width() for bar in plot.figure.axes[0].patches]
     assert widths == sorted(widths, reverse=True) and widths[0] > 0.3 and all(width < 0.2 for width in widths[1:])

@@ -12,8 +12,8 @@ from retrieval.config.schema import Config, Train
 from retrieval.config.space import Choice, LogUniform, Uniform, with_settings
 
 SPACE = {
-    "loss.embedding_l2": LogUniform(0.01, 0.3),
-    "model.query.hidden_sizes": Choice((), (8,)),
+    "regularization.embedding_l2": LogUniform(0.01, 0.3),
+    "model.query.mlp.hidden_sizes": Choice((), (8,)),
     "train.batch_size": LogUniform(512, 2048),
 }
 CONFIG = Config(train=Train(batch_size=1024))
@@ -28,7 +28,7 @@ def open_study(folder, warmup=0):
 
 
 def score(settings):
-    return 1 - abs(settings["loss.embedding_l2"] - 0.1) + 0.01 * len(settings["model.query.hidden_sizes"])
+    return 1 - abs(settings["regularization.embedding_l2"] - 0.1) + 0.01 * len(settings["model.query.mlp.hidden_sizes"])
 
 
 def pretend(study, trial, state=None):
@@ -54,20 +54,19 @@ def test_the_first_trial_is_the_config_and_the_others_lie_in_the_space(tmp_path)
     assert with_settings(CONFIG, first) == CONFIG
     assert len(others) == 24 and len({repr(tried) for tried in others}) > 20
     for tried in others:
-        assert (
-            0.01 <= tried["loss.embedding_l2"] <= 0.3 and float(f"{tried['loss.embedding_l2']:.4g}") in tried.values()
-        )
+        penalty = tried["regularization.embedding_l2"]
+        assert 0.01 <= penalty <= 0.3 and penalty == float(f"{penalty:.4g}")
         assert type(tried["train.batch_size"]) is int and 512 <= tried["train.batch_size"] <= 2048
-        assert tried["model.query.hidden_sizes"] in ((), (8,))
+        assert tried["model.query.mlp.hidden_sizes"] in ((), (8,))
 
 
 def test_what_the_space_does_not_hold_of_the_config_is_drawn(tmp_path):
-    config = with_settings(CONFIG, {"loss.embedding_l2": 0.9, "model.query.hidden_sizes": (64,)})
+    config = with_settings(CONFIG, {"regularization.embedding_l2": 0.9, "model.query.mlp.hidden_sizes": (64,)})
     study = study_lib.open_study(tmp_path / "journal", 0)
     study_lib.begin(study, config, SPACE)
     drawn = study_lib.settings_of(claim(study).params, SPACE)
     assert drawn["train.batch_size"] == 1024
-    assert drawn["loss.embedding_l2"] <= 0.3 and drawn["model.query.hidden_sizes"] in ((), (8,))
+    assert drawn["regularization.embedding_l2"] <= 0.3 and drawn["model.query.mlp.hidden_sizes"] in ((), (8,))
 
 
 def test_later_trials_lie_near_the_best(tmp_path):

@@ -21,7 +21,6 @@ CHANGED = {  # another value than the default of each option
     "remove_accidental_hits": False,
     "remove_known_positives": True,
     "num_hard_negatives": 3,
-    "label_smoothing": 0.1,
     "unobserved_weight": 0.3,
     "margin": 0.2,
     "negative_weight": 2.0,

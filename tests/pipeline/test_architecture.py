@@ -126,12 +126,17 @@ def test_one_column_may_be_several_features():
         ([Feature("genres")], [ID], {}, {}, "no column 'genres' for a feature, only 'id', 'age'"),
         ([ID], [HOUR], {}, {}, "no column 'timestamp' for a feature"),
         ([ID, HOUR], [ID], {}, {"times": False}, "is the timestamp, and the interactions have none"),
-        ([ID], [ID], {"encoder": "mean", "gaps": True}, {"times": False}, "model.history.gaps is set"),
-        ([ID], [ID], {"encoder": "mean", "ages": True}, {"times": False}, "model.history.ages is set"),
-        ([ID], [ID], {"encoder": "mean", "ratings": True}, {"ratings": False}, "model.history.ratings is set"),
-        ([ID], [ID], {"encoder": "mean", "items": "same"}, {}, "model.history.items must be one of 'shared'"),
-        ([ID], [ID], {"encoder": "mean", "length": -1}, {}, "model.history.length must be 0 or more, got -1"),
-        ([ID], [ID], {"encoder": "bert"}, {}, "no history encoder 'bert'"),
+        ([ID], [ID], {"encoder": "mean", "inputs": ("gaps",)}, {"times": False}, "inputs has 'gaps'"),
+        ([ID], [ID], {"encoder": "mean", "inputs": ("ages",)}, {"times": False}, "inputs has 'ages'"),
+        ([ID], [ID], {"encoder": "mean", "inputs": ("ratings",)}, {"ratings": False}, "inputs has 'ratings'"),
+        (
+            [ID],
+            [ID],
+            {"encoder": "mean", "length": -1},
+            {},
+            "model.history.length must be 0 or more",
+        ),
+        ([ID], [ID], {"encoder": "bert"}, {}, "model.history.encoder must be one of .*got 'bert'"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_reason(query, candidate, history, train, message):
@@ -146,7 +151,7 @@ def test_a_precision_a_dimension_and_weights_that_are_not_there_are_refused():
         prepare(settings, interactions(), CORPUS)
     settings = config([ID])
     settings.model.embedding_dimension = 0
-    with pytest.raises(ValueError, match="model.embedding_dimension must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="model.embedding_dimension must be 1 or more, at most 65,536, got 0"):
         prepare(settings, interactions(), CORPUS)
     settings = config([ID])
     settings.loss.rating_weight = 0.5
@@ -162,7 +167,7 @@ def test_a_history_without_times_is_in_the_order_of_the_file_and_hstu_reads_no_t
 
 def test_ages_count_from_the_first_time_of_each_candidate_in_train():
     train = Interactions(np.array([1, 1, 2, 2]), np.array([7, 8, 8, 7]), timestamps=np.array([50, 90, 60, 80]))
-    made = recipe([], [ID], train=train, encoder="mean", ages=True)
+    made = recipe([], [ID], train=train, encoder="mean", inputs=("ages",))
     assert made.context.names == ("history", "history_ages")
     windows = dict(zip(made.examples.query_rows.tolist(), made.examples.context["history_ages"], strict=True))
     assert windows[made.encoding.queries.rows([1])[0]][-2:].tolist() == [0, 30]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.config.schema import Config, Feature
+from retrieval.config.schema import Addition, Config, Feature
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.popularity import SECONDS_A_DAY, recent_prior
 from retrieval.data.splits import split
@@ -82,7 +82,7 @@ def gains_of(towers):
 
 def config(half_life=10.0, news=0.3, **loss):
     made = Config()
-    made.model.prior_half_life, made.model.prior_news = half_life, news
+    made.model.additions = (Addition("recent_popularity", arguments={"half_life": half_life, "news": news}),)
     made.model.query.features = (Feature(column="id", dropout=0.5), Feature(column="taste"))
     made.loss.name = "full_softmax"
     made.model.popularity_prior = loss.get("name") != "bpr"
@@ -99,8 +99,10 @@ PAIRS = np.array([(q, 2 * c + q % 2) for q in range(60) for c in RNG.permutation
 EVENTS = Interactions(PAIRS[:, 0], PAIRS[:, 1], timestamps=PAIRS[:, 0] * SECONDS_A_DAY + np.tile(np.arange(5), 60))
 
 
-def test_without_a_half_life_the_trained_model_answers_itself():
-    recipe = prepare(config(half_life=0.0, news=0.0), EVENTS, CORPUS, queries=TASTES)
+def test_without_an_addition_the_trained_model_answers_itself():
+    made = config()
+    made.model.additions = ()
+    recipe = prepare(made, EVENTS, CORPUS, queries=TASTES)
     params = init(recipe.model)
     assert isinstance(recipe.bound(params), TwoTower)
     assert recipe.candidate_embeddings(params).shape == (20, 33)
@@ -143,10 +145,10 @@ def test_the_search_knows_nothing_of_what_comes_after_train():
             10.0,
             0.3,
         )
-        found = gains_of(recipe.recent_prior)[rows][:, corpus_rows]
+        found = gains_of(recipe.additions[0])[rows][:, corpus_rows]
         np.testing.assert_allclose(found, plain[known[0] + 1 :], rtol=1e-3, atol=1e-5)
     later = prepare(config(), parts.train_and_validation(), CORPUS, queries=TASTES)
-    assert not np.allclose(later.recent_prior.candidates[...], alone.recent_prior.candidates[...])
+    assert not np.allclose(later.additions[0].candidates[...], alone.additions[0].candidates[...])
 
 
 def trained(made):
@@ -186,9 +188,9 @@ def test_the_bundle_answers_as_the_recipe_does(tmp_path):
 @pytest.mark.parametrize(
     ("made", "events", "message"),
     [
-        (config(half_life=-1.0), EVENTS, "model.prior_half_life must be positive, or 0 for none, got -1.0"),
-        (config(half_life=0.0), EVENTS, "model.prior_news is set without model.prior_half_life.*set both"),
-        (config(name="bpr"), EVENTS, "in_batch_softmax.*full_softmax.*bpr"),
+        (config(half_life=-1.0), EVENTS, r"model.additions\[0\].arguments.half_life must be above 0, got -1.0"),
+        (config(news=-1.0), EVENTS, r"model.additions\[0\].arguments.news must be 0 or more, got -1.0"),
+        (config(name="bpr"), EVENTS, "loss.name='bpr'.*in_batch_softmax, full_softmax"),
         (config(), Interactions(PAIRS[:, 0], PAIRS[:, 1]), "no timestamps; set data.columns.timestamp"),
     ],
 )

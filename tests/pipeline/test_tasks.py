@@ -15,7 +15,7 @@ from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
 from experiments.train import train
 from retrieval.batching.assembly import batches
-from retrieval.config.schema import from_json, to_json
+from retrieval.config.serialization import from_json, to_json
 from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled
 from retrieval.models.binding import bind, flatten_params, init

@@ -13,7 +13,7 @@ import pytest
 from experiments.export import export
 from experiments.shared.workdir import Workdir
 from retrieval.common.lists import Lists
-from retrieval.config.schema import Config, Feature
+from retrieval.config.schema import Addition, Config, Feature
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.published import synthetic
@@ -66,19 +66,19 @@ def config_of(query=(), candidate=ID, **history):
     config.model.history.length = LENGTH
     for name, value in history.items():
         setattr(config.model.history, name, value)
-    config.index.ef = len(CORPUS)  # the search is exact then
+    config.index.hnsw.ef = len(CORPUS)  # the search is exact then
     return config
 
 
 WITH_HISTORY = {name: config_of(encoder=name, layers=2, heads=2) for name in ENCODERS} | {
     "everything": config_of(
-        ID + TABLE + TIME, ID + GROUP, encoder="transformer", ratings=True, gaps=True, ages=True, last=True, noise=0.1
+        ID + TABLE + TIME, ID + GROUP, encoder="transformer", inputs=("ratings", "gaps", "ages"), last=True
     ),
-    "separate items": config_of(ID, ID + GROUP, encoder="hstu", items="separate", gaps=True, dropout=0.5),
+    "hstu with gaps": config_of(ID, ID + GROUP, encoder="hstu", inputs=("gaps",), dropout=0.5),
 }
 CONFIGS = WITH_HISTORY | {"features": config_of(ID + TABLE, ID + GROUP), "time": config_of(ID + TIME)}
-CONFIGS["everything"].model.linear_rank = 4
-WITH_HISTORY_AND_TIME = {"everything", "hstu", "separate items"}
+CONFIGS["everything"].model.additions = (Addition("ease", arguments={"rank": 4}),)
+WITH_HISTORY_AND_TIME = {"everything", "hstu", "hstu with gaps"}
 
 
 class Served:
@@ -149,16 +149,15 @@ def test_a_given_history_is_answered_as_by_the_model(servings, name):
     served.check(recommender.recommend([COLD], K, history=[[]], exclude_seen=False), [COLD])
 
 
-@pytest.mark.parametrize("name", ["transformer", "separate items"])
-def test_what_nothing_is_known_of_is_no_part_of_a_history(servings, name):
-    known = servings(name).recommender.recommend(history=[[8, 16, 3]], k=K, exclude_seen=False)
-    more = [[NEVER_TRAINED[0], 8, 12345, 16, 3, 12345]] if name == "transformer" else [[8, 16, 3, 12345]]
-    answer = servings(name).recommender.recommend(history=more, k=K, exclude_seen=False)
+def test_what_nothing_is_known_of_is_no_part_of_a_history(servings):
+    recommender, unknown = servings("transformer").recommender, [NEVER_TRAINED[0], 8, 12345, 16, 3, 12345]
+    known = recommender.recommend(history=[[8, 16, 3]], k=K, exclude_seen=False)
+    answer = recommender.recommend(history=[unknown], k=K, exclude_seen=False)
     np.testing.assert_array_equal(answer.positions, known.positions)
 
 
-def test_a_candidate_with_features_alone_has_no_row_in_a_table_of_separate_items(servings):
-    answer = servings("separate items").recommender.recommend(history=[NEVER_TRAINED], k=K)
+def test_a_history_of_candidates_that_train_does_not_know_is_answered(servings):
+    answer = servings("hstu with gaps").recommender.recommend(history=[NEVER_TRAINED], k=K)
     assert np.isfinite(answer.scores).all()
 
 
@@ -213,7 +212,7 @@ def test_a_single_query_is_answered_as_one_of_many(servings):
 
 
 def test_verification_finds_nothing(servings):
-    for name in ("everything", "separate items", "time"):
+    for name in ("everything", "hstu with gaps", "time"):
         assert [finding for finding in bundle.inspect(servings(name).folder) if finding.problems] == []
 
 
@@ -355,7 +354,7 @@ def test_histories_are_saved_where_they_are_read(servings, tmp_path, name, histo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gru", "everything", "separate items", "time", "features"])
+@pytest.mark.parametrize("name", ["gru", "everything", "hstu with gaps", "time", "features"])
 def test_a_saved_model_answers_as_the_bundle_does(servings, tmp_path, name):
     if "CI" not in os.environ:  # there it is an error
         pytest.importorskip("tensorflow", reason="needs the extra: pip install -e '.[tensorflow]'")
