@@ -135,7 +135,7 @@ def test_integers_out_of_core_beside_text_are_refused(parquet, tmp_path):
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(ValueError, match="placement must be one of auto, device, stream, got 'disk'"):
+    with pytest.raises(ValueError, match="placement must be one of 'auto', 'device', 'stream', got 'disk'"):
         load(Data(dataset="synthetic", placement="disk"))
 
 

@@ -111,7 +111,7 @@ def test_weight_0_is_retrieval_alone_to_the_bit(tasks, dropout):
     tasks = tuple(dataclasses.replace(task, weight=0.0) for task in tasks)
     configs = small_config(), small_config(*tasks)
     for config in configs:
-        config.model.query.output_dropout = dropout
+        config.model.query.mlp.hidden_sizes, config.model.query.mlp.dropout = (8,), dropout
     alone = last(recipe_of(configs[0]))
     state, means = last(recipe_of(configs[1]))
     params = dict(state.params)
