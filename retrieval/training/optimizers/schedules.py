@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a training, as a share of its peak."""
+"""Learning-rate schedules of optax by name, as a share of the peak, after a linear warm-up."""
 
 from __future__ import annotations
 
@@ -6,40 +6,41 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from retrieval.common.choices import did_you_mean
+from retrieval.common.choices import check_choice
 
-SCHEDULES = {
-    "constant": lambda done: jnp.ones_like(done),
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: (1 + jnp.cos(jnp.pi * done)) / 2,
+SCHEDULES = {  # name -> the schedule over a number of steps, from 1
+    "constant": lambda num_steps: optax.constant_schedule(1.0),
+    "linear": lambda num_steps: optax.linear_schedule(1.0, 0.0, num_steps),
+    "cosine": lambda num_steps: optax.cosine_decay_schedule(1.0, num_steps),
 }
 
 
 def schedule(name: str, num_steps: int, warmup: float = 0.0) -> optax.Schedule:
-    """Returns the share of the learning rate in step 0, 1, ...: it rises to 1 over the warm-up, then follows `name`.
+    """Returns a schedule of the learning rate relative to its peak: a warm-up from 0 to 1, then the schedule `name`.
 
     >>> [round(float(schedule("linear", 10, warmup=0.2)(step)), 3) for step in (0, 1, 2, 6, 10, 99)]
     [0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
 
     Args:
-      name: "constant", or "linear" or "cosine", which fall to 0 after `num_steps` steps.
-      num_steps: the steps that the schedule spans; later ones are as the last.
-      warmup: share of them in which the learning rate rises in equal steps.
+      name: "constant", or "linear" or "cosine", which reach 0 after `num_steps` steps.
+      num_steps: number of steps of the training, the warm-up included; the value stays as it is after them.
+      warmup: share of the steps in which the learning rate rises linearly; step 0 already has a share above 0.
 
     Raises:
-      ValueError: there is no such schedule, or the share is not in [0, 1).
+      ValueError: the name is unknown, or `warmup` is not in [0, 1).
 
-    Source of the cosine: Loshchilov and Hutter 2017, "SGDR", without restarts.
+    Source of the cosine: Loshchilov and Hutter 2017, "SGDR", equation 5 without restarts.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {name!r}{did_you_mean(name, SCHEDULES)}")
+    check_choice("schedule", name, SCHEDULES)
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup must be a share of the steps, in [0, 1), got {warmup}")
-    rising = warmup * num_steps
+    warmup_steps = warmup * num_steps
+    rise = optax.linear_schedule(0.0, 1.0, max(warmup_steps, 1.0))
+    decay = SCHEDULES[name](max(num_steps - warmup_steps, 1.0))
+    # the rate of step 0 is that after one step of the warm-up: a rate of 0 would waste the step
+    joined = optax.join_schedules([lambda step: rise(step + 1), decay], [warmup_steps])
 
     def share(step: int | Int[Array, ""]) -> Float[Array, ""]:
-        step = jnp.asarray(step, jnp.float32)
-        risen = jnp.minimum(1.0, (step + 1) / max(rising, 1.0))
-        return risen * SCHEDULES[name](jnp.clip((step - rising) / max(num_steps - rising, 1.0), 0.0, 1.0))
+        return joined(jnp.asarray(step, jnp.float32))  # optax would keep integers, and a warm-up may end between steps
 
     return share
