@@ -1,1 +1,1 @@
-"""Rows become batches on devices; every batch is a pure function of (seed, epoch, step)."""
+"""Turns rows into batches on devices; each batch is a pure function of (seed, epoch, step)."""

@@ -1,4 +1,4 @@
-"""Work in a background thread, one item ahead of its use."""
+"""Prepares items in a background thread, one item ahead of its use."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
-_END = object()
+_END = object()  # `items` may yield None
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yields the items in their order, each computed while the caller uses the one before.
+    """Yields the items in their order; the next item is computed while the caller uses the current one.
 
-    At most one item is held besides the caller's, done or under way. An error in `items` is raised where its item is
-    due. A caller that stops early closes the generator, which waits for the item under way and ends the thread.
+    At most one item is held beside the caller's. An error in `items` is raised in place of its item. Closing the
+    generator early waits for the item in preparation and ends the thread.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
-        coming = worker.submit(next, items, _END)
-        while (item := coming.result()) is not _END:
-            coming = worker.submit(next, items, _END)
+        next_item = worker.submit(next, items, _END)
+        while (item := next_item.result()) is not _END:
+            next_item = worker.submit(next, items, _END)
             yield item
-            del item  # the caller may be done with it long before the next is
+            del item  # a block of batches is large: do not hold it until the next one is ready

@@ -1,4 +1,4 @@
-"""Negatives of the batches of one epoch, and the probability of each candidate in a batch."""
+"""Draws the negatives of the batches of one epoch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from retrieval.data.vocabulary import UNKNOWN_ROW
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """The negatives of the batches of one epoch, a pure function of (seed, epoch, batch) but for what is estimated.
+    """Sampler of the negatives of one epoch; draws are a pure function of (seed, epoch, batch).
+
+    Only the estimated frequencies depend on earlier batches, which must therefore be sampled in their order.
 
     Attributes:
-      negatives: what is drawn.
-      seed: of the draws.
-      epoch: which epoch.
-      before: the last examples of the epoch before this one, which the queue starts with [q].
-      estimate: frequencies of the stream so far, taking in each batch that is made; None: those in train.
+      negatives: the distribution of the negatives.
+      seed: seed of the draws.
+      epoch: number of the epoch, from 0.
+      before: indices of the last examples of the previous epoch, with which the queue starts [q].
+      estimate: frequencies estimated from the batches so far, updated by each; None: those of the training part.
     """
 
     negatives: Negatives
@@ -33,22 +35,22 @@ class Sampler:
     estimate: StreamFrequencies | None = None
 
     @classmethod
-    def of_examples(cls, examples: Examples) -> Sampler:
-        """Returns the sampler of a batch's own positives."""
+    def in_batch(cls, examples: Examples) -> Sampler:
+        """Returns the sampler of batches whose only negatives are their own positives."""
         return cls(Negatives.in_batch(examples))
 
     @property
     def num_shared(self) -> int:
-        """How many negatives all examples of a batch share, its own positives aside."""
+        """Number of negatives that all examples of a batch share, beside its positives."""
         return self.negatives.queue + self.negatives.uniform + self.negatives.popular
 
     @property
     def num_own(self) -> int:
-        """How many negatives each example has for itself."""
+        """Number of negatives of each single example."""
         return self.negatives.dislikes
 
     def queue(self, order: Int[np.ndarray, "n"], start: int) -> Int[np.ndarray, "_"]:
-        """Returns the examples right before place `start` of the order, as many as the queue takes and there are."""
+        """Returns the indices of the examples right before `order[start]`, at most as many as the queue holds."""
         first = start - self.negatives.queue
         earlier = self.before[max(0, len(self.before) + first) :] if first < 0 else self.before[:0]
         return np.concatenate([earlier, order[max(first, 0) : start]])
@@ -60,15 +62,16 @@ class Sampler:
         num_queued: int,
         first: int,
     ) -> tuple[Int32[np.ndarray, "steps M"], Int32[np.ndarray, "steps BH"]]:
-        """Returns the shared and the own negatives of each batch; -1 where there is none.
+        """Draws the shared negatives [steps, M] and the own negatives [steps, B * H] of each batch; -1 for none.
 
         Args:
-          candidate_rows: the queue before the first of these batches, and their positives.
-          query_rows: query of each example, -1 for what only fills up.
-          num_queued: length of the queue.
-          first: which batch of the epoch the first one is.
+          candidate_rows: candidate rows of the queue before the first batch, then the positives of the batches.
+          query_rows: query row of each example, -1 for padding.
+          num_queued: number of examples in that queue.
+          first: number of the first batch in the epoch, from 0.
         """
         steps, batch_size = query_rows.shape
+        # the queue of a batch is a window over the positives before it; it starts short in the first epoch
         ends = num_queued + np.arange(steps) * batch_size
         indices = ends[:, None] - self.negatives.queue + np.arange(self.negatives.queue)
         queued = np.where(indices < 0, np.int32(NO_ROW), candidate_rows[np.maximum(indices, 0)])
@@ -80,22 +83,29 @@ class Sampler:
         return np.concatenate([queued, np.stack(drawn)], axis=1).astype(np.int32), np.stack(own)
 
     def num_disliked(self, query_rows: Int[np.ndarray, "steps B"]) -> Int32[np.ndarray, "steps B"]:
-        """Returns how many candidates the query of each example disliked."""
+        """Returns the number of candidates that the query of each example disliked."""
         return self.negatives.num_disliked(query_rows)
 
     def probabilities(
         self, rows: Int[np.ndarray, "V"], positives: Int[np.ndarray, "B"], shared: Int[np.ndarray, "M"]
     ) -> Float32[np.ndarray, "V"]:
-        """Returns what `Negatives.probabilities` does for a batch of these distinct rows; batches come in order.
+        """Returns `Negatives.probabilities` of the distinct candidate rows of a batch.
 
-        A row behind those that train knows, of a candidate that is held out, counts as the unknown one.
+        A row beyond the vocabulary, of a held-out candidate, counts as the unknown row.
+
+        Args:
+          rows: distinct candidate rows of the batch [V].
+          positives: candidate rows of its positives, -1 for padding [B].
+          shared: its shared negatives, the queue first [M].
         """
-        rows, positives = (np.where(of < len(self.negatives.counts), of, UNKNOWN_ROW) for of in (rows, positives))
-        there = positives[positives != NO_ROW]
+        rows, positives = (
+            np.where(column < len(self.negatives.counts), column, UNKNOWN_ROW) for column in (rows, positives)
+        )
+        positives = positives[positives != NO_ROW]
         if self.estimate is None:
             frequencies = self.negatives.frequencies[rows]
         else:
-            self.estimate.update(*np.unique(there, return_counts=True), len(there))
-            frequencies = self.estimate.of(rows)
+            self.estimate.update(*np.unique(positives, return_counts=True), len(positives))
+            frequencies = self.estimate.frequencies(rows)
         queued = shared[: self.negatives.queue]
-        return self.negatives.probabilities(rows, frequencies, len(there) + int(np.sum(queued != NO_ROW)))
+        return self.negatives.probabilities(rows, frequencies, len(positives) + int(np.sum(queued != NO_ROW)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.batching.assembly import batches, blocks, bytes_of, epoch_order, room
+from retrieval.batching.assembly import batch_bytes, batches, blocks, epoch_order, measure_capacity
 from retrieval.batching.batch import Batch, Capacity, Distinct, Drawn
 from retrieval.batching.folding import num_batches
 from retrieval.data.encoding import Examples
@@ -194,17 +194,17 @@ def test_the_room_is_that_of_the_fullest_of_the_first_batches_and_more():
     examples = make_examples(
         np.tile(np.ones(1000), 70), np.concatenate([np.tile(distinct // 2, 64), np.tile(distinct, 6)])
     )
-    assert room(examples, np.arange(70_000), 1000) == (1 + 8, 501 + 501 // 20, 1000)
+    assert measure_capacity(examples, np.arange(70_000), 1000) == (1 + 8, 501 + 501 // 20, 1000)
 
 
 def test_the_room_never_exceeds_the_batch():
-    assert room(make_examples([1, 2, 3], [4, 4, 4]), np.arange(3), 3) == (3, 3, 3)
+    assert measure_capacity(make_examples([1, 2, 3], [4, 4, 4]), np.arange(3), 3) == (3, 3, 3)
 
 
 def test_the_bytes_of_a_batch_are_those_of_its_arrays():
     examples = make_examples(np.arange(9), np.ones(9))
     block = next(blocks(examples, np.arange(9), 5, Capacity(5, 2, 5), 2))
-    assert sum(column.nbytes for column in jax.tree.leaves(block)) == 2 * bytes_of(examples, 5, Capacity(5, 2, 5))
+    assert sum(column.nbytes for column in jax.tree.leaves(block)) == 2 * batch_bytes(examples, 5, Capacity(5, 2, 5))
 
 
 @settings(deadline=None, max_examples=60)
@@ -217,7 +217,7 @@ def test_each_target_of_windows_is_an_example_once_and_its_place_is_where_it_sta
     names = np.arange(n * length, dtype=np.float32).reshape(n, length)
     examples = Examples(np.arange(1, n + 1, dtype=np.int32), targets, weights, {"history": targets}, {"name": names})
     order = epoch_order(n, seed=seed, epoch=0)
-    capacity = room(examples, order, batch_size)
+    capacity = measure_capacity(examples, order, batch_size)
     found = list(blocks(examples, order, batch_size, capacity, steps))
     seen = []
     for batch in (batch for block in found for batch in steps_of(block)):

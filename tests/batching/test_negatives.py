@@ -174,23 +174,23 @@ def stream(shares, batch_size, num_batches, estimate=None, seed=0):
 
 def test_frequencies_of_a_stream_approach_the_shares_of_rare_and_of_frequent_candidates():
     shares = np.array([0.5, 0.3, 0.15, 0.04, 0.01])
-    estimates = [stream(shares, 64, 2000, seed=seed).of(np.arange(5)) for seed in range(5)]
+    estimates = [stream(shares, 64, 2000, seed=seed).frequencies(np.arange(5)) for seed in range(5)]
     assert np.mean(estimates, axis=0) == pytest.approx(shares, rel=0.15)
 
 
 def test_frequencies_follow_a_stream_that_changes():
     before, after = np.array([0.9, 0.1]), np.array([0.1, 0.9])
-    changed = stream(after, 8, 500, stream(before, 8, 500)).of(np.arange(2))
+    changed = stream(after, 8, 500, stream(before, 8, 500)).frequencies(np.arange(2))
     assert changed == pytest.approx(after, rel=0.3)
 
 
 def test_an_interval_is_counted_in_examples_from_the_occurrence_before():
     estimate = StreamFrequencies(3)
     estimate.update(np.array([1]), np.array([1]), 10)
-    assert estimate.of(np.array([1, 2])).tolist() == [0.1, 0.0]  # once in 10
+    assert estimate.frequencies(np.array([1, 2])).tolist() == [0.1, 0.0]  # once in 10
     estimate.update(np.array([1]), np.array([3]), 30)
     # the next interval was 10, three times; the newest of n occurrences weighs 1 / n while that is above the rate
-    assert estimate.of(np.array([1]))[0] == pytest.approx(0.1)
+    assert estimate.frequencies(np.array([1]))[0] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("estimated", [False, True])
@@ -207,5 +207,5 @@ def test_an_estimate_takes_the_place_of_the_counts():
     _, found = epoch_of(negatives, estimate=estimate)
     last = found[-1]
     rows = last.candidates.rows[: len(np.unique(last.candidates.indices))]
-    assert last.probabilities[: len(rows)] == pytest.approx(estimate.of(rows), rel=1e-6)
+    assert last.probabilities[: len(rows)] == pytest.approx(estimate.frequencies(rows), rel=1e-6)
     assert not np.allclose(last.probabilities[: len(rows)], COUNTS[rows] / 100, rtol=1e-3)

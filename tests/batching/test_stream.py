@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from retrieval.batching import device
-from retrieval.batching.assembly import blocks, bytes_of, epoch_order, room
+from retrieval.batching.assembly import batch_bytes, blocks, epoch_order, measure_capacity
 from retrieval.batching.folding import num_batches
 from retrieval.data.encoding import Examples
 
@@ -25,22 +25,22 @@ def test_an_epoch_on_the_device_is_one_block():
 
 
 def test_a_streamed_epoch_has_blocks_of_the_given_bytes(monkeypatch):
-    capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
-    monkeypatch.setattr(device, "BLOCK_BYTES", 10 * bytes_of(EXAMPLES, 100, capacity) + 1)
+    capacity = measure_capacity(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
+    monkeypatch.setattr(device, "BLOCK_BYTES", 10 * batch_bytes(EXAMPLES, 100, capacity) + 1)
     assert lengths("stream") == 2 * [10] * 5
 
 
 @pytest.mark.parametrize(("share_of_epoch", "number"), [(1.0, 2), (0.99, 34)])
 def test_auto_streams_what_does_not_fit_into_the_share_of_the_memory(monkeypatch, share_of_epoch, number):
-    capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
-    epoch_bytes = num_batches(5000, 100) * bytes_of(EXAMPLES, 100, capacity)
+    capacity = measure_capacity(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
+    epoch_bytes = num_batches(5000, 100) * batch_bytes(EXAMPLES, 100, capacity)
     monkeypatch.setattr(device, "memory_limit", lambda: epoch_bytes * share_of_epoch / device.DEVICE_SHARE)
     monkeypatch.setattr(device, "BLOCK_BYTES", 1)
     assert len(lengths("auto")) == number
 
 
 def test_the_blocks_are_those_of_the_orders_of_the_epochs_on_the_device():
-    capacity = room(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
+    capacity = measure_capacity(EXAMPLES, epoch_order(5000, seed=3, epoch=0), 100)
     expected = [
         block
         for epoch in (1, 2)

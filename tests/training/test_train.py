@@ -176,8 +176,8 @@ UNEVEN = make_examples(LONG_TAILED.zipf(1.5, 90) % 40 + 1, LONG_TAILED.zipf(1.3,
 @pytest.fixture(scope="module", autouse=True)
 def tight():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "LEAST_SLACK", 0)
-        patch.setattr(assembly, "LOOKED_AT", 3)
+        patch.setattr(assembly, "MIN_SLACK", 0)
+        patch.setattr(assembly, "MEASURED_BATCHES", 3)
         patch.setattr(device, "BLOCK_BYTES", 1)
         yield
 
