@@ -105,7 +105,7 @@ def export(workdir: Workdir) -> None:
     dataset = load_data(config, workdir)
     trained = search_and_fit.restore(config, dataset, workdir.checkpoints, choice)
     log = [json.loads(line) for line in workdir.log_file.read_text(encoding="utf-8").splitlines()]
-    embeddings = np.asarray(trained.recipe.candidate_embeddings(trained.params))
+    embeddings = np.asarray(trained.candidate_embeddings)
     counts = trained.recipe.encoding.of_corpus(trained.recipe.negatives.counts)
     with tempfile.TemporaryDirectory(dir=workdir.path, prefix=".tensorboard-") as scratch:
         new = pathlib.Path(scratch) / "new"

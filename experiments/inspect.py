@@ -16,7 +16,7 @@ from experiments.inspection.facts import HEADER, inspect
 from experiments.shared import console, flags
 from experiments.shared.run_data import load_checked
 from experiments.shared.workdir import Workdir
-from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.recipe import prepare_on
 
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page lies there then.")
 OUT = absl_flags.DEFINE_string(
@@ -29,7 +29,7 @@ def main() -> None:
     if WORKDIR.value:
         Workdir(WORKDIR.value).check(config)
     dataset = load_checked(config)
-    found = inspect(config, search_and_fit.prepare_on(config, dataset, dataset.parts.train_and_validation()))
+    found = inspect(config, prepare_on(config, dataset, dataset.parts.train_and_validation()))
     console.show_table(config.name or "The towers", HEADER, found.rows())
     for about, fact in found.facts.items():
         console.say(f"{about}: {fact}")

@@ -14,16 +14,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments.evaluate import evaluate
-from experiments.export import build_index, choices, export
+from experiments.export import export, index_metrics
 from experiments.report import write_report
 from experiments.shared import compilation, console, flags, tables
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
-from experiments.train import train
+from experiments.train import train_or_restore
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
-from retrieval.pipeline import search_and_fit
-from retrieval.serving import bundle
+from retrieval.pipeline.index_trained import build_index, index_choices
+from retrieval.pipeline.trained import Trained
+from retrieval.serving.recommender import Recommender
 
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 
@@ -49,42 +50,48 @@ class Stopwatch:
 
 
 def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
-    """Runs all stages in the run's folder; with `profile`, records a few epochs of training."""
+    """Runs all stages of an experiment and keeps what they make in the folder of the run.
+
+    Args:
+      config: the experiment.
+      workdir: the folder; a run that was interrupted there resumes.
+      profile: records a few epochs of training.
+
+    Raises:
+      ValueError: the folder holds another run, or the config or the data cannot be used.
+    """
     workdir.check(config)
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
-    choices(config.index)  # fails before the training, not after it
+    index_choices(config.index)  # fails before the training, not after it
     watch = Stopwatch()
     with watch.stage("data"):
         dataset = load_data(config, workdir)
     with watch.stage("train"):
-        train(config, dataset, workdir, profile)
-        trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+        trained = train_or_restore(config, dataset, workdir, profile)
     with watch.stage("evaluate"):
         evaluate(config, dataset, trained, workdir)
     with watch.stage("index"):
-        index = build_index(config, trained)
-        figures = {f"index/{name}": value for name, value in index.figures.items()}
+        index = build_index(config.index, trained)
     with watch.stage("export"):
-        export(config, dataset, trained, index, workdir)
-    show_queries(dataset, trained, workdir)
-    workdir.add_metrics(figures | watch.seconds)
+        recommender = export(config, dataset, trained, index, workdir)
+    show_recommendations(dataset, trained, recommender)
+    workdir.add_metrics(index_metrics(index) | watch.seconds)
     with watch.stage("report"):
         write_report(config, dataset, trained, index, workdir)
     workdir.add_metrics(watch.total())
     tables.print_metrics(workdir)
-    console.say(f"recall@10 of the index against exact search: {figures['index/recall_at_10']:.4f}")
+    console.say(f"recall@10 of the index against exact search: {index.figures['recall_at_10']:.4f}")
     times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
     console.say(f"seconds: {', '.join(times)}")
     say_where(workdir)
 
 
-def show_queries(dataset: Dataset, trained: search_and_fit.Trained, workdir: Workdir) -> None:
-    """Prints the recommendations of a few test queries, out of the exported bundle, beside their history."""
-    recommender = bundle.load(workdir.bundle)
+def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recommender) -> None:
+    """Prints what the exported bundle recommends to a few test queries, beside their history in train."""
     query_ids = np.intersect1d(dataset.parts.test.query_ids, trained.train.query_ids)[:NUM_SHOWN_QUERIES]
-    answers = recommender.recommend(query_ids, NUM_SHOWN_TITLES)
-    for query_id, titles in zip(query_ids, answers.titles, strict=True):
+    recommended = recommender.recommend(query_ids, NUM_SHOWN_TITLES)
+    for query_id, titles in zip(query_ids, recommended.titles, strict=True):
         history = trained.train.take(trained.train.query_ids == query_id)
         if history.timestamps is not None:
             history = history.take(np.argsort(-history.timestamps, kind="stable"))

@@ -16,18 +16,28 @@ from retrieval.common.storage import write_json, write_jsonl
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.phase import Record
+from retrieval.pipeline.trained import Trained
+
+DONE = "the model is trained already"
 
 
-def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = False) -> None:
+def train_or_restore(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = False) -> Trained:
+    """Returns the trained model of the run, trained now unless an earlier process has done that."""
+    if not workdir.choice_file.exists():
+        return train(config, dataset, workdir, profile)
+    console.say(DONE)
+    return search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+
+
+def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = False) -> Trained:
     """Trains, logs each epoch to `metrics.jsonl`, and records which checkpoint is the result.
 
     With `profile`, the trace of a few epochs is written besides; it changes nothing else.
     """
-    if workdir.choice_file.exists():
-        return console.say("the model is trained already")
-    logged: dict[str, list[search_and_fit.Record]] = {}
+    logged: dict[str, list[Record]] = {}
 
-    def log(history: list[search_and_fit.Record]) -> None:
+    def log(history: list[Record]) -> None:
         logged[history[-1]["phase"]] = history
         write_jsonl(workdir.log_file, [record for records in logged.values() for record in records])
         show(history)
@@ -36,15 +46,19 @@ def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = Fa
 
     profiling = Profiler(workdir.profile) if profile else contextlib.nullcontext()
     with console.training(config.train.epochs, config.train.metric) as show, profiling as profiler:
-        choice = search_and_fit.train(config, dataset, workdir.checkpoints, log)
-    write_json(workdir.choice_file, dataclasses.asdict(choice))
-    console.say(f"trained: the {choice.phase} phase after epoch {choice.epoch}")
+        trained = search_and_fit.train(config, dataset, workdir.checkpoints, log)
+    write_json(workdir.choice_file, dataclasses.asdict(trained.choice))
+    console.say(f"trained: the {trained.choice.phase} phase after epoch {trained.choice.epoch}")
+    return trained
 
 
 def main() -> None:
     config, workdir = flags.config(), Workdir(flags.workdir())
     workdir.check(config)
-    train(config, load_data(config, workdir), workdir, flags.profile())
+    dataset = load_data(config, workdir)
+    if workdir.choice_file.exists():
+        return console.say(DONE)
+    train(config, dataset, workdir, flags.profile())
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ RESAMPLES_MEASURED = 50  # of the reference's bootstrap; all resamples take the 
 def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000, rounds: int = 5) -> list[Measurement]:
     """Evaluates embeddings of 32 dimensions on the test part of MovieLens 100K: the tutorial's evaluation."""
     from configs import tutorial
-    from experiments.evaluate import evaluation_of
     from retrieval import load_data
+    from retrieval.pipeline.evaluate_trained import create_evaluation
 
     config = tutorial.get_config()
     config.evaluate.ks = ks
-    evaluation = evaluation_of(config, load_data(config.data))
+    evaluation = create_evaluation(config, load_data(config.data))
     rng = np.random.default_rng(0)
     shapes = (len(evaluation.targets.query_ids), 32), (len(evaluation.catalogue.counts), 32)
     queries, candidates = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)

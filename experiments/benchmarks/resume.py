@@ -28,8 +28,8 @@ def overhead(
 ) -> list[Measurement]:
     """Measures epochs that are evaluated and saved, the wait for the last write included, beside epochs not saved.
 
-    Both are `phases.train`, in turn. The figure is the sum over the epochs of the least time of each over `rounds`; the
-    epochs before the first that was trained are left out, since they compile.
+    Both are `search_and_fit.train`, in turn. The figure is the sum over the epochs of the least time of each over
+    `rounds`; the epochs before the first that was trained are left out, since they compile.
     """
     dataset = _events(num_queries, num_candidates, num_events)
     config = Config(train=Train(batch_size=batch_size, epochs=epochs, patience=0, refit=False))

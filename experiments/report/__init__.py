@@ -16,7 +16,7 @@ from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.index import Searcher
-from retrieval.pipeline.search_and_fit import Trained
+from retrieval.pipeline.trained import Trained
 
 
 def write_report(config: Config, dataset: Dataset, trained: Trained, index: Searcher, workdir: Workdir) -> None:

@@ -7,12 +7,12 @@ It shows what is there: `experiments.evaluate` and `experiments.baselines` add t
 
 from __future__ import annotations
 
-from experiments.export import stored_index
 from experiments.report import write_report
 from experiments.shared import console, flags
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
 from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.index_trained import bundled_index
 
 
 def main() -> None:
@@ -20,7 +20,8 @@ def main() -> None:
     config = workdir.read_config()
     dataset = load_data(config, workdir)
     trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    write_report(config, dataset, trained, stored_index(config, trained, workdir), workdir)
+    index = bundled_index(config.index, trained, workdir.bundle)
+    write_report(config, dataset, trained, index, workdir)
     console.say(f"report: {workdir.report_file}")
 
 

@@ -11,7 +11,7 @@ from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, file_name, new_ax
 from experiments.report.palette import Plot, colour
 from experiments.report.records import Records
 from experiments.shared.labels import MODEL, PROTOCOLS, metric_label, number
-from retrieval.pipeline.search_and_fit import FINAL, SEARCH
+from retrieval.pipeline.trained import FINAL, SEARCH
 
 LABELS_RIGHT = 108  # points, for names at the ends of curves
 

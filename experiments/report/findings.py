@@ -16,7 +16,7 @@ from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
 from retrieval.index import Certificate, Searcher
-from retrieval.pipeline.search_and_fit import Trained
+from retrieval.pipeline.trained import Trained
 from retrieval.ranking.ranks import rank_each
 from retrieval.ranking.topk import top_k
 
@@ -56,7 +56,7 @@ def measure_findings(dataset: Dataset, trained: Trained, index: Searcher) -> Fin
     targets = _sample(whole)
     counts = encoding.of_corpus(recipe.negatives.counts)
     candidates = np.asarray(index.embeddings)
-    queries = np.asarray(recipe.query_embeddings(trained.params, targets.query_ids, trained.train))
+    queries = np.asarray(trained.query_embeddings(targets.query_ids, trained.train))
     systems = {MODEL: (queries, candidates), POPULARITY: most_popular(counts, len(queries))}
     length = min(LENGTH, len(candidates))
     lists = {name: top_k(*embeddings, length, targets.seen)[1] for name, embeddings in systems.items()}

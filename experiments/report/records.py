@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.shared.labels import MODEL, MODEL_TITLE, PROTOCOLS, SYSTEMS, system_label
 from experiments.shared.workdir import Workdir
-from retrieval.pipeline.search_and_fit import FINAL
+from retrieval.pipeline.trained import FINAL
 
 Interval = Sequence[float]
 

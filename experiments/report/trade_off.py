@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from experiments.report.records import Interval, Records
 from experiments.shared.labels import MODEL, metric_label
 from retrieval.config.schema import Config, Task
-from retrieval.pipeline.search_and_fit import SEARCH
+from retrieval.pipeline.trained import SEARCH
 
 ERRORS = {"regression": "rmse", "binary": "log_loss"}  # by the kind of the task
 

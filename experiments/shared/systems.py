@@ -6,7 +6,6 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments.evaluate import evaluation_of
 from experiments.shared.run_data import load_checked
 from experiments.shared.workdir import MODEL, Workdir
 from retrieval.common.choices import did_you_mean
@@ -14,6 +13,7 @@ from retrieval.config.serialization import differences
 from retrieval.data.ids import Ids
 from retrieval.evaluation.comparison import SeedSummary, average, summarize_seeds
 from retrieval.evaluation.per_query import PerQuery
+from retrieval.pipeline.evaluate_trained import create_evaluation
 
 SEED_FIELD = "train.seed"
 
@@ -60,7 +60,7 @@ def read_slice(name: str, slice_name: str) -> Ids:
       ValueError: there is no such system or slice.
     """
     config = seed_runs(_parsed(name)[0])[0].read_config()
-    evaluation = evaluation_of(config, load_checked(config))
+    evaluation = create_evaluation(config, load_checked(config))
     slices = {f"{of.column}={of.value}": of.members for of in evaluation.query_slices}
     if slice_name not in slices:
         near = did_you_mean(slice_name, slices)

@@ -17,7 +17,8 @@ from retrieval.config.serialization import differences, from_json, to_json
 from retrieval.data.dataset import Dataset
 from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_query
 from retrieval.evaluation.protocol import Result
-from retrieval.pipeline.search_and_fit import Choice
+from retrieval.pipeline import export_trained
+from retrieval.pipeline.trained import ChosenEpoch
 from retrieval.serving import bundle
 from retrieval.sharding.devices import describe_devices
 
@@ -50,9 +51,9 @@ class Workdir:
         self.profile = self.path / "profile"
         self.bundle = self.path / "bundle"
         exports = self.bundle / bundle.EXPORTS
-        self.candidate_vectors = exports / "candidates.parquet"
-        self.query_vectors = exports / "queries.parquet"
-        self.saved_model = exports / "saved_model"
+        self.candidate_vectors = exports / export_trained.CANDIDATE_VECTORS
+        self.query_vectors = exports / export_trained.QUERY_VECTORS
+        self.saved_model = exports / export_trained.SAVED_MODEL
         self.report_file = self.path / "report.html"
         self.report_figures = self.path / "report"
         self.tensorboard = self.path / "tensorboard"
@@ -113,7 +114,7 @@ class Workdir:
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
         return from_json(self.config_file.read_text(encoding="utf-8"))
 
-    def read_choice(self) -> Choice:
+    def read_choice(self) -> ChosenEpoch:
         """Reads which checkpoint the training ended with.
 
         Raises:
@@ -121,7 +122,7 @@ class Workdir:
         """
         if not self.choice_file.exists():
             raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
-        return Choice(**json.loads(self.choice_file.read_text(encoding="utf-8")))
+        return ChosenEpoch(**json.loads(self.choice_file.read_text(encoding="utf-8")))
 
     def read_manifest(self) -> dict[str, Any]:
         """Returns versions, device, seed and data of the run; empty before it is begun."""

@@ -22,6 +22,7 @@ from retrieval.config.schema import Config
 from retrieval.config.space import with_settings
 from retrieval.data.dataset import Dataset, load
 from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.phase import Record
 
 KEPT = 25  # trials whose compiled programs are kept in memory at most, about 4 MiB each
 
@@ -51,7 +52,7 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset:
     config.train.refit = False
     values: dict[int, float] = {}
 
-    def on_epoch(history: list[search_and_fit.Record]) -> None:
+    def on_epoch(history: list[Record]) -> None:
         for record in history:  # several, where a checkpoint is gone on from
             value = record.get(f"validation/{config.train.metric}")
             if value is not None and record["epoch"] not in values:

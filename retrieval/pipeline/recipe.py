@@ -17,6 +17,7 @@ from retrieval.batching.negatives import Negatives
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.data import popularity
+from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Interactions, Table
@@ -188,3 +189,18 @@ def _check_any(examples: Examples, train: Interactions, dislike_at_most: float) 
             f"none of the {len(train)} interactions of train is an example: data.dislike_at_most is {dislike_at_most}, "
             "and ratings up to it are dislikes; lower it"
         )
+
+
+def prepare_on(config: config_lib.Config, dataset: Dataset, interactions: Interactions) -> Recipe:
+    """Returns the recipe of a training on some of the data set's interactions; see `prepare`.
+
+    Args:
+      config: the experiment.
+      dataset: all parts, whose ids have a row of their own if `data.vocabulary` is "all", and both tables.
+      interactions: what is trained on.
+
+    Raises:
+      ValueError: the config does not fit the data.
+    """
+    known = dataset.parts.all() if config.data.vocabulary == "all" else interactions
+    return prepare(config, interactions, dataset.corpus, known, dataset.queries)

@@ -3,9 +3,9 @@
 import pytest
 
 from configs import movielens_100k
-from experiments.evaluate import evaluation_of
 from retrieval.baselines import BASELINES, Training
 from retrieval.data.dataset import load
+from retrieval.pipeline.evaluate_trained import create_evaluation
 
 RANDOM = {  # precision, recall, nDCG at 10, train excluded
     "popularity": ({}, (0.191, 0.116, 0.217)),
@@ -27,7 +27,7 @@ TEMPORAL = {
 def prepared(*variant):
     config = movielens_100k.get_config(*variant)
     dataset = load(config.data)
-    return Training.of(dataset.parts.train_and_validation(), dataset.corpus), evaluation_of(config, dataset)
+    return Training.of(dataset.parts.train_and_validation(), dataset.corpus), create_evaluation(config, dataset)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import json
 import PIL.Image
 
 from configs import synthetic
-from experiments.export import build_index
 from experiments.report import write_report
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
 from experiments.train import train
 from retrieval.config.schema import Config
-from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.index_trained import build_index
 
 HOSTILE = ["<script>hacked=1</script>", '"><img src=x onerror=hacked=1>', "a & b $x^2$ </svg>", "映画 'ü' #0a63b5"]
 KS = (5, 10, 20)
@@ -23,10 +22,9 @@ def make(path, config):
     """Trains a run and writes its report; returns its folder."""
     workdir = Workdir(path)
     dataset = load_data(config, workdir)
-    train(config, dataset, workdir)
-    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    trained = train(config, dataset, workdir)
     add_records(workdir)
-    write_report(config, dataset, trained, build_index(config, trained), workdir)
+    write_report(config, dataset, trained, build_index(config.index, trained), workdir)
     return workdir
 
 

@@ -7,14 +7,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments.evaluate import evaluate_model, evaluate_popularity, evaluation_of
 from experiments.seeds import with_seed
 from retrieval.config.schema import Config
 from retrieval.config.serialization import from_json, to_json
 from retrieval.config.space import Choice, check_space, value_of
 from retrieval.data.dataset import load
-from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.evaluate_trained import create_evaluation, evaluate_model, evaluate_popularity
 from retrieval.pipeline.recipe import prepare
+from retrieval.pipeline.trained import FINAL, ChosenEpoch, Trained
 from retrieval.training.epochs import fit
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -70,9 +70,9 @@ def train_and_evaluate(config, dataset):
         epochs=config.train.epochs,
         seed=config.train.seed,
     )
-    evaluation = evaluation_of(config, dataset)
+    evaluation, choice = create_evaluation(config, dataset), ChosenEpoch(FINAL, config.train.epochs)
     systems = {
-        "test": evaluate_model(evaluation, search_and_fit.Trained(recipe, state.params, train), train),
+        "test": evaluate_model(evaluation, Trained(recipe, state.params, train, choice), train),
         "popularity": evaluate_popularity(evaluation),
     }
     return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}
@@ -122,8 +122,8 @@ def test_the_best_temporal_variant_is_above_recent_popularity_for_users_known_an
         epochs=8,  # what its search finds
         seed=0,
     )
-    evaluation = evaluation_of(config, dataset)
-    result = evaluate_model(evaluation, search_and_fit.Trained(recipe, state.kept, train), train)
+    evaluation = create_evaluation(config, dataset)
+    result = evaluate_model(evaluation, Trained(recipe, state.kept, train, ChosenEpoch(FINAL, 8)), train)
     figures = {of.value: of.figures for of in result.slices if (of.of, of.column) == ("queries", "vocabulary")}
     for group, precision, ndcg in (("known", 0.1596, 0.2113), ("cold", 0.4833, 0.5140)):  # of 30 days
         assert figures[group]["excluding_seen/precision_at_10"] > precision

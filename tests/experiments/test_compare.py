@@ -8,7 +8,6 @@ import pytest
 from program_cases import program
 
 from experiments.compare import chosen_metrics, compare_systems
-from experiments.evaluate import evaluation_of
 from experiments.seeds import summarize
 from experiments.shared import comparison_tables
 from experiments.shared.systems import read_slice, read_system, seed_runs
@@ -18,6 +17,7 @@ from retrieval.config.serialization import to_json
 from retrieval.data.dataset import load
 from retrieval.evaluation.comparison import holm
 from retrieval.evaluation.per_query import PerQuery, write_per_query
+from retrieval.pipeline.evaluate_trained import create_evaluation
 
 NDCG, RECALL = "excluding_seen/ndcg_at_10", "excluding_seen/recall_at_10"
 QUERIES = np.random.default_rng(0).random((60, 2))
@@ -162,7 +162,7 @@ def test_metrics_are_those_named_or_what_there_is_at_ten():
 
 def test_a_slice_of_the_queries_is_compared_alone(tmp_path):
     config = Config(data=Data(dataset="synthetic"))
-    evaluation = evaluation_of(config, load(config.data))
+    evaluation = create_evaluation(config, load(config.data))
     ids, members = evaluation.targets.query_ids, evaluation.query_slices[0].members
     for name, gain in (("a", 0.0), ("b", 0.25)):
         workdir = make_run(tmp_path / name, config=config)

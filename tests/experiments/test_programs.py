@@ -13,11 +13,11 @@ import pyarrow.parquet
 import pytest
 from program_cases import ROOT, contents, program
 
-from experiments.export import choices
 from retrieval.config.schema import Config, Data, Split
 from retrieval.config.space import value_of, with_settings
 from retrieval.data.dataset import load
 from retrieval.evaluation.per_query import read_per_query
+from retrieval.pipeline.index_trained import index_choices
 
 SYNTHETIC = "--config=configs/synthetic.py"
 
@@ -105,7 +105,7 @@ def test_settings_of_the_index_are_checked_before_the_training(setting):
     config = with_settings(config, {field: type(value_of(config, field))(value)})
     name = name.removeprefix("hnsw.")
     with pytest.raises(ValueError, match=f"config.index: {name.removesuffix('_recall')} must"):
-        choices(config.index)
+        index_choices(config.index)
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):

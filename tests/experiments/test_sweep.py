@@ -18,7 +18,7 @@ from experiments.sweep.folder import Folder
 from retrieval.config.schema import Config, Data, Train
 from retrieval.config.space import Choice, LogUniform, default_space, with_settings
 from retrieval.data.dataset import load
-from retrieval.pipeline import search_and_fit
+from retrieval.pipeline import phase, search_and_fit
 
 SPACE = {
     "regularization.embedding_l2": LogUniform(0.01, 0.3),
@@ -97,8 +97,8 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path, monkeypatch)
     epochs = []
     study = open_study(folder)
     with monkeypatch.context() as patch:
-        fit = search_and_fit.fit
-        patch.setattr(search_and_fit, "fit", lambda *a, **k: epochs.append(int(k["state"].step)) or fit(*a, **k))
+        fit = phase.fit
+        patch.setattr(phase, "fit", lambda *a, **k: epochs.append(int(k["state"].step)) or fit(*a, **k))
         resumed = run_trial(folder, study, with_settings(CONFIG, {}))
     whole = Folder(tmp_path / "whole")
     assert resumed.curve == run_trial(whole, open_study(whole), with_settings(CONFIG, {})).curve

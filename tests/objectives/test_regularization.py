@@ -134,24 +134,21 @@ def run(config, folder, stop_after=None):
 @pytest.mark.parametrize("at", [("search", 2), ("final", 1)])
 def test_an_interrupted_training_with_all_of_it_resumes_to_the_same_bits(tmp_path, at):
     config = config_of(EVERYTHING, average=0.9, epochs=4)
-    choice, _ = run(config, tmp_path / "whole")
+    whole, _ = run(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path / "again", stop_after=at)
-    assert run(config, tmp_path / "again")[0] == choice
-    ours, theirs = (
-        search_and_fit.restore(config, DATASET, tmp_path / name, choice).params for name in ("whole", "again")
-    )
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    resumed, _ = run(config, tmp_path / "again")
+    assert resumed.choice == whole.choice
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
 
 @pytest.mark.slow
 def test_the_average_is_what_is_evaluated_and_kept(tmp_path):
     config = config_of(average=0.99, evaluate_every=1, epochs=3, refit=False)
-    choice, histories = run(config, tmp_path)
-    kept = search_and_fit.restore(config, DATASET, tmp_path, choice).params
-    state, _ = epochs_of(config, choice.epoch)[-1]
-    jax.tree.map(np.testing.assert_array_equal, kept, state.kept)
-    assert not np.array_equal(jax.tree.leaves(kept)[0], jax.tree.leaves(state.params)[0])
+    trained, histories = run(config, tmp_path)
+    state, _ = epochs_of(config, trained.choice.epoch)[-1]
+    jax.tree.map(np.testing.assert_array_equal, trained.params, state.kept)
+    assert not np.array_equal(jax.tree.leaves(trained.params)[0], jax.tree.leaves(state.params)[0])
     _, of_last = run(config_of(evaluate_every=1, epochs=3, refit=False), tmp_path / "last")
     name = "validation/excluding_seen/ndcg_at_10"
     assert histories[-1][2][name] != of_last[-1][2][name]

@@ -20,7 +20,6 @@ from retrieval.data.interactions import Interactions
 from retrieval.evaluation.heads import Labelled
 from retrieval.models.binding import bind, flatten_params, init
 from retrieval.objectives import BPR, CosineContrastive, HeadLoss, ImplicitSquared, MultiTask
-from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
 from retrieval.training.epochs import fit
 from retrieval.training.held_out_loss import mean_loss
@@ -244,8 +243,7 @@ def test_tasks_survive_json():
 def test_a_run_logs_and_evaluates_its_tasks(tmp_path):
     config, workdir = file_config(tmp_path, RATING, LIKES), Workdir(tmp_path / "run")
     dataset = load_data(config, workdir)
-    train(config, dataset, workdir)
-    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+    trained = train(config, dataset, workdir)
     assert "heads/rating/output/kernel" in flatten_params(trained.params)
     evaluate(config, dataset, trained, workdir)
     records = Records.read(workdir)

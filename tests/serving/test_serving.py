@@ -10,8 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.export import export
-from experiments.shared.workdir import Workdir
 from retrieval.common.lists import Lists
 from retrieval.config.schema import Addition, Config, Feature
 from retrieval.data.dataset import Dataset
@@ -23,8 +21,9 @@ from retrieval.features.context import QueryContext
 from retrieval.index import HnswIndex
 from retrieval.models.binding import bind, init
 from retrieval.models.history import ENCODERS
+from retrieval.pipeline.export_trained import export_trained
 from retrieval.pipeline.recipe import prepare
-from retrieval.pipeline.search_and_fit import Trained
+from retrieval.pipeline.trained import FINAL, ChosenEpoch, Trained
 from retrieval.ranking.topk import top_k
 from retrieval.serving import bundle
 from retrieval.serving.exports import savedmodel
@@ -91,9 +90,9 @@ class Served:
         self.params = tree.unflatten([leaf + rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype) for leaf in leaves])
         self.embeddings = np.asarray(self.recipe.candidate_embeddings(self.params))
         index = HnswIndex.build(self.embeddings, M=8, ef_construction=50, ef=len(CORPUS), seed=0)
-        workdir = Workdir(folder)
-        export(config, DATASET, Trained(self.recipe, self.params, TRAIN), index, workdir)
-        self.folder = workdir.bundle
+        trained = Trained(self.recipe, self.params, TRAIN, ChosenEpoch(FINAL, 0))
+        self.folder = folder / "bundle"
+        export_trained(config, DATASET, trained, index, self.folder, metrics={}, intervals={})
         self.recommender = bundle.load(self.folder)
 
     def check(self, answer, query_ids, before=TRAIN, times=None, excluded=None):

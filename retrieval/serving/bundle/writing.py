@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -23,9 +24,10 @@ from retrieval.features.context import OF_TIMES, RATINGS, QueryContext
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.serving.bundle import golden, layout
-from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, write_manifest
+from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, read_manifest, write_manifest
 from retrieval.serving.bundle.reading import read
 from retrieval.serving.bundle.stablehlo import export_towers
+from retrieval.serving.recommender import Recommender
 
 NO_ROWS = np.zeros(0, np.int32)
 
@@ -60,10 +62,11 @@ def save(
     candidate_features: EntityFeatures | None = None,
     dimension: int | None = None,
     examples: Table | None = None,
-    exports: Callable[[pathlib.Path], None] | None = None,
-) -> None:
-    """Writes a bundle, in place of one that is there once the new one is whole and has answered its golden queries.
+    exports: Callable[[pathlib.Path, Recommender], None] | None = None,
+) -> Recommender:
+    """Writes a bundle and returns it as it was read back.
 
+    The new bundle takes the place of the one at `folder` once it is whole and has answered its golden queries.
     At each instant a whole bundle is at `folder`, see `replace_folder`; the one before stays beside it, see `previous`,
     and `roll_back` brings it back. A process that is killed on the way leaves `.{name}-*` beside, to be deleted. Heads
     of the model stay behind.
@@ -85,8 +88,8 @@ def save(
       dimension: how many of the embeddings' first columns tell what a candidate is like, without its popularity, which
         `similar` compares; None: all.
       examples: queries with raw features, some of which become golden queries; None: there are none.
-      exports: writes what is made of a bundle for others into its folder `exports`; it gets the whole new bundle, which
-        goes where it shall be with them. None: there are none.
+      exports: writes what is made of a bundle for others; receives the folder `exports` of the whole new bundle, which
+        is moved to its place together with them, and the bundle as it was read back. None: there are none.
 
     Raises:
       ValueError: the query tower reads histories and there are none, or the reverse; the parts do not belong together;
@@ -125,13 +128,16 @@ def save(
             np.save(new / name, np.asarray(array, order="C"), allow_pickle=False)
         index.save(new / layout.INDEX)
         write_manifest(new, facts)
-        answers = golden.ask(read(BundleFiles.open(new)), examples)
+        recommender = read(BundleFiles.open(new))
+        answers = golden.ask(recommender, examples)
         (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         write_manifest(new, facts)
+        recommender = dataclasses.replace(recommender, manifest=read_manifest(new))
         if exports is not None:
             (new / layout.EXPORTS).mkdir()
-            exports(new)
+            exports(new / layout.EXPORTS, recommender)
         replace_folder(new, folder, previous(folder))
+    return recommender
 
 
 def previous(folder: pathlib.Path | str) -> pathlib.Path:

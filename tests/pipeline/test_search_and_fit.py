@@ -11,7 +11,9 @@ import pytest
 
 from retrieval.config.schema import Config, Data, Optimizer, Train
 from retrieval.data.dataset import load
+from retrieval.pipeline import phase as phase_module
 from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.trained import ChosenEpoch
 
 DATASET = load(Data(dataset="synthetic"))
 CONFIG = Config(data=Data(dataset="synthetic"), train=Train(batch_size=1024, epochs=12, patience=2))
@@ -36,8 +38,8 @@ def parameters(config, folder, choice):
     return search_and_fit.restore(config, DATASET, folder, choice).params
 
 
-def equal(ours, theirs):
-    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+def equal(params, others):
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True))
 
 
 def damage(path):
@@ -54,12 +56,13 @@ def checkpoints(folder, phase):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    choice, seen = train(CONFIG, folder)
-    return folder, choice, seen
+    trained, seen = train(CONFIG, folder)
+    return folder, trained, seen
 
 
 def test_the_search_stops_early_and_the_final_fit_takes_its_best_epoch(finished):
-    _, choice, seen = finished
+    _, trained, seen = finished
+    choice = trained.choice
     last_search = max(epoch for phase, epoch in seen if phase == "search")
     assert choice.phase == "final"
     assert choice.epoch == last_search - CONFIG.train.patience
@@ -67,32 +70,40 @@ def test_the_search_stops_early_and_the_final_fit_takes_its_best_epoch(finished)
 
 
 def test_the_final_fit_sees_the_validation_part(finished):
-    folder, choice, _ = finished
-    trained = search_and_fit.restore(CONFIG, DATASET, folder, choice)
+    _, trained, _ = finished
     assert len(trained.train) == len(DATASET.parts.train) + len(DATASET.parts.validation)
+
+
+def test_what_is_trained_is_what_is_restored(finished):
+    folder, trained, _ = finished
+    restored = search_and_fit.restore(CONFIG, DATASET, folder, trained.choice)
+    assert restored.choice == trained.choice and len(restored.train) == len(trained.train)
+    assert equal(restored.params, trained.params)
+    assert np.array_equal(restored.candidate_embeddings, trained.candidate_embeddings)
 
 
 @pytest.mark.parametrize("at", [("search", 0), ("search", 3), ("final", 0), ("final", 2)])
 def test_an_interrupted_training_resumes_to_the_same_bits(finished, tmp_path, at):
-    folder, choice, _ = finished
+    _, trained, _ = finished
     with pytest.raises(KeyboardInterrupt):
         train(CONFIG, tmp_path, stop_after=at)
     resumed, _ = train(CONFIG, tmp_path)
-    assert resumed == choice
-    assert equal(parameters(CONFIG, tmp_path, resumed), parameters(CONFIG, folder, choice))
+    assert resumed.choice == trained.choice and equal(resumed.params, trained.params)
+    assert equal(parameters(CONFIG, tmp_path, resumed.choice), trained.params)
 
 
 def test_without_refit_the_best_state_of_the_search_is_the_result(finished, tmp_path):
     config = changed(refit=False)
-    choice, seen = train(config, tmp_path)
-    assert choice == search_and_fit.Choice("search", finished[1].epoch)
-    assert {phase for phase, _ in seen} == {"search"}
-    assert len(search_and_fit.restore(config, DATASET, tmp_path, choice).train) == len(DATASET.parts.train)
+    trained, seen = train(config, tmp_path)
+    assert trained.choice == ChosenEpoch("search", finished[1].choice.epoch)
+    assert {phase for phase, _ in seen} == {"search"} and seen[-1][1] > trained.choice.epoch
+    assert len(trained.train) == len(DATASET.parts.train)
+    assert equal(trained.params, parameters(config, tmp_path, trained.choice))
 
 
 def test_without_evaluation_all_epochs_are_trained_on_both_parts(tmp_path):
-    choice, seen = train(changed(evaluate_every=0, epochs=3), tmp_path)
-    assert choice == search_and_fit.Choice("final", 3)
+    trained, seen = train(changed(evaluate_every=0, epochs=3), tmp_path)
+    assert trained.choice == ChosenEpoch("final", 3)
     assert seen == [("final", epoch) for epoch in range(4)]
 
 
@@ -111,9 +122,9 @@ def test_a_misspelt_metric_is_named_with_the_nearest(tmp_path):
 
 
 def test_a_checkpoint_of_another_config_is_refused(finished):
-    folder, choice, _ = finished
+    folder, trained, _ = finished
     with pytest.raises(ValueError, match="another config, vocabulary or data"):
-        search_and_fit.restore(changed(seed=5), DATASET, folder, choice)
+        search_and_fit.restore(changed(seed=5), DATASET, folder, trained.choice)
 
 
 def test_a_training_that_learns_nothing_keeps_the_popularity_ranking(tmp_path):
@@ -123,50 +134,50 @@ def test_a_training_that_learns_nothing_keeps_the_popularity_ranking(tmp_path):
     config = changed(refit=False, patience=1)
     dataset = dataclasses.replace(DATASET, parts=parts)
     histories = []
-    choice = search_and_fit.train(config, dataset, tmp_path, histories.append)
+    trained = search_and_fit.train(config, dataset, tmp_path, histories.append)
     scores = [record["validation/excluding_seen/ndcg_at_10"] for record in histories[-1]]
-    assert scores[choice.epoch] == max(scores) >= scores[0]
+    assert scores[trained.choice.epoch] == max(scores) >= scores[0]
 
 
 @pytest.mark.parametrize(("phase", "number"), [("search", 1), ("search", 3), ("final", 1)])
 def test_a_training_with_damaged_checkpoints_goes_on_to_the_same_bits(finished, tmp_path, caplog, phase, number):
-    folder, choice, _ = finished
+    folder, trained, _ = finished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     damaged = checkpoints(tmp_path, phase)[:number]
     for path in damaged:
         damage(path)
     resumed, _ = train(CONFIG, tmp_path)
-    assert resumed == choice
-    assert equal(parameters(CONFIG, tmp_path, resumed), parameters(CONFIG, folder, choice))
+    assert resumed.choice == trained.choice and equal(resumed.params, trained.params)
     assert [path for path in damaged if str(path) in caplog.text] == damaged
     assert ("training starts anew" in caplog.text) == (number == len(checkpoints(folder, phase)))
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_damaged_result_is_trained_again_to_the_same_bits(finished, tmp_path, caplog, number):
-    folder, choice, _ = finished
+    folder, trained, _ = finished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for path in checkpoints(tmp_path, "final")[:number]:
         damage(path)
-    assert equal(parameters(CONFIG, tmp_path, choice), parameters(CONFIG, folder, choice))
-    assert f"lacks epoch {choice.epoch}" in caplog.text
+    assert equal(parameters(CONFIG, tmp_path, trained.choice), trained.params)
+    assert f"lacks epoch {trained.choice.epoch}" in caplog.text
     caplog.clear()
-    parameters(CONFIG, tmp_path, choice)
+    parameters(CONFIG, tmp_path, trained.choice)
     assert not caplog.text  # it is whole again
 
 
 def test_a_lost_best_of_the_search_is_trained_again_to_the_same_bits(tmp_path):
     config = changed(refit=False)
-    choice, _ = train(config, tmp_path)
-    before = parameters(config, tmp_path, choice)
-    (tmp_path / f"search/{choice.epoch:06d}.checkpoint").unlink()
-    assert equal(parameters(config, tmp_path, choice), before)
-    assert train(config, tmp_path)[0] == choice
+    trained, _ = train(config, tmp_path)
+    (tmp_path / f"search/{trained.choice.epoch:06d}.checkpoint").unlink()
+    assert equal(parameters(config, tmp_path, trained.choice), trained.params)
+    (tmp_path / f"search/{trained.choice.epoch:06d}.checkpoint").unlink()
+    again, _ = train(config, tmp_path)
+    assert again.choice == trained.choice and equal(again.params, trained.params)
 
 
 def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(finished, tmp_path, monkeypatch):
-    folder, choice, _ = finished
-    fit, good = search_and_fit.fit, []
+    _, trained, _ = finished
+    fit, good = phase_module.fit, []
 
     def broken(*arguments, **options):
         good.extend(itertools.islice(fit(*arguments, **options), 3))
@@ -174,16 +185,14 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(f
         state = good[-1][0]
         yield from fit(*arguments, **options | {"state": state._replace(params=jax.tree.map(_nan, state.params))})
 
-    monkeypatch.setattr(search_and_fit, "fit", broken)
+    monkeypatch.setattr(phase_module, "fit", broken)
     with pytest.raises(FloatingPointError, match="the loss is not finite in epoch 4"):
         train(CONFIG, tmp_path)
     monkeypatch.undo()
-    choice_of_three = search_and_fit.Choice("search", 3)
-    last_good = parameters(CONFIG, tmp_path, choice_of_three)
-    assert equal(last_good, good[-1][0].params)
+    assert equal(parameters(CONFIG, tmp_path, ChosenEpoch("search", 3)), good[-1][0].params)
     resumed, seen = train(CONFIG, tmp_path)
-    assert seen[:2] == [("search", 3), ("search", 4)] and resumed == choice
-    assert equal(parameters(CONFIG, tmp_path, resumed), parameters(CONFIG, folder, choice))
+    assert seen[:2] == [("search", 3), ("search", 4)] and resumed.choice == trained.choice
+    assert equal(resumed.params, trained.params)
 
 
 def _nan(leaf):
