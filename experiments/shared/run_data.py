@@ -8,6 +8,7 @@ from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset, load
+from retrieval.data.splits import STRATEGIES
 from retrieval.evaluation.measure import check_ks
 
 
@@ -34,12 +35,12 @@ def load_checked(config: config_lib.Config) -> Dataset:
     check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    strategy = config.data.split.strategy
+    strategy = STRATEGIES[config.data.split.strategy]
     num_repeated = leakage.check_parts(
         dataset.parts,
         repeats=not config.data.drop_duplicates,
-        temporal=strategy == "temporal",
-        cold_candidates=strategy == "cold_candidates",
+        temporal=strategy.by_time,
+        cold_candidates=strategy.by_candidate,
     )
     if num_repeated:
         console.say(f"{num_repeated} interactions before the test part have a pair that it has too")

@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 
-from retrieval.common.choices import did_you_mean
+from retrieval.common.choices import check_choice, did_you_mean
 from retrieval.config.placements import check_placement
 from retrieval.config.schema import Data
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
 from retrieval.data.out_of_core import stored
-from retrieval.data.published import movielens, synthetic
+from retrieval.data.published.registry import DATASETS
 from retrieval.data.readers import files
+from retrieval.data.readers.fetch import Progress
 from retrieval.data.splits import Parts, split
-
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +85,9 @@ Sources = tuple[dict[str, Interactions], Table | None, Table | None]  # by field
 
 def _published(data: Data, progress: Progress | None) -> Sources:
     _refuse(data, "dataset", ("interactions", "train", "validation", "test", "candidates", "queries"))
-    if data.dataset == "synthetic":
-        interactions, corpus = synthetic.load()
-        return {"dataset": interactions}, corpus, None
-    release = movielens.load(data.dataset, data.path, data.cache, progress)
-    return {"dataset": release.ratings}, release.movies, release.users
+    check_choice("data.dataset", data.dataset, DATASETS)
+    published = DATASETS[data.dataset](data.path, data.cache, progress)
+    return {"dataset": published.interactions}, published.candidates, published.queries
 
 
 def _own_files(data: Data) -> Sources:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from retrieval.common.choices import check_choice
 from retrieval.data.interactions import Interactions, concatenate
 
-Rows = Int[np.ndarray, "_"]
+Indices = Int[np.ndarray, "_"]  # of events
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +44,7 @@ def split(
 
     Args:
       interactions: all events, in file order.
-      strategy: "random": the first events of `numpy.random.default_rng(seed).permutation(n)` are train, the
-        rest test; the validation part is cut from train in the same way with seed + 1. "temporal": the last events by
-        timestamp are test, the last of the rest validation. "leave_last_out": the last event of each query
-        with two or more is test, the last but one of each query with three or more validation; by timestamp, or
-        file order where there are none; the fractions only tell whether there is a validation part (> 0).
-        "cold_candidates": all events of some candidates are test, those of some others validation, so that no part
-        knows the candidates of the next; they are the last of a permutation of the candidate ids, with the seeds as
-        for "random". A query whose candidates are all held out is unknown in train.
+      strategy: key of `STRATEGIES`; the docstring of each strategy's function describes it.
       test_fraction: share of all events, or of the candidates, in (0, 1).
       validation_fraction: share of the events, or candidates, that are not test, in [0, 1); 0: no validation part.
       seed: of the random permutations.
@@ -61,9 +57,8 @@ def split(
         raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must be in [0, 1), got {validation_fraction}")
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
-    cut = STRATEGIES[strategy]
+    check_choice("strategy", strategy, STRATEGIES)
+    cut = STRATEGIES[strategy].cut
     train, test = cut(interactions, test_fraction, seed)
     rest, validation = interactions.take(train), None
     if validation_fraction > 0:
@@ -80,18 +75,23 @@ def split(
     return parts
 
 
-def _random(interactions: Interactions, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    order = np.random.default_rng(seed).permutation(len(interactions))
-    return _cut(order, fraction)
+def random(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Holds out the last events of `numpy.random.default_rng(seed).permutation(n)`."""
+    return _cut(np.random.default_rng(seed).permutation(len(interactions)), fraction)
 
 
-def _temporal(interactions: Interactions, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def temporal(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Holds out the last events by timestamp; of equal timestamps, the last in file order."""
     if interactions.timestamps is None:
-        raise ValueError("a temporal split needs timestamps: name their column in data.columns.timestamp")
+        raise ValueError("a temporal split needs timestamps: name their column (in a config, data.columns.timestamp)")
     return _cut(np.argsort(interactions.timestamps, kind="stable"), fraction)
 
 
-def _leave_last_out(interactions: Interactions, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def leave_last_out(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Holds out the last event of each query with two or more, by timestamp, or in file order without timestamps.
+
+    The fraction is not read: of `split`, only whether `validation_fraction` is above 0 matters.
+    """
     _, queries = np.unique(interactions.query_ids, return_inverse=True)
     time = np.zeros(len(interactions)) if interactions.timestamps is None else interactions.timestamps
     order = np.lexsort((time, queries))  # stable: file order among equal times
@@ -102,21 +102,39 @@ def _leave_last_out(interactions: Interactions, fraction: float, seed: int) -> t
     return np.setdiff1d(np.arange(len(interactions)), held_out), np.sort(held_out)
 
 
-def _cold_candidates(interactions: Interactions, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def cold_candidates(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Holds out all events of the last candidates of a seeded permutation of the ascending candidate ids.
+
+    No part then knows the candidates of the next one. A query whose candidates are all held out is unknown in train.
+    """
     candidates, candidate = np.unique(interactions.candidate_ids, return_inverse=True)
     _, cold = _cut(np.random.default_rng(seed).permutation(len(candidates)), fraction)
     is_cold = np.isin(candidate, cold)
     return np.flatnonzero(~is_cold), np.flatnonzero(is_cold)
 
 
-def _cut(order: Rows, fraction: float) -> tuple[Rows, Rows]:
+def _cut(order: Indices, fraction: float) -> tuple[Indices, Indices]:
     first = round(len(order) * (1 - fraction))
     return order[:first], order[first:]
 
 
+class Strategy(NamedTuple):
+    """An entry of the registry.
+
+    Attributes:
+      cut: (interactions, fraction, seed) -> indices of the events that stay, and of the events held out.
+      by_time: whether no event held out is older than one that stays, which `leakage.check_parts` then checks.
+      by_candidate: whether events held out and events that stay have no candidate in common; likewise.
+    """
+
+    cut: Callable[[Interactions, float, int], tuple[Indices, Indices]]
+    by_time: bool = False
+    by_candidate: bool = False
+
+
 STRATEGIES = {
-    "random": _random,
-    "temporal": _temporal,
-    "leave_last_out": _leave_last_out,
-    "cold_candidates": _cold_candidates,
+    "random": Strategy(random),
+    "temporal": Strategy(temporal, by_time=True),
+    "leave_last_out": Strategy(leave_last_out),
+    "cold_candidates": Strategy(cold_candidates, by_candidate=True),
 }

@@ -15,8 +15,6 @@ import numpy as np
 from retrieval.common.choices import did_you_mean
 from retrieval.features.encoded import Encoded, Spec
 
-COMBINERS = ("mean", "sum", "sqrtn")
-
 
 @runtime_checkable
 class FeatureSettings(Protocol):

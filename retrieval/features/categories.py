@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
+from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists
-from retrieval.features.base import COMBINERS, Encoder, FeatureSettings, require
-from retrieval.features.encoded import Encoded, Spec
+from retrieval.features.base import Encoder, FeatureSettings, require
+from retrieval.features.encoded import COMBINERS, Encoded, Spec
 from retrieval.features.lookup import Hashed, Known
 from retrieval.features.values import RefusedValue, Text, to_numbers, to_texts
 
@@ -43,7 +44,7 @@ class LookupEncoder(Encoder):
     width: int
 
     def __post_init__(self):
-        _check_combiner(self.combiner)
+        check_choice("combiner", self.combiner, COMBINERS)
         require(self.hashes >= 0, "hashes must be at least 0", self.hashes)
         require(not self.hashes or self.size >= 2, "the size of a hashed table must be at least 2 rows", self.size)
         require(bool(self.hashes) or not self.size, "size needs hashes: the size of a vocabulary is not set", self.size)
@@ -262,7 +263,3 @@ def _known(values: Sequence | np.ndarray, column: str) -> tuple[str, ...]:
     if array.dtype.kind in "iuf":
         texts = texts[np.argsort(array[first], kind="stable")]
     return tuple(texts[texts != ""].tolist())
-
-
-def _check_combiner(combiner: str) -> None:
-    require(combiner in COMBINERS, f"combiner must be one of {', '.join(map(repr, COMBINERS))}", combiner)

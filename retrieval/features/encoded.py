@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Shaped
 
+COMBINERS = ("mean", "sum", "sqrtn")  # how a model combines the rows of one entity
+
 
 class Spec(NamedTuple):
     """What a model needs to know of a feature.

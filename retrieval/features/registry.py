@@ -1,4 +1,4 @@
-"""From the settings of a feature to its encoder, and encoders from disk."""
+"""The registry of feature kinds: from the settings of a feature to its encoder, and encoders read from disk."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.common.choices import did_you_mean
+from retrieval.common.choices import check_choice
 from retrieval.common.errors import DataError
 from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.categories import Bag, Category, Words
 from retrieval.features.numbers import Buckets, Number, Periodic
 from retrieval.features.vectors import Vector
 
-KINDS = {kind.kind: kind for kind in (Category, Bag, Number, Buckets, Periodic, Words, Vector)}
+# A kind is a class of encoders: its attribute `kind` is its name in a config, and `settings` the fields that it reads.
+KINDS = {cls.kind: cls for cls in (Category, Bag, Number, Buckets, Periodic, Words, Vector)}
 UNSET = {"size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0.0}  # settings that some kinds read
 
 
 def fit(
     feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
 ) -> Encoder:
-    """Returns the encoder of a feature, with the statistics of `values`.
+    """Fits the encoder of a feature to the values of the training part.
 
     >>> from types import SimpleNamespace
     >>> unset = {"size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0.0}
@@ -30,16 +31,17 @@ def fit(
     ([[1.0, 0.0], [0.0, 1.0]], Spec(num_rows=0, size=2, combiner=''))
 
     Args:
-      feature: its settings, as `retrieval.config.schema.Feature`.
-      values: the column in the training part, one value for each entity: text, numbers or None [n]; of vectors also
-        [n, F].
-      weights: the weights of a bag's values [n], where `feature.weights` names their column.
+      feature: settings of the feature, as `retrieval.config.schema.Feature`.
+      values: the column in the training part, one value for each entity: text, numbers or None [n]; vectors also as
+        an array [n, F].
+      weights: weights of a bag's values [n], if `feature.weights` names their column.
 
     Raises:
-      ValueError: there is no such kind, or a setting is missing, out of range or not of this kind; a DataError where a
-        value cannot be encoded, as text in place of a number.
+      ValueError: the kind is unknown, or a setting is missing, out of range, or set although the kind does not read it.
+      DataError: a value cannot be encoded, as text in place of a number.
     """
-    kind = _kind(feature.kind, f"feature {feature.column!r}: kind")
+    check_choice(f"feature {feature.column!r}: kind", feature.kind, KINDS)
+    kind = KINDS[feature.kind]
     for name, unset in UNSET.items():
         if name not in kind.settings and getattr(feature, name) != unset:
             received = f"{name}={getattr(feature, name)!r}"
@@ -53,20 +55,17 @@ def fit(
 
 
 def encoder_from_json(text: str) -> Encoder:
-    """Reads what `Encoder.to_json` wrote; the encoder is the same to the bit.
+    """Reads an encoder written by `Encoder.to_json`, the same to the bit.
 
     Raises:
-      ValueError: the text is not that of an encoder; says which field.
+      ValueError: the text does not describe an encoder; the message names the field.
     """
     try:
         fields = dict(json.loads(text))
-        return _kind(fields.pop("kind", None), "kind").from_fields(fields)
+        if "kind" not in fields:
+            raise ValueError("field 'kind' is missing")
+        kind = str(fields.pop("kind"))
+        check_choice("kind", kind, KINDS)
+        return KINDS[kind].from_fields(fields)
     except (TypeError, ValueError) as error:
         raise ValueError(f"not an encoder: {error}, in {text[:60]!r}") from None
-
-
-def _kind(name: object, what: str) -> type[Encoder]:
-    if not isinstance(name, str) or name not in KINDS:
-        near = did_you_mean(str(name), KINDS) or f"; the kinds are {', '.join(KINDS)}"
-        raise ValueError(f"{what} must be one of the kinds of features, got {name!r}{near}")
-    return KINDS[name]

@@ -10,10 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from retrieval.common.choices import check_choice
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.features.encoded import COMBINERS
 from retrieval.models.embedding_table import EmbeddingTable, zero_unknown_row
 from retrieval.models.layers import FeatureDropout
-
-COMBINERS = ("mean", "sum", "sqrtn")
 
 
 class Lookup(nnx.Module):

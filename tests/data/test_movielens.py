@@ -163,7 +163,7 @@ def test_comma_separated_releases_have_quoted_titles(tmp_path):
 
 
 def test_an_unknown_release_is_named_with_its_neighbour():
-    with pytest.raises(DataError, match="no MovieLens release 'movielens-100', .*; did you mean 'movielens-100k'"):
+    with pytest.raises(ValueError, match="release must be one of .*'movielens-100'; did you mean 'movielens-10"):
         movielens.load("movielens-100")
 
 

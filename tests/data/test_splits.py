@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.data.interactions import Interactions
-from retrieval.data.splits import split
-
-STRATEGIES = ["random", "temporal", "leave_last_out", "cold_candidates"]
+from retrieval.data.splits import STRATEGIES, split
 
 
 def numbered(query_ids, timestamps=None):
@@ -164,7 +162,7 @@ def test_a_validation_fraction_outside_its_interval_is_named(fraction):
 
 
 def test_an_unknown_strategy_is_named_beside_the_known_ones():
-    with pytest.raises(ValueError, match="one of random, temporal, leave_last_out, cold_candidates, got 'by_time'"):
+    with pytest.raises(ValueError, match="one of 'random', 'temporal', .*'cold_candidates', got 'by_time'"):
         cut(numbered([0] * 10), "by_time")
 
 

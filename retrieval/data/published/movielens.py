@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from retrieval.common.choices import did_you_mean
+from retrieval.common.choices import check_choice
 from retrieval.common.errors import DataError
 from retrieval.config.schema import Data
 from retrieval.data.published import movielens_layouts as layouts
@@ -126,12 +126,11 @@ def load(name: str, path: str = "", cache: str = Data.cache, progress: fetch.Pro
       progress: called while the archive is downloaded.
 
     Raises:
-      DataError: a ValueError; the name is unknown, the files cannot be had or are damaged, or a value in them
-        is wrong (the message names file, line, column, value and remedy).
+      ValueError: there is no release of this name.
+      DataError: the files cannot be had or are damaged, or a value in them is wrong; the message names file, line,
+        column, value and remedy.
     """
-    if name not in RELEASES:
-        known = ", ".join(RELEASES)
-        raise DataError(f"no MovieLens release {name!r}, only {known}{did_you_mean(name, RELEASES)}")
+    check_choice("MovieLens release", name, RELEASES)
     release, folder = RELEASES[name], Path(cache).expanduser()
     if path:
         return release.layout(_local(Path(path).expanduser(), release.folder))
