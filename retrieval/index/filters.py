@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, Shaped
 from retrieval.common.choices import did_you_mean
 from retrieval.data.ids import as_ids
 from retrieval.data.interactions import Table
-from retrieval.index.checks import Subset
+from retrieval.index.subset import Subset
 
 MOST_KEPT = 16  # compiled filters of a corpus
 SEPARATOR = "|"  # of several values in one row

@@ -18,13 +18,14 @@ from numpy.typing import ArrayLike
 
 from retrieval.common.lists import Lists
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Subset, as_corpus, check_threads, nothing
+from retrieval.index.checks import as_corpus, check_threads, nothing
 from retrieval.index.exact.scan import best, score
 from retrieval.index.fixed_index import FixedIndex
 from retrieval.index.hnsw import graph as graphs
 from retrieval.index.hnsw import plan
 from retrieval.index.hnsw.plan import Costs
 from retrieval.index.hnsw.spaces import INNER_PRODUCT, NORMALIZED, SPACES, of_queries
+from retrieval.index.subset import Subset
 
 LIMITS = {
     "M": (2, 10_000),  # hnswlib crashes on 0, cannot allocate with 1, and cuts what is above
