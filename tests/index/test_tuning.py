@@ -201,7 +201,7 @@ def test_what_cannot_be_tuned_is_refused(corpus, changes, message):
     ("choice", "message"),
     [
         ({"kind": "tree"}, "kind must be"),
-        ({"space": "cosine"}, "space must be one of .*, or '' for any, got 'cosine'"),
+        ({"space": "cosine"}, "space must be one of '', 'inner_product', .*, got 'cosine'"),
         ({"M": 1}, "M must be an integer in .2, 10000., or 0 for any, got 1"),
         ({"ef_construction": -5}, "ef_construction must be an integer in .*, got -5"),
     ],

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
 from numpy.typing import ArrayLike
 
+from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists
 from retrieval.index.certificate import Certificate
 from retrieval.index.checks import as_corpus, check_threads, nothing
@@ -51,8 +52,7 @@ class HnswSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer in [{low}, {high}], got {value!r}")
-        if self.space not in SPACES:
-            raise ValueError(f"space must be one of {', '.join(SPACES)}, got {self.space!r}")
+        check_choice("space", self.space, SPACES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -36,10 +36,8 @@ class Choices:
     ef: int = 0
 
     def __post_init__(self):
-        if self.kind:
-            check_choice("kind", self.kind, (ExactIndex.kind, HnswIndex.kind))
-        if self.space:
-            check_choice("space", self.space, SPACES)
+        check_choice("kind", self.kind, ["", ExactIndex.kind, HnswIndex.kind])
+        check_choice("space", self.space, ["", *SPACES])
         for name in ("M", "ef_construction", "ef"):
             value, (low, high) = getattr(self, name), LIMITS[name]
             if type(value) is not int or not (value == 0 or low <= value <= high):
