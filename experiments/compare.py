@@ -1,14 +1,14 @@
-"""Compares evaluated runs query by query: differences with intervals, and p-values corrected for their number.
+"""Compares evaluated runs user by user: differences with intervals, and p-values corrected for their number.
 
     python -m experiments.compare runs/a runs/b [runs/c ...] --metrics=excluding_seen/ndcg_at_10
 
-Each argument is the workdir of a run, or a folder of several seeds of one config as `experiments.seeds` leaves it,
-whose values are averaged query by query; RUN:SYSTEM names a baseline evaluated there, as runs/a:ease. The others are
-compared with the first. Systems that were asked different things are refused. Intervals and p-values speak of other
-queries, for these trainings as they are; the spread over seeds, and that over queries, stand apart beside the mean.
+Each argument is the workdir of a run, or the folder of several seeds of one config that `experiments.seeds` writes,
+whose values are averaged user by user; RUN:SYSTEM names a baseline of the run, as runs/a:ease. Every system is compared
+with the first. Systems with different test sets are refused. Intervals and p-values are about other users, with the
+trained models fixed; the spread over seeds and the spread over users stand beside the mean.
 
-`--queries=vocabulary=cold` compares on the queries of a slice alone: here those that train does not know. It reads the
-data of the first run.
+`--queries=vocabulary=cold` compares on one slice of the users: here those that are not in train. It reads the data of
+the first run.
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ from retrieval.common.storage import write_json
 from retrieval.evaluation.comparison import check_comparable, compare, holm
 
 METRICS = absl_flags.DEFINE_list(
-    "metrics", None, "Metrics to compare; by default precision, recall and nDCG at 10, train excluded where it is."
+    "metrics",
+    None,
+    "Metrics to compare; none: precision, recall and nDCG at 10, with the items of train excluded where possible.",
 )
-RESAMPLES = absl_flags.DEFINE_integer("resamples", 10_000, "Resamples, and swaps, of the tests.", lower_bound=100)
-QUERIES = absl_flags.DEFINE_string("queries", "", "Slice of the queries, COLUMN=VALUE as in slices.json; none: all.")
+RESAMPLES = absl_flags.DEFINE_integer(
+    "resamples", 10_000, "Number of resamples of the bootstrap and of swaps of the permutation test.", lower_bound=100
+)
+QUERIES = absl_flags.DEFINE_string("queries", "", "Slice of the users, COLUMN=VALUE as in slices.json; none: all.")
 DEFAULT = ("precision_at_10", "recall_at_10", "ndcg_at_10")
 
 
 def compare_systems(
     systems: Mapping[str, System], metrics: Sequence[str], *, resamples: int = 10_000
 ) -> dict[str, Any]:
-    """Returns how the systems differ from the first, as it is written to JSON; p-values by Holm over all that is here.
+    """Returns the differences from the first system as a JSON record; p-values are corrected by Holm over all of them.
 
     Raises:
-      ValueError: systems were asked different things, or lack a metric.
+      ValueError: systems have different test sets, or lack a metric.
     """
     check_comparable({name: system.per_query for name, system in systems.items()}, metrics)
     (reference, first), *others = systems.items()
@@ -63,10 +67,10 @@ def compare_systems(
 
 
 def chosen_metrics(names: Sequence[str] | None, known: Collection[str]) -> list[str]:
-    """Returns the metrics to compare: those named, or the default that there is.
+    """Returns the metrics to compare: the named ones, or the default ones that the systems have.
 
     Raises:
-      ValueError: one is not known, or there is no default.
+      ValueError: a named metric is unknown, or the systems have no default one.
     """
     if names:
         for name in names:
@@ -99,7 +103,7 @@ def main(arguments: list[str]) -> None:
     comparison_tables.print_comparisons(result)
     if flags.out():
         write_json(pathlib.Path(flags.out()), result)
-        console.say(f"all figures: {flags.out()}")
+        console.say(f"all results: {flags.out()}")
 
 
 if __name__ == "__main__":

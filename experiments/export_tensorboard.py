@@ -1,10 +1,10 @@
-"""Writes the scalars and the candidate embeddings of a run for TensorBoard. Needs the `tensorboard` extra.
+"""Writes the scalars and the item embeddings of a run for TensorBoard. Needs the `tensorboard` extra.
 
     python -m experiments.export_tensorboard --workdir=runs/movielens_100k
     tensorboard --logdir=runs/movielens_100k/tensorboard
 
-Scalars have the names of `metrics.jsonl`, a curve for each phase, and of `metrics.json`, at the epoch that is kept. The
-projector has the embeddings with ids, titles and the other columns of the corpus.
+Scalars have the names of `metrics.jsonl`, with a curve for each phase, and of `metrics.json`, at the chosen epoch. The
+projector has the item embeddings with ids, titles and the other columns of the corpus.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from retrieval.common.folders import replace_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit
 
-FIGURES = "figures"  # the run that holds metrics.json
+METRICS_RUN = "figures"  # has the values of metrics.json
 TENSORS, METADATA, PROJECTOR = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"
-MOST_POINTS = 100_000  # that the projector shows
+MOST_POINTS = 100_000  # of the projector
 PROJECTOR_CONFIG = f"""embeddings {{
   tensor_name: "candidates"
   tensor_path: "{TENSORS}"
@@ -37,7 +37,7 @@ PROJECTOR_CONFIG = f"""embeddings {{
 
 
 def import_writer() -> type:
-    """Returns TensorBoard's writer of scalars, which needs no TensorFlow.
+    """Returns the scalar writer of TensorBoard, which needs no TensorFlow.
 
     Raises:
       ImportError: TensorBoard is not installed.
@@ -54,9 +54,9 @@ def import_writer() -> type:
 
 
 def write_scalars(
-    folder: pathlib.Path, log: Sequence[Mapping[str, Any]], figures: Mapping[str, float], epoch: int
+    folder: pathlib.Path, log: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], epoch: int
 ) -> None:
-    """Writes the records of each phase, by epoch, and the figures, all at `epoch`, as runs of TensorBoard.
+    """Writes the records of each phase by epoch, and the metrics at `epoch`, as runs of TensorBoard.
 
     Raises:
       ImportError: as `import_writer`.
@@ -65,7 +65,7 @@ def write_scalars(
     runs: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for record in log:
         runs.setdefault(record["phase"], []).append((record["epoch"], record))
-    runs[FIGURES] = [(epoch, figures)]
+    runs[METRICS_RUN] = [(epoch, metrics)]
     for run, records in runs.items():
         writer = writer_of_run(str(folder / run))
         for step, record in records:
@@ -78,7 +78,7 @@ def write_scalars(
 def write_projector(
     folder: pathlib.Path, embeddings: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"], corpus: Table
 ) -> None:
-    """Writes embeddings and their columns for the projector: the 100,000 most popular candidates, in that order."""
+    """Writes embeddings and their columns for the projector: of the 100,000 most popular items, in that order."""
     kept = np.argsort(-counts, kind="stable")[:MOST_POINTS]
     columns = {"id": corpus.ids} | {"title": corpus.ids} | dict(corpus.columns) | {"interactions in train": counts}
     texts = [[_field(value) for value in column[kept].tolist()] for column in columns.values()]
@@ -94,7 +94,7 @@ def _field(value: object) -> str:
 
 
 def export(workdir: Workdir) -> None:
-    """Writes the folder `tensorboard` of a trained run, in place of one that is there.
+    """Writes the folder `tensorboard` of a trained run, replacing an older one.
 
     Raises:
       ImportError: as `import_writer`.

@@ -1,8 +1,8 @@
-"""Draws the towers of an experiment: what each part reads, its shapes and parameters, in the shell and as a page.
+"""Shows the towers of an experiment: inputs, shapes and parameters of each part, in the shell and as a page.
 
     python -m experiments.inspect --config=configs/movielens_100k.py --out=towers.html
 
-The model is made from the data as training makes it, on the training and validation parts; nothing is trained.
+The model is built on the training and validation parts, as for the final training; nothing is trained.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from experiments.shared.run_data import load_checked
 from experiments.shared.workdir import Workdir
 from retrieval.pipeline.recipe import prepare_on
 
-WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page lies there then.")
+WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page is written there.")
 OUT = absl_flags.DEFINE_string(
-    "out", None, "HTML page with a drawing; none: towers.html in --workdir, if there is one."
+    "out", None, "HTML page with a drawing; none: towers.html in --workdir, where that is given."
 )
 
 

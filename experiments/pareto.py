@@ -1,12 +1,11 @@
-"""Trades retrieval against the heads: an experiment with several weights of its tasks, and the Pareto curve of them.
+"""Trades retrieval against the tasks: runs an experiment with several weights of its tasks, and draws the Pareto curve.
 
     python -m experiments.pareto --config=configs/multitask.py --workdir=runs/pareto --weights=0,0.1,0.3,1,3
 
-Each of `--weights` multiplies the weights of all tasks in the config. Each run lies in a folder of its own; finished
-ones are left alone when the command is repeated with more weights. `pareto.json` holds the figures of all, and
-`report.html` their curve: ranking against the error of each task. A weight is on the front where no other is better in
-one of the two and not worse in the other, on the validation part: that is what to choose by, and the test part is shown
-beside it.
+Each of `--weights` multiplies the weights of all tasks in the config. Each run has its own folder; a repeated command
+with more weights leaves finished runs alone. `pareto.json` has the metrics of all runs, and `report.html` the curve of
+ranking against the error of each task. A weight is on the front where no other weight is better in one of the two and
+not worse in the other. Choose by the validation part; the test part is shown beside it.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Fact
 
 
 def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) -> list[WeightResult]:
-    """Returns the figures of runs whose tasks have their weights times each factor, ascending, and writes them.
+    """Runs the experiment with the weights of its tasks times each factor; writes and returns the results, ascending.
 
     Raises:
-      ValueError: the config has no tasks or no validation part, or a factor is negative or there twice.
+      ValueError: the config has no tasks or no validation part, or a factor is negative or given twice.
     """
     if not config.tasks:
-        raise ValueError("the config has no tasks: there is nothing to trade retrieval against")
+        raise ValueError("the config has no tasks to trade retrieval against; set config.tasks")
     if len(set(factors)) < len(factors) or min(factors, default=0) < 0:
         raise ValueError(f"--weights must be 0 or more, each once, got {', '.join(f'{f:g}' for f in factors)}")
     runs = {}
@@ -79,7 +78,7 @@ def _factors() -> list[float]:
 def main() -> None:
     config, folder = flags.config(), pathlib.Path(flags.workdir())
     print_results(config, run_weights(config, folder, _factors()))
-    console.say(f"all figures: {folder / 'pareto.json'}")
+    console.say(f"all metrics: {folder / 'pareto.json'}")
     console.say(f"report: {folder / 'report.html'}")
 
 

@@ -1,10 +1,10 @@
-"""Prints the best candidates for a query, a history or features, or those like another, out of an exported bundle.
+"""Prints recommendations for a user, a history or features, or items like another, from an exported bundle.
 
     python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
     python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --filter=genres=Comedy \\
         --filter="release_year>=1990"
     python -m experiments.recommend --bundle=runs/movielens_100k/bundle --similar_to=50 --k=10
-    python -m experiments.recommend --bundle=runs/temporal_best/bundle --features=age=24 --features=gender=F --k=10
+    python -m experiments.recommend --bundle=runs/temporal/bundle --features=age=24 --features=gender=F --k=10
     python -m experiments.recommend --bundle=runs/mine/bundle --history=121,64,7 --k=10
 """
 
@@ -24,29 +24,31 @@ from retrieval.serving.answers import Recommendations
 from retrieval.serving.recommender import Recommender
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
-USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the query; none: only its history is known.")
+USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the user; none: an unknown user.")
 HISTORY = absl_flags.DEFINE_list(
-    "history", None, "Raw ids of what the query did last, oldest first, joined by commas; none: what it did in train."
+    "history", None, "Raw ids of the last items of the user, oldest first, joined by commas; none: the items in train."
 )
 FEATURES = absl_flags.DEFINE_multi_string(
-    "features", None, "COLUMN=VALUE of the query, or with --similar_to of the candidate; once for each column."
+    "features", None, "COLUMN=VALUE of the user, or with --similar_to of the item; once for each column."
 )
-SIMILAR_TO = absl_flags.DEFINE_string("similar_to", None, "Raw id of a candidate: prints those that are like it.")
+SIMILAR_TO = absl_flags.DEFINE_string("similar_to", None, "Raw id of an item: prints similar items.")
 FILTER = absl_flags.DEFINE_multi_string(
     "filter",
     None,
-    "What is chosen from, once for each condition: COLUMN=VALUE,VALUE has one of them, COLUMN>=NUMBER, COLUMN<=NUMBER, "
-    "id=ID,ID are the only ones, id!=ID,ID are left out. Values that have commas stand in double quotes.",
+    "Condition on the items, once for each: COLUMN=VALUE,VALUE (one of them), COLUMN>=NUMBER, COLUMN<=NUMBER, "
+    "id=ID,ID (only these), id!=ID,ID (none of these). Values with commas stand in double quotes.",
 )
-K = absl_flags.DEFINE_integer("k", 10, "How many candidates.", lower_bound=1)
-EXCLUDE_SEEN = absl_flags.DEFINE_bool("exclude_seen", True, "Leave out what the query has in train and its history.")
+K = absl_flags.DEFINE_integer("k", 10, "Number of items.", lower_bound=1)
+EXCLUDE_SEEN = absl_flags.DEFINE_bool(
+    "exclude_seen", True, "Leave out the items of the user in train and in the history."
+)
 
 
 def main() -> None:
     if all(flag.value is None for flag in (USER_ID, HISTORY, FEATURES, SIMILAR_TO)):
         raise ValueError("--user_id, --history, --features or --similar_to is needed, received none of them")
     if SIMILAR_TO.value is not None and not (USER_ID.value is None and HISTORY.value is None):
-        raise ValueError("--similar_to asks for candidates like another; leave out --user_id and --history")
+        raise ValueError("--similar_to asks for items like another; leave out --user_id and --history")
     recommender = bundle.load(BUNDLE.value)
     features = None if FEATURES.value is None else parse_features(FEATURES.value)
     chosen = None if FILTER.value is None else parse_filter(FILTER.value, recommender)
@@ -55,10 +57,10 @@ def main() -> None:
         return print_titles(recommender.similar(candidate_id, K.value, features=features, filter=chosen))
     user_id = None if USER_ID.value is None else recommender.queries.parse(USER_ID.value)
     history = None if HISTORY.value is None else [recommender.candidates.parse(text) for text in HISTORY.value]
-    told = {"history": history, "features": features}
-    if user_id is None:  # one query also where its history is empty
-        told = {name: None if of is None else [of] for name, of in told.items()}
-    answer = recommender.recommend(user_id, K.value, **told, exclude_seen=EXCLUDE_SEEN.value, filter=chosen)
+    inputs = {"history": history, "features": features}
+    if user_id is None:  # lists make it one query even where the history is empty
+        inputs = {name: None if value is None else [value] for name, value in inputs.items()}
+    answer = recommender.recommend(user_id, K.value, **inputs, exclude_seen=EXCLUDE_SEEN.value, filter=chosen)
     if user_id is not None and not answer.known:
         console.say(f"{user_id} {_unknown(recommender, user_id)}")
     if history is not None:
@@ -72,23 +74,23 @@ def parse_features(texts: Sequence[str]) -> dict[str, str]:
     """Returns raw columns from texts of the form COLUMN=VALUE.
 
     Raises:
-      ValueError: a text is not of this form, or a column is there twice.
+      ValueError: a text has another form, or a column occurs twice.
     """
     features: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name in features:
-            problem = "is there twice" if equals else "has no ="
+            problem = "occurs twice" if equals else "has no ="
             raise ValueError(f"--features takes COLUMN=VALUE once for each column, {text!r} {problem}")
         features[name] = value
     return features
 
 
 def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
-    """Returns the filter of texts of the forms that --filter takes; numbers where the column holds numbers.
+    """Returns the filter of texts in the forms of --filter, with numbers where the column has numbers.
 
     Raises:
-      ValueError: a text is of none of the forms, or a bound is no number.
+      ValueError: a text has none of the forms, or a bound is not a number.
     """
     one_of: dict[str, list] = {}
     between: dict[str, tuple] = {}
@@ -113,7 +115,7 @@ def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
 
 
 def _parsed(text: str, name: str, recommender: Recommender) -> int | float | str:
-    """Returns a value as the column of the corpus holds it; one that is not there stays text, and is named later."""
+    """Returns a value in the type of its column; text where the corpus has no such column, which the search refuses."""
     if name == "id":
         return recommender.candidates.parse(text)
     column = recommender.corpus.columns.get(name)
@@ -126,20 +128,20 @@ def _parsed(text: str, name: str, recommender: Recommender) -> int | float | str
 
 
 def print_titles(answer: Recommendations) -> None:
-    """Prints scores and titles of the candidates of one query, a line each."""
-    scores, titles, positions = (of.ravel() for of in (answer.scores, answer.titles, answer.positions))
+    """Prints the recommendations of one query, a line for each: score and title."""
+    scores, titles, positions = (column.ravel() for column in (answer.scores, answer.titles, answer.positions))
     found = positions >= 0
     for title, score in zip(titles[found], scores[found], strict=True):
         console.say(f"{score:8.3f}  {title}")
     if not found.all():
-        console.say(f"only {found.sum()} candidates are left, {K.value} were asked for")
+        console.say(f"only {found.sum()} items are left, {K.value} were asked for")
 
 
 def _unknown(recommender: Recommender, user_id: int | str) -> str:
-    """Returns what to say of a query that train has not."""
+    """Returns the message about a user that is not in train."""
     if FEATURES.value is not None or recommender.queries.rows([user_id])[0] != UNKNOWN_ROW:
         return "is not in train: this is the answer to its features"
-    answered = "an unknown query" if HISTORY.value is None else "an unknown query with this history"
+    answered = "an unknown user" if HISTORY.value is None else "an unknown user with this history"
     return f"is not in the vocabulary: this is the answer for {answered}"
 
 

@@ -1,10 +1,10 @@
-"""Runs an experiment with several seeds and prints mean and spread of its figures.
+"""Runs an experiment with several seeds and prints mean and spread of its metrics.
 
     python -m experiments.seeds --config=configs/movielens_100k.py --workdir=runs/movielens_100k_seeds --seeds=3
 
-The seed of the initial values and of the order of examples varies; the split stays. Each run lies in a folder of its
-own, and the summary beside them in `summary.json`: of each figure the mean, the standard deviation over the seeds, and
-the standard error that the choice of test queries leaves. `experiments.compare` takes the folder as one system.
+The seed of the initial values and of the order of examples varies; the split stays the same. Each run has its own
+folder. `summary.json` has for each metric the mean, the standard deviation over the seeds, and the standard error over
+the test users. `experiments.compare` takes the folder as one system.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
 from retrieval.evaluation.comparison import SeedSummary, seed_summary, summarize_seeds
 
-SEEDS = absl_flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=2)
+SEEDS = absl_flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0 on.", lower_bound=2)
 
 
 def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, SeedSummary]:
-    """Returns mean and spread of each figure over runs with seeds 0, 1, ..."""
+    """Runs the experiment with seeds 0, 1, ...; returns mean and spread of each metric."""
     workdirs = [Workdir(folder / f"seed_{seed}") for seed in range(seeds)]
     for seed, workdir in enumerate(workdirs):
         run(with_seed(config, seed), workdir)
@@ -35,14 +35,14 @@ def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, See
 
 
 def summarize(workdirs: Sequence[Workdir]) -> dict[str, SeedSummary]:
-    """Returns mean and spread of each figure that all the runs have, a null among them taken for NaN."""
+    """Returns mean and spread of each metric that all the runs have; null counts as NaN."""
     errors = {}
     for system in set.intersection(*(set(workdir.systems()) for workdir in workdirs)):
-        of_system = summarize_seeds({str(workdir.path): workdir.read_per_query(system) for workdir in workdirs})
-        errors |= {f"{system}/{name}": summary.query_error for name, summary in of_system.items()}
-    metrics = [workdir.read_metrics() for workdir in workdirs]
-    names = [name for name in metrics[0] if all(name in figures for figures in metrics)]
-    columns = {name: [figures[name] for figures in metrics] for name in names}
+        summaries = summarize_seeds({str(workdir.path): workdir.read_per_query(system) for workdir in workdirs})
+        errors |= {f"{system}/{name}": summary.query_error for name, summary in summaries.items()}
+    runs = [workdir.read_metrics() for workdir in workdirs]
+    names = [name for name in runs[0] if all(name in metrics for metrics in runs)]
+    columns = {name: [metrics[name] for metrics in runs] for name in names}
     return {name: seed_summary(values, errors.get(name, float("nan"))) for name, values in columns.items()}
 
 
@@ -56,10 +56,10 @@ def with_seed(config: Config, seed: int) -> Config:
 def main() -> None:
     folder = pathlib.Path(flags.workdir())
     summary = run_seeds(flags.config(), folder, SEEDS.value)
-    records = {name: dataclasses.asdict(figure) for name, figure in summary.items()}
+    records = {name: dataclasses.asdict(metric) for name, metric in summary.items()}
     write_json(folder / "summary.json", {"seeds": SEEDS.value, **records})
     comparison_tables.print_seeds(summary, SEEDS.value)
-    console.say(f"all figures: {folder / 'summary.json'}")
+    console.say(f"all metrics: {folder / 'summary.json'}")
 
 
 if __name__ == "__main__":

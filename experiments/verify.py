@@ -1,8 +1,8 @@
-"""Checks a bundle: hashes, whether its parts go together, and whether it answers as it did when it was exported.
+"""Checks a bundle: its hashes, its consistency, and whether it answers as it did at its export.
 
 python -m experiments.verify --bundle=runs/movielens_100k/bundle
 
-Prints a line for each check, each mismatch by name, and a verdict; the exit status is 1 where there is a mismatch.
+It prints a line for each check, each mismatch by name, and a verdict; the exit status is 1 after a mismatch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.expor
 
 def main() -> None:
     findings = list(bundle.inspect(BUNDLE.value))
-    rows = [[of.check, "mismatch" if of.problems else "ok", "" if of.problems else of.facts] for of in findings]
+    rows = [
+        [finding.check, "mismatch" if finding.problems else "ok", "" if finding.problems else finding.facts]
+        for finding in findings
+    ]
     console.show_table(f"Bundle {BUNDLE.value}", ["check", "", ""], rows)
-    problems = [problem for of in findings for problem in of.problems]
+    problems = [problem for finding in findings for problem in finding.problems]
     for problem in problems:
         console.say(f"mismatch: {problem}")
     console.say(f"verdict: {f'{len(problems)} mismatches, do not serve it' if problems else 'sound'}")

@@ -1,1 +1,1 @@
-"""What `experiments.benchmark` measures, by part of the system."""
+"""Benchmarks of `experiments.benchmark`: each measures the library beside a plain reference in the same run."""

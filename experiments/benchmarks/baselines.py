@@ -1,4 +1,4 @@
-"""Baselines: iALS beside the library implicit, and all of them on a corpus of tens of thousands."""
+"""Measures baselines: iALS beside the package implicit, and each baseline on a corpus of tens of thousands of items."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from retrieval.config.schema import Data
 from retrieval.evaluation.protocol import Evaluation
 
 IALS = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10}
-BOUNDS = {"popularity": 60.0, "item_knn_cosine": 60.0, "item_knn_bm25": 60.0}  # seconds to fit and evaluate
+BOUNDS = {
+    "popularity": 60.0,
+    "item_knn_cosine": 60.0,
+    "item_knn_bm25": 60.0,
+}  # seconds to fit and evaluate; 3600 for the others
 MEMORY = 24e9  # bytes
 
 
 def implicit_als(rounds: int = 7) -> list[Measurement]:
-    """Trains iALS on the 80,000 training interactions of MovieLens 100K, in turns with implicit on one core and on all.
+    """Measures iALS on the 80,000 training interactions of MovieLens 100K, beside implicit on one core and on all.
 
-    The reference is the faster: on a machine that does other things too, its threads wait for each other.
+    The reference is the faster of the two: on a busy machine the threads of implicit wait for each other.
 
     Raises:
       ImportError: implicit is not installed.
@@ -36,32 +40,40 @@ def implicit_als(rounds: int = 7) -> list[Measurement]:
         raise ImportError(f"{error}: baselines/ials is measured beside implicit; pip install -e '.[bench]'") from None
     dataset = load_data(Data(dataset="movielens-100k"))
     training = Training.of(dataset.parts.train_and_validation(), dataset.corpus)
-    interactions = scipy.sparse.csr_matrix(matrix(training.histories, training.num_candidates))  # the type it takes
+    interactions = scipy.sparse.csr_matrix(
+        matrix(training.histories, training.num_candidates)
+    )  # the type that implicit takes
 
-    def theirs(num_threads):  # 0: all
+    def train_implicit(num_threads):  # 0: all cores
         model = implicit.als.AlternatingLeastSquares(**IALS, num_threads=num_threads, random_state=0)
         model.fit(interactions, show_progress=False)
 
-    with threadpoolctl.threadpool_limits(1, "blas"):  # as implicit asks for
-        ours, *others = seconds(
-            lambda: ials.candidate_factors(training, **IALS), lambda: theirs(0), lambda: theirs(1), rounds=rounds
+    with threadpoolctl.threadpool_limits(1, "blas"):  # as implicit advises
+        library, *others = seconds(
+            lambda: ials.candidate_factors(training, **IALS),
+            lambda: train_implicit(0),
+            lambda: train_implicit(1),
+            rounds=rounds,
         )
-    return [share("baselines/ials", ours, min(others), "s", "implicit, conjugate gradients, one core or all", 1.0)]
+    return [share("baselines/ials", library, min(others), "s", "implicit, conjugate gradients, one core or all", 1.0)]
 
 
 def large(
     num_queries: int = 30_000, num_candidates: int = 41_000, num_events: int = 800_000, names: tuple[str, ...] = ()
 ) -> list[Measurement]:
-    """Fits and evaluates baselines at their first settings, each in a process of its own; the peak memory of EASE."""
-    sizes, figures = (num_queries, num_candidates, num_events), []
+    """Measures the time to fit and evaluate baselines at their start settings, and the peak memory of EASE.
+
+    Each baseline has a process of its own.
+    """
+    sizes, measurements = (num_queries, num_candidates, num_events), []
     for name in names or (*BOUNDS, "ease"):
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
             taken, peak = pool.submit(fit_and_evaluate, name, *sizes).result()
-        figures.append(share(f"baselines/{name}", taken, BOUNDS.get(name, 3600.0), "s", "the bound", 1.0))
+        measurements.append(share(f"baselines/{name}", taken, BOUNDS.get(name, 3600.0), "s", "the bound", 1.0))
         if name == "ease":
-            figures.append(share("baselines/ease/memory", float(peak), MEMORY, "bytes", "24 GB", 1.0))
-    return figures
+            measurements.append(share("baselines/ease/memory", float(peak), MEMORY, "bytes", "24 GB", 1.0))
+    return measurements
 
 
 def fit_and_evaluate(name: str, num_queries: int, num_candidates: int, num_events: int) -> tuple[float, int]:

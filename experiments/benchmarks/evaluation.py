@@ -1,4 +1,4 @@
-"""A whole evaluation, with all metrics, slices and resamples, beside a loop over the users."""
+"""Measures a whole evaluation, with all metrics, slices and resamples, beside a loop over the users."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from retrieval.evaluation.measure import Catalogue
 from retrieval.evaluation.protocol import LEVEL, SLICE_METRICS, Evaluation
 from retrieval.ranking import blocks
 
-SECONDS = 1.0  # what the evaluation of the tutorial may take
-RESAMPLES_MEASURED = 50  # of the reference's bootstrap; all resamples take the same time
+SECONDS = 1.0  # bound of the evaluation of the tutorial
+RESAMPLES_MEASURED = 50  # of the bootstrap loop; its time is extrapolated
 
 
 def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000, rounds: int = 5) -> list[Measurement]:
-    """Evaluates embeddings of 32 dimensions on the test part of MovieLens 100K: the tutorial's evaluation."""
+    """Measures the evaluation of the tutorial: embeddings of 32 dimensions on the test part of MovieLens 100K."""
     from configs import tutorial
     from retrieval import load_data
     from retrieval.pipeline.evaluate_trained import create_evaluation
@@ -30,44 +30,44 @@ def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000,
     rng = np.random.default_rng(0)
     shapes = (len(evaluation.targets.query_ids), 32), (len(evaluation.catalogue.counts), 32)
     queries, candidates = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-    (ours,) = seconds(lambda: _evaluate(evaluation, queries, candidates, resamples), rounds=rounds)
+    (library,) = seconds(lambda: _evaluate(evaluation, queries, candidates, resamples), rounds=rounds)
     loop = loop_seconds(evaluation, queries, candidates, resamples)
     return [
-        share("evaluation/tutorial", ours, SECONDS, "seconds", "the bound", 1.0),
-        times_better("evaluation/loop", ours, loop, "seconds", "a loop over users and resamples", 50.0),
+        share("evaluation/tutorial", library, SECONDS, "seconds", "the bound", 1.0),
+        times_better("evaluation/loop", library, loop, "seconds", "a loop over users and resamples", 50.0),
     ]
 
 
 def _evaluate(evaluation, queries, candidates, resamples):
-    return evaluation.measure(evaluation.rank(queries, candidates), resamples=resamples).figures
+    return evaluation.measure(evaluation.rank(queries, candidates), resamples=resamples).measurements
 
 
 def loop_seconds(evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray, resamples: int) -> float:
-    """Returns the time that the loops take; that of the resamples from a part of them."""
+    """Returns the seconds of the loops; those over resamples are extrapolated."""
     started = time.perf_counter()
-    table, of_slices = user_loop(evaluation, queries, candidates)
-    of_users = time.perf_counter() - started
+    table, slices = user_loop(evaluation, queries, candidates)
+    user_seconds = time.perf_counter() - started
     started = time.perf_counter()
     measured = min(resamples, RESAMPLES_MEASURED)
-    bootstrap_loop(np.concatenate([*table.values(), *of_slices.values()]), measured)
-    return of_users + (time.perf_counter() - started) * resamples / measured
+    bootstrap_loop(np.concatenate([*table.values(), *slices.values()]), measured)
+    return user_seconds + (time.perf_counter() - started) * resamples / measured
 
 
 def user_loop(
     evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the metrics of each user, and those of each slice, [1, Q] each by name: one user after the other.
+    """Returns the metrics of each user, and of each user in each slice, by name [1, Q] each.
 
-    The plain form of `Evaluation.measure`, for scores without ties and lists without repeats; coverage and Gini, which
-    no user has, are left out.
+    The plain form of `Evaluation.measure`, one user after the other, for scores without ties and lists without repeats.
+    Coverage and Gini are left out, since they are metrics of all lists together.
     """
     scores = np.asarray(jax.jit(blocks.dot)(queries, candidates))
     targets, num_queries = evaluation.targets, len(queries)
     table: dict[str, np.ndarray] = {}
-    of_slices: dict[str, np.ndarray] = {}
+    slices: dict[str, np.ndarray] = {}
 
-    def note(where, name, query, value):
-        where.setdefault(name, np.full((1, num_queries), np.nan))[0, query] = value
+    def note(columns, name, query, value):
+        columns.setdefault(name, np.full((1, num_queries), np.nan))[0, query] = value
 
     cold = set() if targets.cold is None else set(targets.cold.positions.tolist())
     for query in range(num_queries):
@@ -86,54 +86,54 @@ def user_loop(
                 note(table, f"cold_candidates/{name}", query, value)
         for s, slice_ in enumerate(evaluation.candidate_slices):
             own = {c for c in relevant if slice_.members[c]}
-            places = [place for place, candidate in enumerate(order) if candidate in own]
+            indices = [index for index, candidate in enumerate(order) if candidate in own]
             for k in evaluation.ks:
-                values = user_metrics(places, len(own), k) if own else {}
+                values = user_metrics(indices, len(own), k) if own else {}
                 for name in SLICE_METRICS:
-                    note(of_slices, f"candidates {s} {name}_at_{k}", query, values.get(name, math.nan))
+                    note(slices, f"candidates {s} {name}_at_{k}", query, values.get(name, math.nan))
         for s, slice_ in enumerate(evaluation.query_slices):
             for k in evaluation.ks:
                 for name in SLICE_METRICS:
                     value = table[f"excluding_seen/{name}_at_{k}"][0, query] if slice_.members[query] else math.nan
-                    note(of_slices, f"queries {s} {name}_at_{k}", query, value)
-    return table, of_slices
+                    note(slices, f"queries {s} {name}_at_{k}", query, value)
+    return table, slices
 
 
 def ranking_metrics(order: list[int], relevant: set[int], ks: Sequence[int]) -> dict[str, float]:
-    """Returns the metrics of one user whose candidates stand in this order."""
-    places = [place for place, candidate in enumerate(order) if candidate in relevant]
-    others = len(order) - len(places)
-    behind = sum(others - (place - i) for i, place in enumerate(places))  # of each hit, those it stands before
-    values = {"auc": behind / (len(relevant) * others), "mean_rank": sum(place + 1 for place in places) / len(relevant)}
+    """Returns the metrics of one user, from the ranked candidates."""
+    indices = [index for index, candidate in enumerate(order) if candidate in relevant]
+    others = len(order) - len(indices)
+    pairs = sum(others - (index - i) for i, index in enumerate(indices))  # of a hit and an irrelevant one behind it
+    values = {"auc": pairs / (len(relevant) * others), "mean_rank": sum(index + 1 for index in indices) / len(relevant)}
     for k in ks:
-        values |= {f"{name}_at_{k}": value for name, value in user_metrics(places, len(relevant), k).items()}
+        values |= {f"{name}_at_{k}": value for name, value in user_metrics(indices, len(relevant), k).items()}
     return values
 
 
-def user_metrics(places: list[int], num_relevant: int, k: int) -> dict[str, float]:
-    """Returns the metrics of one user, from the places of the hits in the user's list, ascending from 0 on."""
-    hits = [place for place in places if place < k]
+def user_metrics(indices: list[int], num_relevant: int, k: int) -> dict[str, float]:
+    """Returns the metrics at k of one user, from the ascending indices of the hits in the list."""
+    hits = [index for index in indices if index < k]
     ideal = min(k, num_relevant)
-    gains = [1 / math.log2(place + 2) for place in hits]
+    gains = [1 / math.log2(index + 2) for index in hits]
     return {
         "interactions/hit_rate": len(hits) / num_relevant,
-        "interactions/mrr": sum(1 / (place + 1) for place in hits) / num_relevant,
+        "interactions/mrr": sum(1 / (index + 1) for index in hits) / num_relevant,
         "interactions/ndcg": sum(gains) / num_relevant,
         "hit_rate": float(bool(hits)),
         "precision": len(hits) / k,
         "recall": len(hits) / num_relevant,
         "capped_recall": len(hits) / ideal,
         "mrr": 1 / (hits[0] + 1) if hits else 0.0,
-        "map": sum((i + 1) / (place + 1) for i, place in enumerate(hits)) / ideal,
+        "map": sum((i + 1) / (index + 1) for i, index in enumerate(hits)) / ideal,
         "ndcg": sum(gains) / sum(1 / math.log2(i + 2) for i in range(ideal)),
     }
 
 
 def list_metrics(items: list[int], history: list[int], catalogue: Catalogue) -> dict[str, float]:
-    """Returns the metrics of one user's list."""
+    """Returns the metrics of the list of one user."""
     counts = [int(catalogue.counts[item]) for item in items]
     popularity = sum(counts) / len(items)
-    of_history = sum(int(catalogue.counts[item]) for item in history) / len(history) if history else math.nan
+    history_popularity = sum(int(catalogue.counts[item]) for item in history) / len(history) if history else math.nan
     vectors = catalogue.features[items]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
@@ -142,7 +142,7 @@ def list_metrics(items: list[int], history: list[int], catalogue: Catalogue) -> 
     values = {
         "novelty": sum(math.log2(catalogue.num_queries / max(count, 1)) for count in counts) / len(items),
         "average_popularity": popularity,
-        "popularity_lift": (popularity - of_history) / of_history,
+        "popularity_lift": (popularity - history_popularity) / history_popularity,
     }
     if num_pairs:
         values["diversity"] = 1 - (similarities.sum() - np.trace(similarities)) / num_pairs
@@ -150,7 +150,7 @@ def list_metrics(items: list[int], history: list[int], catalogue: Catalogue) -> 
 
 
 def bootstrap_loop(table: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the bounds of the 95 % intervals of the rows' means: one resample of the users after the other."""
+    """Returns the bounds of the 95 % intervals of the means of the rows, one resample of the users after the other."""
     rng = np.random.default_rng(0)
     means = []
     for _ in range(resamples):

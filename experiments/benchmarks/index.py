@@ -1,4 +1,4 @@
-"""Search by an index beside bare hnswlib and exact search: plain, filtered, and while it changes."""
+"""Measures search by an index beside bare hnswlib and exact search: plain, filtered, and while vectors change."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from retrieval.index.tuning.costs import measure_costs
 
 K, TARGET = 10, 0.99
 M, EF_CONSTRUCTION = 16, 100
-SHARES = (0.5, 0.1, 0.01, 0.001)  # of the candidates that a filter leaves; and one candidate
-SHORT = 0.001  # of the candidates: a search takes milliseconds, whose median needs more rounds
+SHARES = (0.5, 0.1, 0.01, 0.001)  # of the candidates that pass a filter
+SHORT = 0.001  # up to this share a search takes milliseconds, and its median needs more rounds
 BLOCK = 64  # queries of a block of plain exact search
 READERS, CHANGES = 2, 100
-SIGMA, SPREAD, CLUSTER = 0.5, 0.6, 1000  # of the norms, of a cluster, and candidates in one
+SIGMA, SPREAD, CLUSTER = 0.5, 0.6, 1000  # log-normal norms, spread and size of a cluster
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A corpus, queries, their exact answers, and a graph at the least ef that reaches the target."""
+    """A graph over a corpus at the least ef that reaches the target recall, queries, and their exact answers."""
 
     index: HnswIndex
     queries: np.ndarray
@@ -34,7 +34,7 @@ class Prepared:
 
 
 def clustered(num_candidates: int, num_queries: int, dimension: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns candidates in clusters of about a thousand, norms log-normal, and queries of the same clusters."""
+    """Returns candidates in clusters of about a thousand with log-normal norms, and queries of the same clusters."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(num_candidates // CLUSTER, 16), dimension), np.float32)
 
@@ -49,7 +49,7 @@ def clustered(num_candidates: int, num_queries: int, dimension: int, seed: int =
 
 @functools.lru_cache(1)
 def prepare(num_candidates: int, num_queries: int, dimension: int, cache: str) -> Prepared:
-    """Builds the graph, or reads it from the folder `cache` where that has it already."""
+    """Builds the graph, or reads it from the folder `cache` where it was built before."""
     candidates, queries = clustered(num_candidates, num_queries, dimension)
     folder = pathlib.Path(cache) / f"{num_candidates}x{dimension}"
     if cache and folder.exists():
@@ -73,25 +73,28 @@ def prepare(num_candidates: int, num_queries: int, dimension: int, cache: str) -
 def search(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 9, cache: str = ""
 ) -> list[Measurement]:
-    """Searches of a batch, on one thread and on all, beside the same graph asked without anything around it."""
+    """Measures the search of a batch, on one thread and on all, beside `knn_query` of the same hnswlib graph."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
-    figures = []
+    measurements = []
     for name, threads in (("one_thread", 1), ("all_threads", 0)):
         index = dataclasses.replace(prepared.index, threads=threads)
-        ours, bare = interleaved(
+        library, bare = interleaved(
             functools.partial(index.search, prepared.queries, K),
             functools.partial(index.graph.knn_query, prepared.queries, k=K, num_threads=threads or -1),
             rounds=rounds,
         )
         against = f"bare hnswlib, ef {index.settings.ef}, recall {recall(index, prepared.queries, prepared.truth):.4f}"
-        figures.append(times_better(f"index/search/{name}", ours, bare, "s", against, 0.95))
-    return figures
+        measurements.append(times_better(f"index/search/{name}", library, bare, "s", against, 0.95))
+    return measurements
 
 
 def filtered(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 5, cache: str = ""
 ) -> Iterator[Measurement]:
-    """Searches under filters that leave less and less, beside the faster of what would do."""
+    """Measures searches under stricter and stricter filters, beside exact search on the subset or unfiltered search.
+
+    The reference is the faster one; the recall under each filter is a measurement of its own.
+    """
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     index, queries, rng = prepared.index, prepared.queries, np.random.default_rng(0)
     order = rng.permutation(num_candidates)
@@ -99,11 +102,11 @@ def filtered(
         mask = np.zeros(num_candidates, bool)
         mask[order[: max(round(part * num_candidates), 1)]] = True
         subset, vectors = Subset(mask), index.embeddings[mask]
-        ours = functools.partial(index.search, queries, K, None, subset)
-        # in pairs: of three, the one after the graph would find none of its vectors in the caches
+        library = functools.partial(index.search, queries, K, None, subset)
+        # in pairs: of three functions in turn, the one after the graph would find its vectors out of the caches
         turns = rounds if part > SHORT else 8 * rounds
-        beside_exact = interleaved(ours, functools.partial(plain_exact, vectors, queries), rounds=turns)
-        beside_graph = interleaved(ours, functools.partial(index.search, queries, K), rounds=rounds)
+        beside_exact = interleaved(library, functools.partial(plain_exact, vectors, queries), rounds=turns)
+        beside_graph = interleaved(library, functools.partial(index.search, queries, K), rounds=rounds)
         found = recall_of_scores(index.search(queries, K, None, subset)[0], plain_exact(vectors, queries))
         name = f"index/filtered/{part:.4g}" if subset.mask.sum() > 1 else "index/filtered/one"
         yield Measurement(f"{name}/recall", found, TARGET, found / TARGET, "recall", "the target", ">= 1")
@@ -122,7 +125,7 @@ def update(
     rounds: int = 3,
     cache: str = "",
 ) -> list[Measurement]:
-    """Queries a second of two readers while a writer replaces a hundredth of the vectors, beside none that writes."""
+    """Measures the queries a second of two readers while a writer replaces 1 % of the vectors, beside no writer."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     base = dataclasses.replace(prepared.index, threads=1)
     rates: dict[bool, list[float]] = {False: [], True: []}
@@ -136,18 +139,18 @@ def update(
 
 
 def small(num_candidates: int = 1682, dimension: int = 33, rounds: int = 200) -> list[Measurement]:
-    """Exact search over a corpus as large as MovieLens 100K, in a batch and alone, beside plain NumPy."""
+    """Measures exact search over a corpus as large as MovieLens 100K, of a batch and of one query, beside NumPy."""
     candidates, queries = clustered(num_candidates, 1024, dimension)
     index = ExactIndex.build(candidates)
-    figures = []
-    for name, asked in (("batch", queries), ("single", queries[:1])):
-        ours, plain = interleaved(
-            functools.partial(index.search, asked, K),
-            functools.partial(plain_exact, index.embeddings, asked),
+    measurements = []
+    for name, batch in (("batch", queries), ("single", queries[:1])):
+        library, plain = interleaved(
+            functools.partial(index.search, batch, K),
+            functools.partial(plain_exact, index.embeddings, batch),
             rounds=rounds,
         )
-        figures.append(times_better(f"index/small/{name}", ours, plain, "s", "plain NumPy", 0.95))
-    return figures
+        measurements.append(times_better(f"index/small/{name}", library, plain, "s", "plain NumPy", 0.95))
+    return measurements
 
 
 def plain_exact(candidates: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -156,19 +159,23 @@ def plain_exact(candidates: np.ndarray, queries: np.ndarray) -> np.ndarray:
     k = min(K, len(candidates))
     for start in range(0, len(queries), BLOCK):
         scores = queries[start : start + BLOCK] @ candidates.T
-        places = np.argpartition(scores, -k, axis=1)[:, -k:]
-        best.append(-np.sort(-np.take_along_axis(scores, places, axis=1), axis=1))
+        positions = np.argpartition(scores, -k, axis=1)[:, -k:]
+        best.append(-np.sort(-np.take_along_axis(scores, positions, axis=1), axis=1))
     return np.concatenate(best)
 
 
 def recall_of_scores(scores: np.ndarray, exact: np.ndarray) -> float:
-    """Returns the share of exact answers found: of scores no worse than the last exact one, but for rounding."""
+    """Returns the share of scores that are no worse than the last exact one, but for rounding."""
     worst = exact[:, -1:] - 1e-5 * np.abs(exact[:, -1:])
     return float(np.minimum((scores >= worst).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
 def reading_rate(index: LiveIndex, queries: np.ndarray, window: float, is_written: bool) -> float:
-    """Returns the queries a second of the readers; raises AssertionError where an answer is torn or lacks something."""
+    """Returns the queries a second of the readers.
+
+    Raises:
+      AssertionError: an answer has a candidate twice, is not sorted, or is too short.
+    """
     counts, errors, stop = [0] * READERS, [], threading.Event()
 
     def read(reader):
@@ -199,9 +206,9 @@ def reading_rate(index: LiveIndex, queries: np.ndarray, window: float, is_writte
 
 
 def replace(index: LiveIndex, window: float, started: float) -> None:
-    """Replaces a hundredth of the vectors, in a hundred changes that are evenly spaced over the window."""
+    """Replaces 1 % of the vectors in a hundred changes, evenly spaced over the window."""
     rng = np.random.default_rng(1)
     ids = rng.permutation(len(index))[: max(len(index) // 100, CHANGES)]
-    for change, some in enumerate(np.array_split(ids, CHANGES)):
-        index.add(some, rng.permuted(index.vectors(some), axis=1))
+    for change, changed_ids in enumerate(np.array_split(ids, CHANGES)):
+        index.add(changed_ids, rng.permuted(index.vectors(changed_ids), axis=1))
         time.sleep(max(0.0, started + window * (change + 1) / CHANGES - time.perf_counter()))

@@ -1,4 +1,4 @@
-"""The whole main job, as a user starts it."""
+"""Measures the whole main job, as a user starts it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ import time
 from experiments.benchmarks.measure import Measurement, share, times_better
 
 ROOT = pathlib.Path(__file__).parents[2]
-# TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of such a machine; 77 s with them off.
+# TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of a similar machine; 77 s without.
 TFRS_SECONDS, TFRS_MEBIBYTES = 176.0, 1730.0
 SECONDS, COMPILATION, MEBIBYTES = 9.0, 4.0, 600.0
 
 
 def movielens(config: str = "configs/movielens_100k.py", rounds: int = 3) -> list[Measurement]:
-    """Measures a job from the start of its process to the exit: the first of a machine, and those after it.
+    """Measures a job from the start of its process to its exit: the first on a machine, and later ones.
 
-    The first compiles all programs, the others find them in the cache of compiled programs; the data lie there before.
+    The first job compiles all programs, later jobs read them from the compilation cache. The data are on disk already.
     """
     with tempfile.TemporaryDirectory() as folder:
         cold, *warm = (_run(config, pathlib.Path(folder), i) for i in range(rounds + 1))
-    figures = []
+    measurements = []
     for name, runs in (("run/movielens_100k", warm), ("run/movielens_100k/first", [cold])):
         seconds, compilation, _ = min(runs)
         mebibytes = max(memory for *_, memory in runs)
         against = "TensorFlow Recommenders, metrics on"
-        figures += [
+        measurements += [
             times_better(name, seconds, TFRS_SECONDS, "seconds", against, TFRS_SECONDS / SECONDS),
             share(f"{name}/compilation", compilation, COMPILATION, "seconds", "the bound", 1.0),
             times_better(f"{name}/memory", mebibytes, TFRS_MEBIBYTES, "MiB", against, TFRS_MEBIBYTES / MEBIBYTES),
         ]
-    return figures
+    return measurements
 
 
 def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, float]:
-    """Returns the seconds of one job, those of them that JAX took to compile, and its peak memory in MiB."""
+    """Returns the seconds of one job, the seconds of compilation among them, and its peak memory in MiB."""
     workdir = folder / str(number)
     command = [sys.executable, "-m", "experiments.run", f"--config={config}", f"--workdir={workdir}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
@@ -47,7 +47,7 @@ def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, 
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # waited for, though not by subprocess
+    process.returncode = os.waitstatus_to_exitcode(status)  # os.wait4 has waited for it
     if status != 0:
         raise RuntimeError(f"{' '.join(command)} ended with status {status}")
     metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Loading of an index and of a whole bundle, verified, beside reading their files."""
+"""Measures the verified load of an index and of a bundle, beside reading their files."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from retrieval.serving import bundle as bundles
 def load(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 7, cache: str = ""
 ) -> list[Measurement]:
-    """Loading of an index beside reading its files, and their SHA-256, and hnswlib's load of its own; and from disk.
+    """Measures the load of an index beside reading its files, with and without SHA-256, and beside the load of hnswlib.
 
-    What hnswlib needs to copy a graph that is in memory already, unverified, is what no load of one can be faster than.
+    The lower bound of any load is the time in which hnswlib copies a graph that is in memory already, unverified.
     """
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     with tempfile.TemporaryDirectory(dir=cache or None) as folder:
         prepared.index.save(folder)
         files, graph = sorted(pathlib.Path(folder).iterdir()), prepared.index.graph
         graph.save_index(own := str(pathlib.Path(folder) / "graph"))
-        ours, read = functools.partial(HnswIndex.load, folder), functools.partial(read_all, files)
+        library, read = functools.partial(HnswIndex.load, folder), functools.partial(read_all, files)
         warm, verified, unverified, bare, copied = interleaved(
-            ours,
+            library,
             functools.partial(digests, files),
             read,
             lambda: type(graph)(space=graph.space, dim=graph.dim).load_index(own),
             functools.partial(copy, graph, graph.__getstate__()),
             rounds=rounds,
         )
-        cold, cold_read = interleaved(ours, read, rounds=rounds, before=functools.partial(forget, files))
+        cold, cold_read = interleaved(library, read, rounds=rounds, before=functools.partial(forget, files))
     return [
         share("index/load", warm, verified, "s", "reading the files and their SHA-256", 1.5),
         share("index/load/disk", cold, cold_read, "s", "reading the files, both from disk", 1.5),
@@ -54,12 +54,12 @@ def load(
 def load_bundle(
     num_candidates: int = 1_000_000, num_queries: int = 1024, dimension: int = 64, rounds: int = 5, cache: str = ""
 ) -> list[Measurement]:
-    """Loading of a bundle of that many candidates, ready to answer, beside reading its files and their SHA-256."""
+    """Measures the load of a bundle, ready to answer, beside reading its files with their SHA-256."""
     prepared = prepare(num_candidates, num_queries, dimension, cache)
     with tempfile.TemporaryDirectory(dir=cache or None) as folder:
         path = pathlib.Path(folder) / "bundle"
         save(prepared, path)
-        files = sorted(of for of in path.rglob("*") if of.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file())
         loaded, verified = interleaved(
             functools.partial(bundles.load, path), functools.partial(digests, files), rounds=rounds
         )
@@ -67,10 +67,10 @@ def load_bundle(
 
 
 def save(prepared: Prepared, folder: pathlib.Path) -> None:
-    """Writes a bundle over the index: towers that look embeddings up, ids that are positions, and titles."""
+    """Writes a bundle over the index: fixed towers, positions as ids, and titles."""
     queries, candidates = (
-        np.concatenate([np.zeros((1, of.shape[1]), np.float32), of])  # row 0 is that of unknown ids
-        for of in (prepared.queries, prepared.index.embeddings)
+        np.concatenate([np.zeros((1, embeddings.shape[1]), np.float32), embeddings])  # row 0: unknown ids
+        for embeddings in (prepared.queries, prepared.index.embeddings)
     )
     ids = np.arange(len(candidates) - 1)
     bundles.save(
@@ -86,22 +86,24 @@ def save(prepared: Prepared, folder: pathlib.Path) -> None:
 
 
 def copy(graph, state):
-    """Returns a graph of hnswlib's made of the state of one."""
+    """Returns a new hnswlib graph with the state of another."""
     new = type(graph).__new__(type(graph))
     new.__setstate__(state)
     return new
 
 
 def read_all(files: list[pathlib.Path]) -> list[np.ndarray]:
+    """Returns the bytes of each file."""
     return [np.fromfile(path, np.uint8) for path in files]
 
 
 def digests(files: list[pathlib.Path]) -> list[str]:
+    """Returns the SHA-256 of each file."""
     return [hashlib.sha256(content).hexdigest() for content in read_all(files)]
 
 
 def forget(files: list[pathlib.Path]) -> None:
-    """Drops files that are on disk out of the memory of the system, where it can be told to (Linux)."""
+    """Drops files from the page cache of the system, where it supports that (Linux)."""
     for path in files if hasattr(os, "posix_fadvise") else ():
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""The softmax and the epoch, beside the forms that a textbook writes."""
+"""Measures the softmax losses and an epoch, beside their textbook forms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tutorial_recipe() -> Recipe:
 
 
 def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: int = 32) -> list[Measurement]:
-    """Measures loss and gradients of a batch of MovieLens from its distinct rows, against one column per example."""
+    """Measures loss and gradients of a batch of MovieLens over its distinct rows, beside one column per example."""
     examples = tutorial_recipe().examples if examples is None else examples
     epoch = batches(examples, epoch_order(len(examples.weights), seed=0, epoch=0), batch_size)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), epoch)
@@ -43,7 +43,7 @@ def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: 
     counts = jnp.zeros(len(batch.candidates.rows)).at[c].add(batch.real.astype(jnp.float32))
     probabilities = jnp.maximum(counts, 1) / batch_size
 
-    def ours(queries, candidates):
+    def library(queries, candidates):
         return folded_softmax(
             queries, candidates, q, c, counts, sampling_probabilities=probabilities, remove_accidental_hits=True
         )
@@ -51,7 +51,7 @@ def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: 
     def plain(queries, candidates):
         return sampled_softmax(queries[q], candidates[c], sampling_probabilities=probabilities[c], accidental_hits_of=c)
 
-    gradients = [jax.value_and_grad(form, (0, 1)) for form in (ours, plain)]
+    gradients = [jax.value_and_grad(form, (0, 1)) for form in (library, plain)]
     times = seconds(*(functools.partial(jax.jit(form), *tables) for form in gradients))
     memory = [temporary_bytes(form, *tables) for form in gradients]
     against = f"one column per example, {batch_size} x {batch_size}"
@@ -62,7 +62,7 @@ def folded(examples: Examples | None = None, batch_size: int = 8192, dimension: 
 
 
 def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Measurement]:
-    """Measures loss and gradients of a batch without repeats, against the three matrix products it needs at least."""
+    """Measures loss and gradients of a batch without repeats, beside the three matrix products of its minimum."""
     rng = np.random.default_rng(0)
     queries, candidates = (
         jnp.asarray(rng.normal(0, 0.3, (batch_size, dimension)).astype(np.float32)) for _ in range(2)
@@ -70,17 +70,17 @@ def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Measurement]:
     places, counts = jnp.arange(batch_size), jnp.ones(batch_size)
     size = max(1, min(batch_size, SCORES_PER_BLOCK // batch_size))
 
-    def ours(queries, candidates):
+    def library(queries, candidates):
         return folded_softmax(queries, candidates, places, places, counts, remove_accidental_hits=True)
 
     def products(queries, candidates):
-        def block(of_candidates, queries):
+        def block(sums, queries):
             scores = queries @ candidates.T
-            return of_candidates + scores.T @ queries, scores @ candidates
+            return sums + scores.T @ queries, scores @ candidates
 
         return jax.lax.scan(block, jnp.zeros_like(candidates), queries.reshape(-1, size, dimension))
 
-    gradients = jax.value_and_grad(ours, (0, 1))
+    gradients = jax.value_and_grad(library, (0, 1))
     times = seconds(
         *(functools.partial(jax.jit(form), queries, candidates) for form in (gradients, products)), rounds=3
     )
@@ -92,16 +92,16 @@ def blocked(batch_size: int = 32768, dimension: int = 64) -> list[Measurement]:
 
 
 def epoch(recipe: Recipe | None = None, batch_size: int = 8192, rounds: int = 3) -> list[Measurement]:
-    """Measures an epoch of `fit`, batches included, against a plain step dispatched for each batch.
+    """Measures an epoch of `fit`, batches included, beside a plain step dispatched for each batch.
 
-    The epochs of `fit` follow each other without a pause, so that none has its batches prepared before its time.
+    The epochs of `fit` follow each other without a pause, so that no batch is prepared outside of the timing.
     """
     recipe = tutorial_recipe() if recipe is None else recipe
-    ours = fit(
+    library = fit(
         recipe.model, recipe.examples, recipe.loss, recipe.optimizer, batch_size=batch_size, epochs=rounds + 1, seed=0
     )
     dense = functools.partial(_plain_epoch, recipe, _plain_step(recipe), batch_size)
-    ends = [time.perf_counter() for _ in ours]
+    ends = [time.perf_counter() for _ in library]
     value = min(later - earlier for earlier, later in itertools.pairwise(ends))
     times = value, *seconds(dense, rounds=rounds)
     return [times_better("epoch/tutorial", *times, "seconds", "a dense step, one dispatch per batch", 50)]

@@ -1,4 +1,4 @@
-"""The optimizer step, whose cost shall not depend on the number of rows."""
+"""Measures the touched-row optimizer step, whose cost must not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from retrieval.training.optimizers.by_name import create
 def touched_rows(
     many: int = 10_000_000, few: int = 10_000, dimension: int = 64, batch_size: int = 8192, steps: int = 20
 ) -> list[Measurement]:
-    """Measures steps of Adagrad on a table of many rows against the same on one of few, the state donated."""
+    """Measures steps of Adagrad on a table of many rows, beside the same steps on few rows; the state is donated."""
     runs = [_steps(num_rows, few, dimension, batch_size, steps) for num_rows in (many, few)]
     against = f"the same steps with {few} rows instead of {many}"
     return [share("optimizer/touched_rows", *seconds(*runs, rounds=3), "seconds", against, 1.3)]
 
 
 def _steps(num_rows: int, num_candidates: int, dimension: int, batch_size: int, steps: int):
-    """Returns a function that goes on for `steps` steps, with `num_rows` queries."""
+    """Returns a function that trains `steps` more steps, with `num_rows` queries."""
     rngs = nnx.Rngs(0)
     towers = [IdTower(size, dimension, initial_scale=0.1, rngs=rngs) for size in (num_rows, num_candidates)]
     model = TwoTower(*towers)
@@ -41,12 +41,12 @@ def _steps(num_rows: int, num_candidates: int, dimension: int, batch_size: int, 
     state = create_state(model, optimizer)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def go_on(state, stacked):
+    def continue_training(state, stacked):
         return jax.lax.scan(lambda s, b: train_step(s, b, InBatchSoftmax(), model, optimizer), state, stacked)
 
     def run():
         nonlocal state
-        state, sums = go_on(state, stacked)
+        state, sums = continue_training(state, stacked)
         return sums
 
     return run

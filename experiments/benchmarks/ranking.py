@@ -1,4 +1,4 @@
-"""Exact ranks, top-k and metrics beside the bare scores, and beside what is common practice."""
+"""Measures exact ranks, top-k and metrics beside the bare scores, and beside common practice."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MEMORY_LIMIT = 256e6  # bytes
 
 
 def ranks(num_queries: int = 4096, num_candidates: int = 1_000_000, dimension: int = 64) -> list[Measurement]:
-    """Ranks of one relevant candidate a query, five excluded, beside the scores alone."""
+    """Measures the ranks of one relevant candidate per query, five excluded, beside the scores alone."""
     queries, candidates = _embeddings(num_queries, num_candidates, dimension)
     relevant, excluded = (_random_lists(num_queries, num_candidates, length, seed=length) for length in (1, 5))
-    ours, bare = seconds(
+    library, bare = seconds(
         lambda: rank(queries, candidates, relevant, excluded), _bare_scores(queries, candidates), rounds=2
     )
     temporary = _temporary_bytes(num_queries, num_candidates, dimension)
     return [
-        share("evaluate/ranks", ours, bare, "s", "the scores alone, in the same blocks", 1.5),
+        share("evaluate/ranks", library, bare, "s", "the scores alone, in the same blocks", 1.5),
         share("evaluate/ranks/memory", temporary, MEMORY_LIMIT, "bytes", "a fixed limit", 1),
     ]
 
@@ -36,31 +36,31 @@ def ranks(num_queries: int = 4096, num_candidates: int = 1_000_000, dimension: i
 def exact_top_k(
     num_queries: int = 1024, num_candidates: int = 1_000_000, dimension: int = 64, k: int = 100
 ) -> list[Measurement]:
-    """The k best candidates of each query, beside the scores alone."""
+    """Measures the k best candidates of each query, beside the scores alone."""
     queries, candidates = _embeddings(num_queries, num_candidates, dimension)
-    ours, bare = seconds(lambda: top_k(queries, candidates, k), _bare_scores(queries, candidates), rounds=3)
-    return [share("topk/exact", ours, bare, "s", "the scores alone, in the same blocks", 1.5)]
+    library, bare = seconds(lambda: top_k(queries, candidates, k), _bare_scores(queries, candidates), rounds=3)
+    return [share("topk/exact", library, bare, "s", "the scores alone, in the same blocks", 1.5)]
 
 
 def movielens(
     num_queries: int = 941, num_candidates: int = 1682, num_relevant: int = 20_000, num_seen: int = 80_000
 ) -> list[Measurement]:
-    """Every metric of an evaluation in the shape of MovieLens-100K, beside TensorFlow Recommenders' way to compute it.
+    """Measures every metric of an evaluation in the shape of MovieLens-100K, beside the way of TensorFlow Recommenders.
 
-    There the accuracies come from the `top_k` of each test row, and the metrics of a user from a sort of all scores.
+    That computes accuracies by `top_k` for each test row, and the metrics of a user by a sort of all scores.
     """
     queries, candidates = _embeddings(num_queries, num_candidates, 32)
     targets = _targets(num_queries, num_candidates, num_relevant, num_seen)
     accuracies = [k for k in (1, 5, 10, 50, 100) if k <= num_candidates]
-    ours, sorting = seconds(
+    library, sorting = seconds(
         lambda: evaluate(queries, candidates, targets, ks=[10], top_k_accuracies=accuracies),
         lambda: _sort_everything(queries, candidates, targets, 10, accuracies),
     )
-    return [times_better("evaluate/movielens", ours, sorting, "s", "top_k of each test row, sort of each user", 10)]
+    return [times_better("evaluate/movielens", library, sorting, "s", "top_k of each test row, sort of each user", 10)]
 
 
 def _temporary_bytes(num_queries, num_candidates, dimension):
-    """Returns the temporary memory of the program that counts, by the compiler's own analysis."""
+    """Returns the temporary memory of the program that counts, by the analysis of the compiler."""
     size, block = scoring.block_shape(num_queries, num_candidates)
     lengths = (scoring.LEAST_PAIRS, scoring.LEAST_PAIRS, scoring.num_blocks(num_candidates, block) + 1)
     pairs = scoring.Pairs(*(jax.ShapeDtypeStruct((length,), jnp.int32) for length in lengths))
@@ -82,7 +82,7 @@ def _random_lists(num_queries, num_candidates, length, seed):
 
 
 def _targets(num_queries, num_candidates, num_relevant, num_seen):
-    """Returns relevant and seen candidates in random disjoint pairs; every query has some."""
+    """Returns random disjoint relevant and seen candidates; every query has some."""
     rng = np.random.default_rng(0)
     pairs = rng.permutation(num_queries * num_candidates)[: num_relevant + num_seen]
     owners, rows = np.divmod(pairs, num_candidates)
@@ -93,7 +93,7 @@ def _targets(num_queries, num_candidates, num_relevant, num_seen):
 
 
 def _bare_scores(queries, candidates):
-    """Returns a function that computes all scores, in the blocks of the rest, and keeps those of the last."""
+    """Returns a function that computes all scores, in the blocks of `rank`, and keeps the last block."""
     size, block = scoring.block_shape(len(queries), len(candidates))
 
     @jax.jit
@@ -118,10 +118,10 @@ def _sort_everything(queries, candidates, targets, k, accuracies):
         hits += [np.sum(own >= scores[:, k - 1]) for k in accuracies]
     found = []
     scores = np.array(scoring.dot(jnp.asarray(queries), candidates))
-    for query, of_query in enumerate(scores):
+    for query, query_scores in enumerate(scores):
         for left_out in (targets.seen[query][:0], targets.seen[query]):
-            of_query[left_out] = -np.inf
-            found.append(np.isin(np.argsort(-of_query)[:k], targets.relevant[query]).sum())
+            query_scores[left_out] = -np.inf
+            found.append(np.isin(np.argsort(-query_scores)[:k], targets.relevant[query]).sum())
     return hits, found
 
 

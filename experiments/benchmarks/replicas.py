@@ -1,4 +1,4 @@
-"""Several trainings as one program, beside one after another."""
+"""Measures the vmapped ensemble: several trainings as one program, beside one after another."""
 
 from __future__ import annotations
 
@@ -24,30 +24,34 @@ def together(
     epochs: int = 6,
     rounds: int = 3,
 ) -> list[Measurement]:
-    """Measures replicas of different seeds, trained together, against one after another: all of it, and an epoch.
+    """Measures replicas of different seeds trained together, beside one after another: all epochs, and one epoch.
 
-    Each figure is the least over `rounds`. From the second on, programs come from the cache of experiments for both:
-    what one compilation instead of many saves, where nothing is kept on disk, is no part of the figures.
+    Each time is the least over `rounds`. From the second round on, both read their programs from the compilation cache,
+    so that the times leave out what one compilation saves against many.
     """
     recipes = _movielens(number) if recipes is None else recipes
     models, first = [recipe.model for recipe in recipes], recipes[0]
     adagrad, rates = functools.partial(create, "adagrad"), [0.1] * len(recipes)
-    figures = []
+    measurements = []
     for batch_size in batch_sizes:
         settings = {"batch_size": batch_size, "epochs": epochs, "seed": 0}
-        ours, theirs = [], []
+        together_times, alone_times = [], []
         for _ in range(rounds):
-            ours.append(_times(fit_many(models, first.examples, first.loss, adagrad, learning_rates=rates, **settings)))
+            together_times.append(
+                _times(fit_many(models, first.examples, first.loss, adagrad, learning_rates=rates, **settings))
+            )
             alone = [_times(fit(model, first.examples, first.loss, adagrad(0.1), **settings)) for model in models]
-            theirs.append(np.sum(alone, axis=0))
+            alone_times.append(np.sum(alone, axis=0))
         name, against = f"replicas/batch_{batch_size}", f"{len(recipes)} trainings one after another"
-        for suffix, value, reference in zip(("", "/epoch"), np.min(ours, axis=0), np.min(theirs, axis=0), strict=True):
-            figures.append(times_better(name + suffix, float(value), float(reference), "seconds", against, 0.8))
-    return figures
+        for suffix, value, reference in zip(
+            ("", "/epoch"), np.min(together_times, axis=0), np.min(alone_times, axis=0), strict=True
+        ):
+            measurements.append(times_better(name + suffix, float(value), float(reference), "seconds", against, 0.8))
+    return measurements
 
 
 def _times(epochs: Iterable) -> tuple[float, float]:
-    """Returns the seconds of all epochs, and those of the fastest after the first."""
+    """Returns the seconds of all epochs, and of the fastest epoch after the first."""
     ends = [time.perf_counter()]
     for _ in epochs:
         ends.append(time.perf_counter())
@@ -55,7 +59,7 @@ def _times(epochs: Iterable) -> tuple[float, float]:
 
 
 def _movielens(number: int) -> list[Recipe]:
-    """Returns the recipe of the main job with different seeds."""
+    """Returns the recipe of the main job for each seed."""
     config = Config(data=Data(dataset="movielens-100k"))
     dataset, recipes = load(config.data), []
     for seed in range(number):

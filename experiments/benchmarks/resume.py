@@ -1,4 +1,4 @@
-"""What checkpoints cost a training."""
+"""Measures the cost of checkpoints in a training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def overhead(
     epochs: int = 25,
     rounds: int = 4,
 ) -> list[Measurement]:
-    """Measures epochs that are evaluated and saved, the wait for the last write included, beside epochs not saved.
+    """Measures epochs with checkpoints, the wait for the last write included, beside epochs without.
 
-    Both are `search_and_fit.train`, in turn. The figure is the sum over the epochs of the least time of each over
-    `rounds`; the epochs before the first that was trained are left out, since they compile.
+    Both are `search_and_fit.train`, in turn. The value is the sum over the epochs of the least time of each over
+    `rounds`; the first epoch is left out, since it compiles.
     """
     dataset = _events(num_queries, num_candidates, num_events)
     config = Config(train=Train(batch_size=batch_size, epochs=epochs, patience=0, refit=False))
@@ -43,7 +43,7 @@ def overhead(
 
 
 def _seconds(config: Config, dataset: Dataset) -> list[float]:
-    """Returns the seconds of each epoch from the second on, and those of leaving."""
+    """Returns the seconds of each epoch from the second on, and of the end of training."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         search_and_fit.train(config, dataset, pathlib.Path(folder), lambda history: times.append(time.perf_counter()))
@@ -52,7 +52,7 @@ def _seconds(config: Config, dataset: Dataset) -> list[float]:
 
 
 def _events(num_queries: int, num_candidates: int, num_events: int) -> Dataset:
-    """Returns random events, split 64 : 16 : 20; popularity falls with the square root of the rank."""
+    """Returns random interactions, split 64 : 16 : 20; the popularity of rank r is proportional to 1 / sqrt(r)."""
     rng = np.random.default_rng(0)
 
     def ids(number):

@@ -1,4 +1,4 @@
-"""What streaming costs: the time of a streamed epoch, and the memory of a process that trains on more than fits."""
+"""Measures streaming: the time of an epoch, and the memory of a process whose data do not fit into memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
 from retrieval.training.step import create_state, train_block
 
-MEMORY = 4e9  # bytes that a host shall do with
+MEMORY = 4e9  # bytes
 ROW_GROUP = 1_000_000
 SCHEMA = pa.schema({"user_id": pa.int64(), "item_id": pa.int64()})
 
@@ -41,9 +41,9 @@ def epoch(
     batch_size: int = 2048,
     rounds: int = 2,
 ) -> list[Measurement]:
-    """Measures a streamed epoch beside one whose batches lie on the device, the preparation of batches in both.
+    """Measures a streamed epoch beside one whose batches are on the device; both include the preparation of batches.
 
-    The first epoch of each, which compiles, is left out. Takes about 40 minutes on two cores, nearly all in the steps.
+    The first epoch of each is left out, since it compiles. It takes about 40 minutes on two cores.
     """
     rng = np.random.default_rng(0)
     queries, candidates = _pairs(rng, num_examples, num_queries, num_candidates)
@@ -64,14 +64,14 @@ def epoch(
 def memory(
     num_examples: int = 200_000_000, num_queries: int = 2_000_000, num_candidates: int = 200_000, steps: int = 300
 ) -> list[Measurement]:
-    """Measures the peak memory of a process that encodes a Parquet file out of core and trains on it, streamed.
+    """Measures the peak memory of a process that encodes a Parquet file out of core and trains on the stream.
 
-    The process does what `experiments.train` does with `data.placement=stream` and the defaults of a config, up to
-    the given number of steps. 200 million rows take 3.3 GB of disk in the temporary folder and about 10 minutes.
+    The process runs as `experiments.train` with `data.placement=stream` and a default config, up to the given number
+    of steps. 200 million rows take 3.3 GB of disk in the temporary folder and about 10 minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_interactions(pathlib.Path(folder), num_examples, num_queries, num_candidates)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # a process that held nothing
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # a fresh process
             stages = process.submit(train_streamed, folder, steps).result()
     peak = float(max(peak for _, peak in stages.values()))
     return [share("stream/memory", peak, MEMORY, "bytes", "4 GB", 1.0)]
@@ -89,7 +89,7 @@ def write_interactions(folder: pathlib.Path, num_examples: int, num_queries: int
 
 
 def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
-    """Encodes and trains; returns the seconds of each stage and the peak memory of the process after it, in bytes."""
+    """Encodes and trains; returns for each stage its seconds and the peak memory of the process so far, in bytes."""
     stages = {}
     started = time.perf_counter()
 
@@ -110,7 +110,7 @@ def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
     step = jax.jit(
         lambda state, loss, block: train_block(state, block, loss, recipe.model, recipe.optimizer), donate_argnums=0
     )
-    state = jax.tree.map(jax.numpy.copy, initial)  # `fit` leaves the state of its caller as it is
+    state = jax.tree.map(jax.numpy.copy, initial)  # as `fit` does, which keeps the state of its caller
     settings = {"batch_size": config.train.batch_size, "epochs": range(1), "seed": 0, "placement": "stream"}
     taken = 0
     for block in device_blocks(recipe.examples, **settings):
@@ -125,7 +125,7 @@ def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
 
 
 def _pairs(rng, num_pairs, num_queries, num_candidates):
-    """Returns pairs of a query and a candidate, the latter by Zipf's law, as int32 columns."""
+    """Returns int32 columns of queries and candidates; candidates follow Zipf's law."""
     queries = num_queries * rng.random(num_pairs) ** 2
     candidates = (num_candidates + 1) ** rng.random(num_pairs) - 1
     return queries.astype(np.int32), np.minimum(candidates, num_candidates - 1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The bootstrap of all figures at once, beside a loop over the resamples."""
+"""Measures the bootstrap of all metrics at once, beside a loop over the resamples."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import numpy as np
 from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.bootstrap import bootstrap_intervals, expanded_tail
 
-SECONDS = 1.0  # what 2000 resamples of MovieLens-1M may take
+SECONDS = 1.0  # bound of 2000 resamples of MovieLens-1M
 
 
 def bootstrap(
     num_queries: int = 6040, num_metrics: int = 150, resamples: int = 2000, looped: int = 50
 ) -> list[Measurement]:
-    """Intervals of as many figures as an evaluation has, over the users of MovieLens-1M.
+    """Measures the intervals of all metrics of an evaluation, over as many users as MovieLens-1M has.
 
-    The loop's time is that of `looped` resamples, times what is left of them.
+    The time of the loop is extrapolated from that of `looped` resamples.
     """
     rng = np.random.default_rng(0)
     values = rng.random((num_queries, num_metrics))
-    values[rng.random(num_queries) < 0.1, : num_metrics // 2] = np.nan  # as of queries without relevant candidates
-    ours, loop = seconds(
+    values[rng.random(num_queries) < 0.1, : num_metrics // 2] = np.nan  # as for users without relevant items
+    library, loop = seconds(
         lambda: bootstrap_intervals(values, resamples=resamples), lambda: _loop(values, looped), rounds=3
     )
     loop *= resamples / looped
     return [
-        times_better("uncertainty/bootstrap", ours, loop, "s", "a mean of the drawn rows, of each resample", 10),
-        share("uncertainty/bootstrap/seconds", ours, SECONDS, "s", "a fixed limit", 1),
+        times_better("uncertainty/bootstrap", library, loop, "s", "a mean of the drawn rows for each resample", 10),
+        share("uncertainty/bootstrap/seconds", library, SECONDS, "s", "a fixed limit", 1),
     ]
 
 

@@ -1,8 +1,8 @@
-"""Writes the report of a trained run: `report.html` in its folder, and its figures as PNGs beside.
+"""Writes the report of a trained run: `report.html` in its folder, and its plots as PNGs in `report/`.
 
     python -m experiments.report --workdir=runs/movielens_100k
 
-It shows what is there: `experiments.evaluate` and `experiments.baselines` add to it.
+It shows the files that the run has by then; `experiments.evaluate` and `experiments.baselines` add some.
 """
 
 from __future__ import annotations

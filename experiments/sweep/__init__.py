@@ -1,1 +1,1 @@
-"""A search for the best settings of an experiment: trials of training, chosen by what the earlier ones showed."""
+"""The search for the best settings of an experiment: trials of training, each chosen from the results before it."""

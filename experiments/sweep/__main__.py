@@ -2,13 +2,13 @@
 
     python -m experiments.sweep --config=configs/movielens_100k.py --workdir=runs/sweep --trials=50
 
-What varies is declared in the config file, by `get_space()` beside `get_config()` (see `retrieval.config.space`);
-without one it is penalty, learning rate and batch size, around those of the config. A trial is the search phase of a
-training: the test part is not looked at. Poor trials are given up early. Killed, the same command goes on; with a
-larger number, it adds trials. It needs `pip install -e '.[sweep]'`.
+`get_space()` beside `get_config()` in the config file declares the fields that vary (see `retrieval.config.space`);
+without it they are penalty, learning rate and batch size, around their values in the config. A trial is the search
+phase of a training and never uses the test part. Poor trials end early. The same command resumes an interrupted sweep,
+and adds trials with a larger `--trials`. It needs `pip install -e '.[sweep]'`.
 
-Printed and written: the best settings as flags (`best.json`), all trials (`trials.jsonl`), and a page that shows what
-mattered (`sweep.html`, its figures in `report/`).
+It prints and writes the best settings as flags (`best.json`), all trials (`trials.jsonl`), and a page that shows the
+effect of each setting (`sweep.html`, with its plots in `report/`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from __future__ import annotations
 from absl import flags as absl_flags
 
 from experiments.shared import console, flags
-from experiments.sweep.folder import Folder
+from experiments.sweep.folder import SweepFolder
 from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, default_space
 
-TRIALS = absl_flags.DEFINE_integer("trials", 50, "How many trials, in all.", lower_bound=1)
-PROCESSES = absl_flags.DEFINE_integer("processes", 1, "How many train at a time, sharing the cores.", lower_bound=1)
-SPACE = absl_flags.DEFINE_list("space", None, "Fields of the space to vary, the others as in the config; none: all.")
+TRIALS = absl_flags.DEFINE_integer("trials", 50, "Number of trials, with those of earlier commands.", lower_bound=1)
+PROCESSES = absl_flags.DEFINE_integer(
+    "processes", 1, "Number of trainings at a time; they share the cores.", lower_bound=1
+)
+SPACE = absl_flags.DEFINE_list(
+    "space", None, "Fields of the space to vary; the others stay as in the config. None: all."
+)
 
 
 def space_of(config: Config, declared: Space | None, fields: list[str] | None) -> Space:
-    """Returns what varies: of what the config file declares, or else of the default, the fields named.
+    """Returns the named fields of the space that the config file declares, or of the default space without one.
 
     Raises:
       ValueError: a field is not in the space.
@@ -47,13 +51,13 @@ def main() -> None:
         if error.name != "optuna":
             raise
         raise ImportError("a sweep needs optuna: pip install -e '.[sweep]'") from None
-    config, folder = flags.config(), Folder(flags.workdir())
+    config, folder = flags.config(), SweepFolder(flags.workdir())
     space = space_of(config, flags.space(), SPACE.value)
     ranked = search.sweep(config, space, folder, TRIALS.value, PROCESSES.value)
     search.print_best(ranked, config.train.metric)
     paths = {"best": folder.best_file, "all trials": folder.trials_file, "report": folder.report_file}
-    for what, path in paths.items():
-        console.say(f"{what}: {path}")
+    for content, path in paths.items():
+        console.say(f"{content}: {path}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which files lie in it, whose they are, and who works on it."""
+"""The folder of a sweep: its files, the config and space that it belongs to, and its lock."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from retrieval.config.space import Space, from_record, to_record
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training of the search phase, with settings of its own.
+    """A training of the search phase with its own settings.
 
     Attributes:
-      number: from 1 on, in the order of their beginnings.
-      state: "complete"; "pruned", given up as worse than the others; or "diverged", the loss no longer finite.
+      number: from 1 on, in the order in which the trials began.
+      state: "complete"; "pruned", ended early as worse than the others; or "diverged", the loss was not finite.
       settings: values of the fields that vary.
       curve: (epoch, metric on the validation part) of each evaluation.
-      seconds: of wall time.
+      seconds: wall time.
     """
 
     number: int
@@ -37,28 +37,28 @@ class Trial:
 
     @property
     def best(self) -> tuple[int, float]:
-        """The first epoch with the highest metric, and the metric."""
+        """The first epoch with the highest metric, and that metric."""
         return max(self.curve, key=lambda point: (point[1], -point[0]))
 
 
-class Folder:
-    """Paths in the folder of a sweep, and what it was begun with."""
+class SweepFolder:
+    """Paths in the folder of a sweep, and its record of config, space and data."""
 
     def __init__(self, path: str | pathlib.Path):
         self.path = pathlib.Path(path)
         self.sweep_file = self.path / "sweep.json"
         self.journal = self.path / "journal.jsonl"
-        self.checkpoints = self.path / "checkpoints"  # of the trials under way
+        self.checkpoints = self.path / "checkpoints"  # of unfinished trials
         self.trials_file = self.path / "trials.jsonl"
         self.best_file = self.path / "best.json"
         self.report_file = self.path / "sweep.html"
         self.report_figures = self.path / "report"
 
     def begin(self, config: Config, space: Space, fingerprint: str) -> None:
-        """Records what the sweep is of, unless it is begun already.
+        """Records config, space and data of the sweep, or checks them against the record of a sweep that began before.
 
         Raises:
-          ValueError: it was begun with another config, another space or other data.
+          ValueError: the sweep began with another config, another space or other data.
         """
         if self.sweep_file.exists():
             return self._check(config, space, fingerprint)
@@ -69,15 +69,15 @@ class Folder:
     def _check(self, config: Config, space: Space, fingerprint: str) -> None:
         begun_config, begun_space = self.read()
         lines = differences(begun_config, config)
-        theirs, ours = to_record(begun_space), to_record(space)
+        begun, given = to_record(begun_space), to_record(space)
         lines += [
-            f"space of {field}: {theirs.get(field, 'none')}, {ours.get(field, 'none')}"
-            for field in sorted(theirs.keys() | ours.keys())
-            if theirs.get(field) != ours.get(field)
+            f"space of {field}: {begun.get(field, 'none')}, {given.get(field, 'none')}"
+            for field in sorted(begun.keys() | given.keys())
+            if begun.get(field) != given.get(field)
         ]
         if lines:
             raise ValueError(
-                f"{self.path} holds a sweep of another config or space (field: there, here):\n  "
+                f"{self.path} holds a sweep of another config or space (field: in the folder, given):\n  "
                 + "\n  ".join(lines)
                 + "\nuse another --workdir, or the same config and space"
             )
@@ -89,12 +89,12 @@ class Folder:
             )
 
     def read(self) -> tuple[Config, Space]:
-        """Returns the config and the space that the sweep was begun with."""
+        """Returns the config and the space of the sweep."""
         record = self._record()
         return from_json(json.dumps(record["config"])), from_record(record["space"])
 
     def manifest(self) -> dict[str, Any]:
-        """Returns how the sweep came about."""
+        """Returns versions, commit and data of the sweep."""
         return self._record()["manifest"]
 
     def _record(self) -> dict[str, Any]:
@@ -102,15 +102,15 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder, so that no two sweeps work in it; a sweep that is killed lets go.
+        """Locks the folder for one sweep; the lock ends with the process.
 
         Raises:
-          ValueError: another sweep holds it, or something that is no sweep lies in it.
+          ValueError: another sweep holds the lock, or the folder has other content than a sweep.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / ".lock"
         if not self.sweep_file.exists() and any(path != lock for path in self.path.iterdir()):
-            raise ValueError(f"{self.path} is not empty and holds no sweep; use another --workdir")
+            raise ValueError(f"{self.path} is not empty and has no sweep; use another --workdir")
         with lock.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""How much a setting mattered in a sweep."""
+"""Importance of a setting in a sweep."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int, Shaped
 
-NUM_GROUPS = 4  # of the trials by a number
-LEAST = 8  # trials: of fewer nothing is said
+NUM_GROUPS = 4  # of trials, by a numeric setting
+LEAST = 8  # trials; fewer say nothing about importance
 
 
 def importance(values: Sequence[Any], scores: Sequence[float], by_value: bool) -> float:
     """Returns the share of the variance of the trials' ranks that one setting alone explains, from 0 to 1.
 
-    It is the effect size of the Kruskal-Wallis test, (H - k + 1) / (n - k) for k groups of n trials, less than 0 taken
-    for 0 (Tomczak & Tomczak 2014): ranks, so that a few failures do not decide; corrected for k, so that a setting
-    without an effect is near 0; and groups, so that a best value in the middle counts as well as one at an end.
-    Effects of settings together are not seen, and shares of several settings need not add up to 1.
+    This is the effect size of the Kruskal-Wallis test, (H - k + 1) / (n - k) for k groups of n trials, clipped at 0
+    (Tomczak & Tomczak 2014). Ranks keep a few failed trials from dominating; the correction for k brings a setting
+    without effect near 0; groups let an optimum in the middle of the range count as much as one at its end. It does not
+    measure interactions of settings, and the shares of several settings need not sum to 1.
 
     Args:
-      values: of the setting, one a trial [n].
+      values: value of the setting in each trial [n].
       scores: of the trials, higher is better [n].
-      by_value: each value is a group of its own; else the values are numbers, and groups are quarters of the trials.
+      by_value: whether each value is a group; else the values are numbers, and the groups are quarters of the trials.
 
     >>> round(importance([1, 2, 3, 4, 5, 6, 7, 8], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], by_value=False), 4)
     0.9167

@@ -1,4 +1,4 @@
-"""The figures of a sweep: how it went, what mattered, and what each setting did."""
+"""The plots of a sweep: its progress, the importance of the settings, and the effect of each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from retrieval.config.space import Choice, Declaration, LogUniform, Space
 
 ROW = 26  # points a row of bars takes
 STATES = {"complete": ("model", "o"), "pruned": ("grey", "o"), "diverged": ("orange", "X")}  # colour, marker
-SHOWN = 0.85  # share of the trials, the best of them, whose figures decide the height of the axes
-GOLDEN = 0.618034  # spreads points of one place, the same way each time
+SHOWN = 0.85  # share of the trials, the best, that fit into the height of the axes
+GOLDEN = 0.618034  # spreads points at one value, without randomness
 
 
 def progress(trials: Sequence[Trial], metric: str) -> Plot:
-    """Draws each trial's best figure in the order of the trials, and the best so far."""
+    """Draws the best metric of each trial in the order of the trials, and the best so far."""
     figure, axes = new_axes("trial", metric_label(metric))
     numbers, values = [trial.number for trial in trials], [trial.best[1] for trial in trials]
     floor = _set_floor(axes, values)
@@ -34,15 +34,15 @@ def progress(trials: Sequence[Trial], metric: str) -> Plot:
     axes.margins(x=0.04)
     add_legend(axes)
     caption = (
-        f"The best {metric_label(metric)} on the validation part that each trial reached; the line is the best so far. "
-        "Trial 1 has the settings of the config, where the space holds them. "
-        "A trial is given up where it is below the median of the others at the same epoch."
+        f"The best {metric_label(metric)} of each trial on the validation part; the line is the best so far. "
+        "Trial 1 has the settings of the config, where the space contains them. "
+        "A trial is pruned where it is below the median of the others at the same epoch."
     )
     return Plot("progress", "Trials", caption, figure, titles)
 
 
 def curves(trials: Sequence[Trial], metric: str) -> Plot:
-    """Draws each trial's figures by epoch."""
+    """Draws the metric of each trial by epoch."""
     figure, axes = new_axes("epoch of the search", metric_label(metric))
     best = max(trials, key=_rank_key)
     _set_floor(axes, [value for trial in trials for _, value in trial.curve[len(trial.curve) // 4 :]])
@@ -55,12 +55,14 @@ def curves(trials: Sequence[Trial], metric: str) -> Plot:
     epoch, value = best.best
     axes.annotate(f"trial {best.number}", (epoch, value), (0, 8), **small_text("center"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    caption = "Every trial by epoch: blue complete, grey given up, and the best one in bold. Epoch 0 is untrained."
+    caption = (
+        "Every trial by epoch: blue complete, grey pruned, orange diverged, the best one in bold. Epoch 0 is untrained."
+    )
     return Plot("curves", "Validation by epoch", caption, figure)
 
 
 def importances(trials: Sequence[Trial], space: Space) -> list[Plot]:
-    """Draws how much each setting mattered, where there are enough trials to tell."""
+    """Draws the importance of each setting; nothing with too few different trials."""
     distinct = list({repr(trial.settings): trial for trial in trials}.values())
     if len(distinct) < LEAST:
         return []
@@ -86,15 +88,15 @@ def importances(trials: Sequence[Trial], space: Space) -> list[Plot]:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(as_percent))
     caption = (
-        f"How much of the order of the {len(distinct)} different trials each setting explains by itself (effect size "
-        "of the Kruskal-Wallis test, corrected for chance). Effects of settings together are not in it, and it "
-        "speaks of the values that were tried: more of them near the best."
+        f"Share of the order of the {len(distinct)} different trials that each setting explains by itself (effect size "
+        "of the Kruskal-Wallis test, corrected for chance). It leaves out interactions of settings, and depends on the "
+        "values that were tried, more of which are near the best."
     )
     return [Plot("importance", "Importance", caption, figure, titles)]
 
 
 def slices(trials: Sequence[Trial], space: Space, metric: str) -> list[Plot]:
-    """Draws the trials by each setting, a figure for each."""
+    """Draws the trials by setting, a plot for each."""
     return [_slice(trials, field, declared, metric) for field, declared in space.items()]
 
 
@@ -102,40 +104,40 @@ def _slice(trials: Sequence[Trial], field: str, declared: Declaration, metric: s
     is_log = isinstance(declared, LogUniform)
     figure, axes = new_axes(field + (", logarithmic" if is_log else ""), metric_label(metric))
     floor = _set_floor(axes, [trial.best[1] for trial in trials])
-    places = [_place(trial, field, declared) for trial in trials]
+    xs = [_x(trial, field, declared) for trial in trials]
     if is_log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-    titles = _points(axes, trials, places, floor)
+    titles = _points(axes, trials, xs, floor)
     best = max(trials, key=_rank_key)
-    _ring(axes, places[trials.index(best)], best.best[1])
+    _ring(axes, xs[trials.index(best)], best.best[1])
     if isinstance(declared, Choice):
         axes.set_xticks(range(len(declared.values)), [shorten(str(value), 12) for value in declared.values])
         axes.set_xlim(-0.5, len(declared.values) - 0.5)
     else:
         low, high = float(declared.low), float(declared.high)
-        beside = (high / low) ** 0.04 if is_log else 0.04 * (high - low)
-        axes.set_xlim(*((low / beside, high * beside) if is_log else (low - beside, high + beside)))
+        margin = (high / low) ** 0.04 if is_log else 0.04 * (high - low)
+        axes.set_xlim(*((low / margin, high * margin) if is_log else (low - margin, high + margin)))
     add_legend(axes)
     return Plot(file_name(f"slice_{field}"), field, f"Best: {best.settings[field]}.", figure, titles)
 
 
-def _place(trial: Trial, field: str, declared: Declaration) -> float:
+def _x(trial: Trial, field: str, declared: Declaration) -> float:
     if not isinstance(declared, Choice):
         return float(trial.settings[field])
     spread = 0.4 * (trial.number * GOLDEN % 1 - 0.5)
     return declared.values.index(trial.settings[field]) + spread
 
 
-def _points(axes: Axes, trials: Sequence[Trial], places: Sequence[float], floor: float) -> Mapping[str, list[str]]:
-    """Draws trials as points, those below the axes as triangles on the bottom; returns what they say."""
+def _points(axes: Axes, trials: Sequence[Trial], xs: Sequence[float], floor: float) -> Mapping[str, list[str]]:
+    """Draws trials as points, those below the axes as triangles on the bottom; returns their titles by group."""
     titles: dict[str, list[str]] = {}
     for state, (role, marker) in STATES.items():
         for is_below in (False, True):
             group = f"{state}-below" if is_below else state
-            own = [(x, t) for x, t in zip(places, trials, strict=True) if _is_in(t, state, is_below, floor)]
+            own = [(x, t) for x, t in zip(xs, trials, strict=True) if _is_in(t, state, is_below, floor)]
             if own:
                 heights = [floor if is_below else trial.best[1] for _, trial in own]
                 style: dict[str, Any] = {"color": colour(role), "linewidths": 0, "zorder": 3, "gid": group}
@@ -169,7 +171,7 @@ def _ring(axes: Axes, x: float, y: float) -> None:
 
 
 def _set_floor(axes: Axes, values: Sequence[float]) -> float:
-    """Gives the axes the height of most values: a few bad trials do not flatten the rest; returns the bottom."""
+    """Fits the axes to most values, so that a few bad trials do not flatten the rest; returns their bottom."""
     top = max(values)
     low = float(np.quantile(values, 1 - SHOWN))
     height = max(top - low, 1e-3)

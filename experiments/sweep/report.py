@@ -11,7 +11,7 @@ from experiments.report.palette import SETTINGS, write_png
 from experiments.report.tables import HtmlTable, config_table, facts_table
 from experiments.shared.labels import metric_label, number
 from experiments.sweep import plots
-from experiments.sweep.folder import Folder, Trial
+from experiments.sweep.folder import SweepFolder, Trial
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, as_flags, to_record
@@ -19,7 +19,7 @@ from retrieval.config.space import Space, as_flags, to_record
 NUM_SHOWN = 15  # of the table
 
 
-def write_sweep(config: Config, space: Space, folder: Folder, trials: Sequence[Trial]) -> None:
+def write_sweep(config: Config, space: Space, folder: SweepFolder, trials: Sequence[Trial]) -> None:
     """Writes `sweep.html`, and each of its plots as a PNG into `report/`.
 
     Args:

@@ -1,7 +1,7 @@
-"""What is asked of optuna: which settings to try next, which trials to give up, and a journal of them all.
+"""The optuna study of a sweep: the next settings to try, the trials to prune, and a journal of all trials.
 
-Settings come from the tree-structured Parzen estimator (Bergstra et al. 2011), the joint one of Falkner et al. 2018; a
-trial is given up where its best epoch is below the median of the other trials at the same epoch (the median rule of
+Settings come from the tree-structured Parzen estimator (Bergstra et al. 2011), in its joint form (Falkner et al. 2018).
+A trial is pruned where its best epoch is below the median of the other trials at the same epoch (the median rule of
 Golovin et al. 2017).
 """
 
@@ -21,18 +21,18 @@ from experiments.sweep.folder import Trial
 from retrieval.config.schema import Config
 from retrieval.config.space import Choice, LogUniform, Space, is_whole, value_of
 
-NUM_UNPRUNED = 5  # trials that are complete before any is given up
-WARMUP = 10  # evaluations of a trial before it can be: large batches and small steps begin slowly
+NUM_UNPRUNED = 5  # complete trials before any is pruned
+WARMUP = 10  # evaluations before a trial can be pruned: large batches and small steps begin slowly
 ORIGIN, DIVERGED = "origin", "diverged"  # attributes of trials
-DIGITS = 4  # significant ones of a setting: enough to paste
+DIGITS = 4  # significant digits of a setting
 
 
 def open_study(journal: pathlib.Path, warmup: int) -> optuna.Study:
-    """Opens the study whose journal this is, or creates it.
+    """Opens the study of a journal, or creates it.
 
     Args:
       journal: a file of JSON lines; processes append to it in turn.
-      warmup: epochs of a trial before it can be given up.
+      warmup: epochs before a trial can be pruned.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
@@ -45,7 +45,7 @@ def open_study(journal: pathlib.Path, warmup: int) -> optuna.Study:
 
 
 def mend(journal: pathlib.Path) -> None:
-    """Removes what a crash left of a journal that nobody else has open: half a line, and a lock."""
+    """Removes the half line and the lock that a crash leaves in a journal; no other process may have it open."""
     journal.with_name(journal.name + ".lock").unlink(missing_ok=True)
     if journal.exists():
         content = journal.read_bytes()
@@ -54,19 +54,19 @@ def mend(journal: pathlib.Path) -> None:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Returns a space as optuna declares it; a choice is among the texts of its values."""
+    """Returns a space as optuna declares it; the values of a choice become their texts."""
     declared = {}
-    for field, of_field in space.items():
-        if isinstance(of_field, Choice):
-            declared[field] = CategoricalDistribution([repr(value) for value in of_field.values])
+    for field, declaration in space.items():
+        if isinstance(declaration, Choice):
+            declared[field] = CategoricalDistribution([repr(value) for value in declaration.values])
         else:
             kind = IntDistribution if is_whole(field) else FloatDistribution
-            declared[field] = kind(of_field.low, of_field.high, log=isinstance(of_field, LogUniform))
+            declared[field] = kind(declaration.low, declaration.high, log=isinstance(declaration, LogUniform))
     return declared
 
 
 def settings_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Returns the values of fields that optuna's parameters stand for, numbers to four significant digits."""
+    """Returns the values of fields from the parameters of optuna, numbers to four significant digits."""
     return {field: _setting(params[field], space[field]) for field in space}
 
 
@@ -79,9 +79,9 @@ def _setting(param: Any, declared: Any) -> Any:
 
 
 def begin(study: optuna.Study, config: Config, space: Space) -> None:
-    """Puts first what the config has, and then again what was interrupted; called before any process works.
+    """Enqueues the settings of the config, then those of interrupted trials; call it before any process starts.
 
-    An interrupted trial counts for nothing, and its settings are tried anew, from its last checkpoint.
+    An interrupted trial does not count; its settings are tried anew, from its last checkpoint.
     """
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(_params(config, space))
@@ -93,7 +93,7 @@ def begin(study: optuna.Study, config: Config, space: Space) -> None:
 
 
 def _params(config: Config, space: Space) -> dict[str, Any]:
-    """Returns the config's own values, of the fields where the space holds them."""
+    """Returns the values of the config for the fields whose space contains them."""
     params = {}
     for field, declared in space.items():
         value = value_of(config, field)
@@ -105,23 +105,23 @@ def _params(config: Config, space: Space) -> dict[str, Any]:
 
 
 def origin(trial: FrozenTrial | optuna.Trial) -> int:
-    """Returns the number of the trial that these settings were first asked for: it names their checkpoints."""
+    """Returns the number of the first trial with these settings and this origin: it names their checkpoints."""
     return trial.user_attrs.get(ORIGIN, trial.number)
 
 
 def limit(study: optuna.Study, trials: int) -> int:
-    """Returns how many trials the study may have, failed ones included, for `trials` that count."""
+    """Returns the largest number of trials of the study, failed ones included, for `trials` that count."""
     return trials + len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
 
 
 def claim(study: optuna.Study, space: Space, most: int, worker: int) -> optuna.Trial | None:
-    """Returns the next trial, with settings; None where there are `most` already.
+    """Returns the next trial with its settings; None once the study has `most` trials.
 
-    With one worker the settings depend on the trials before alone, whether they were interrupted or not.
+    With one worker, the settings depend only on the trials before, interrupted or not.
 
     Args:
-      study: that of the sweep.
-      space: what varies.
+      study: of the sweep.
+      space: the fields that vary.
       most: see `limit`.
       worker: number of the process.
     """
@@ -138,7 +138,7 @@ def claim(study: optuna.Study, space: Space, most: int, worker: int) -> optuna.T
 
 
 def finished(study: optuna.Study, space: Space) -> list[Trial]:
-    """Returns the trials that have ended, in the order of their beginnings."""
+    """Returns the ended trials, in the order in which they began."""
     counted = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
     return [
         _record(number, trial, space)
@@ -154,9 +154,9 @@ def _record(number: int, trial: FrozenTrial, space: Space) -> Trial:
 
 
 def repeat(study: optuna.Study, trial: optuna.Trial, space: Space) -> bool:
-    """Ends a trial as an earlier one with the same settings ended; tells whether there is one.
+    """Ends a trial with the result of an earlier trial with the same settings; tells whether one exists.
 
-    A training is a function of its settings, so that there is nothing to train.
+    A training is a function of its settings: repeating it gives the same result.
     """
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     settings = settings_of(trial.params, space)

@@ -1,4 +1,4 @@
-"""A process that trains trials of a sweep; `experiments.sweep` starts it, and it ends with it.
+"""A process that trains trials of a sweep; `experiments.sweep` starts it, and both end together.
 
 python -m experiments.sweep.worker FOLDER WORKER LIMIT
 """
@@ -17,21 +17,21 @@ from optuna.trial import TrialState
 from experiments.shared import compilation
 from experiments.shared.flags import MISTAKES
 from experiments.sweep import study as study_lib
-from experiments.sweep.folder import Folder
+from experiments.sweep.folder import SweepFolder
 from retrieval.config.schema import Config
 from retrieval.config.space import with_settings
 from retrieval.data.dataset import Dataset, load
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.phase import Record
 
-KEPT = 25  # trials whose compiled programs are kept in memory at most, about 4 MiB each
+KEPT = 25  # trials between clearings of the compiled programs in memory, about 4 MiB each
 
 
-def work(folder: Folder, worker: int, most: int) -> None:
-    """Trains one trial after the other until the sweep has `most`; the data are loaded once.
+def work(folder: SweepFolder, worker: int, most: int) -> None:
+    """Trains one trial after the other until the study has `most` trials; the data are loaded once.
 
     Raises:
-      ValueError: the config or the data do not fit some settings.
+      ValueError: some settings do not fit the config or the data.
     """
     config, space = folder.read()
     dataset = load(config.data)
@@ -44,16 +44,16 @@ def work(folder: Folder, worker: int, most: int) -> None:
             jax.clear_caches()
 
 
-def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset: Dataset, folder: Folder) -> None:
-    """Trains the search phase of a config, and tells the study what the epochs show.
+def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset: Dataset, folder: SweepFolder) -> None:
+    """Trains the search phase of a config and reports each epoch to the study.
 
-    The test part is not looked at, and nothing is trained anew for the best number of epochs.
+    The test part is not used, and no final phase follows.
     """
     config.train.refit = False
     values: dict[int, float] = {}
 
     def on_epoch(history: list[Record]) -> None:
-        for record in history:  # several, where a checkpoint is gone on from
+        for record in history:  # several after a resume
             value = record.get(f"validation/{config.train.metric}")
             if value is not None and record["epoch"] not in values:
                 values[record["epoch"]] = value
@@ -75,7 +75,7 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, config: Config, dataset:
 
 
 def _end_with_parent() -> None:
-    """Ends this process at once when its standard input is closed, which is when who started it ends, killed or not."""
+    """Ends this process at once when its standard input closes: when its parent ends, killed or not."""
     sys.stdin.read()
     os._exit(1)
 
@@ -85,7 +85,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     compilation.keep()
     try:
-        work(Folder(path), int(worker), int(most))
+        work(SweepFolder(path), int(worker), int(most))
     except MISTAKES as error:
         sys.exit(f"error: {error}")
 

@@ -151,7 +151,7 @@ def test_recommendations_are_titles(finished):
 
 def test_an_unknown_user_is_told(finished):
     output = program("recommend", f"--bundle={finished[0] / 'bundle'}", "--user_id=12345", "--k=3")
-    assert "12345 is not in the vocabulary: this is the answer for an unknown query" in output
+    assert "12345 is not in the vocabulary: this is the answer for an unknown user" in output
 
 
 @pytest.mark.slow

@@ -38,13 +38,11 @@ def test_features_and_filters_reach_the_bundle(folder, served):
 def test_similar_candidates_are_printed(folder, served):
     lines = ask(folder, "--similar_to=10", "--features=genres=Comedy", "--k=5").splitlines()
     expected = served.similar(10, 5, features={"genres": "Comedy"}).titles.tolist()
-    assert titles(lines[:-1]) == expected[:4] and lines[-1] == "only 4 candidates are left, 5 were asked for"
+    assert titles(lines[:-1]) == expected[:4] and lines[-1] == "only 4 items are left, 5 were asked for"
 
 
 def test_what_does_not_go_together_is_refused(folder):
-    assert "--similar_to asks for candidates like another" in ask(
-        folder, "--similar_to=10", "--user_id=ann", fails=True
-    )
+    assert "--similar_to asks for items like another" in ask(folder, "--similar_to=10", "--user_id=ann", fails=True)
     assert "error: no column 'agee'" in ask(folder, "--user_id=ann", "--features=agee=3", fails=True)
 
 
@@ -73,6 +71,6 @@ def test_filters_are_read_from_text(served, texts, expected):
 
 def test_features_are_read_from_text():
     assert parse_features(["age=3", "city=a=b"]) == {"age": "3", "city": "a=b"}
-    for texts, message in ((["age"], "'age' has no ="), (["age=1", "age=2"], "'age=2' is there twice")):
+    for texts, message in ((["age"], "'age' has no ="), (["age=1", "age=2"], "'age=2' occurs twice")):
         with pytest.raises(ValueError, match=message):
             parse_features(texts)

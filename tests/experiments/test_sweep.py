@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from experiments.sweep import __main__ as program
 from experiments.sweep import search, worker
 from experiments.sweep import study as study_lib
-from experiments.sweep.folder import Folder
+from experiments.sweep.folder import SweepFolder
 from retrieval.config.schema import Config, Data, Train
 from retrieval.config.space import Choice, LogUniform, default_space, with_settings
 from retrieval.data.dataset import load
@@ -64,7 +64,7 @@ def run_trial(folder, study, config=CONFIG):
 
 
 def test_a_trial_is_the_search_phase_and_looks_at_no_test_part(tmp_path, monkeypatch):
-    folder, parts = Folder(tmp_path), DATASET.parts
+    folder, parts = SweepFolder(tmp_path), DATASET.parts
     blind = dataclasses.replace(DATASET, parts=dataclasses.replace(parts, test=parts.test.take(np.arange(0))))
     study = open_study(folder)
     with monkeypatch.context() as patch:
@@ -80,7 +80,7 @@ def test_a_trial_is_the_search_phase_and_looks_at_no_test_part(tmp_path, monkeyp
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    folder = Folder(tmp_path / "cut")
+    folder = SweepFolder(tmp_path / "cut")
     study = open_study(folder)
     trial = claim(study)
     report = type(trial).report
@@ -100,13 +100,13 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path, monkeypatch)
         fit = phase.fit
         patch.setattr(phase, "fit", lambda *a, **k: epochs.append(int(k["state"].step)) or fit(*a, **k))
         resumed = run_trial(folder, study, with_settings(CONFIG, {}))
-    whole = Folder(tmp_path / "whole")
+    whole = SweepFolder(tmp_path / "whole")
     assert resumed.curve == run_trial(whole, open_study(whole), with_settings(CONFIG, {})).curve
     assert epochs[0] > 0 and resumed.number == 1
 
 
 def test_a_trial_below_the_median_of_the_others_is_given_up(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     study = open_study(folder, warmup=1)
     for _ in range(study_lib.NUM_UNPRUNED):
         trial = claim(study)
@@ -119,7 +119,7 @@ def test_a_trial_below_the_median_of_the_others_is_given_up(tmp_path):
 
 
 def test_a_trial_that_diverges_counts_as_a_bad_one(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     study = open_study(folder)
     trial = run_trial(folder, study, with_settings(CONFIG, {"optimizer.name": "sgd", "optimizer.learning_rate": 1e30}))
     assert trial.state == "diverged" and trial.curve[0][0] == 0
@@ -132,7 +132,7 @@ def sweep(folder, trials=2, space=SPACE, config=CONFIG, processes=1):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    folder = Folder(tmp_path_factory.mktemp("swept"))
+    folder = SweepFolder(tmp_path_factory.mktemp("swept"))
     return folder, sweep(folder)
 
 
@@ -169,10 +169,10 @@ def test_a_sweep_of_another_config_space_or_data_is_refused(swept):
 def test_a_folder_in_use_or_of_something_else_is_refused(swept, tmp_path):
     folder, _ = swept
     with folder.locked(), pytest.raises(ValueError, match="another sweep works in"):
-        sweep(Folder(folder.path))
+        sweep(SweepFolder(folder.path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not empty and holds no sweep"):
-        sweep(Folder(tmp_path))
+    with pytest.raises(ValueError, match="is not empty and has no sweep"):
+        sweep(SweepFolder(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -185,20 +185,20 @@ def test_a_folder_in_use_or_of_something_else_is_refused(swept, tmp_path):
 )
 def test_without_a_validation_part_there_is_nothing_to_compare(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        sweep(Folder(tmp_path), config=with_settings(CONFIG, changes))
+        sweep(SweepFolder(tmp_path), config=with_settings(CONFIG, changes))
 
 
 @pytest.mark.slow
 def test_settings_that_the_config_cannot_take_stop_the_sweep(tmp_path, capfd):
     with pytest.raises(ValueError, match="ended with status 1"):
-        sweep(Folder(tmp_path), space={"optimizer.name": Choice("adagrad", "adagrat")}, trials=9)
+        sweep(SweepFolder(tmp_path), space={"optimizer.name": Choice("adagrad", "adagrat")}, trials=9)
     assert "did you mean 'adagrad'" in capfd.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_killed_sweep_in_two_processes_goes_on_to_as_many_trials(tmp_path):
     (tmp_path / "tiny.py").write_text(CONFIG_FILE)
-    folder = Folder(tmp_path / "sweep")
+    folder = SweepFolder(tmp_path / "sweep")
     program_ = [sys.executable, "-m", "experiments.sweep", f"--config={tmp_path / 'tiny.py'}:tiny"]
     command = [*program_, f"--workdir={folder.path}", "--processes=2"]
     with subprocess.Popen([*command, "--trials=1000"], stdout=subprocess.PIPE, text=True) as first:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.report.palette import SETTINGS, to_svg
 from experiments.sweep import plots
-from experiments.sweep.folder import Folder, Trial
+from experiments.sweep.folder import SweepFolder, Trial
 from experiments.sweep.report import write_sweep
 from retrieval.config.schema import Config
 from retrieval.config.space import Choice, LogUniform, Uniform
@@ -44,7 +44,7 @@ def made_up(num_trials, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     folder.begin(Config(name="made <up>"), SPACE, "0" * 64)
     return folder
 

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.sweep import study as study_lib
-from experiments.sweep.folder import Folder
+from experiments.sweep.folder import SweepFolder
 from retrieval.config.schema import Config, Train
 from retrieval.config.space import Choice, LogUniform, Uniform, with_settings
 
@@ -47,7 +47,7 @@ def settings(study):
 
 
 def test_the_first_trial_is_the_config_and_the_others_lie_in_the_space(tmp_path):
-    study = open_study(Folder(tmp_path))
+    study = open_study(SweepFolder(tmp_path))
     while trial := claim(study, most=25):
         pretend(study, trial)
     first, *others = settings(study)
@@ -70,7 +70,7 @@ def test_what_the_space_does_not_hold_of_the_config_is_drawn(tmp_path):
 
 
 def test_later_trials_lie_near_the_best(tmp_path):
-    study = open_study(Folder(tmp_path))
+    study = open_study(SweepFolder(tmp_path))
     while trial := claim(study, most=40):
         pretend(study, trial)
     scores = [score(tried) for tried in settings(study)]
@@ -85,10 +85,10 @@ def test_numbers_are_rounded_within_their_bounds():
 
 @pytest.mark.parametrize("at", [1, 4, 13])
 def test_an_interrupted_sweep_tries_what_an_uninterrupted_one_tries(tmp_path, at):
-    whole = open_study(Folder(tmp_path / "whole"))
+    whole = open_study(SweepFolder(tmp_path / "whole"))
     while trial := claim(whole, most=16):
         pretend(whole, trial)
-    folder = Folder(tmp_path / "cut")
+    folder = SweepFolder(tmp_path / "cut")
     study = open_study(folder)
     for _ in range(at):
         pretend(study, claim(study))
@@ -104,7 +104,7 @@ def test_an_interrupted_sweep_tries_what_an_uninterrupted_one_tries(tmp_path, at
 
 
 def test_a_trial_killed_before_it_had_settings_is_drawn_anew(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     study = open_study(folder)
     study.ask()  # takes the config's settings
     study.ask()
@@ -117,7 +117,7 @@ def test_a_trial_killed_before_it_had_settings_is_drawn_anew(tmp_path):
 
 
 def test_processes_that_claim_at_once_begin_no_trial_too_many(tmp_path, monkeypatch):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     ours, theirs = open_study(folder), study_lib.open_study(folder.journal, 0)
     pretend(ours, claim(ours))
     stale = theirs.get_trials()
@@ -129,14 +129,14 @@ def test_processes_that_claim_at_once_begin_no_trial_too_many(tmp_path, monkeypa
 
 
 def test_processes_that_claim_at_once_get_different_settings(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     ours, theirs = open_study(folder), study_lib.open_study(folder.journal, 0)
     trials = [claim(ours, worker=0), claim(theirs, worker=1), claim(ours, worker=0), claim(theirs, worker=1)]
     assert len({repr(trial.params) for trial in trials}) == 4
 
 
 def test_half_a_line_and_a_lock_of_a_crash_are_removed(tmp_path):
-    folder = Folder(tmp_path)
+    folder = SweepFolder(tmp_path)
     pretend(study := open_study(folder), claim(study))
     with folder.journal.open("ab") as file:
         file.write(b'{"op_code": 4, "wor')
@@ -148,7 +148,7 @@ def test_half_a_line_and_a_lock_of_a_crash_are_removed(tmp_path):
 
 @pytest.mark.parametrize("state", [None, TrialState.PRUNED])
 def test_settings_that_were_tried_are_not_trained_again(tmp_path, state):
-    study = open_study(Folder(tmp_path))
+    study = open_study(SweepFolder(tmp_path))
     trial = claim(study)
     assert not study_lib.repeat(study, trial, SPACE)
     pretend(study, trial, state)
