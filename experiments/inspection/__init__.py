@@ -1,1 +1,1 @@
-"""What `experiments.inspect` shows of the towers: parts, shapes and parameters, as text and as a drawing."""
+"""The towers as `experiments.inspect` shows them: parts, shapes and parameters, as text and as a drawing."""

@@ -1,4 +1,4 @@
-"""The drawing of two towers: boxes from what they read up to the dot product in which they meet, and its page."""
+"""The drawing of two towers: boxes from their inputs up to the dot product in which they meet, and its page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 
 WIDTH, COLUMN = 720, 346  # points
-LINE, GAP, PADDING, TITLE = 38, 16, 8, 22  # height of a box, between boxes, inside of a frame, of its heading
-BUS, MEETING = 26, 50  # between the towers and what they meet in, and its height
+LINE, GAP, PADDING, TITLE = (
+    38,
+    16,
+    8,
+    22,
+)  # height of a box, gap between boxes, padding of a frame, height of its heading
+BUS, MEETING = 26, 50  # height of the lines between towers and score, and of the score
 ACCENTS = {"query_tower": "model", "candidate_tower": "green"}
 A_CHARACTER = 4.9  # points, on average; longer texts are cut
 
@@ -31,9 +36,9 @@ class Block(NamedTuple):
     """A box, or a frame with blocks in it.
 
     Attributes:
-      part: what it shows.
-      blocks: inside, from the bottom up; (): a box.
-      chained: whether each block reads the one below it; else all go together into what is above the frame.
+      part: the part that it shows.
+      blocks: inside, from the bottom up; () for a box.
+      chained: whether each block reads the block below it; else all of them are read by the block above the frame.
     """
 
     part: Part
@@ -42,19 +47,19 @@ class Block(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Between its blocks, in points."""
+        """Points between its blocks."""
         return GAP if self.chained else GAP / 2
 
     @property
     def height(self) -> float:
-        """In points."""
+        """Height in points."""
         if not self.blocks:
             return LINE
         return TITLE + PADDING + sum(block.height for block in self.blocks) + self.gap * (len(self.blocks) - 1)
 
     @property
     def num_parameters(self) -> int:
-        """Of the part, or of all that is in the frame."""
+        """Number of parameters of the part, or of all blocks in the frame."""
         return self.part.num_parameters or sum(block.num_parameters for block in self.blocks)
 
 
@@ -96,25 +101,25 @@ def draw(inspection: Inspection) -> Plot:
         canvas.rise(x + COLUMN / 2, top, top + BUS / 2, arrow=False)
     canvas.meet(top + BUS / 2, top + BUS)
     caption = (
-        "From what each tower reads, at the bottom, to the score, at the top. The line under a box is its share of all "
-        "parameters; on the right their number."
+        "From the inputs of each tower, at the bottom, to the score, at the top. The line under a box is its share of "
+        "all parameters; their number is on the right."
     )
     return Plot("towers", "Two towers", caption, figure)
 
 
 def tower_block(part: Part) -> Block:
-    """Returns the blocks of a tower; what is read side by side stands in a frame of its own."""
+    """Returns the blocks of a tower; parts that are computed side by side stand in a frame of their own."""
     if part.kind == "HistoryTower":
-        branches = (_history(part), *(_branch(of) for of in part.parts[3:] if of.name != "combine"))
-        combined = tuple(Block(of) for of in part.parts[3:] if of.name == "combine")
+        branches = (_history(part), *(_branch(inner) for inner in part.parts[3:] if inner.name != "combine"))
+        combined = tuple(Block(inner) for inner in part.parts[3:] if inner.name == "combine")
         together = Block(Part("read side by side", f"{part.path}/*", ""), branches)
         return Block(part, (together, *combined) if combined else branches, chained=True)
     if part.kind == "FeatureTower":
-        features = tuple(Block(of) for of in part.parts if of.kind in ("Lookup", "Dense"))
-        after = tuple(_branch(of) for of in part.parts[len(features) :])
+        features = tuple(Block(inner) for inner in part.parts if inner.kind in ("Lookup", "Dense"))
+        after = tuple(_branch(inner) for inner in part.parts[len(features) :])
         together = Block(Part("features", f"{part.path}/*", ""), features)
         return Block(part, (together if len(features) > 1 else features[0], *after), chained=True)
-    return Block(part, tuple(Block(of) for of in part.parts), chained=True)
+    return Block(part, tuple(Block(inner) for inner in part.parts), chained=True)
 
 
 def _history(part: Part) -> Block:
@@ -161,10 +166,10 @@ class _Canvas:
         self.text(x + width - PADDING, y, words, colour("muted"), align="right")
 
     def box(self, part: Part, x: float, y: float, width: float, accent: str) -> None:
-        """Draws a box of two lines: name and number of parameters, and what it does."""
+        """Draws a box of two lines: name and number of parameters, and the details of the part."""
         self.rectangle(x, y, width, LINE, "soft" if part.num_parameters else "paper")
         words = f"{part.kind} {part.detail}" if part.kind in ("sum", "concat") else self.inspection.text(part)
-        shapes = ", ".join(shape_text(of.shape) for of in part.own.values() if len(of.shape) > 1)
+        shapes = ", ".join(shape_text(leaf.shape) for leaf in part.own.values() if len(leaf.shape) > 1)
         words = "; ".join(filter(None, [words or part.kind, shapes]))
         room = int((width - 16) / A_CHARACTER) - len(_output(part))
         self.text(x + 8, y + 11, shorten(words, room) + _output(part), colour("muted"))
@@ -180,14 +185,14 @@ class _Canvas:
             self.text(x + width - 8, y, f"{part.num_parameters:,}", colour("ink"), align="right")
 
     def meet(self, bus: float, y: float) -> None:
-        """Draws the score and the heads, which all read both towers, above the line in which these come together."""
+        """Draws the score and the heads, which all read both towers, above the line that joins the towers."""
         left, right = 2 + COLUMN / 2, WIDTH - 2 - COLUMN / 2
         self.axes.plot([left, right], [bus, bus], color=colour("muted"), linewidth=1.2)
         root = self.inspection.root
         heads = [part for part in root.parts if part.path.startswith("heads/")]
-        beside = tuple(part for part in root.parts if part.path == "candidate_bias")
+        bias = tuple(part for part in root.parts if part.path == "candidate_bias")
         named, _, words = self.inspection.facts["score"].partition(": ")
-        score = Part(named, "", "", words, parts=beside, own=root.own)
+        score = Part(named, "", "", words, parts=bias, own=root.own)
         room = WIDTH - 4 - PADDING * len(heads)
         widths = [room * (0.5 if heads else 1.0), *[room * 0.5 / max(len(heads), 1)] * len(heads)]
         x = 2.0

@@ -1,4 +1,4 @@
-"""What there is to say of the model of an experiment: its parts, what they read, and what they amount to."""
+"""Facts about the model of an experiment: its parts, their inputs, and its totals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HEADER = ["part", "", "", "own", "output", "parameters", "share"]
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What there is to say of a model.
+    """Facts about a model.
 
     Attributes:
       root: its parts.
-      reads: what a part reads of the data, by its path.
-      facts: what the model amounts to, by what they are about.
+      reads: the data that a part reads, by the path of the part.
+      facts: score, loss, data and totals, by subject.
     """
 
     root: Part
@@ -32,7 +32,7 @@ class Inspection:
     facts: Mapping[str, str]
 
     def rows(self) -> list[list[str]]:
-        """Returns a row of `HEADER` for each part, their names indented as a tree."""
+        """Returns a row of `HEADER` for each part, the names indented as a tree."""
         total, rows = max(self.root.num_parameters, 1), []
         for depth, part in self.root.walk():
             number = part.num_parameters
@@ -42,12 +42,12 @@ class Inspection:
         return rows
 
     def text(self, part: Part) -> str:
-        """Returns what a part reads and what it makes of it, in a few words."""
+        """Returns the input of a part and its details, in a few words."""
         return ", ".join(filter(None, [self.reads.get(part.path, ""), part.detail]))
 
 
 def inspect(config: Config, recipe: Recipe) -> Inspection:
-    """Returns what there is to say of the model of a recipe."""
+    """Returns the facts about the model of a recipe."""
     root = outline(recipe.model, recipe.context.length)
     return Inspection(root, _reads(recipe, root), _facts(config, recipe, root))
 
@@ -62,8 +62,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def own_text(part: Part) -> str:
-    """Returns the parameters of a part that are not of its parts: the matrices, and how many others."""
-    matrices = {name: of.shape for name, of in part.own.items() if len(of.shape) > 1}
+    """Returns the parameters of a part outside of its parts: the matrices, and the number of vectors."""
+    matrices = {name: leaf.shape for name, leaf in part.own.items() if len(leaf.shape) > 1}
     texts = [f"{re.sub('/?(embedding|kernel)$', '', name)} {shape_text(shape)}" for name, shape in matrices.items()]
     others = [name for name in part.own if name not in matrices]
     texts += [", ".join(others) if len(others) < 3 else f"{len(others)} vectors"] if others else []
@@ -83,29 +83,34 @@ def bytes_text(number: float) -> str:
 
 
 def graph_bytes(number: int, dimension: int, M: int) -> int:
-    """Returns about the bytes of an hnswlib graph of so many embeddings, on disk as in memory.
+    """Returns the approximate bytes of an hnswlib graph, on disk and in memory.
 
-    Each has a copy of its embedding, 2 M neighbours in the lowest layer, M in each higher one, of which there are
-    1 / (M - 1) on average, and a label; a neighbour and a number of neighbours take 4 bytes.
+    Each node has a copy of its embedding, 2 M neighbours in the lowest layer, M in each higher layer, of which
+    it has 1 / (M - 1) on average, and a label. A neighbour and the number of neighbours of a layer take 4 bytes.
+
+    Args:
+      number: of embeddings.
+      dimension: of the embeddings, in float32.
+      M: of the graph.
     """
     lowest, higher = 4 * (2 * M + 1), 4 * (M + 1) / (M - 1)
     return round(number * (4 * dimension + lowest + higher + 8 + 4))
 
 
 def _reads(recipe: Recipe, root: Part) -> dict[str, str]:
-    """Returns of each feature its column and kind, or how many ids train knows; and what the history is."""
+    """Returns the inputs of parts: kind and column of a feature, number of ids in train, length of a history."""
     towers, encoding = recipe.architecture, recipe.encoding
-    of_sides = {
+    sides = {
         "query_tower": (encoding.queries, {**towers.query_features, **towers.context.encoders}),
         "candidate_tower": (encoding.candidates, towers.candidate_features),
     }
     found = {}
     for _, part in root.walk():
         if part.kind in ("Lookup", "Dense"):
-            vocabulary, encoders = of_sides[part.path.partition("/")[0]]
+            vocabulary, encoders = sides[part.path.partition("/")[0]]
             encoder = encoders.get(part.name)
-            of_id = part.name == ID
-            found[part.path] = f"{len(vocabulary.ids):,} ids" if of_id else f"{encoder.kind} {encoder.column}"
+            is_id = part.name == ID
+            found[part.path] = f"{len(vocabulary.ids):,} ids" if is_id else f"{encoder.kind} {encoder.column}"
         elif part.path == "query_tower/items":
             found[part.path] = f"the last {recipe.context.length} interactions"
     return found
@@ -113,7 +118,7 @@ def _reads(recipe: Recipe, root: Part) -> dict[str, str]:
 
 def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
     encoding, tasks = recipe.encoding, [f"{t.name} ({t.kind}, weight {t.weight:g})" for t in config.tasks]
-    what = "windows" if recipe.examples.are_windows else "examples"
+    unit = "windows" if recipe.examples.are_windows else "examples"
     width, score = _score(config, recipe, root)
     counts = [len(encoding.queries.ids), len(encoding.candidates.ids), len(encoding.corpus)]
     M = config.index.hnsw.M or GRAPHS[-1][0]
@@ -122,10 +127,10 @@ def _facts(config: Config, recipe: Recipe, root: Part) -> dict[str, str]:
         "score": score,
         "loss": _loss(config.loss, config.regularization),
         **({"heads": ", ".join(tasks)} if tasks else {}),
-        "an epoch": f"{recipe.num_examples:,} interactions, batches of {recipe.batch_size:,} {what}",
-        "data": "{:,} queries and {:,} candidates in train, {:,} in the corpus".format(*counts),
+        "an epoch": f"{recipe.num_examples:,} interactions, batches of {recipe.batch_size:,} {unit}",
+        "data": "{:,} users and {:,} items in train, {:,} items in the corpus".format(*counts),
         "parameters": f"{root.num_parameters:,}, {bytes_text(root.num_bytes)}",
-        "a million candidates": f"{bytes_text(4 * width * MILLION)} of embeddings and a graph of M {M} of {graph}",
+        "a million items": f"{bytes_text(4 * width * MILLION)} of embeddings and a graph of M {M} of {graph}",
     }
 
 
@@ -133,7 +138,7 @@ def _score(config: Config, recipe: Recipe, root: Part) -> tuple[int, str]:
     """Returns the number of dimensions of the dot product, and where they come from."""
     model, (width,) = recipe.model, root.output
     added = {"popularity prior": model.log_prior, "learned bias": model.candidate_bias}
-    added = [name for name, there in added.items() if there is not None]
+    added = [name for name, term in added.items() if term is not None]
     terms = [f"{width - bool(added)} of the towers"] + [f"1 of {' and '.join(added)}"] * bool(added)
     for addition, added_towers in zip(config.model.additions, recipe.additions, strict=True):
         terms.append(f"{added_towers.candidates.shape[1]} of {addition.name}")

@@ -1,4 +1,10 @@
-"""What a model consists of: its parts in the order of computation, with their shapes and numbers of parameters."""
+"""Outline of a model: its parts in the order of computation, with their shapes and numbers of parameters.
+
+`nnx.tabulate` does not do this for these towers: it replaces the tables of entities that a tower holds by their hashes
+and cannot follow candidate embeddings that both towers share, raising TypeError and KeyError; and it lists calls in the
+order of attribute names, without the columns that a feature reads. Modules without a class of their own here are walked
+by `nnx.iter_modules`.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +33,13 @@ class Part:
     """A part of a model.
 
     Attributes:
-      name: what it is called within what it is a part of; of a feature, that of the feature.
-      path: in the model; the names of its parameters begin so.
-      kind: the name of its class, or what is done to the outputs of the parts before it: "sum" or "concat".
-      detail: a few words on what it looks up, combines and drops; "" where there is nothing to say.
-      output: shape of what it returns for one query or candidate; () where that is not told.
+      name: within its parent; the name of the feature for a feature.
+      path: in the model; prefix of the names of its parameters.
+      kind: the name of its class, or the operation on the outputs of the parts before: "sum" or "concat".
+      detail: lookups, dropout and the like in a few words; "" for none.
+      output: shape of the output for one query or candidate; () where unknown.
       parts: in the order of computation.
-      own: shape and type of the parameters that are not of its parts, by the rest of their names.
+      own: shape and type of the parameters outside of its parts, by the rest of their names.
     """
 
     name: str
@@ -47,31 +53,31 @@ class Part:
     @property
     def num_parameters(self) -> int:
         """The number of parameters, those of its parts included."""
-        return sum(math.prod(of.shape) for of in self._all())
+        return sum(math.prod(leaf.shape) for leaf in self._leaves())
 
     @property
     def num_bytes(self) -> int:
         """The bytes of these parameters."""
-        return sum(math.prod(of.shape) * jnp.dtype(of.dtype).itemsize for of in self._all())
+        return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in self._leaves())
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Part]]:
-        """Yields the part and, after it, those that it consists of, each with its depth."""
+        """Yields the part and then all parts in it, each with its depth."""
         yield depth, self
         for part in self.parts:
             yield from part.walk(depth + 1)
 
-    def _all(self) -> Iterator[jax.ShapeDtypeStruct]:
+    def _leaves(self) -> Iterator[jax.ShapeDtypeStruct]:
         for _, part in self.walk():
             yield from part.own.values()
 
 
 def outline(model: TwoTower, length: int = 0) -> Part:
-    """Returns the parts of a model, in which each parameter is counted once; no array is computed.
+    """Returns the parts of a model, each parameter counted once; computes no array.
 
-    Parameters that both towers share, as those of the candidates in histories, are counted in the candidate tower.
+    Parameters that both towers share, as the candidate embeddings in histories, count in the candidate tower.
 
     Args:
-      model: the two towers. Those that are neither a `FeatureTower` nor a `HistoryTower` are told by their modules.
+      model: the two towers. A tower that is neither a `FeatureTower` nor a `HistoryTower` shows its modules.
       length: L, the interactions of a history.
     """
     like = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(model, nnx.Param)))
@@ -118,7 +124,7 @@ def _feature(path: str, tower: FeatureTower, name: str) -> Part:
 
 
 def _looked_up(module: Lookup, tower: FeatureTower, name: str) -> str:
-    """Tells how many rows of how many a feature looks up; how many it is not told where the example does."""
+    """Returns how many rows a feature looks up; rows in the context of an example are not counted."""
     width = tower.entities[name].rows.shape[1] if name in tower.entities else 1
     if name in tower.context:
         return f"rows of {module.num_rows:,}"
@@ -130,10 +136,10 @@ def _looked_up(module: Lookup, tower: FeatureTower, name: str) -> str:
 
 
 def _history_tower(path: str, tower: HistoryTower, output: Shape, length: int) -> Part:
-    of_items = "" if isinstance(tower.items, EmbeddingTable) else "shared"
+    sharing = "" if isinstance(tower.items, EmbeddingTable) else "shared"
     dropped = [_dropped(tower.tokens.dropout), f"noise {tower.tokens.noise:g}" if tower.tokens.noise else ""]
     parts = [
-        Part("items", f"{path}/items", type(tower.items).__name__, of_items, (length, *output)),
+        Part("items", f"{path}/items", type(tower.items).__name__, sharing, (length, *output)),
         Part("tokens", f"{path}/tokens", "Tokens", ", ".join(filter(None, dropped)), (length + 1, *output)),
         _module("encoder", f"{path}/encoder", tower.encoder, (length + 1, *output)),
     ]
@@ -147,25 +153,26 @@ def _history_tower(path: str, tower: HistoryTower, output: Shape, length: int) -
 
 
 def _module(name: str, path: str, module: nnx.Module, output: Shape = ()) -> Part:
-    """Returns a module with those that it holds, one level deep, layers in the order of their numbers."""
-    found = []
-    for attribute, child in vars(module).items():
-        if isinstance(child, nnx.Dict):
-            held = [(entry, child[entry]) for entry in child]
-            found += [(entry, f"{attribute}/{entry}", of) for entry, of in held if isinstance(of, nnx.Module)]
-        elif isinstance(child, nnx.Module):
-            found.append((attribute, attribute, child))
+    """Returns a module with its child modules that have parameters, layers in the order of their numbers."""
+    found = {inner: child for inner, child in nnx.iter_modules(module) if jax.tree.leaves(nnx.state(child, nnx.Param))}
+    children = [  # a child may be in a dictionary, which is a module too
+        inner
+        for inner, child in found.items()
+        if not isinstance(child, nnx.Dict)
+        and (len(inner) == 1 or (len(inner) == 2 and isinstance(found[inner[:1]], nnx.Dict)))
+    ]
     parts = (
-        Part(of_name, f"{path}/{rest}", type(child).__name__, output=_width(child))
-        for of_name, rest, child in sorted(found, key=_number)
-        if jax.tree.leaves(nnx.state(child, nnx.Param))
+        Part(
+            str(inner[-1]), "/".join([path, *map(str, inner)]), type(found[inner]).__name__, output=_width(found[inner])
+        )
+        for inner in sorted(children, key=lambda inner: _layer_number(str(inner[-1])))
     )
-    return Part(name, path, type(module).__name__, _of_layers(module), output, tuple(parts))
+    return Part(name, path, type(module).__name__, _layer_details(module), output, tuple(parts))
 
 
-def _number(named: tuple[str, str, nnx.Module]) -> float:
-    """Returns the number of a layer; what has none comes after all layers."""
-    number = re.search(r"_(\d+)$", named[0])
+def _layer_number(name: str) -> float:
+    """Returns the number of a layer; infinity for modules without a number, which follow all layers."""
+    number = re.search(r"_(\d+)$", name)
     return float(number[1]) if number else math.inf
 
 
@@ -173,11 +180,11 @@ def _width(module: nnx.Module) -> Shape:
     return (module.out_features,) if isinstance(module, nnx.Linear) else ()
 
 
-def _of_layers(module: nnx.Module) -> str:
+def _layer_details(module: nnx.Module) -> str:
     facts = [f"{module.heads} heads" if getattr(module, "heads", 1) > 1 else ""]
     if isinstance(module, MLP):
         facts += ["relu" if len(module.layers) > 1 else "", "residual" if module.residual else ""]
-    dropouts = {of.rate for _, of in nnx.iter_modules(module) if isinstance(of, Dropout) and of.rate}
+    dropouts = {child.rate for _, child in nnx.iter_modules(module) if isinstance(child, Dropout) and child.rate}
     facts += [f"dropout {rate:g}" for rate in sorted(dropouts)]
     return ", ".join(filter(None, facts))
 
@@ -187,14 +194,14 @@ def _dropped(dropout: Dropout | FeatureDropout) -> str:
 
 
 def _filled(part: Part, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> Part:
-    """Returns the part with those of the leaves that are its own, and its parts with theirs."""
-    of_parts: dict[str, dict[str, jax.ShapeDtypeStruct]] = {of.path: {} for of in part.parts}
+    """Returns the part in which each leaf belongs to the innermost part whose path begins its name."""
+    inner: dict[str, dict[str, jax.ShapeDtypeStruct]] = {child.path: {} for child in part.parts}
     own = {}
     for path, leaf in leaves.items():
-        owners = [owner for owner in of_parts if path.startswith(f"{owner}/")]
-        if owners:  # the longest: a feature may be named as another and more
-            of_parts[max(owners, key=len)][path] = leaf
+        owners = [owner for owner in inner if path.startswith(f"{owner}/")]
+        if owners:  # the longest: the name of a feature may begin with that of another
+            inner[max(owners, key=len)][path] = leaf
         else:
             own[path.removeprefix(f"{part.path}/")] = leaf
-    parts = tuple(_filled(of, of_parts[of.path]) for of in part.parts)
+    parts = tuple(_filled(child, inner[child.path]) for child in part.parts)
     return dataclasses.replace(part, parts=parts, own=own)

@@ -57,8 +57,8 @@ def test_the_dot_product_has_the_dimensions_of_the_embeddings(change):
     score = found.facts["score"]
     assert score.startswith(f"dot product of {width} dimensions: 4 of the towers, 1 of popularity prior")
     assert sum(map(int, re.findall(r"(\d+) of ", score.partition(":")[2]))) == width
-    assert ("learned temperature" in score) == ("3 of ease" in score) == (change is everything)
-    assert found.facts["a million candidates"].startswith(f"{bytes_text(4e6 * width)} of embeddings")
+    assert ("learned temperature" in score) == ("3 of EASE" in score) == (change is everything)
+    assert found.facts["a million items"].startswith(f"{bytes_text(4e6 * width)} of embeddings")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -74,7 +74,7 @@ def test_each_loss_is_told_with_its_settings(name):
 
 def test_data_epoch_and_heads_are_told():
     facts = found_of(everything, encoder="mean")[2].facts
-    assert facts["data"] == "6 queries and 9 candidates in train, 11 in the corpus"
+    assert facts["data"] == "6 users and 9 items in train, 11 items in the corpus"
     assert re.fullmatch(r"40 interactions, batches of \d+ windows", facts["an epoch"])
     assert facts["heads"] == "stars (regression, weight 0.5)"
     assert "heads" not in found_of()[2].facts and found_of()[2].facts["an epoch"].endswith("batches of 16 examples")
@@ -97,7 +97,7 @@ def test_every_part_is_drawn_inside_of_the_figure_and_boxes_do_not_meet(settings
     _, _, found = found_of(everything, **settings)
     figure = draw(found).figure
     texts = {text.replace("_", " ") for text in texts_of(figure)}
-    drawn = [part.name for of in found.root.parts[:2] for _, part in of.walk()]
+    drawn = [part.name for tower in found.root.parts[:2] for _, part in tower.walk()]
     assert {name.replace("_", " ") for name in [*drawn, "head stars"]} <= texts
     (axes,) = figure.axes
     (right, top), boxes = (

@@ -35,10 +35,10 @@ def found_in(root):
     """Returns the shape of each parameter of an outline by its path, which must be there once."""
     found = {}
     for _, part in root.walk():
-        for rest, of in part.own.items():
+        for rest, leaf in part.own.items():
             path = f"{part.path}/{rest}" if part.path else rest
             assert path not in found
-            found[path] = of.shape
+            found[path] = leaf.shape
     return found
 
 
