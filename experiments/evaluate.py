@@ -6,8 +6,9 @@ python -m experiments.evaluate --workdir=runs/movielens_100k
 from __future__ import annotations
 
 from experiments.shared import console, flags, tables
+from experiments.shared.labels import MODEL, TOWERS
 from experiments.shared.run_data import load_data
-from experiments.shared.workdir import MODEL, Workdir
+from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline import search_and_fit
@@ -20,6 +21,8 @@ def evaluate(config: Config, dataset: Dataset, trained: Trained, workdir: Workdi
     evaluated = evaluate_trained(config, dataset, trained)
     for name, result in evaluated.baselines.items():
         workdir.add_result(name, result)
+    if evaluated.towers is not None:
+        workdir.add_result(TOWERS, evaluated.towers)
     workdir.add_result(MODEL, evaluated.model)
     workdir.add_metrics(evaluated.metrics)
 

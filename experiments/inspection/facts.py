@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from experiments.inspection.outline import Part, outline
+from experiments.shared.labels import addition_title
 from retrieval.config.schema import Config, Loss, Regularization
 from retrieval.index.tuning.choices import GRAPHS
 from retrieval.models.feature_inputs import ID
@@ -141,7 +142,7 @@ def _score(config: Config, recipe: Recipe, root: Part) -> tuple[int, str]:
     added = [name for name, term in added.items() if term is not None]
     terms = [f"{width - bool(added)} of the towers"] + [f"1 of {' and '.join(added)}"] * bool(added)
     for addition, added_towers in zip(config.model.additions, recipe.additions, strict=True):
-        terms.append(f"{added_towers.candidates.shape[1]} of {addition.name}")
+        terms.append(f"{added_towers.candidates.shape[1]} of {addition_title(addition)}")
         width += added_towers.candidates.shape[1]
     text = f"dot product of {width} dimensions: {', '.join(terms)}"
     if model.log_temperature is None:

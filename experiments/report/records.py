@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.shared.labels import MODEL, MODEL_TITLE, PROTOCOLS, SYSTEMS, system_label
+from experiments.shared.labels import MODEL, MODEL_TITLE, PROTOCOLS, SYSTEMS, model_title, system_label
 from experiments.shared.workdir import Workdir
 from retrieval.pipeline.trained import FINAL
 
@@ -52,6 +52,7 @@ class Records:
             slices=workdir.read_slices(),
             manifest=workdir.read_manifest(),
             choice=(choice.phase, choice.epoch),
+            model=model_title(workdir.read_config()),
         )
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from retrieval.config.schema import Addition, Config
+
 MODEL, TOWERS, POPULARITY = "test", "towers", "popularity"  # as files name them; `TOWERS`: the model without additions
-MODEL_TITLE = "two towers"
+MODEL_TITLE = "two towers"  # without additions
 SYSTEMS = {  # in the order of tables and curves; others follow, under their own names
     MODEL: MODEL_TITLE,
     TOWERS: "towers alone",
@@ -47,6 +49,25 @@ METRICS = {
     "popularity_lift": "popularity lift",
 }
 SIDES = {"queries": "users", "candidates": "items"}  # as users of the data know them
+
+
+def model_title(config: Config) -> str:
+    """Returns the name of the trained model of an experiment, with the models that are added to its towers.
+
+    >>> config = Config()
+    >>> model_title(config)
+    'two towers'
+    >>> config.model.additions = (Addition("ease"), Addition("recent_popularity"))
+    >>> model_title(config)
+    'towers + EASE + recent popularity'
+    """
+    titles = [addition_title(addition) for addition in config.model.additions]
+    return " + ".join(["towers", *titles]) if titles else MODEL_TITLE
+
+
+def addition_title(addition: Addition) -> str:
+    """Returns the name of an addition as readers know it."""
+    return "EASE" if addition.name == "ease" else addition.name.replace("_", " ")
 
 
 def system_label(system: str, model: str = MODEL_TITLE) -> str:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from experiments.shared import console
 from experiments.shared.labels import (
     MODEL,
-    MODEL_TITLE,
     POPULARITY,
     PROTOCOLS,
     TOWERS,
     metric_label,
+    model_title,
     slice_label,
     system_label,
 )
@@ -53,18 +53,19 @@ class Measured(NamedTuple):
 
 def print_metrics(workdir: Workdir) -> None:
     """Prints the test metrics of the model and of the baselines so far, with their intervals, and the main slices."""
-    measured = Measured(workdir.read_metrics(), workdir.read_intervals(), MODEL_TITLE)
+    config = workdir.read_config()
+    measured = Measured(workdir.read_metrics(), workdir.read_intervals(), model_title(config))
     protocol = "excluding_seen" if any("/excluding_seen/" in name for name in measured.metrics) else "including_seen"
     ks = sorted({int(name.rpartition("_")[2]) for name in measured.metrics if f"/{protocol}/ndcg_at_" in name})
     if not ks:
         return
-    deciding = workdir.read_config().train.metric.rpartition("_at_")[2]
+    deciding = config.train.metric.rpartition("_at_")[2]
     k = next((k for k in ks if str(k) == deciding), PREFERRED_K if PREFERRED_K in ks else ks[0])
     _print_systems(measured, protocol, k)
     if any(f"/{COLD}/" in name for name in measured.metrics):
         _print_systems(measured, COLD, k)
     _print_other(measured, protocol, k)
-    for task in workdir.read_config().tasks:
+    for task in config.tasks:
         _print_predictions(measured, task)
     _print_slices(workdir, measured, protocol, k)
 

@@ -27,12 +27,14 @@ class EvaluatedModel:
 
     Attributes:
       model: the metrics of the trained model, those of its heads included.
+      towers: the metrics of its towers without the additions of `config.model.additions`; None without additions.
       baselines: likewise of the most-popular baseline, and for the heads of predictions from means, by name.
       metrics: other metrics of the model, by name: its loss on test, its metrics on train, and the number of test
         queries, all and unknown ones.
     """
 
     model: Result
+    towers: Result | None
     baselines: Mapping[str, Result]
     metrics: Mapping[str, float]
 
@@ -77,7 +79,8 @@ def evaluate_trained(config: Config, dataset: Dataset, trained: Trained) -> Eval
         "test/num_unknown_queries": unknown,
         **{f"train/{name}": value for name, value in _on_train(config, trained).items()},
     }
-    return EvaluatedModel(model, baselines, metrics)
+    towers = evaluate_model(evaluation, trained.without_additions(), before) if recipe.additions else None
+    return EvaluatedModel(model, towers, baselines, metrics)
 
 
 def evaluate_model(evaluation: Evaluation, trained: Trained, before: Interactions) -> Result:

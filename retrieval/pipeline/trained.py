@@ -45,6 +45,10 @@ class Trained:
         """The embeddings of the whole corpus, in its order; computed once, and then kept in memory."""
         return self.recipe.candidate_embeddings(self.params)
 
+    def without_additions(self) -> Trained:
+        """Returns the trained towers alone: the additions take no part in training, only in the scores."""
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, additions=()))
+
     def query_embeddings(
         self, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None
     ) -> Float[Array, "Q D"]:

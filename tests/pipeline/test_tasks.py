@@ -263,8 +263,8 @@ def test_a_run_logs_and_evaluates_its_tasks(tmp_path):
     ):
         for metric in metrics:
             low, high = records.intervals[f"{system}/{metric}"]
-            assert low <= records.figures[f"{system}/{metric}"] <= high
+            assert low <= records.metrics[f"{system}/{metric}"] <= high
     test = dataset.parts.test
     mean = dataset.parts.train_and_validation().ratings.mean(dtype=np.float64)
-    assert records.figures["mean/rating/rmse"] == pytest.approx(np.sqrt(np.mean((test.ratings - mean) ** 2)))
+    assert records.metrics["mean/rating/rmse"] == pytest.approx(np.sqrt(np.mean((test.ratings - mean) ** 2)))
     assert records.systems == ["test", "popularity"]  # of the tables of rankings
