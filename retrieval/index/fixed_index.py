@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike
 from retrieval.common.lists import Lists
 from retrieval.index import files
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, check_k
+from retrieval.index.checks import Exclusions, Norms, Subset, as_exclusions, as_subset, as_vectors, check_k
 from retrieval.index.exact.scan import exact_top
-from retrieval.index.subset import Norms, Subset
 
 
 class FixedIndex(abc.ABC):
@@ -42,7 +41,7 @@ class FixedIndex(abc.ABC):
     @functools.cached_property
     def norms(self) -> Norms:
         """The norms of the embeddings."""
-        return Norms.from_vectors(self.embeddings)
+        return Norms.of(self.embeddings)
 
     def search(
         self,
