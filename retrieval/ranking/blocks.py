@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
+from jaxtyping import Array, Float, Float32, Int, Int32
 
 from retrieval.common.lists import Lists
 
@@ -105,22 +105,6 @@ def pairs_by_block(
     padded[0, : len(rows)], padded[1, : len(rows)] = owners[order], rows[order]
     bounds = np.concatenate([[0], np.cumsum(np.bincount(of_block, minlength=blocks))]).astype(np.int32)
     return Pairs(padded[0], padded[1], bounds), order
-
-
-def ordered(scores: Float32[np.ndarray, "*shape"]) -> UInt32[np.ndarray, "*shape"]:
-    """Returns integers in the order of the scores: zeros of either sign are equal, NaN is above all.
-
-    >>> ordered(np.array([-1, -0.0, 0, 1, np.nan], np.float32)).argsort(kind="stable")
-    array([0, 1, 2, 3, 4])
-    """
-    bits = (scores + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
-    flipped = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(2**31))
-    return np.where(np.isnan(scores), np.uint32(2**32 - 1), flipped)
-
-
-def unordered(integers: UInt32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-    """Returns the scores that `ordered` made the integers of."""
-    return np.where(integers >> np.uint32(31), integers & np.uint32(2**31 - 1), ~integers).view(np.float32)
 
 
 def pad_rows(array: Float32[np.ndarray, "n D"], size: int) -> Float32[np.ndarray, "size D"]:

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 from retrieval.common.lists import Lists
 from retrieval.ranking.ranks import Ranks, rank_each
 from retrieval.ranking.ranks import rank_scores as ranks_of
-from retrieval.ranking.topk import top_k, top_k_of_scores
+from retrieval.ranking.selection import top_k_of_scores
+from retrieval.ranking.topk import top_k
 
 Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
 NOWHERE = np.int32(2**30)  # the place of what is in no list, however long

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int, Int32, UInt64
+from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
 from retrieval.common.lists import Lists
 from retrieval.ranking import blocks as scoring
+from retrieval.ranking.keys import encode_by_owner
 
 RELEVANT_PER_ROW = 16  # a query with more relevant candidates takes several rows of a block
 
@@ -275,8 +276,8 @@ def _subtract(counts, own, relevant, excluded, excluded_scores, left_out, num_ca
     if len(excluded.rows):
         owners = relevant.owners
         left_out = left_out | excluded.contain(owners, relevant.rows)
-        by_score = np.sort(_keys(excluded.owners, excluded_scores))
-        keys = _keys(owners, own)
+        by_score = np.sort(encode_by_owner(excluded.owners, excluded_scores))
+        keys = encode_by_owner(owners, own)
         last = np.searchsorted(by_score, keys, "right")
         first = last.copy()
         tied = by_score[last - 1] == keys  # where last is 0, by_score[-1] is above the key
@@ -293,13 +294,8 @@ def _before(tied, first, by_score, rows, excluded, excluded_scores) -> Int32[np.
     """Counts the excluded candidates that tie from place first of `by_score` on and have a lower row, where `tied`."""
     before = np.zeros(len(rows), np.int32)
     if tied.any():
-        groups = np.searchsorted(by_score, _keys(excluded.owners, excluded_scores), "left").astype(np.uint64)
+        groups = np.searchsorted(by_score, encode_by_owner(excluded.owners, excluded_scores), "left").astype(np.uint64)
         by_row = np.sort(groups << np.uint64(32) | excluded.rows.astype(np.uint64))
         keys = first[tied].astype(np.uint64) << np.uint64(32) | rows[tied].astype(np.uint64)
         before[tied] = np.searchsorted(by_row, keys, "left") - first[tied]
     return before
-
-
-def _keys(owners: Int[np.ndarray, "n"], scores: Float32[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
-    """Returns integers that are ordered as (owner, score), NaN above all."""
-    return owners.astype(np.uint64) << np.uint64(32) | scoring.ordered(scores).astype(np.uint64)

@@ -1,14 +1,15 @@
 """Exact top-k over the full corpus, in blocks of queries and candidates.
 
 A block of the corpus is scored on the device and reduced to the maxima of chunks of candidates. Most chunks of most
-blocks hold nothing that comes before the k best found so far; only the others are looked at, on the host, where scores
-and rows are joined in integers whose order is that of the result.
+blocks hold nothing that comes before the k best found so far; the host looks only at the others. It joins scores and
+rows in integers whose order is that of the result (`keys`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,29 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt64
 
 from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.ranking import blocks as scoring
+from retrieval.ranking.keys import NOTHING, decode, encode
+from retrieval.ranking.selection import indices_of_true, merge, select
 
-CHUNK = 64  # candidates of which only the best is looked at first
-LEAST_CHUNKS, MOST_CHUNKS = 2**9, 2**14  # that are looked at in one go; powers of two between, so that few compile
-NOTHING = np.uint64(2**64 - 1)  # comes after every candidate
+CHUNK = 32  # candidates per maximum
+CHUNKS_AT_A_TIME = 2**11  # chunks that are gathered at once: 256 KiB, which stay in the cache of the host
+LEAST_CHUNKS = 2**8  # chunks that a gather on another device takes at least
+PENDING = 1 / 4  # candidates found, as a share of the best so far, after which they are merged
+
+
+class ScoredBlock(NamedTuple):
+    """Scores of a block of the corpus.
+
+    Attributes:
+      first: row of its first candidate.
+      new: row of its first candidate that no block before has.
+      chunks: the scores in chunks, -inf for a candidate that the query must not get [Q, C, CHUNK].
+      maxima: highest score of each chunk, NaN where one is NaN [Q, C].
+    """
+
+    first: int
+    new: int
+    chunks: Float[Array, "Q C chunk"]
+    maxima: Float[Array, "Q C"]
 
 
 def top_k(
@@ -32,14 +52,15 @@ def top_k(
 ) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
     """Returns the scores and rows of the k candidates with the highest dot product with each query.
 
-    Scores descend; equal scores stand in the order of their rows; NaN comes before all. Where fewer than k candidates
-    are left, the row is -1 and the score -inf. Takes O(Q N D) time, and beside its inputs and outputs memory for two
-    blocks of scores, whatever Q and N.
+    Scores descend; equal scores stand in the order of their rows; NaN comes before all. XLA flushes denormal products
+    (below 1.2e-38) to zero, where they tie. Where fewer than k candidates
+    are left, the row is -1 and the score -inf. Takes O(Q N D) time, and memory for two blocks of scores beside inputs
+    and outputs, whatever Q and N.
 
     Args:
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
-      k: how many to return, at least 1; may exceed N.
+      k: length of the lists, at least 1; may exceed N.
       excluded: rows of the candidates that each query must not get.
       allowed: the only candidates to choose from: a mask for all queries [N] or for each [Q, N], or the rows of each
         query; None: all.
@@ -69,97 +90,123 @@ def top_k(
     excluded = Lists.empty(num_queries) if excluded is None else excluded
     queries, candidates = np.asarray(queries), jnp.asarray(candidates)
     size, _ = scoring.block_shape(num_queries, num_candidates)
+    buffers = _buffers(size, num_candidates)
     for start in range(0, num_queries, size):
-        block = slice(start, min(start + size, num_queries))
-        mine = np.arange(block.start, block.stop)
-        own = allowed
-        if isinstance(allowed, Lists):
-            own = allowed.take(mine)
-        elif allowed is not None and allowed.ndim == 2:
-            own = allowed[block]
-        best = _best_of(scoring.pad_rows(queries[block], size), candidates, found, excluded.take(mine), own)
-        scores[block, :found], rows[block, :found] = (x[: len(mine)] for x in _decode(best))
+        members = np.arange(start, min(start + size, num_queries))
+        best = _find_best(
+            scoring.pad_rows(queries[members], size),
+            candidates,
+            found,
+            excluded.take(members),
+            _take_allowed(allowed, members),
+            buffers,
+        )
+        scores[members, :found], rows[members, :found] = (part[: len(members)] for part in decode(best))
     return scores, rows
 
 
-def top_k_of_scores(
-    scores: Float32[np.ndarray, "Q N"], k: int, exclusions: Sequence[Lists | None]
-) -> list[Int32[np.ndarray, "Q k"]]:
-    """Returns the rows of the k candidates with the highest scores, as `top_k` orders them, for each exclusion.
-
-    Pure NumPy. One selection, of k and as many as are excluded from the longest of the lists, serves all of them:
-    O(Q N) time for it, and memory for `scores` once more.
-
-    Args:
-      scores: of each query and candidate.
-      k: how many to return, at least 1; may exceed N.
-      exclusions: rows of the candidates left out for each query; None: nothing.
-    """
-    sets = [Lists.empty(len(scores)) if lists is None else lists.sets() for lists in exclusions]
-    enough = k + max((int(lists.lengths.max(initial=0)) for lists in sets), default=0)
-    best = _merge(np.full((len(scores), enough), NOTHING), *_best_of_all(scores, enough))
-    rows = _decode(np.sort(best, axis=1))[1]
-    owners = np.repeat(np.arange(len(scores)), enough)
-    results = []
-    for lists in sets:
-        left_out = lists.contain(owners, rows.ravel()).reshape(rows.shape)
-        first = np.argsort(left_out, axis=1, kind="stable")[:, :k]  # what is kept, in its order, is before the rest
-        kept = ~np.take_along_axis(left_out, first, axis=1)
-        results.append(np.where(kept, np.take_along_axis(rows, first, axis=1), np.int32(PADDING_ROW)))
-    return results
-
-
-def _best_of(queries, candidates, k, excluded, allowed) -> UInt64[np.ndarray, "Q k"]:
-    """Returns the keys of each query's k best candidates, the best first."""
+def _find_best(queries, candidates, k, excluded, allowed, buffers) -> UInt64[np.ndarray, "Q k"]:
+    """Returns the keys of each query's k best candidates, best first."""
     best = np.full((len(queries), k), NOTHING)
-    worst = np.full(len(queries), -np.inf, np.float32)  # what a candidate must exceed: the score of the last of them
+    threshold = np.full(len(queries), -np.inf, np.float32)  # only a higher score can be among the best
     owners, keys, pending = [], [], 0
-    for first, new, chunks, maxima in _scored(queries, candidates, excluded, allowed):
-        if new == 0:
-            best = _merge(best, *_best_of_all(np.asarray(chunks).reshape(len(best), -1), k))
-            worst = _decode(best.max(axis=1))[0]
-            continue
-        found = _candidates_above(worst, first, new, chunks, np.asarray(maxima))
+    for block in _score_blocks(queries, candidates, excluded, allowed, buffers):
+        maxima = np.asarray(block.maxima)
+        if block.new > 0:
+            found = _find_above(threshold, block, maxima)
+        elif maxima.shape[1] >= k:  # the k-th highest maximum bounds the k-th highest score of all from below
+            bound = np.partition(maxima, -k, axis=1)[:, -k]
+            found = _find_above(np.nextafter(bound, np.float32(-np.inf)), block, maxima)
+        else:
+            found = select(np.asarray(block.chunks).reshape(len(best), -1), k)
         owners.append(found[0])
         keys.append(found[1])
         pending += len(found[0])
-        if pending > best.size // 2:
-            best = _merge(best, np.concatenate(owners), np.concatenate(keys))
-            worst = _decode(best.max(axis=1))[0]
+        if block.new == 0 or pending > PENDING * best.size:
+            best = merge(best, np.concatenate(owners), np.concatenate(keys))
+            threshold = decode(best.max(axis=1))[0]
             owners, keys, pending = [], [], 0
     if pending:
-        best = _merge(best, np.concatenate(owners), np.concatenate(keys))
+        best = merge(best, np.concatenate(owners), np.concatenate(keys))
     return np.sort(best, axis=1)
 
 
-def _scored(queries, candidates, excluded, allowed) -> Iterator[tuple[int, int, Array, Array]]:
-    """Yields of each block of the corpus its first row and its first new one, scores in chunks, and their maxima.
+def _find_above(
+    threshold: Float32[np.ndarray, "Q"], block: ScoredBlock, maxima: Float32[np.ndarray, "Q C"]
+) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
+    """Returns owners and keys of the block's new candidates with a score above `threshold`, or NaN."""
+    above = np.flatnonzero(~(maxima <= threshold[:, None]))  # index of a chunk over all queries
+    found = [(above[:0], np.zeros(0, np.uint64))]
+    for start in range(0, len(above), CHUNKS_AT_A_TIME):
+        piece = above[start : start + CHUNKS_AT_A_TIME]
+        owners, places = np.divmod(piece, maxima.shape[1])
+        scores = _take_chunks(block.chunks, piece)
+        chunk, column = indices_of_true(~(scores <= threshold[owners, None]))
+        rows = block.first + places[chunk] * scores.shape[1] + column
+        new = rows >= block.new
+        chunk, column = chunk[new], column[new]
+        found.append((owners[chunk], encode(scores[chunk, column], rows[new])))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    The next block is under way on the device while the host looks at this one.
+
+def _take_chunks(
+    chunks: Float[Array, "Q C chunk"], indices: Int[np.ndarray, "found"]
+) -> Float32[np.ndarray, "found chunk"]:
+    """Returns some chunks, by their indices over all queries."""
+    if _is_on_host(chunks):  # a gather on the device would wait there for the scores of the next block
+        return np.take(np.asarray(chunks).reshape(-1, chunks.shape[2]), indices, axis=0)
+    padding = max(LEAST_CHUNKS, scoring.power_of_two(len(indices))) - len(indices)  # few shapes, hence few programs
+    return np.asarray(_gather_chunks(chunks, np.pad(indices.astype(np.int32), (0, padding))))[: len(indices)]
+
+
+def _is_on_host(array: Array) -> bool:
+    """Tells whether NumPy reads the array in place."""
+    return all(device.platform == "cpu" for device in array.devices())
+
+
+@jax.jit
+def _gather_chunks(chunks, indices):
+    return chunks.reshape(-1, chunks.shape[2])[indices]
+
+
+def _buffers(num_queries: int, num_candidates: int) -> list[Float[Array, "Q C chunk"]]:
+    """Returns the memory of two blocks of scores, which all blocks share: fresh pages cost as much as the scores."""
+    _, size = scoring.block_shape(num_queries, num_candidates)
+    return [jnp.zeros((num_queries, -(-size // CHUNK), CHUNK), jnp.float32) for _ in range(2)]
+
+
+def _score_blocks(queries, candidates, excluded, allowed, buffers) -> Iterator[ScoredBlock]:
+    """Yields the scores of each block of the corpus.
+
+    The device computes the next block while the host looks at this one. The memory of a block comes from `buffers` and
+    goes back there after the block; views of a block must be gone by then, or XLA copies.
     """
     _, size = scoring.block_shape(len(queries), len(candidates))
     blocks = scoring.num_blocks(len(candidates), size)
     capacity = max(scoring.LEAST_PAIRS, scoring.power_of_two(len(excluded.rows)))
     pairs, _ = scoring.pairs_by_block(excluded.owners, excluded.rows, blocks, size, capacity)
-    last, shape = None, (len(queries), -(-size // CHUNK), CHUNK)
-    buffers = [jnp.zeros(shape, jnp.float32) for _ in range(2)]  # written again: fresh pages cost as much as the scores
+    last = None
     for block in range(blocks):
         first = min(block * size, len(candidates) - size)
         mask = _mask(allowed, len(queries), first, size)
-        scored = (
-            first,
-            block * size,
-            *_score_block(buffers.pop(), queries, candidates, pairs, mask, np.int32(block), size, CHUNK),
-        )
+        scores = _score_block(buffers.pop(), queries, candidates, pairs, mask, np.int32(block), size, CHUNK)
         if last is not None:
             yield last
-            buffers.append(last[2])
-        last = scored
+            buffers.append(last.chunks)
+        last = ScoredBlock(first, block * size, *scores)
     yield last
+    buffers.append(last.chunks)
+
+
+def _take_allowed(allowed, queries: Int[np.ndarray, "q"]):
+    """Returns what some queries may choose from, in the form of `allowed`."""
+    if isinstance(allowed, Lists):
+        return allowed.take(queries)
+    return allowed[queries] if allowed is not None and allowed.ndim == 2 else allowed
 
 
 def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
-    """Returns which of the candidates from `first` on each query may get; one row if that is the same for all."""
+    """Returns which of the `size` candidates from `first` on each query may get; one row where all queries share it."""
     if allowed is None:
         return None
     if isinstance(allowed, Lists):
@@ -187,67 +234,17 @@ def _score_block(buffer, queries, candidates, pairs, allowed, block, size, chunk
     return chunks, jnp.max(chunks, axis=2)
 
 
-@jax.jit
-def _take_chunks(chunks, owners, places):
-    return chunks[owners, places]
+@functools.partial(jax.jit, static_argnames=("size", "chunk"), donate_argnums=0, keep_unused=True)
+def _score_block(buffer, queries, candidates, pairs, allowed, block, size, chunk):
+    """Returns the scores of a block in chunks, in the memory of `buffer`, and the maximum of each chunk."""
+    scores, rows = scoring.score_block(queries, candidates, block, size)
 
+    def leave_out(scores, start, owners, excluded, real):
+        return scores.at[jnp.where(real, owners, len(queries)), excluded - rows[0]].set(-jnp.inf, mode="drop")
 
-def _candidates_above(
-    worst: Float32[np.ndarray, "Q"], first: int, new: int, chunks, maxima: Float32[np.ndarray, "Q C"]
-) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
-    """Returns owners and keys of the block's candidates above `worst`, those with rows from `new` on."""
-    owners, places = _places(~(maxima <= worst[:, None]))
-    found = [(owners[:0], np.zeros(0, np.uint64))]
-    for start in range(0, len(owners), MOST_CHUNKS):
-        of_piece, at = (x[start : start + MOST_CHUNKS] for x in (owners, places))
-        padding = (0, max(LEAST_CHUNKS, scoring.power_of_two(len(at))) - len(at))
-        scores = np.asarray(_take_chunks(chunks, *(np.pad(x.astype(np.int32), padding) for x in (of_piece, at))))
-        scores = scores[: len(at)]
-        chunk, column = _places(~(scores <= worst[of_piece, None]))
-        rows = first + at[chunk] * chunks.shape[2] + column
-        chunk, column, rows = (x[rows >= new] for x in (chunk, column, rows))
-        found.append((of_piece[chunk], _keys(scores[chunk, column], rows)))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
-def _places(mask: Bool[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, "found"], Int[np.ndarray, "found"]]:
-    """Returns row and column of what is true; where little is, faster than `np.nonzero`."""
-    return np.divmod(np.flatnonzero(mask), mask.shape[1])
-
-
-def _best_of_all(
-    scores: Float32[np.ndarray, "Q n"], k: int
-) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
-    """Returns owners and keys of the k highest scores of each query, and of those equal to the last of them."""
-    least = np.full((len(scores), 1), -np.inf, np.float32)
-    if k < scores.shape[1]:
-        least = np.partition(scores, -k, axis=1)[:, -k, None]  # NaN last, as in the order of keys
-    owners, rows = _places(~(scores < least) & (scores != -np.inf))
-    return owners, _keys(scores[owners, rows], rows)
-
-
-def _keys(scores: Float32[np.ndarray, "n"], rows: Int[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
-    """Returns integers that are ordered as the result is: by score, descending, then by row."""
-    return (~scoring.ordered(scores)).astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
-
-
-def _merge(
-    best: UInt64[np.ndarray, "Q k"], owners: Int[np.ndarray, "found"], keys: UInt64[np.ndarray, "found"]
-) -> UInt64[np.ndarray, "Q k"]:
-    """Returns the k lowest keys of each query, in any order, when those found are added."""
-    order = np.argsort(owners, kind="stable")
-    counts = np.bincount(owners, minlength=len(best))
-    starts = np.cumsum(counts) - counts
-    k = best.shape[1]
-    joined = np.full((len(best), k + counts.max(initial=0)), NOTHING)
-    joined[:, :k] = best
-    joined[owners[order], k + np.arange(len(owners)) - starts[owners[order]]] = keys[order]
-    return np.partition(joined, k - 1, axis=1)[:, :k]
-
-
-def _decode(keys: UInt64[np.ndarray, "*shape"]) -> tuple[Float32[np.ndarray, "*shape"], Int32[np.ndarray, "*shape"]]:
-    """Returns the scores and rows that the keys were made of."""
-    nothing = keys == NOTHING
-    scores = scoring.unordered(~(keys >> np.uint64(32)).astype(np.uint32))
-    rows = (keys & np.uint64(2**32 - 1)).astype(np.uint32).view(np.int32)
-    return np.where(nothing, np.float32(-np.inf), scores), np.where(nothing, np.int32(PADDING_ROW), rows)
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, -jnp.inf)
+    scores = scoring.for_pairs_of(block, pairs, leave_out, scores)
+    padded = jnp.pad(scores, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
+    chunks = padded.reshape(len(queries), -1, chunk)
+    return chunks, jnp.max(chunks, axis=2)

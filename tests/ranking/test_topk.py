@@ -74,7 +74,7 @@ def test_blocks_change_nothing(queries_per_block, candidates_per_block, chunk, d
         patch.setattr(scoring, "TILE", 1)
         patch.setattr(topk, "CHUNK", chunk)
         patch.setattr(topk, "LEAST_CHUNKS", 1)
-        patch.setattr(topk, "MOST_CHUNKS", 2)
+        patch.setattr(topk, "CHUNKS_AT_A_TIME", 2)
         assert_sorted_like_all(queries, candidates, k, Lists.from_sequences(rows))
         assert_sorted_like_all(queries, candidates, k)
 
@@ -199,7 +199,7 @@ def test_any_order_of_the_corpus_gives_the_sorted_one(monkeypatch, order, k):
     monkeypatch.setattr(scoring, "TILE", 8)
     monkeypatch.setattr(topk, "CHUNK", 4)
     monkeypatch.setattr(topk, "LEAST_CHUNKS", 1)
-    monkeypatch.setattr(topk, "MOST_CHUNKS", 16)
+    monkeypatch.setattr(topk, "CHUNKS_AT_A_TIME", 16)
     values = np.random.default_rng(0).integers(-50, 50, 300)
     candidates = {"ascending": np.sort(values), "descending": np.sort(values)[::-1], "equal": 0 * values}
     candidates = candidates.get(order, values).astype(np.float32)[:, None]
