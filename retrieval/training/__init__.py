@@ -1,1 +1,1 @@
-"""The state, one pure step, the loop over epochs, and checkpoints. It knows no config."""
+"""Trains a model: the state, one pure step, the loop over epochs, checkpoints. This room knows no config."""

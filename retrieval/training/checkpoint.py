@@ -1,7 +1,7 @@
-"""Checkpoints of training: the last states and the best one of one phase, with its history.
+"""Checkpoints of one training phase: the last two states and the best one, with the logged history.
 
-A checkpoint is one file: a line with its length and SHA-256, a line of JSON, and the arrays of the state, raw, in the
-order of its leaves and the byte order of the machine.
+A checkpoint is one file: a line with the length and the SHA-256 of the rest, a line of JSON, and the raw arrays of the
+state in the order of its leaves and the byte order of the machine.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from retrieval.training.step import TrainState
 
 LOG = logging.getLogger(__name__)
 SUFFIX = ".checkpoint"
-FIRST_LINE = "retrieval checkpoint 1: {} bytes, sha256 {}\n"  # both of what follows the line
+FIRST_LINE = "retrieval checkpoint 1: {} bytes, sha256 {}\n"  # length and digest of the bytes after this line
 PATTERN = re.compile(FIRST_LINE.format("([0-9]+)", "([0-9a-f]{64})").encode())
 
 
 class Checkpoint(NamedTuple):
-    """What is restored.
+    """A restored checkpoint.
 
     Attributes:
-      epoch: epochs trained.
+      epoch: number of epochs trained.
       state: the training state after them.
-      history: what was logged of each epoch up to this one, in order.
+      history: the logged record of each epoch so far, in order.
     """
 
     epoch: int
@@ -45,7 +45,7 @@ class Checkpoint(NamedTuple):
 
 
 class _DamagedError(Exception):
-    """A file is not the checkpoint that was written; the message says in what."""
+    """The content of a file differs from the checkpoint that was written; the message says how."""
 
 
 class _Write(NamedTuple):
@@ -55,22 +55,30 @@ class _Write(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one training phase in a folder, one file each, written by a thread in the background.
+    """Checkpoints of one training phase in a folder, one file each, written by a background thread.
 
-    Three are kept: the last, to resume from; the one before it, for the day that the last is damaged; and the one
-    with the highest score, the first of equals. A file appears when it is complete and on disk. Where the disk is
-    slower than training, states between the best and the last are left out, so that at most two wait in memory; the
-    best is written before any later one, so a checkpoint on disk has its best beside it.
+    Three files are kept: the last, to resume from; the one before it, in case the last is damaged; and the one with the
+    highest score, the first of equal ones. A file appears under its name only when it is complete and synced to disk.
+    If the disk is slower than training, states between the best and the last are skipped, so that at most two states
+    wait in memory. The best state is written before any later one, so that every checkpoint on disk has its best
+    beside it.
 
-    Each file names the `fingerprint` of what it was trained with, and is not restored into anything else. Training
-    goes on from what `last` returned, or from nothing: checkpoints of later epochs are removed at the next write.
-    Use as a context manager: leaving it waits for the writes.
+    Each file holds the `fingerprint` of its training, and is not restored into a training with another one. A training
+    resumes from the result of `last`, or starts anew; the next write removes checkpoints of later epochs.
+
+    Use it as a context manager: leaving it waits for pending writes.
     """
 
     def __init__(self, folder: pathlib.Path, fingerprint: str):
+        """Opens the checkpoints in a folder, which the first write creates.
+
+        Args:
+          folder: folder of the files.
+          fingerprint: digest of everything that the trained state depends on, such as config, vocabulary and data.
+        """
         self._folder, self._fingerprint = folder, fingerprint
         self._best: dict[str, Any] = {"epoch": -1, "score": -math.inf}
-        self._written: int | None = None  # the last epoch on disk
+        self._written: int | None = None  # epoch of the last write or restore
         self._lock, self._pending = threading.Lock(), []  # at most the best and the last, in this order
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._writes: list[concurrent.futures.Future] = []
@@ -83,9 +91,13 @@ class Checkpoints:
         self._raise_failures()
 
     def save(self, epoch: int, state: TrainState, history: Sequence[Mapping[str, Any]], score: float) -> None:
-        """Copies the state after `epoch` epochs and has it written; `score` ranks it, the highest is the best.
+        """Copies the state and writes it in the background.
 
-        NaN ranks below every number.
+        Args:
+          epoch: number of epochs trained.
+          state: the training state after them.
+          history: the logged record of each epoch so far, in order; must be JSON.
+          score: the higher, the better; NaN is worse than every number.
 
         Raises:
           OSError: an earlier write failed.
@@ -95,7 +107,7 @@ class Checkpoints:
         if self._best["epoch"] < 0 or score > self._best["score"]:
             self._best = {"epoch": epoch, "score": score}
         paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(state), strict=True)
-        host = [np.array(leaf) for leaf in leaves]  # a copy: the caller may give the buffers away
+        host = [np.array(leaf) for leaf in leaves]  # a copy: the caller may donate the buffers to the next step
         header = {
             "fingerprint": self._fingerprint,
             "epoch": epoch,
@@ -109,16 +121,16 @@ class Checkpoints:
         self._writes.append(self._thread.submit(self._write_next))
 
     def last(self, template: TrainState, at_most: int | None = None) -> Checkpoint | None:
-        """Restores the last intact state, with the structure and shapes of `template`; None where there is none.
+        """Restores the last undamaged checkpoint; None if the folder has none.
 
-        Damaged files are named in the log.
+        Damaged files are logged as warnings and skipped.
 
         Args:
-          template: a state of the same model and optimizer.
+          template: a state of the same model and optimizer, which gives structure, shapes and dtypes.
           at_most: the highest epoch to consider; None: any.
 
         Raises:
-          ValueError: it was trained with something else.
+          ValueError: the checkpoint has another fingerprint, or other leaves than the template.
         """
         damaged = False
         for epoch, path in self._files(at_most):
@@ -130,12 +142,12 @@ class Checkpoints:
                 continue
             self._check(path, header, template)
             if damaged:
-                LOG.warning("training goes on from the one before, %s", path)
+                LOG.warning("training resumes from the checkpoint before it, %s", path)
             self._best, self._written = header["best"], epoch
             state = jax.tree.unflatten(jax.tree.structure(template), map(jnp.array, leaves))
             return Checkpoint(epoch, state, header["history"])
         if damaged:
-            LOG.warning("no checkpoint in %s is left to go on from: training starts anew", self._folder)
+            LOG.warning("no undamaged checkpoint in %s to resume from: training starts anew", self._folder)
         return None
 
     def _files(self, at_most: int | None) -> Iterator[tuple[int, pathlib.Path]]:
@@ -150,16 +162,16 @@ class Checkpoints:
             )
         expected = [_description(*leaf) for leaf in jax.tree_util.tree_leaves_with_path(template)]
         if header["leaves"] != expected:
-            theirs = [leaf for leaf in header["leaves"] if leaf not in expected]
-            ours = [leaf for leaf in expected if leaf not in header["leaves"]]
+            unexpected = [leaf for leaf in header["leaves"] if leaf not in expected]
+            missing = [leaf for leaf in expected if leaf not in header["leaves"]]
             raise ValueError(
-                f"the checkpoint {path} was written by other code of the model or the optimizer: it holds {theirs} "
-                f"where {ours} is expected; use another workdir"
+                f"the checkpoint {path} was written by other code of the model or the optimizer: it holds {unexpected} "
+                f"where {missing} is expected; use another workdir"
             )
 
     def _write_next(self) -> None:
         with self._lock:
-            if not self._pending:  # written already, or left out
+            if not self._pending:  # `save` has dropped or an earlier call has written it
                 return
             write = self._pending.pop(0)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +187,7 @@ class Checkpoints:
 
     def _remove_all_but(self, epochs: set[int | None]) -> None:
         kept = {f"{epoch:06d}{SUFFIX}" for epoch in epochs if epoch is not None}
-        for path in self._folder.glob(f"*{SUFFIX}*"):  # with what a killed process left half written
+        for path in self._folder.glob(f"*{SUFFIX}*"):  # also temporary files of a killed process
             if path.name not in kept:
                 path.unlink()
 
@@ -187,15 +199,15 @@ class Checkpoints:
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Reads the header and the arrays of a checkpoint, O(bytes).
+    """Reads and verifies a checkpoint; returns its header and its arrays. O(bytes) time.
 
     Raises:
-      _DamagedError: the file is not what was written.
+      _DamagedError: first line, length or digest do not match the content.
     """
     data = path.read_bytes()
     match = PATTERN.match(data)
     if match is None:
-        raise _DamagedError(f"it does not begin as a checkpoint does ({len(data)} bytes)")
+        raise _DamagedError(f"its first line is not that of a checkpoint ({len(data)} bytes)")
     body = memoryview(data)[match.end() :]
     if len(body) != int(match[1]):
         raise _DamagedError(f"it has {len(body)} bytes after its first line, not {int(match[1])}")

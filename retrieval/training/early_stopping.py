@@ -1,4 +1,4 @@
-"""Which epoch is the best, and when no better one is to be expected."""
+"""Early stopping: the best epoch so far, and when to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def best_epoch(history: Sequence[float]) -> int:
-    """Returns the index of the highest value, the first of equals; NaN never wins.
+    """Returns the index of the highest value, the first of equal ones; NaN counts as the lowest.
 
     >>> best_epoch([0.1, 0.3, float("nan"), 0.3])
     1
@@ -17,5 +17,9 @@ def best_epoch(history: Sequence[float]) -> int:
 
 
 def should_stop(history: Sequence[float], patience: int) -> bool:
-    """Tells whether the last `patience` values did not raise the best one before them; patience 0: never."""
+    """Returns whether none of the last `patience` values exceeds the best value before them; with patience 0, False.
+
+    >>> should_stop([0.3, 0.2, 0.3], patience=2), should_stop([0.3, 0.2, 0.4], patience=2)
+    (True, False)
+    """
     return 0 < patience < len(history) and len(history) - 1 - best_epoch(history) >= patience

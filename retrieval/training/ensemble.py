@@ -1,4 +1,4 @@
-"""Several trainings at once: replicas of a model that differ in initial values and learning rates, as one program."""
+"""Vmapped ensemble: replicas of a model with other initial values and learning rates, trained as one program."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def fit_many(
 ) -> Iterator[tuple[TrainState, Means]]:
     """Trains R replicas of a model together; yields their states [R, ...] and the means of their sums after each epoch.
 
-    Replica r ends as `fit` with model r, learning rate r and the other arguments, to rounding. All see the same batches
-    and the same draws of what is random in training: the spread over replicas is that of the initial values. One that
-    diverges has means that are not finite, and leaves the others as they are.
+    Up to rounding, replica r ends as a run of `fit` with model r, learning rate r and the other arguments. All replicas
+    see the same batches and the same random draws: the spread over replicas is that of the initial values. A replica
+    that diverges has means that are not finite, and does not affect the others.
 
-    The program does the work of R trainings, in the memory of R. What it pays once is the batches, the start of each
-    operation, and compilation: it pays where steps are small for the device, or where programs are not kept on disk. On
-    two CPU cores, steps that keep both busy cost somewhat more together than one after another.
+    Time and memory are those of R trainings, except for batches, kernel launches and compilation, which are paid once.
+    It is faster than R runs of `fit` if one step leaves the device partly idle, or if compiled programs are not cached
+    on disk; two CPU cores that one step keeps busy take somewhat longer.
 
     Args:
-      models: R models of one structure, with the same arrays beside the parameters, which are taken from the first.
+      models: R models of one structure; arrays beside the parameters must be equal, and are taken from the first.
       examples: the training examples, [n] a column.
-      loss: what is minimised.
-      optimizer: makes the optimizer of a learning rate, as `functools.partial(optimizers.create, "adagrad")`.
-      learning_rates: of each replica, R.
+      loss: the objective to minimise, see `retrieval.objectives`.
+      optimizer: creates the optimizer of a learning rate, e.g. `functools.partial(by_name.create, "adagrad")`.
+      learning_rates: learning rate of each replica, R.
       batch_size: examples a step.
       epochs: number of epochs.
-      seed: of the order of the examples, and of what is random in the model.
+      seed: seed of the order of the examples, of the draws of negatives, and of randomness in the models.
       placement: see `fit`.
       negatives: see `fit`.
 
     Raises:
-      ValueError: the numbers of models and learning rates differ, models are of different shapes, `batch_size` exceeds
+      ValueError: the numbers of models and learning rates differ, models have different shapes, `batch_size` exceeds
         the number of examples, or the placement is unknown.
     """
     if not len(models) == len(learning_rates) > 0:
@@ -81,36 +81,38 @@ def fit_many(
 
 
 def _epochs(models, loss, optimizer, rates, key, source, epochs, total):
-    """Yields what `fit_many` does."""
+    """Yields the results of `fit_many`, which checks its arguments before the first `next`."""
     run_block, given = _compiled(models[0], optimizer)
     states = [create_state(model, optimizer(rate)) for model, rate in zip(models, rates, strict=True)]
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     with contextlib.closing(source):
         for _ in range(epochs):
-            state = jax.tree.map(jnp.copy, state)  # blocks take over the memory of the state, but not of the caller's
-            of_blocks, steps = [], 0
+            state = jax.tree.map(
+                jnp.copy, state
+            )  # the program reuses the memory of its state; the caller keeps its own
+            block_sums, steps = [], 0
             while steps < total:
                 block = next(source)
                 state, sums = run_block(state, rates, loss, given, key, block)
-                of_blocks.append(jax.device_get(sums))  # waits, so that blocks do not queue up on the device
+                block_sums.append(jax.device_get(sums))  # waits: at most one block is queued on the device
                 steps += sums["examples"].shape[1]
                 del block
-            yield state, _means(of_blocks)
+            yield state, _means(block_sums)
 
 
 def _compiled(model: nnx.Module, optimizer) -> tuple[Callable, Given]:
-    """Returns the step of all replicas over a block, and the arrays of the model that it takes."""
+    """Returns the compiled block of steps of all replicas, and the arrays of the model that are arguments of it."""
     given, model_of = take_apart(model)
 
     def run_block(state, rates, loss, given, key, block):
-        def of_one(state, rate):
+        def replica(state, rate):
             return train_block(state, block, loss, model_of(given), optimizer(rate), key)
 
-        return jax.vmap(of_one)(state, rates)
+        return jax.vmap(replica)(state, rates)
 
     return jax.jit(run_block, donate_argnums=0), given
 
 
-def _means(of_blocks: list[dict[str, Float[np.ndarray, "R _"]]]) -> Means:
-    """Returns the means over the epoch, see `train.means`."""
-    return means({name: sum(np.sum(b[name], axis=1, dtype=np.float64) for b in of_blocks) for name in of_blocks[0]})
+def _means(blocks: list[dict[str, Float[np.ndarray, "R _"]]]) -> Means:
+    """Returns the means over the epoch, see `epoch_sums.means`."""
+    return means({name: sum(np.sum(sums[name], axis=1, dtype=np.float64) for sums in blocks) for name in blocks[0]})

@@ -28,7 +28,7 @@ def mean_loss(
     An in-batch loss grows with the number of negatives: compare values of one batch size only.
 
     Args:
-      model: the module that `params` belong to.
+      model: the model that `params` belong to.
       params: the parameters to evaluate.
       loss: the objective of the training.
       examples: the held-out examples.

@@ -1,4 +1,4 @@
-"""The state of a training, one optimizer step, and a block of steps as one compiled program."""
+"""The state of a training, one optimizer step, and a scan over a block of steps."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from retrieval.models.binding import Params, bind, init
 from retrieval.training.optimizers import parameter_average, touched_rows
 from retrieval.training.optimizers.by_name import TouchedRows
 
-# What `fit` minimises: (model, batch) -> the value, and sums to log; see `epoch_sums.means` for their denominators. A
-# pytree, so that the arrays in it are arguments of the compiled step.
+# (model, batch) -> the value to minimise, and sums to log, whose denominators `epoch_sums.means` describes. A loss is a
+# pytree, so that its arrays are arguments of the compiled step, not constants in it.
 Loss = Callable[[nnx.Module, Batch], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 
 class TrainState(NamedTuple):
-    """All that training changes.
+    """Everything that a training step changes.
 
     Attributes:
-      step: optimizer steps taken.
-      params: the model's parameters.
-      opt_state: the optimizer's state.
+      step: number of optimizer steps so far.
+      params: the parameters of the model.
+      opt_state: the state of the optimizer.
     """
 
     step: Int[Array, ""]
@@ -37,12 +37,12 @@ class TrainState(NamedTuple):
 
     @property
     def kept(self) -> Params:
-        """The parameters to evaluate and to keep: `params`, or their average where the optimizer is `averaged`."""
+        """The parameters to evaluate and to save: `params`, or their EMA with an optimizer of `averaged`."""
         return parameter_average.averaged_params(self.opt_state, self.params)
 
 
 def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step, with the model's own parameters."""
+    """Returns the state before the first step, with the initial parameters of the model."""
     params = init(model)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(_widen(params)))
 
@@ -55,38 +55,47 @@ def train_step(
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""] | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Returns the state after one optimizer step on the batch, and the loss's sums before it.
+    """Returns the state after one optimizer step on the batch, and the logged sums of the loss before the step.
 
-    With an optimizer of `TouchedRows`, only the rows that the loss looks up are read and written, where it tells which
-    by `lookups`, see `Objective.lookups`: time and memory then depend on the batch, not on the number of rows. Donate
-    the state to the compiled step (`jax.jit(..., donate_argnums=0)`) to have it updated in place.
+    With a `TouchedRows` optimizer and a loss that has `lookups` (see `Objective.lookups`), a step reads and writes only
+    the rows of the embedding tables that the loss looks up: its time and memory depend on the batch, not on the number
+    of rows. To update the state in place, donate it to the compiled step: `jax.jit(..., donate_argnums=0)`.
 
-    What is random in training, as dropout, is a function of `key` and the number of the step; without a key nothing is.
+    Args:
+      state: the state before the step.
+      batch: one batch, without a leading axis.
+      loss: the objective to minimise.
+      model: the model that the parameters belong to.
+      optimizer: the optimizer that created `state.opt_state`.
+      key: random key of the training; randomness such as dropout is a function of `key` and `state.step`. None: no
+        randomness.
     """
     lookups = {}
     if isinstance(optimizer, TouchedRows) and hasattr(loss, "lookups"):
         lookups = loss.lookups(model, batch)
+    # From here on, `params` and `opt_state` hold the touched rows of each table in place of the table: gradients,
+    # moments and updates have the size of the batch, and `put` writes the rows back.
     index, state_index = touched_rows.indices(state.params, optimizer, state.opt_state, lookups)
     params, opt_state = touched_rows.take(state.params, index), touched_rows.take(state.opt_state, state_index)
 
-    of_step = None if key is None else jax.random.fold_in(key, state.step)
+    step_key = None if key is None else jax.random.fold_in(key, state.step)
 
     def objective(params):
-        return loss(bind(model, params, lookups, of_step), batch)
+        return loss(bind(model, params, lookups, step_key), batch)
 
     gradients, sums = jax.grad(objective, has_aux=True)(params)
     wide = _widen(params)
     updates, opt_state = optimizer.update(_widen(gradients), opt_state, wide)
-    moved = jax.tree.map(lambda new, old: new.astype(old.dtype), optax.apply_updates(wide, updates), params)
+    updated = jax.tree.map(lambda new, old: new.astype(old.dtype), optax.apply_updates(wide, updates), params)
     return TrainState(
         state.step + 1,
-        touched_rows.put(state.params, moved, index),
+        touched_rows.put(state.params, updated, index),
         touched_rows.put(state.opt_state, opt_state, state_index),
     ), sums
 
 
 def _widen(tree: Params) -> Params:
-    """Returns the leaves as float32 where they are narrower: the optimizer's sums must not lose small terms."""
+    """Returns leaves narrower than float32 as float32: in bfloat16 the sums of an optimizer lose small terms."""
     return jax.tree.map(lambda leaf: leaf.astype(np.promote_types(leaf.dtype, np.float32)), tree)
 
 
@@ -98,9 +107,10 @@ def train_block(
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""] | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, "steps"]]]:
-    """Returns the state after a step on each batch of the block in turn, and the loss's sums of each step.
+    """Returns the state after one step on each batch of the block, in order, and the logged sums of each step.
 
-    One batch of logits is held at a time.
+    Arguments as of `train_step`, with a leading axis of steps in the block. The memory of activations and gradients is
+    that of one batch.
     """
 
     def step(state, batch):

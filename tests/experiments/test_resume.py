@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_named_to_the_user_and_changes_nothing(whole, tm
     last.write_bytes(last.read_bytes()[:-1])
     errors = finish(tmp_path, SYNTHETIC)
     assert f"{last} is damaged and not used" in errors
-    assert "goes on from the one before" in errors
+    assert "training resumes from the checkpoint before it" in errors
     assert figures(tmp_path) == figures(whole)
     assert result(tmp_path) == result(whole)
 

@@ -127,5 +127,5 @@ def test_a_state_with_averages_can_be_donated():
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5, float("nan")])
 def test_a_decay_that_averages_nothing_is_refused(decay):
-    with pytest.raises(ValueError, match=r"decay of the average must be in \(0, 1\), as 0.999, got"):
+    with pytest.raises(ValueError, match=r"decay of the average must be in \(0, 1\), e.g. 0.999, got"):
         averaged(optax.sgd(1.0), decay)

@@ -154,7 +154,7 @@ def check_the_one_before_is_used(two, content):
     assert restored.epoch == 0 and restored.history == [{"epoch": 0}]
     assert len(messages) == 2
     assert f"{copy / '000001.checkpoint'} is damaged and not used" in messages[0]
-    assert f"goes on from the one before, {copy / '000000.checkpoint'}" in messages[1]
+    assert f"training resumes from the checkpoint before it, {copy / '000000.checkpoint'}" in messages[1]
     shutil.rmtree(copy)
 
 
@@ -180,7 +180,7 @@ def test_other_damage_is_noticed(two, data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: b"", r"does not begin as a checkpoint does \(0 bytes\)"),
+        (lambda content: b"", r"its first line is not that of a checkpoint \(0 bytes\)"),
         (lambda content: content[:-5], "bytes after its first line, not"),
         (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "its SHA-256 is"),
     ],

@@ -142,7 +142,7 @@ def test_a_table_takes_the_strength_of_the_longest_beginning_that_fits():
 
 def test_a_strength_that_fits_no_table_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match="no table that tells its rows begins with 'candidates'; there are query_tower/"
+        ValueError, match="no embedding table has a path that begins with 'candidates'; there are query_tower/"
     ):
         row_rates({QUERIES: np.ones(3)}, {"candidates": 1.0}, power=1.0, steps_per_epoch=1)
     with pytest.raises(ValueError, match="there are none"):

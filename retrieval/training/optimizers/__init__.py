@@ -1,1 +1,1 @@
-"""Optimizers by name, and what goes with them: schedules, touched-row updates, parameter averages, penalties."""
+"""Optimizers by name, learning-rate schedules, touched-row updates, EMA of the parameters, penalties on rows."""

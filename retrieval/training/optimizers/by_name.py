@@ -1,4 +1,4 @@
-"""Optimizers by their optax names, and those that update only the rows of tables that a batch touches."""
+"""Optimizers by their optax names, and touched-row (lazy) optimizers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,37 @@ from retrieval.common.choices import did_you_mean
 
 
 class TouchedRows(optax.GradientTransformation):
-    """An optax optimizer that `train_step` applies to the rows of embedding tables that a batch looks up, not to all.
+    """An optax optimizer that `train_step` applies only to the rows of embedding tables that a batch looks up.
 
-    The step then costs the same whatever the number of rows. Wrap one with `TouchedRows(*optimizer)`. Where a zero
-    gradient changes neither the parameter nor the state (Adagrad, plain SGD) the result is that of the dense update;
-    where it does (momentum, Adam) it is another rule, often called lazy.
+    The time of a step then does not depend on the number of rows. Wrap any optimizer: `TouchedRows(*optimizer)`. If a
+    gradient of 0 changes neither the parameter nor the state (Adagrad, SGD without momentum), the result equals the
+    dense update. Otherwise (momentum, Adam) it is another rule, known as a lazy update: rows outside the batch neither
+    move nor decay.
     """
 
 
 class RowwiseAdagradState(NamedTuple):
-    """The sums of squares: one for each row of a matrix, one for each entry of other parameters."""
+    """State of `rowwise_adagrad`.
+
+    Attributes:
+      sum_of_squares: accumulators, one for each row of a matrix [N], one for each entry of other parameters.
+    """
 
     sum_of_squares: Any
 
 
 def create(name: str, learning_rate: float | Float[Array, ""], **arguments: float) -> optax.GradientTransformation:
-    """Returns optax's optimizer of that name, e.g. create("adagrad", 0.1, eps=1e-7), or one of this module.
+    """Creates an optimizer by its name in optax or in this module, e.g. `create("adagrad", 0.1, eps=1e-7)`.
 
-    Adagrad and SGD without momentum come as `TouchedRows`, which changes nothing but their cost.
+    Adagrad and SGD without momentum are returned as `TouchedRows`, which changes their cost but not their result.
+
+    Args:
+      name: "rowwise_adagrad", "lazy_adam", or a function of optax whose first argument is `learning_rate`.
+      learning_rate: the step size; may be traced.
+      **arguments: further arguments of the optimizer.
 
     Raises:
-      ValueError: there is no such optimizer, or it does not take one of the arguments.
+      ValueError: the name is unknown, or the optimizer has no argument of that name.
     """
     optimizers = _optimizers()
     if name not in optimizers:
@@ -45,8 +55,8 @@ def create(name: str, learning_rate: float | Float[Array, ""], **arguments: floa
         if argument not in parameters:
             raise ValueError(f"optax.{name} has no argument {argument!r}{did_you_mean(argument, parameters)}")
     optimizer = optimizers[name](learning_rate, **arguments)
-    exact = name == "adagrad" or (name == "sgd" and not arguments.get("momentum"))
-    return TouchedRows(*optimizer) if exact else optimizer
+    is_exact = name == "adagrad" or (name == "sgd" and not arguments.get("momentum"))
+    return TouchedRows(*optimizer) if is_exact else optimizer
 
 
 def chained(
@@ -54,10 +64,15 @@ def chained(
     before: Sequence[optax.GradientTransformation] = (),
     after: Sequence[optax.GradientTransformation] = (),
 ) -> optax.GradientTransformation:
-    """Returns the rule with what shapes the gradients before it and the updates after it; `TouchedRows` where it is.
+    """Chains transformations of gradients, an optimizer, and transformations of its updates.
 
-    With `TouchedRows`, what stands beside the rule must leave a row without a gradient as it is: clipping, schedules,
-    `row_penalty` and `decay_matrices` do.
+    The chain is `TouchedRows` if the optimizer is. Each transformation must then leave rows with a gradient of 0
+    unchanged, as gradient clipping, schedules, `row_penalty` and `decay_matrices` do.
+
+    Args:
+      rule: the optimizer.
+      before: transformations of the gradients, in order.
+      after: transformations of the updates, in order.
     """
     if not before and not after:
         return rule
@@ -68,15 +83,17 @@ def chained(
 def rowwise_adagrad(
     learning_rate: float | Float[Array, ""], initial_accumulator_value: float = 0.1, eps: float = 1e-7
 ) -> TouchedRows:
-    """Returns Adagrad with one accumulator for each row of a matrix: the mean of the row's squared gradients is added.
+    """Returns Adagrad with one accumulator for each row of a matrix, to which the row's mean squared gradient is added.
 
-    A table of N embeddings of D dimensions needs N accumulators instead of N D (Naumov et al. 2019, "Deep Learning
-    Recommendation Model"; "exact row-wise Adagrad" in FBGEMM).
+    A table of N embeddings of D dimensions needs N accumulators instead of N D (Naumov et al. 2019, "Deep learning
+    recommendation model for personalization and recommendation systems"; "exact row-wise Adagrad" in FBGEMM):
+
+        a_i <- a_i + mean_d g_id^2,    w_id <- w_id - learning_rate * g_id / sqrt(a_i + eps)
 
     Args:
-      learning_rate: step size.
-      initial_accumulator_value: where the accumulators start.
-      eps: added to the accumulator under the root.
+      learning_rate: the step size.
+      initial_accumulator_value: initial value of the accumulators.
+      eps: added to the accumulators under the root.
     """
 
     def init(params):
@@ -103,13 +120,13 @@ def rowwise_adagrad(
 def lazy_adam(
     learning_rate: float | Float[Array, ""], b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> TouchedRows:
-    """Returns Adam whose moments move only in the rows that a batch touches.
+    """Returns Adam that updates moments and parameters only in the rows that a batch touches.
 
-    It is not Adam: there, a row goes on moving by its moments while no batch touches it, and its moments decay. The
-    bias correction counts all steps, as in TensorFlow Addons' LazyAdam.
+    It differs from Adam, where a row keeps moving by its moments, and these decay, while no batch touches it. The bias
+    correction counts all steps, not those of the row, as LazyAdam of TensorFlow Addons does.
 
     Args:
-      learning_rate: step size.
+      learning_rate: the step size.
       b1: decay of the first moment.
       b2: decay of the second moment.
       eps: added to the root of the second moment.
@@ -118,12 +135,13 @@ def lazy_adam(
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    """Returns the functions of optax that create an optimizer from a learning rate, and those of this module."""
     members = inspect.getmembers(optax, inspect.isfunction)
-    of_optax = {
+    optax_optimizers = {
         name: function
         for name, function in members
         if not name.startswith(("_", "scale_by"))
         and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
-        and name != "lbfgs"  # its update needs the value of the loss
+        and name != "lbfgs"  # its update needs the loss function
     }
-    return of_optax | {"rowwise_adagrad": rowwise_adagrad, "lazy_adam": lazy_adam}
+    return optax_optimizers | {"rowwise_adagrad": rowwise_adagrad, "lazy_adam": lazy_adam}

@@ -1,4 +1,4 @@
-"""The average of the parameters over the steps, which is evaluated and kept instead of those of the last step."""
+"""EMA of the parameters over the steps, evaluated and saved in place of the parameters of the last step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from retrieval.training.optimizers.by_name import TouchedRows
 
 
 class AveragedState(NamedTuple):
-    """The state of an `averaged` optimizer.
+    """State of an `averaged` optimizer.
 
     Attributes:
-      inner: that of the optimizer itself.
-      count: steps taken.
-      average: of the parameters, as far as step `last`.
-      last: the step up to which the average of each row of a table [N], or of each other parameter, is taken; 0: of
-        none.
-      horizon: steps of which the average is the plain mean, before it becomes exponential.
+      inner: state of the wrapped optimizer.
+      count: number of steps so far.
+      average: average of the parameters up to step `last`.
+      last: step up to which the average of each row of a table [N], and of each other parameter, is computed; 0: none.
+      horizon: number of steps over which the average is the plain mean, before it becomes exponential.
     """
 
     inner: optax.OptState
@@ -35,32 +34,35 @@ class AveragedState(NamedTuple):
 
 
 def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """Returns the optimizer with an average of the parameters in its state, see `averaged_params`.
+    """Returns the optimizer with an exponential moving average (EMA) of the parameters in its state.
 
-    After step t the average moves by a share 1 / min(t, h) towards the parameters, h = 1 / (1 - decay) rounded: it is
-    their mean over the first h steps, and an exponential moving average from then on, with no bias towards the initial
-    values (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"). Training itself does
-    not change.
+    After step t, with h = round(1 / (1 - decay)), the average a of the parameters p becomes
 
-    With `TouchedRows` a step costs the batch's rows: a row that it does not touch stays where it is, so that the steps
-    in which its average follows it can be made up for, all at once, when it is touched or read. Memory is that of the
-    parameters, in float32, and a number for each row.
+        a <- a + (p - a) / min(t, h)
+
+    the plain mean over the first h steps, and an EMA from then on, without bias towards the initial values (Polyak and
+    Juditsky 1992, "Acceleration of stochastic approximation by averaging"). The parameters themselves are trained as
+    without it; `averaged_params` returns the average.
+
+    With `TouchedRows`, a step costs O(rows of the batch): an untouched row does not move, so the missed steps of its
+    average have a closed form, which is applied when the row is next touched or read. Memory is a float32 copy of the
+    parameters, and one integer for each row.
 
     Raises:
       ValueError: the decay is not in (0, 1).
     """
     if not 0 < decay < 1:
-        raise ValueError(f"the decay of the average must be in (0, 1), as 0.999, got {decay}")
+        raise ValueError(f"the decay of the average must be in (0, 1), e.g. 0.999, got {decay}")
 
     def init(params):
-        def never(path, leaf):
+        def step_zero(path, leaf):
             return jnp.zeros(leaf.shape[:1] if table_path(path) is not None else (), jnp.int32)
 
         return AveragedState(
             optimizer.init(params),
             jnp.zeros((), jnp.int32),
             jax.tree.map(jnp.zeros_like, params),
-            jax.tree_util.tree_map_with_path(never, params),
+            jax.tree_util.tree_map_with_path(step_zero, params),
             jnp.int32(round(1 / (1 - decay))),
         )
 
@@ -68,9 +70,9 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
         updates, inner = optimizer.update(gradients, state.inner, params)
         count = state.count + 1
         share = 1 / jnp.minimum(count, state.horizon).astype(jnp.float32)
-        before = _up_to(state.count, state, params)
+        average = _up_to(state.count, state, params)  # `params` are those of every step that a row has missed
         reached = optax.apply_updates(params, updates)
-        average = jax.tree.map(lambda old, new: old + share * (new - old), before, reached)
+        average = jax.tree.map(lambda mean, new: mean + share * (new - mean), average, reached)
         last = jax.tree.map(lambda steps: jnp.full_like(steps, count), state.last)
         return updates, AveragedState(inner, count, average, last, state.horizon)
 
@@ -79,9 +81,9 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
 
 def averaged_params(opt_state: optax.OptState, params: Params) -> Params:
-    """Returns the average of the parameters over the steps, in their types; of an optimizer not `averaged`, `params`.
+    """Returns the average of the parameters over the steps, in their dtypes; O(parameters) time.
 
-    Before the first step it is `params` too. O(parameters) time.
+    Returns `params` themselves before the first step, and for an optimizer without an average.
     """
     if not isinstance(opt_state, AveragedState):
         return params
@@ -91,9 +93,10 @@ def averaged_params(opt_state: optax.OptState, params: Params) -> Params:
 
 
 def _up_to(count: Int[Array, ""], state: AveragedState, params: Params) -> Params:
-    """Returns the average up to step `count` of parameters that have not moved since step `last`."""
+    """Returns the average at step `count` of parameters that have not moved since step `last`."""
 
     def followed(average, leaf, last):
+        # the average moves towards a fixed leaf: average - leaf shrinks by the same factor for all missed steps at once
         left = _share_left(last, count, state.horizon)
         return leaf + left.reshape(left.shape + (1,) * (leaf.ndim - left.ndim)) * (average - leaf)
 
@@ -101,10 +104,10 @@ def _up_to(count: Int[Array, ""], state: AveragedState, params: Params) -> Param
 
 
 def _share_left(start: Int[Array, "*N"], stop: Int[Array, ""], horizon: Int[Array, ""]) -> Float[Array, "*N"]:
-    """Returns the share that the average at step `start` has in that at step `stop`, O(1) a row.
+    """Returns the weight of the average at step `start` in the average at step `stop`, in O(1) time a row.
 
-    It is the product of 1 - 1 / min(t, h) over the steps t between: start / stop as far as step h, from then on a power
-    of 1 - 1 / h.
+    The weight is the product of 1 - 1 / min(t, h) over the steps t = start + 1 ... stop. Up to step h it telescopes,
+    prod (t - 1) / t = start / stop; the steps after h contribute the power (1 - 1 / h)^(stop - max(start, h)).
     """
     first, last = (jnp.minimum(step, horizon).astype(jnp.float32) for step in (start, stop))
     exponent = jnp.maximum(stop, horizon) - jnp.maximum(start, horizon)

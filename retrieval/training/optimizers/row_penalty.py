@@ -1,4 +1,4 @@
-"""Regularisation of parameters as part of the optimizer: a penalty on the rows of tables, and decay of matrices."""
+"""Regularisation in the optimizer: frequency-scaled L2 of the rows of tables, and weight decay of matrices."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.models.binding import flatten_params, init
 from retrieval.models.embedding_table import table_path
 
-ENTITIES_AT_A_TIME = 1 << 16  # whose look-ups are counted at once
-Counts = dict[str, Float[np.ndarray, "_"]]  # path of a table in the model -> how often each of its rows occurs
+ENTITIES_AT_A_TIME = 1 << 16  # bounds the memory of `table_counts`
+Counts = dict[str, Float[np.ndarray, "_"]]  # path of a table in the model -> number of occurrences of each of its rows
 
 
 class RowPenaltyState(NamedTuple):
-    """The state of `row_penalty`.
+    """State of `row_penalty`.
 
     Attributes:
-      count: steps taken.
-      rates: penalty a step of each row of a table [N]; a zero for each other parameter.
-      last: the step as far as which each row's penalty is paid [N].
+      count: number of steps so far.
+      rates: penalty a step of each row of a table [N]; a scalar 0 for each other parameter.
+      last: step up to which the penalty of each row has been applied [N].
     """
 
     count: Int[Array, ""]
@@ -35,42 +35,47 @@ class RowPenaltyState(NamedTuple):
 
 
 def row_penalty(rates: Mapping[str, Float[np.ndarray, "_"]]) -> optax.GradientTransformation:
-    """Returns what adds to gradients those of a penalty on the rows of tables, rate times squared norm a step.
+    """Returns a gradient transformation that adds the gradient of a lazy L2 penalty on the rows of tables.
 
-    A row pays when it has a gradient, for all steps since it last had one: a step costs the rows of its batch, and over
-    an epoch each row pays alike however often batches hold it, as positive or negative. Rows that never have a gradient
-    keep their values. Put it before the optimizer's own rule; with `TouchedRows` and without, the results are the same.
+    The penalty of row i is rates[i] * ||w_i||^2 a step. It is applied when the row has a gradient, at once for all s
+    steps since the row last had one:
+
+        g_i <- g_i + 2 * s * rates[i] * w_i
+
+    A step therefore costs O(rows of the batch), and over an epoch the penalty of a row does not depend on how many
+    batches hold it, as a positive or a negative. Rows that never have a gradient keep their values. Chain it before the
+    optimizer; results with and without `TouchedRows` are equal.
 
     Args:
-      rates: of tables by their paths in the model, [N] for N rows; others have none.
+      rates: penalty a step of each row [N], by the path of the table in the model; other tables have no penalty.
     """
 
     def init(params):
-        def rates_of(path, leaf):
+        def leaf_rates(path, leaf):
             table = table_path(path)
             if table in rates:
                 return jnp.asarray(rates[table], leaf.dtype)
             return jnp.zeros(leaf.shape[:1] if table is not None else (), leaf.dtype)
 
-        of_params = jax.tree_util.tree_map_with_path(rates_of, params)
-        never = jax.tree.map(lambda rate: jnp.zeros(rate.shape, jnp.int32), of_params)
-        return RowPenaltyState(jnp.zeros((), jnp.int32), of_params, never)
+        all_rates = jax.tree_util.tree_map_with_path(leaf_rates, params)
+        step_zero = jax.tree.map(lambda rate: jnp.zeros(rate.shape, jnp.int32), all_rates)
+        return RowPenaltyState(jnp.zeros((), jnp.int32), all_rates, step_zero)
 
     def update(gradients, state, params):
         count = state.count + 1
 
-        def pays(gradient, rate):
+        def rows_with_gradient(gradient, rate):
             return jnp.any(gradient != 0, axis=1) if rate.ndim else jnp.zeros((), bool)
 
-        def penalised(gradient, param, pays, rate, last):
+        def penalised(gradient, param, is_due, rate, last):
             if not rate.ndim:
                 return gradient
-            due = jnp.where(pays, rate * (count - last).astype(rate.dtype), 0)
+            due = jnp.where(is_due, rate * (count - last).astype(rate.dtype), 0)
             return gradient + 2 * due[:, None] * param
 
-        paying = jax.tree.map(pays, gradients, state.rates)
-        gradients = jax.tree.map(penalised, gradients, params, paying, state.rates, state.last)
-        last = jax.tree.map(lambda pays, last: jnp.where(pays, count, last), paying, state.last)
+        is_due = jax.tree.map(rows_with_gradient, gradients, state.rates)
+        gradients = jax.tree.map(penalised, gradients, params, is_due, state.rates, state.last)
+        last = jax.tree.map(lambda is_due, last: jnp.where(is_due, count, last), is_due, state.last)
         return gradients, RowPenaltyState(count, state.rates, last)
 
     return optax.GradientTransformation(init, update)
@@ -79,95 +84,99 @@ def row_penalty(rates: Mapping[str, Float[np.ndarray, "_"]]) -> optax.GradientTr
 def row_rates(
     counts: Counts, strengths: Mapping[str, float], *, power: float, steps_per_epoch: int
 ) -> dict[str, Float[np.ndarray, "_"]]:
-    """Returns the rates of a penalty of strength * count ** power on the squared norm of a row over an epoch.
+    """Returns the rates of a frequency-scaled L2 penalty: over an epoch, strength * count ** power * ||w||^2 of a row.
 
-    With power 1 a row counts as often as it occurs, as in `InBatchSoftmax.embedding_l2`; with power 0 each counts
-    once. Powers between, about 0.5 to 1, are the frequency-scaled regularisation of Rendle et al. 2021, "Revisiting the
-    performance of iALS on item recommendation benchmarks". Rows that do not occur have none, nor has row 0, which
-    stands for what is unknown.
+    With power 1 the penalty of a row is proportional to its count, as with `Objective.embedding_l2`; with power 0 it is
+    the same for all rows. Powers of 0.5 to 1 are the frequency-scaled regularisation of Rendle et al. 2021, "Revisiting
+    the performance of iALS on item recommendation benchmarks". Rows without an occurrence have no penalty;
+    neither has row 0, the unknown one.
 
     >>> counts = {"query_tower/embedding": np.array([0.0, 4.0, 9.0])}
     >>> row_rates(counts, {"query_tower": 0.5}, power=0.5, steps_per_epoch=10)["query_tower/embedding"].tolist()
     [0.0, 0.1, 0.15]
 
     Args:
-      counts: how often each row of the tables occurs in an epoch.
-      strengths: by how the path of a table begins; "": of all. The longest that fits counts.
-      power: of the counts.
+      counts: number of occurrences of each row in an epoch, by the path of the table.
+      strengths: strength by the prefix of the path of a table; the prefix "" fits all tables. The longest fitting
+        prefix decides.
+      power: exponent of the counts.
       steps_per_epoch: optimizer steps an epoch.
 
     Raises:
-      ValueError: a strength fits no table whose rows are counted.
+      ValueError: a prefix fits no table with counts.
     """
     rates = {}
-    for beginning in strengths:
-        if not any(path.startswith(beginning) for path in counts):
+    for prefix in strengths:
+        if not any(path.startswith(prefix) for path in counts):
             raise ValueError(
-                f"no table that tells its rows begins with {beginning!r}; there are {', '.join(counts) or 'none'}"
+                f"table_l2: no embedding table has a path that begins with {prefix!r}; there are "
+                f"{', '.join(counts) or 'none'}"
             )
-    for path, times in counts.items():
-        fitting = [beginning for beginning in strengths if path.startswith(beginning)]
-        if fitting:
-            strength = strengths[max(fitting, key=len)]
-            of_rows = np.where(times > 0, strength * np.maximum(times, 1.0) ** power / steps_per_epoch, 0.0)
-            of_rows[UNKNOWN_ROW] = 0.0
-            rates[path] = of_rows
+    for path, table_counts in counts.items():
+        prefixes = [prefix for prefix in strengths if path.startswith(prefix)]
+        if prefixes:
+            strength = strengths[max(prefixes, key=len)]
+            scaled = strength * np.maximum(table_counts, 1.0) ** power / steps_per_epoch
+            rates[path] = np.where(table_counts > 0, scaled, 0.0)
+            rates[path][UNKNOWN_ROW] = 0.0
     return rates
 
 
 def table_counts(
     model: nnx.Module, query_counts: Num[np.ndarray, "Nq"], candidate_counts: Num[np.ndarray, "Nc"]
 ) -> Counts:
-    """Returns how often the rows of each table occur in examples: as often as the entities that read them.
+    """Returns the number of occurrences of each row of each table: the sum of the counts of the entities that read it.
 
-    Row 0, which stands for what is unknown or missing, counts 0, and a row that an entity reads twice counts once.
-    O(rows read) time.
+    A query or candidate that reads a row twice, as a repeated tag, counts once. Row 0, which stands for unknown and
+    missing values, has count 0. O(rows read) time.
 
     Args:
-      model: tells by `rows_read` which rows an entity reads; tables that it does not tell of are left out.
-      query_counts: how often each query row occurs in the examples.
-      candidate_counts: how often each candidate row does.
+      model: its `rows_read` returns the rows that entities read, by table; tables not in it have no counts.
+      query_counts: number of examples of each query row.
+      candidate_counts: number of examples of each candidate row.
     """
     if not hasattr(model, "rows_read"):
         return {}
-    nobody = jnp.zeros(0, jnp.int32)
+    no_rows = jnp.zeros(0, jnp.int32)
     num_rows = {path: len(leaf) for path, leaf in flatten_params(init(model)).items() if leaf.ndim}
     counts: Counts = {}
-    for rows_of, of_entities, of_queries in (
-        (lambda rows: model.rows_read(rows, nobody), query_counts, True),
-        (lambda rows: model.rows_read(nobody, rows), candidate_counts, False),
+    for rows_read, entity_counts, are_queries in (
+        (lambda rows: model.rows_read(rows, no_rows), query_counts, True),
+        (lambda rows: model.rows_read(no_rows, rows), candidate_counts, False),
     ):
-        for start in range(0, len(of_entities), ENTITIES_AT_A_TIME):
-            times = of_entities[start : start + ENTITIES_AT_A_TIME]
-            for path, rows in rows_of(jnp.arange(start, start + len(times), dtype=jnp.int32)).items():
-                if path.startswith("query_tower/") != of_queries:
-                    continue  # what nobody reads
-                added = np.bincount(*_once(np.asarray(rows), times), num_rows[f"{path}/embedding"])
+        for start in range(0, len(entity_counts), ENTITIES_AT_A_TIME):
+            some_counts = entity_counts[start : start + ENTITIES_AT_A_TIME]
+            for path, rows in rows_read(jnp.arange(start, start + len(some_counts), dtype=jnp.int32)).items():
+                if path.startswith("query_tower/") != are_queries:
+                    continue  # a table of the other tower, of which no row is read
+                added = np.bincount(*_distinct_reads(np.asarray(rows), some_counts), num_rows[f"{path}/embedding"])
                 counts[path] = counts[path] + added if path in counts else added
-    for of_rows in counts.values():
-        of_rows[UNKNOWN_ROW] = 0.0
+    for row_counts in counts.values():
+        row_counts[UNKNOWN_ROW] = 0.0
     return counts
 
 
-def _once(rows: Int[np.ndarray, "n W"], times: Num[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows in a line, with the times of their entity, or 0 where it has read the same before."""
+def _distinct_reads(
+    rows: Int[np.ndarray, "n W"], entity_counts: Num[np.ndarray, "n"]
+) -> tuple[Int[np.ndarray, "nW"], Num[np.ndarray, "nW"]]:
+    """Returns the rows as a vector, each with the count of its entity, or 0 for a repeated row of the entity."""
     rows = np.sort(rows, axis=1)
     is_first = np.diff(rows, axis=1, prepend=-1) > 0
-    return rows.ravel(), np.where(is_first, times[:, None], 0).ravel()
+    return rows.ravel(), np.where(is_first, entity_counts[:, None], 0).ravel()
 
 
 def decay_matrices(rate: float | Float[Array, ""]) -> optax.GradientTransformation:
-    """Returns what takes a share of each matrix from it in every step, beside the update that the gradient makes.
+    """Returns a transformation of updates that subtracts rate * matrix from the update of each matrix.
 
-    Embedding tables, whose rows occur unequally often, are left to `row_penalty`; biases, scales and other vectors are
-    left alone. Put it behind the optimizer's own rule, with rate = learning rate * weight decay (Loshchilov and Hutter
-    2019, "Decoupled weight decay regularization").
+    Decoupled weight decay (Loshchilov and Hutter 2019, "Decoupled weight decay regularization"): chain it after the
+    optimizer, with rate = learning rate * weight decay. Embedding tables have no decay, since their rows occur
+    unequally often, see `row_penalty`; neither have biases, scales and other vectors.
     """
 
     def decayed(updates, params):
-        def of(path, update, param):
+        def leaf_update(path, update, param):
             return update - rate * param if param.ndim > 1 and table_path(path) is None else update
 
-        return jax.tree_util.tree_map_with_path(of, updates, params)
+        return jax.tree_util.tree_map_with_path(leaf_update, updates, params)
 
     return optax.stateless(decayed)

@@ -1,4 +1,8 @@
-"""The part of parameters and optimizer state that a batch touches: taken out, updated, and put back in place."""
+"""Touched-row updates: takes the rows that a batch looks up out of parameters and optimizer state, and puts them back.
+
+For a table of N rows of D dimensions a dense update reads and writes O(N D) numbers, a touched-row update O(R D) for
+the R rows that the batch looks up.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +15,48 @@ import optax
 from retrieval.models.binding import Lookups, Params
 from retrieval.models.embedding_table import table_path, without_padding
 
-WHOLE = ...  # the index of what is no table: leaf[...] is all of it
-Index = Any  # a tree like that which it indexes: rows of each table, WHOLE for other leaves
+WHOLE = ...  # index of a leaf that is no table: leaf[...] is the whole leaf
+Index = Any  # a tree of the structure of the indexed one: rows of each table, WHOLE for other leaves
 
 
 def indices(
     params: Params, optimizer: optax.GradientTransformation, opt_state: optax.OptState, lookups: Lookups
 ) -> tuple[Index, Index]:
-    """Returns what of `params` and of `opt_state` a batch touches: all but the tables' other rows.
+    """Returns the indices of `params` and of `opt_state` that a batch touches: the looked-up rows of tables, all else.
 
-    Padding becomes rows behind the end of a table, which `put` drops.
+    Args:
+      params: the parameters.
+      optimizer: the optimizer that created `opt_state`, which tells the leaves of its state that mirror parameters.
+      opt_state: the state of the optimizer.
+      lookups: looked-up rows of tables by the path of the table, ascending, padded; tables not in it are taken whole.
     """
 
     def index(path, leaf):
         rows = lookups.get(table_path(path))
         if rows is None:
             return WHOLE
+        # padding becomes distinct rows beyond the end of the table, which `put` drops: the indices stay unique and
+        # ascending, which spares XLA a sort and atomics in the scatter
         return without_padding(rows, len(leaf) + jnp.arange(len(rows)))
 
-    of_params = jax.tree_util.tree_map_with_path(index, params)
-    of_state = optax.tree_utils.tree_map_params(
+    params_index = jax.tree_util.tree_map_with_path(index, params)
+    state_index = optax.tree_utils.tree_map_params(
         optimizer,
-        lambda leaf, rows: rows if jnp.ndim(leaf) else WHOLE,  # a rule may keep one number for a table
+        lambda leaf, rows: rows if jnp.ndim(leaf) else WHOLE,  # an optimizer may keep one number for a table
         opt_state,
-        of_params,
+        params_index,
         transform_non_params=lambda _: WHOLE,
     )
-    return of_params, of_state
+    return params_index, state_index
 
 
 def take(tree: Any, index: Index) -> Any:
-    """Returns the indexed part of each leaf."""
+    """Returns the indexed rows of each leaf, [R, ...] for R rows; padding repeats the last row of the table."""
     return jax.tree.map(lambda leaf, rows: leaf if rows is WHOLE else leaf.at[rows].get(mode="clip"), tree, index)
 
 
 def put(tree: Any, part: Any, index: Index) -> Any:
-    """Returns the tree with `part` in place of what `take` returned; XLA updates the tables in place."""
+    """Returns the tree with the rows of `part` at the index; XLA updates donated tables in place."""
 
     def replaced(leaf, new, rows):
         if rows is WHOLE:
