@@ -23,7 +23,7 @@ def state_of(config: Config) -> TrainState:
 
 def everything() -> Config:
     """Returns the config of towers over a history, features of both sides and the time of the request."""
-    config = with_history("transformer", layers=1, heads=1, length=5, last=True, ratings=True, gaps=True, ages=True)
+    config = with_history("transformer", layers=1, heads=1, length=5, last=True, inputs=("ratings", "gaps", "ages"))
     config.model.query.features = (
         Feature("id"),
         Feature("age", "number"),
@@ -48,9 +48,9 @@ def deep() -> Config:
     """Returns the config of towers with an MLP and cross layers, a bias and a temperature, averaged."""
     config = Config()
     config.model.embedding_dimension = 8
-    config.model.query.hidden_sizes = (16, 8)
+    config.model.query.mlp.hidden_sizes = (16, 8)
     config.model.candidate.features = (Feature("id"), Feature("group"))
-    config.model.candidate.cross_layers, config.model.candidate.cross_rank = 2, 3
+    config.model.candidate.cross.layers, config.model.candidate.cross.rank = 2, 3
     config.model.candidate_bias, config.model.temperature = True, 1.0
     config.optimizer.name, config.train.average = "rowwise_adagrad", 0.9
     return config
