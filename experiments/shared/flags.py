@@ -179,7 +179,7 @@ def run_on(main: Callable[[list[str]], None]) -> None:
 
 def _check_overrides(argv: list[str]) -> None:
     """Ends the program where a flag overrides a field that does not exist, or with text that is no such value."""
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         match = re.match(
             r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", argument, re.DOTALL
         )  # --index.k: index.k

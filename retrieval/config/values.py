@@ -11,6 +11,7 @@ from retrieval.common.choices import did_you_mean
 from retrieval.config.fields import Option, options, type_hints
 
 WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}  # as absl reads them
 
 
@@ -66,8 +67,8 @@ def described(hint: Any) -> str:
     container = typing.get_origin(hint)
     if container is None:
         return WORDS[hint]
-    element = described(typing.get_args(hint)[-1 if container is dict else 0]).removeprefix("a ")
-    plural = element if element.startswith("text") else f"{element}s"
+    element = typing.get_args(hint)[-1 if container is dict else 0]
+    plural = f"sections {element.__name__}" if dataclasses.is_dataclass(element) else PLURALS[element]
     return f"a {'dictionary' if container is dict else 'tuple'} of {plural}"
 
 

@@ -1,0 +1,44 @@
+"""Prints the reference of all options of a config, in Markdown, with the shipped configs that set each of them.
+
+python -m experiments.config_reference > docs/config.md
+"""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+
+from experiments.shared import console, flags
+from retrieval.config.reference import reference
+from retrieval.config.schema import Config
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+HEAD = """# Options of a config
+
+Generated from the schema by `python -m experiments.config_reference`. `--config.PATH=VALUE` sets an option from the
+shell, `config.PATH = VALUE` in a config file or in Python; options in tuples of sections are set in config files and
+Python alone. A value of another type, out of range or under a misspelt name is refused before any work.
+"""
+
+
+def shipped() -> dict[str, Config]:
+    """Returns the configs in `configs/` with their variants, by what `--config` calls them."""
+    found = {}
+    for path in sorted(CONFIGS.glob("*.py")):
+        module = importlib.import_module(f"configs.{path.stem}")
+        for variant in getattr(module, "VARIANTS", ("",)):
+            found[f"{path.stem}:{variant}".rstrip(":")] = module.get_config(*filter(None, [variant]))
+    return found
+
+
+def page() -> str:
+    """Returns the page of the documentation."""
+    return f"{HEAD}\n{reference(shipped())}"
+
+
+def main() -> None:
+    console.say(page().rstrip("\n"))
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,110 @@
+"""Renders the schema as the reference of all options, in Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from retrieval.config.fields import Option, field_types, options, type_hints
+from retrieval.config.schema import ADDITIONS, Config
+from retrieval.config.values import described
+
+MANY = 4  # shipped configs that set an option, from which on they are counted
+
+
+class Entry(NamedTuple):
+    """An option of the schema.
+
+    Attributes:
+      path: as "train.epochs"; of sections in tuples, the name in the section.
+      hint: its type.
+      default: its default.
+      declared: the rest of its declaration.
+    """
+
+    path: str
+    hint: Any
+    default: Any
+    declared: Option
+
+
+def entries(section: Any, prefix: str = "") -> Iterator[Entry]:
+    """Returns the options of a section and of the sections nested in it, in the order of the schema."""
+    declared = options(type(section))
+    for name, hint in type_hints(type(section)).items():
+        value = getattr(section, name)
+        if dataclasses.is_dataclass(hint):
+            yield from entries(value, f"{prefix}{name}.")
+        else:
+            yield Entry(prefix + name, hint, value, declared[name])
+
+
+def set_by(experiments: Mapping[str, Config]) -> dict[str, list[str]]:
+    """Returns, for each settable path, the names of the experiments that set another value than the default."""
+
+    def value(config: Config, path: str) -> Any:
+        return functools.reduce(getattr, path.split("."), config)
+
+    default = Config()
+    return {
+        path: [name for name, config in experiments.items() if value(config, path) != value(default, path)]
+        for path in field_types(Config)
+    }
+
+
+def reference(experiments: Mapping[str, Config]) -> str:
+    """Returns tables of all options: type, default, allowed values, meaning and user.
+
+    Args:
+      experiments: the shipped configs by name, which are listed as the users of the options that they set.
+    """
+    users = set_by(experiments)
+    every = list(entries(Config()))
+    tables = [_table("`name`, `tasks`", Config, [e for e in every if "." not in e.path], users)]
+    for name, section in type_hints(Config).items():
+        if dataclasses.is_dataclass(section):
+            tables.append(_table(f"`{name}`", section, [e for e in every if e.path.startswith(f"{name}.")], users))
+    for entry in every:
+        if dataclasses.is_dataclass(element := _element(entry.hint)):
+            tables.append(_table(f"Each of `{entry.path}`", element, list(entries(element())), None))
+    for name, cls in ADDITIONS.items():
+        tables.append(_table(f'Arguments of the addition "{name}"', cls, list(entries(cls())), None))
+    return "\n".join(dict.fromkeys(tables))
+
+
+def _table(title: str, cls: type, rows: Sequence[Entry], users: Mapping[str, Sequence[str]] | None) -> str:
+    header = ["option", "type", "default", "allowed", "meaning", *(["user"] if users is not None else [])]
+    lines = [header, ["---"] * len(header)]
+    for entry in rows:
+        cells = [
+            f"`{entry.path}`",
+            described(entry.hint),
+            f"`{entry.default!r}`",
+            _allowed(entry.declared),
+            entry.declared.meaning,
+        ]
+        lines.append(cells if users is None else [*cells, _user(entry, users[entry.path])])
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return f"## {title}\n\n{cls.__doc__}\n\n{table}\n"
+
+
+def _allowed(declared: Option) -> str:
+    if declared.range is not None:
+        return str(declared.range)
+    return ", ".join(f"`{name}`" if name else "none" for name in declared.choices)
+
+
+def _user(entry: Entry, names: Sequence[str]) -> str:
+    if not names:
+        return entry.declared.user
+    if len(names) > MANY:
+        return f"{len(names)} shipped configs"
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _element(hint: Any) -> Any:
+    """Returns the type of the elements of a tuple; None of another type."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
