@@ -98,9 +98,12 @@ class Answers:
 
     @property
     def titles(self) -> Shaped[np.ndarray, "q k"]:
-        """The attribute "title" of each as text, its id where there is none; "" where no candidate is left."""
-        ids, titles = np.where(self.found, self.ids.astype(str), ""), self.attribute("title")
-        return ids if titles is None else np.where(titles.astype(str) == "", ids, titles.astype(str))
+        """The attribute "title" of each candidate as text, or its id without one; "" where no candidate is left."""
+        titles = self.attribute("title")
+        titles = np.full(self.ids.shape, "") if titles is None else titles.astype(str)
+        if not (untitled := (titles == "") & self.found).any():
+            return titles
+        return np.where(untitled, self.ids.astype(str), titles)
 
     @property
     def found(self) -> Bool[np.ndarray, "q k"]:

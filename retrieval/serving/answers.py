@@ -1,27 +1,31 @@
-"""What is answered: candidates or queries by raw id, the best first, of one or of many."""
+"""Result types of `Recommender`: ids, titles and scores, best first."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Shaped
 
 from retrieval.common.lists import PADDING_ROW
+from retrieval.index import Answers
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
     """The k best candidates of each query, best first; of a single query, without the dimension Q.
 
+    A further field is one more line here and one in `from_search`.
+
     Attributes:
       positions: positions in the corpus [Q, k]; -1 where fewer than k candidates are left.
       ids: raw candidate ids [Q, k]; 0 or "" there.
-      titles: their titles [Q, k]; "" there.
-      scores: dot products of the embeddings, or what else they are ranked by [Q, k]; -inf there.
-      known: whether train has the query [Q]. One that it has not is answered by its features, where they are given or
-        the table of queries has them, or else as an unknown query; and by the history that is given.
+      titles: titles of the candidates [Q, k]; "" there.
+      scores: dot products of the embeddings, or cosines of `similar` [Q, k]; -inf there.
+      known: whether the training part has the query [Q]. An unseen query is answered by its features, if they are given
+        or in the table of queries, and by its history, if it is given; else as an unknown query.
     """
 
     positions: Int32[np.ndarray, "*Q k"]
@@ -29,6 +33,31 @@ class Recommendations:
     titles: Shaped[np.ndarray, "*Q k"]
     scores: Float32[np.ndarray, "*Q k"]
     known: Bool[np.ndarray, "*Q"]
+
+    @classmethod
+    def from_search(
+        cls,
+        found: Answers,
+        positions: Int32[np.ndarray, "Q k"],
+        known: Bool[np.ndarray, "Q"],
+        shaped: Callable[[np.ndarray], np.ndarray],
+    ) -> Recommendations:
+        """Makes the result of a search: over the corpus, or over an index by raw id.
+
+        Args:
+          found: ids, scores and, by `found.attribute(name)`, attributes of the candidates that were found.
+          positions: their positions in the corpus, -1 outside of it.
+          known: whether the training part has each query.
+          shaped: drops the first dimension for a single query, see `Request.shaped`.
+        """
+        fields: dict[str, Any] = {
+            "positions": positions,
+            "ids": found.ids,
+            "titles": found.titles,
+            "scores": found.scores,
+            "known": known,
+        }
+        return cls(**{name: shaped(values) for name, values in fields.items()})
 
 
 class Neighbours(NamedTuple):
@@ -43,6 +72,7 @@ class Neighbours(NamedTuple):
     scores: Float32[np.ndarray, "*Q k"]
 
 
-def lookup(values: Shaped[np.ndarray, "N"], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k"]:
+def lookup(values: Shaped[np.ndarray, "N ..."], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k ..."]:
     """Returns the value at each position, zero or "" at padding."""
-    return np.where(positions == PADDING_ROW, np.zeros((), values.dtype), values[positions])
+    is_padding = (positions == PADDING_ROW).reshape(*positions.shape, *[1] * (values.ndim - 1))
+    return np.where(is_padding, np.zeros((), values.dtype), values[positions])

@@ -1,4 +1,4 @@
-"""What is asked of a tower, one or many: from the forms in which users say it to rows, histories and raw features."""
+"""`Request`: the arguments of a call, for one query or many, as rows, histories and raw features of a tower."""
 
 from __future__ import annotations
 
@@ -18,91 +18,96 @@ from retrieval.features.entities import Columns, EntityFeatures, Raw, as_columns
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Queries or candidates that an embedding is asked of.
+    """The queries, or candidates, whose embeddings a call needs.
 
     Attributes:
-      one: whether it was a single one: answers are then without their first dimension.
-      rows: in the vocabulary, 0 for unknown ones [Q].
+      is_single: whether the call is about a single one; its answers lack the first dimension.
+      rows: in the vocabulary [Q], 0 for unseen ids.
       known: whether train has them [Q].
-      ids: raw ids [Q]; None: not told.
-      history: raw candidate ids of each; None: not told.
-      features: raw columns of each; None: not told.
-      times: of the requests in Unix seconds [Q]; None: not told.
-      what: the argument that tells the ids, as errors name it.
+      ids: raw ids [Q]; None: not given.
+      history: raw candidate ids of each; None: not given.
+      features: raw columns of each; None: not given.
+      times: of the requests in Unix seconds [Q]; None: not given.
+      argument: name of the argument that holds the ids, for errors.
     """
 
-    one: bool
+    is_single: bool
     rows: Int32[np.ndarray, "Q"]
     known: Bool[np.ndarray, "Q"]
     ids: Ids | None
     history: Sequence[Sequence | Ids] | None
     features: Raw | None
     times: Int64[np.ndarray, "Q"] | None
-    what: str
+    argument: str
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, ids: Any, history: Any, features: Raw | None, times: Any, what: str) -> Request:
-        """Returns the request that these arguments make, each of a single one or of many; O(Q log size) time.
+    def from_arguments(
+        cls, vocabulary: Vocabulary, ids: Any, history: Any, features: Raw | None, times: Any, argument: str
+    ) -> Request:
+        """Returns the request of a call with these arguments, for a single one or many; O(Q log size) time.
 
         Args:
           vocabulary: of the ids.
           ids: a raw id or ids; None: those of `features`, if it has them.
-          history: of each, flat where it is a single one without an id.
-          features: a mapping of a single one, a sequence of them, or a table.
-          times: of each, or of all where it is a number.
-          what: the argument that tells the ids.
+          history: of each; flat for a single one without an id.
+          features: a mapping for a single one, a sequence of mappings, or a table.
+          times: of each, or a number for all.
+          argument: name of the argument that holds the ids.
 
         Raises:
-          ValueError: nothing is told, lengths differ, or ids are of another type than those of the vocabulary.
+          ValueError: nothing is given, lengths differ, or ids are of another type than those of the vocabulary.
         """
-        one = is_one(ids, history, features)
+        is_single = is_single_request(ids, history, features)
         if ids is None and features is not None:
             ids = ids_of(features)
-        elif one and ids is not None:
+        elif is_single and ids is not None:
             ids = [ids]
-        if history is not None and one:
+        if history is not None and is_single:
             history = [history]
         if ids is not None:
-            ids = as_ids(ids, what)
-            with named(what):
+            ids = as_ids(ids, argument)
+            with named(argument):
                 rows = vocabulary.rows(ids)
         elif history is not None or features is not None:
             number = as_columns(features)[0] if history is None else len(history)
             rows = np.full(number, UNKNOWN_ROW, np.int32)
         else:
-            others = "features" if what == "candidate_id" else "history or features"
-            raise ValueError(f"{what}, {others} is needed, received none of them")
+            others = "features" if argument == "candidate_id" else "history or features"
+            raise ValueError(f"{argument}, {others} is needed, received none of them")
         if history is not None:
             _check_length("history", history, len(rows), "list")
         if times is not None:
             times = _as_times(times, len(rows))
         known = (rows != UNKNOWN_ROW) & (rows < vocabulary.num_rows)
-        return cls(one, rows, known, ids, history, features, times, what)
+        return cls(is_single, rows, known, ids, history, features, times, argument)
 
     def shaped(self, answer: Shaped[np.ndarray, "Q ..."]) -> Shaped[np.ndarray, "..."]:
-        """Returns an answer as it was asked for: that of a single one without the first dimension."""
-        return answer[0, ...] if self.one else answer
+        """Returns an answer without its first dimension if the request is a single one, else as it is."""
+        return answer[0, ...] if self.is_single else answer
 
     def table_columns(self, features: EntityFeatures) -> Columns:
-        """Returns the columns of features that a tower reads, those that are told in place of the table's.
+        """Returns the columns of features that a tower reads: of the given features, or else those of the rows.
 
         Raises:
-          ValueError: features are told and the tower reads none, or see `EntityFeatures.of_raw`.
+          ValueError: features are given and the tower reads none, or see `EntityFeatures.of_raw`.
         """
         if self.features is None:
             return features.of_rows(self.rows)
         if not features.encoders:
-            raise ValueError(f"features were given, and the tower of {self.what} reads none; leave them out")
+            raise ValueError(f"features were given, and the tower of {self.argument} reads none; leave them out")
         return features.of_raw(self.rows, self.ids, self.features)
 
 
-def is_one(ids: Any, history: Any, features: Raw | None) -> bool:
-    """Returns whether a single query is meant: by its id, or else its flat history, or else its mapping of features.
+def is_single_request(ids: Any, history: Any, features: Raw | None) -> bool:
+    """Tells whether arguments are about a single query: by its id, else its flat history, else its mapping of features.
 
-    Raises ValueError where the history is no list.
+    >>> is_single_request(7, None, None), is_single_request([7], None, None)
+    (True, False)
+    >>> is_single_request(None, [3, 4], None), is_single_request(None, [[3, 4]], None)
+    (True, False)
 
-    >>> is_one(7, None, None), is_one([7], None, None), is_one(None, [3, 4], None), is_one(None, [[3, 4]], None)
-    (True, False, True, False)
+    Raises:
+      ValueError: the history is no list.
     """
     if history is not None:
         _check_listed("history", history)
@@ -113,13 +118,13 @@ def is_one(ids: Any, history: Any, features: Raw | None) -> bool:
     return isinstance(features, Mapping)
 
 
-def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequence:
-    """Returns a list for each of a request: the values are one for each, or that of a single one.
+def one_list_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequence:
+    """Returns a list for each query of a request; for a single query, `values` is its list.
 
     Raises:
-      ValueError: they are no list, or not as many.
+      ValueError: `values` are no list, or not one for each query.
     """
-    if request.one:
+    if request.is_single:
         return [[values] if _is_single(values) else values]
     _check_listed(name, values)
     _check_length(name, values, len(request.rows), "list")
@@ -129,23 +134,30 @@ def one_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequ
 def lists_of(
     name: str, ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
 ) -> Lists:
-    """Returns what lists of raw ids are found as, in one look-up, without those that are missing.
+    """Returns the rows that `find` gives for lists of raw ids, in one call, without those of missing ids.
+
+    Args:
+      name: argument that holds the lists, for errors.
+      ids: lists of raw ids.
+      find: maps ids to rows.
+      missing: the row of an id that is not found.
 
     Raises:
-      ValueError: one is no list of ids, or some are strings and others integers.
+      ValueError: an entry is no list of ids, or some are strings and others integers.
     """
     with named(name):
-        arrays = [as_ids(of, "each entry") for of in ids]
-        if len({of.dtype.kind for of in arrays if len(of)}) > 1:
+        arrays = [as_ids(entry, "each entry") for entry in ids]
+        filled = [entry for entry in arrays if len(entry)]
+        if len({entry.dtype.kind for entry in filled}) > 1:
             raise ValueError("candidate ids must be all integers or all strings, got lists of both")
-        found = find(np.concatenate([of for of in arrays if len(of)] or [np.zeros(0, np.int64)]))
-    owners = np.repeat(np.arange(len(arrays)), [len(of) for of in arrays])
+        found = find(np.concatenate(filled or [np.zeros(0, np.int64)]))
+    owners = np.repeat(np.arange(len(arrays)), [len(entry) for entry in arrays])
     return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
 
 @contextlib.contextmanager
 def named(argument: str) -> Iterator[None]:
-    """Lets a ValueError in the body of a with statement say which argument it is about."""
+    """Puts the name of an argument before the message of a ValueError that the block raises."""
     try:
         yield
     except ValueError as error:
@@ -153,12 +165,12 @@ def named(argument: str) -> Iterator[None]:
 
 
 def _is_single(value: Any) -> bool:
-    """Tells an id from a list of them."""
+    """Tells an id from a list of ids."""
     return isinstance(value, str) or (not isinstance(value, Sequence) and np.ndim(value) == 0)
 
 
 def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
-    """Returns a time for each of so many requests, of one for all or one for each."""
+    """Returns the times of `number` requests, from one for each or one for all."""
     try:
         given = np.asarray(times)
     except ValueError:  # of NumPy: lists of different lengths
@@ -176,6 +188,6 @@ def _check_listed(name: str, values: Any) -> None:
         raise ValueError(f"{name} must be a list of ids, or a list of such lists, got {values!r}")
 
 
-def _check_length(name: str, values: Sequence | np.ndarray, number: int, of: str) -> None:
+def _check_length(name: str, values: Sequence | np.ndarray, number: int, entry: str) -> None:
     if len(values) != number:
-        raise ValueError(f"{name} needs one {of} per query, got {len(values)} for {number} queries")
+        raise ValueError(f"{name} needs one {entry} per query, got {len(values)} for {number} queries")
