@@ -1,4 +1,4 @@
-"""The parameters of a model as a plain nested dict, and models bound to parameters, rows and random keys."""
+"""Parameters as a plain nested dict, and models bound to parameters, to rows of tables and to random keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Int, Key
 
 Params = dict[str, Any]  # nested dict of arrays
-Given = Any  # pytree of the arrays of a model that are no parameters
-Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that are looked up
+Given = Any  # pytree of a model's arrays that are not parameters
+Lookups = dict[str, Int[Array, "_"]]  # path of a table in the model -> the distinct rows that a batch looks up
 
 
 def init(model: nnx.Module) -> Params:
@@ -23,23 +23,24 @@ def init(model: nnx.Module) -> Params:
 def bind(
     model: nnx.Module, params: Params, held: Lookups | None = None, key: Key[Array, ""] | None = None
 ) -> nnx.Module:
-    """Returns the model with `params` in place of its own parameters; works under `jax.jit`.
+    """Returns a copy of the model with `params` in place of its own parameters; works under `jax.jit`.
 
     Args:
-      model: gives the structure, and what is no parameter.
+      model: the model, which gives the structure and the arrays that are not parameters.
       params: the parameters.
-      held: paths of tables of which `params` has only some rows, and those rows.
-      key: makes the modules that have a `key` random, each in its own way; None: nothing is, as in evaluation.
+      held: rows that `params` holds of a table, by the table's path; tables without an entry are whole.
+      key: random key of dropout and noise: each module with a `key` gets a key of its own. None: no module is random,
+        as in evaluation.
 
     Raises:
-      ValueError: a parameter is missing, unknown, or of another shape than the model's.
+      ValueError: a parameter is missing or unknown, or its shape is not the model's.
     """
     held = {} if held is None else held
     graph, own, rest = nnx.split(model, nnx.Param, ...)
     expected, received = _shapes(nnx.to_pure_dict(own)), _shapes(params)
     for path, rows in held.items():
         expected[f"{path}/embedding"] = (len(rows), *expected[f"{path}/embedding"][1:])
-    for path in sorted(expected.keys() | received.keys()):
+    for path in sorted(expected.keys() | received.keys()):  # `nnx.merge` accepts misspelt and misshapen leaves
         if expected.get(path) != received.get(path):
             raise ValueError(
                 f"parameter {path}: the model has {expected.get(path, 'none of that name')}, "
@@ -51,7 +52,7 @@ def bind(
         if (rows := held.get("/".join(map(str, path)))) is not None:
             module.hold(rows)
     if key is not None:
-        # The attributes of a Dict are its entries, of any name.
+        # A Dict has its entries as attributes, and one of them may be called "key".
         random = [m for _, m in nnx.iter_modules(bound) if hasattr(m, "key") and not isinstance(m, nnx.Dict)]
         for i, module in enumerate(random):
             module.key = nnx.data(jax.random.fold_in(key, i))
@@ -59,10 +60,11 @@ def bind(
 
 
 def take_apart(model: nnx.Module) -> tuple[Given, Callable[[Given], nnx.Module]]:
-    """Returns the arrays of the model that are no parameters, and a function that makes the model of such arrays.
+    """Returns the model's arrays that are not parameters, and a function that builds the model from such arrays.
 
-    A compiled function takes them as an argument and makes the model inside; a model that it merely refers to would
-    have its arrays copied into the program, which tables of features make large and slow to compile.
+    A compiled function should take these arrays as an argument and build the model inside. A model that the function
+    closes over would have its arrays copied into the program as constants, which is large and slow to compile for
+    tables of features.
     """
     graph, own, given = nnx.split(model, nnx.Param, ...)
     return given, lambda given: nnx.merge(graph, own, given)
@@ -73,6 +75,6 @@ def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
 
 
 def flatten_params(params: Params) -> dict[str, Any]:
-    """Returns the leaves by their paths, as "query_tower/embedding/embedding"."""
+    """Returns the leaves by path, as "query_tower/embedding/embedding"."""
     leaves, _ = jax.tree.flatten_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

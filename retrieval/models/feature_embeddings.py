@@ -1,4 +1,4 @@
-"""Modules over encoded features: embeddings of looked-up rows, and of dense values."""
+"""Embeddings of encoded features: of rows in a table (`Lookup`), and of dense values (`Dense`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from retrieval.models.layers import FeatureDropout
 
 
 class Lookup(nnx.Module):
-    """The embeddings of the rows that a feature looks up, combined: a category, a bag, the words of a text.
+    """Combines the embeddings of the rows that a feature looks up: a category, a bag, the words of a text.
 
-    Where the feature is missing it is the embedding of row 0, which starts at zero and is learned from the examples
-    that miss the feature, and from those whose feature `dropout` takes away in training.
+    A missing feature has the embedding of row 0. Row 0 starts at zero and is trained by the examples that miss the
+    feature, and by the examples whose feature `dropout` removes.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class Lookup(nnx.Module):
         """Creates the table.
 
         Args:
-          num_rows: rows of the table; row 0 is that of what is missing or unknown.
-          dimension: D, of the output.
-          combiner: the sum of embeddings times weights as it is ("sum"), over the sum of the weights ("mean"), or over
-            the root of the sum of their squares ("sqrtn").
-          dropout: probability that training takes the feature as missing.
+          num_rows: number of rows; row 0 stands for missing and unknown values.
+          dimension: D, size of the output.
+          combiner: the weighted sum of the embeddings, as it is ("sum"), divided by the sum of the weights ("mean"), or
+            by the square root of the sum of the squared weights ("sqrtn").
+          dropout: probability that training treats the feature as missing.
           initial_scale: standard deviation of the table's initial values, cut at two of them.
           dtype: type of the table and of the output; sums are accumulated in float32.
           rngs: random streams of the initial values.
 
         Raises:
-          ValueError: there is no such combiner, or `dropout` is not in [0, 1).
+          ValueError: the combiner is unknown, or `dropout` is not in [0, 1).
         """
         check_choice("combiner", combiner, COMBINERS)
         self.table = EmbeddingTable(
@@ -57,11 +57,12 @@ class Lookup(nnx.Module):
         self.num_rows = num_rows
 
     def __call__(self, rows: Int[Array, "*B W"], weights: Float[Array, "*B W"] | None = None) -> Float[Array, "*B D"]:
-        """Returns the combined embeddings of W rows.
+        """Returns the combined embeddings of W rows each.
 
         Args:
           rows: rows of the table.
-          weights: of the rows, at least 0; 0 is padding, and where all are 0 the feature is missing. None: all 1.
+          weights: weights of the rows, at least 0; 0 marks padding, and a feature with weights 0 alone is missing.
+            None: all 1.
         """
         if weights is None and rows.shape[-1] == 1:
             return self.of_rows(rows[..., 0])
@@ -69,6 +70,7 @@ class Lookup(nnx.Module):
         missing = jnp.all(weights == 0, axis=-1)
         if (dropped := self.dropout(missing.shape)) is not None:
             missing |= dropped
+        # A missing feature reads row 0 once, with weight 1: the divisor stays above 0 and the gradient finite.
         first = jnp.broadcast_to(jnp.arange(rows.shape[-1]) == 0, rows.shape)
         weights = jnp.where(missing[..., None], first.astype(weights.dtype), weights)
         embeddings = self.table(jnp.where(missing[..., None], UNKNOWN_ROW, rows))
@@ -77,7 +79,7 @@ class Lookup(nnx.Module):
         return (total / self._divisor(weights)[..., None].astype(wide.dtype)).astype(embeddings.dtype)
 
     def of_rows(self, rows: Int[Array, "*B"]) -> Float[Array, "*B D"]:
-        """Returns the embeddings of single rows, which count 1 each."""
+        """Returns the embeddings of single rows, each with weight 1."""
         dropped = self.dropout(rows.shape)
         return self.table(rows if dropped is None else jnp.where(dropped, UNKNOWN_ROW, rows))
 
@@ -90,9 +92,9 @@ class Lookup(nnx.Module):
 
 
 class Dense(nnx.Module):
-    """A linear map of dense values, the last of which says that the feature is missing: it is 1 and the others 0 then.
+    """A linear map of dense values. The last value is 1, and the others are 0, where the feature is missing.
 
-    What a missing feature adds starts at zero and is learned, as row 0 of a `Lookup` is.
+    The output of a missing feature starts at zero and is trained, as row 0 of a `Lookup` is.
     """
 
     def __init__(

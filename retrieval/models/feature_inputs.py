@@ -1,4 +1,4 @@
-"""The inputs of a feature tower: what each feature looks like, where it is read from, and whether they fit."""
+"""Inputs of a feature tower: the shape of each feature, its columns, and the check that they fit together."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class FeatureInput(NamedTuple):
     """A feature of a `FeatureTower`.
 
     Attributes:
-      spec: what the encoded feature looks like; for the feature "id", `num_rows` are the entities known in train.
-      dimension: of its embedding; 0: that of the tower.
-      dropout: probability that training takes it as missing.
-      encoded: of each row of the entity table; None: the feature comes with the example (or is "id").
+      spec: shape of the encoded feature; of the feature "id", `num_rows` counts the entities known in train.
+      dimension: size of its embedding; 0: that of the tower.
+      dropout: probability that training treats the feature as missing.
+      encoded: the feature of each row of the entity table; None: it comes with the example, or is "id".
     """
 
     spec: Spec
@@ -29,7 +29,7 @@ class FeatureInput(NamedTuple):
 
 
 def context_columns(name: str, feature: FeatureInput) -> tuple[str, ...]:
-    """Returns the names of the columns of the example that a feature is read from."""
+    """Returns the names of the example's columns that hold a feature; none for the id and features of the table."""
     return () if name == ID or feature.encoded is not None else column_names(name, feature.spec)
 
 
@@ -39,13 +39,22 @@ def column_names(name: str, spec: Spec) -> tuple[str, ...]:
 
 
 def read_columns(name: str, columns: Mapping[str, Array]) -> Encoded:
-    """Returns the feature that `to_columns` gave."""
+    """Returns the encoded feature in columns made by `retrieval.features.to_columns`."""
     weights = columns.get(f"{name}/weights")
     return Encoded(None, None, columns[name]) if weights is None else Encoded(columns[name], weights, None)
 
 
 def check_inputs(features: Mapping[str, FeatureInput], num_entities: int, summed: int) -> None:
-    """Checks features; `summed` is the dimension that all have, 0: each may have its own."""
+    """Checks that features fit a tower.
+
+    Args:
+      features: the features by name.
+      num_entities: rows of the entity table.
+      summed: dimension of the sum of the embeddings; 0: they are concatenated, and each may have its own.
+
+    Raises:
+      ValueError: there is no feature, one is encoded for other rows, or one cannot be added to the others.
+    """
     if not features:
         raise ValueError("a tower needs at least one feature, received none; 'id' is the row of the entity itself")
     for name, (spec, dimension, _, encoded) in features.items():

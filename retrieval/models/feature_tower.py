@@ -1,4 +1,4 @@
-"""A tower over any number of features: those of an entity are part of the model, others come with the example."""
+"""A tower over any number of features: features of entities are held by the model, others come with the example."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from retrieval.models.layers import MLP, Cross, Dropout
 
 COMBINATIONS = ("sum", "concat")
 
-# A table is updated by the rows of a batch where it has so many times as many. Measured on two cores, 32 dimensions: 28
-# thousand rows looked up cost 14 ms a step, a dense update of 100 thousand 8 ms.
+# A table gets lazy (touched-row) updates if it has at least this many rows for each row that a batch looks up. Measured
+# on two cores with 32 dimensions: an update of 28,000 looked-up rows takes 14 ms a step, a dense one of 100,000 8 ms.
 ROWS_A_LOOKUP = 8
 
 
 class Entities(nnx.Module):
-    """A feature of every entity, as it is encoded: given, not trained."""
+    """An encoded feature of every entity; not trained."""
 
     def __init__(self, encoded: Encoded):
-        """Holds the arrays of a feature; weights only where one is not 1."""
+        """Holds the arrays of a feature; weights only if one of them is not 1."""
         weights = encoded.weights
         self.rows = _fixed(encoded.rows)
         self.weights = None if weights is None or np.all(weights == 1) else _fixed(weights)
@@ -37,18 +37,23 @@ class Entities(nnx.Module):
 
     def __call__(self, rows: Int[Array, "B"]) -> Encoded:
         """Returns the feature of these entities."""
-        return Encoded(*(None if of is None else of[...][rows] for of in (self.rows, self.weights, self.values)))
+        return Encoded(*(None if part is None else part[...][rows] for part in (self.rows, self.weights, self.values)))
 
 
 class FeatureTower(nnx.Module):
-    """Embeddings of features, put together, and cross layers and an MLP over them.
+    """Combines the embeddings of features, then applies cross layers and an MLP.
 
-    Entities are queries or candidates. Their table has `num_entities` rows: row 0 for unknown ones, then those that
-    train knows, then any number of others, which have features and no embedding of their own: their "id" is that of
-    row 0. Only dropout of "id" trains that row; without it, it stays at zero.
+    Entities are queries or candidates. Their table has `num_entities` rows: row 0 for unknown entities, then the
+    entities known in train, then any number of others. The others (cold-start entities) have features and no embedding
+    of their own: their "id" reads row 0. Only dropout of "id" trains that row; without dropout it stays at zero.
 
-    The embeddings of features are added ("sum"), or stand side by side ("concat"). Then come cross layers and an MLP;
-    a sum without hidden sizes has no MLP. The feature "id" alone, summed, is an `IdTower`.
+    The embeddings are added ("sum") or concatenated ("concat"). A sum without hidden sizes has no MLP. The feature "id"
+    alone, summed, computes what an `IdTower` does.
+
+    Attributes:
+      names: names of all features in order.
+      context: names of the example's columns that the tower reads.
+      table_columns: names of the columns that may replace features of the table, see `__call__`.
     """
 
     def __init__(
@@ -72,52 +77,55 @@ class FeatureTower(nnx.Module):
         """Creates the tower.
 
         Args:
-          features: by name; their order is that of the concatenation.
-          num_entities: rows of the entity table, the unknown one included.
-          dimension: D, of the output.
+          features: features by name, in the order of the concatenation.
+          num_entities: rows of the entity table, the unknown row included.
+          dimension: D, size of the output.
           combine: "sum" or "concat".
           hidden_sizes: sizes of the MLP's hidden layers; an output layer of size D follows them.
-          normalization: see `MLP`, as for `residual` and `dropout`.
-          residual: likewise.
-          dropout: likewise; that of whole features is their own.
+          normalization: normalization of the hidden layers, see `MLP`.
+          residual: whether hidden layers add their input, see `MLP`.
+          dropout: dropout rate of the hidden layers; whole features are dropped by `FeatureInput.dropout`.
           cross_layers: number of cross layers; see `Cross`.
-          cross_rank: their rank; 0: full.
-          output_dropout: of the tower's output, value by value.
+          cross_rank: rank of the cross layers' matrices; 0: full.
+          output_dropout: dropout rate of the tower's output.
           initial_scale: standard deviation of the features' initial parameters, cut at two of them.
           dtype: type of the parameters and of the output; products of matrices are accumulated in float32.
           rngs: random streams of the initial values.
 
         Raises:
-          ValueError: no feature, an option that does not exist, a feature that is not of `num_entities` rows, or one
-            with a dimension of its own that is to be added to others.
+          ValueError: there is no feature, an option is unknown, a feature does not have `num_entities` rows, or a
+            feature with a dimension of its own is to be added to others.
         """
         check_choice("combine", combine, COMBINATIONS)
         check_inputs(features, num_entities, dimension if combine == "sum" else 0)
         common = {"dtype": dtype, "rngs": rngs}
-        self.names = tuple(features)  # of all features in order: `bind` sorts those of a Dict
+        self.names = tuple(features)  # the order of the concatenation; `bind` sorts the entries of a Dict
         self.context = tuple(column for name in features for column in context_columns(name, features[name]))
-        stored = {name: of for name, of in features.items() if of.encoded is not None}
+        stored = {name: feature for name, feature in features.items() if feature.encoded is not None}
         self.table_columns = tuple(
-            column for name, of in stored.items() for column in column_names(TABLE + name, of.spec)
+            column for name, feature in stored.items() for column in column_names(TABLE + name, feature.spec)
         )
         self.combine = combine
         self.all_known = ID not in features or features[ID].spec.num_rows == num_entities
         self.features = nnx.Dict(
-            {name: _module(of, dimension, initial_scale=initial_scale, **common) for name, of in features.items()}
+            {
+                name: _module(feature, dimension, initial_scale=initial_scale, **common)
+                for name, feature in features.items()
+            }
         )
         self.entities = nnx.Dict({name: Entities(feature.encoded) for name, feature in stored.items()})
-        width = dimension if combine == "sum" else sum(of.dimension or dimension for of in features.values())
+        width = dimension if combine == "sum" else sum(feature.dimension or dimension for feature in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
-        of_hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
+        hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
         self.cross = Cross(width, cross_layers, cross_rank, **common) if cross_layers else None
-        self.mlp = MLP(sizes, **of_hidden, **common) if sizes else None
+        self.mlp = MLP(sizes, **hidden, **common) if sizes else None
         self.output_dropout = Dropout(output_dropout)
 
     def __call__(self, rows: Int[Array, "B"], **context: Shaped[Array, "B ..."]) -> Float[Array, "B D"]:
-        """Returns the embeddings of entity rows, in the context of the columns that the attribute `context` names.
+        """Returns the embeddings of entity rows, given the columns that the attribute `context` names.
 
-        Columns that `table_columns` names may be there too: a feature of the table that they hold, as of an entity that
-        is not in it, is read from them, and the others by row.
+        Columns named in `table_columns` may be given too. They hold features of the table, as those of an entity that
+        is not in it; features without such columns are read by row.
 
         Raises:
           ValueError: a column is missing or unknown.
@@ -135,8 +143,8 @@ class FeatureTower(nnx.Module):
         """Returns the embeddings of entities that need not be in the table, from their encoded features.
 
         Args:
-          features: all features of the tower but "id".
-          ids: row of each entity that train knows, below the number of these; None: all are unknown.
+          features: all features of the tower except "id".
+          ids: row of each entity in the table of ids, 0 if unknown; None: all are unknown.
 
         Raises:
           ValueError: a feature is missing or unknown.
@@ -159,10 +167,10 @@ class FeatureTower(nnx.Module):
         return self.output_dropout(x if self.mlp is None else self.mlp(x))
 
     def lookups(self, rows: Int[Array, "U"]) -> dict[str, Int[Array, "_"]]:
-        """Returns which rows of which table a call with `rows` looks up, by the table's path in the tower.
+        """Returns the distinct rows of each table that a call with `rows` looks up, by the table's path in the tower.
 
-        Tables are left out where the example tells the rows, and where they are so small that a dense update is
-        faster. Row 0 is among the rows wherever a feature may be missing. O(U W log(U W)) time.
+        Left out are tables whose rows come with the example, and tables so small that a dense update is faster. Row 0
+        is included if the feature may be missing. O(U W log(U W)) time.
 
         Args:
           rows: distinct, ascending entity rows, padded at the end with 0.
@@ -180,9 +188,9 @@ class FeatureTower(nnx.Module):
         return found
 
     def rows_read(self, rows: Int[Array, "U"]) -> dict[str, Int[Array, "U _"]]:
-        """Returns which rows of each table every entity reads, padded with 0, by the table's path in the tower.
+        """Returns the rows of each table that every entity reads, padded with 0, by the table's path in the tower.
 
-        Tables are left out where the example tells the rows.
+        Tables whose rows come with the example are left out.
 
         Args:
           rows: entity rows.
@@ -196,7 +204,7 @@ class FeatureTower(nnx.Module):
         return found
 
     def _known(self, rows: Int[Array, "B"]) -> Int[Array, "B"]:
-        """Returns the rows, and the unknown one in place of those of entities that train does not know."""
+        """Returns the rows, with row 0 in place of entities that train does not know."""
         return rows if self.all_known else jnp.where(rows < self.features[ID].num_rows, rows, UNKNOWN_ROW)
 
 

@@ -1,4 +1,4 @@
-"""Models side by side: the sum of their scores, as one dot product."""
+"""Fixed embeddings as a model, and the sum of the scores of two models as one dot product."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from retrieval.models.embedding_table import Fixed
 
 
 class FixedTowers(nnx.Module):
-    """Embeddings that are given, by row; those of a row that is not given are 0."""
+    """A model of fixed query and candidate embeddings, as those of a linear item-item model; nothing is trained."""
 
     context = ()
 
     def __init__(self, queries: Float32[np.ndarray, "Q D"], candidates: Float32[np.ndarray, "N D"]):
-        """Holds the embedding of each row, that of the unknown row first."""
+        """Holds the embedding of each row, the unknown row 0 first; rows beyond the arrays read row 0."""
         self.queries = Fixed(jnp.asarray(queries))
         self.candidates = Fixed(jnp.asarray(candidates))
 
@@ -38,16 +38,16 @@ class FixedTowers(nnx.Module):
 
 
 class Blend(nnx.Module):
-    """Two models whose scores are added: their embeddings stand side by side, in float32."""
+    """Adds the scores of two models: their embeddings are concatenated, in float32."""
 
     def __init__(self, first: nnx.Module, second: nnx.Module):
-        """Joins two models with `query`, `candidate` and `context`."""
+        """Joins two models that have `query`, `candidate` and `context`."""
         self.first = first
         self.second = second
 
     @property
     def context(self) -> tuple[str, ...]:
-        """Names of the columns that their query towers read."""
+        """Names of the columns that the two query towers read."""
         return self.first.context + self.second.context
 
     def query(
@@ -63,15 +63,15 @@ class Blend(nnx.Module):
         return _beside([model.candidate(rows, context) for model in (self.first, self.second)])
 
     def predict(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> dict[str, Float[Array, "B"]]:
-        """Returns what the heads of the first model expect of pairs of embeddings; the second has none."""
+        """Returns the predictions of the first model's heads for pairs of embeddings; the second model has none."""
         width = queries.shape[1] - self.second.queries.shape[1]
         return self.first.predict(queries[:, :width], candidates[:, :width])
 
 
 def _at(embeddings: Fixed, rows: Int[Array, "B"]) -> Float[Array, "B D"]:
-    given = embeddings[...]
-    return given[jnp.where(rows < len(given), rows, UNKNOWN_ROW)]
+    array = embeddings[...]
+    return array[jnp.where(rows < len(array), rows, UNKNOWN_ROW)]
 
 
 def _beside(embeddings: list[Float[Array, "B _"]]) -> Float[Array, "B D"]:
-    return jnp.concatenate([of.astype(jnp.float32) for of in embeddings], axis=1)
+    return jnp.concatenate([embedding.astype(jnp.float32) for embedding in embeddings], axis=1)

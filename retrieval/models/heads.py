@@ -1,4 +1,4 @@
-"""Heads: what is predicted of a query and a candidate together, from the outputs of both towers."""
+"""Heads: predictions for pairs of a query and a candidate, as a rating, from the outputs of both towers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from jaxtyping import Array, Float
 
 
 class Head(nnx.Module):
-    """An MLP over the outputs q and c of the towers and their product q * c, value by value.
+    """An MLP over the towers' outputs q and c and their elementwise product q * c.
 
-    The product lets a linear head see what a dot product sees; q and c alone are what the query and the candidate tend
-    to by themselves. The last layer starts at 0, so that training starts at what is true of every pair: the mean of a
-    number, or the base rate of an event. A number is predicted in units of its deviation, which the caller does not
-    see. Parameters and outputs are float32.
+    The product gives a linear head the terms of the dot product; q and c alone carry the biases of the query and of the
+    candidate. The last layer starts at 0, so that training starts at the mean of a number, or at the base rate of an
+    event. Internally a number is predicted in units of its standard deviation. Parameters and outputs are float32.
     """
 
     def __init__(
@@ -32,10 +31,10 @@ class Head(nnx.Module):
         """Creates a head.
 
         Args:
-          dimension: D, of the towers' outputs.
+          dimension: D, size of the towers' outputs.
           hidden_sizes: sizes of the hidden layers, each with a ReLU; an output layer of size 1 follows them.
           start: the output before training: the mean of a number, the log-odds of an event.
-          deviation: the unit that the MLP counts in: the standard deviation of a number.
+          deviation: standard deviation of the number, the unit of the MLP's output.
           is_binary: whether the outputs are log-odds.
           rngs: random streams of the initial values.
         """
@@ -50,13 +49,13 @@ class Head(nnx.Module):
         self.start, self.deviation, self.is_binary = start, deviation, is_binary
 
     def __call__(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> Float[Array, "B"]:
-        """Returns the number that is expected of each pair, or the log-odds of the event."""
+        """Returns the predicted number of each pair, or the log-odds of the event."""
         q, c = queries.astype(jnp.float32), candidates.astype(jnp.float32)
         x = jnp.concatenate([q, c, q * c], axis=1)  # [B, 3 D]
-        for i in range(len(self.hidden)):  # not .values(): `bind` sorts them by name, layer_10 before layer_2
+        for i in range(len(self.hidden)):  # not .values(): `bind` sorts the entries by name, layer_10 before layer_2
             x = jax.nn.relu(self.hidden[f"layer_{i}"](x))
         return self.start + self.deviation * self.output(x)[:, 0]
 
     def expected(self, outputs: Float[Array, "B"]) -> Float[Array, "B"]:
-        """Returns the label that outputs stand for: the number itself, or the probability of the event."""
+        """Converts outputs to predictions: the number itself, or the probability of the event."""
         return jax.nn.sigmoid(outputs) if self.is_binary else outputs

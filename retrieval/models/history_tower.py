@@ -1,4 +1,4 @@
-"""A query tower over what the query did last."""
+"""A query tower over the query's last interactions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from retrieval.models.layers import Dropout
 
 
 class LastEmbedding(nnx.Module):
-    """An embedding of the most recent interaction alone: what follows it, as a first-order transition does."""
+    """An embedding of the most recent interaction alone, which models first-order transitions."""
 
     def __init__(self, num_rows: int, dimension: int, *, dropout: float, initial_scale: float, dtype, rngs: nnx.Rngs):
         """Creates a table of `num_rows` candidate rows; row 0 stands for an empty history."""
@@ -29,17 +29,23 @@ class LastEmbedding(nnx.Module):
         self.dropout = Dropout(dropout)
 
     def __call__(self, history: Int[Array, "S L"]) -> Float[Array, "S L+1 D"]:
-        """Returns the embedding of what came last before each position, and after all."""
+        """Returns the embedding of the last interaction before each position, and before the end."""
         rows = jnp.pad(history, ((0, 0), (1, 0)))
         return self.dropout(self.table(jnp.where(rows < self.num_rows, rows, UNKNOWN_ROW)))
 
 
 class HistoryTower(nnx.Module):
-    """The sum of what a history encoder makes of the query's last interactions, and of a tower over its features.
+    """The output of a history encoder, plus the output of a tower over the query's features.
 
-    A history is the rows of candidates, right-aligned, 0 in padding [S, L]. In training each of its positions asks for
-    the candidate that stands there (`positions`), in serving the whole history for the next one (a call). So that
-    training reads as many interactions before a target as serving does, its windows are one longer.
+    A history holds rows of candidates [S, L], right-aligned, padded with 0. In training each position predicts the
+    candidate at that position (`positions`); in serving the whole history predicts the next candidate (a call).
+    Windows in training are one interaction longer than histories in serving, so that the last target has as many
+    interactions before it as a query in serving.
+
+    Attributes:
+      context: names of the example's columns that the tower reads.
+      history_columns: names of the columns of `context` that describe the history.
+      looks_ahead: whether outputs depend on interactions after the target.
     """
 
     def __init__(
@@ -56,13 +62,14 @@ class HistoryTower(nnx.Module):
         """Creates the tower.
 
         Args:
-          items: candidate rows [B] -> the embeddings that tokens begin as [B, D]; a candidate tower shares its own.
+          items: candidate rows [B] -> item embeddings of the tokens [B, D]: a candidate tower, whose parameters are
+            then shared, or a table.
           num_items: number of candidate rows.
-          tokens: adds to them what else is known of an interaction.
-          encoder: see `retrieval.models.history`.
-          last: of the most recent interaction; None: it counts as its history does.
-          features: over the query's row and what comes with the example; None: the history is all.
-          reads_times: whether the encoder reads the times of the interactions.
+          tokens: adds the side inputs of each interaction to the item embeddings.
+          encoder: an encoder as `retrieval.models.history` describes it.
+          last: embedding of the most recent interaction, added to the output; None: nothing is added.
+          features: tower over the query's row and the example's columns; None: the history alone counts.
+          reads_times: whether the encoder gets the times of the interactions.
         """
         self.items = items
         self.num_items = num_items
@@ -78,33 +85,39 @@ class HistoryTower(nnx.Module):
         self.table_columns = () if features is None else features.table_columns
 
     def __call__(self, rows: Int[Array, "S"], **context: Shaped[Array, "S ..."]) -> Float[Array, "S D"]:
-        """Returns the embeddings of queries after all of their history."""
+        """Returns the embeddings of queries after their whole history."""
         outputs = self._encode(context)[:, -1]
-        return outputs if self.features is None else outputs + self.features(rows, **self._of_features(context))
+        return outputs if self.features is None else outputs + self.features(rows, **self._feature_columns(context))
 
     def positions(self, rows: Int[Array, "S"], **context: Shaped[Array, "S L ..."]) -> Float[Array, "S L D"]:
-        """Returns the embeddings of queries at each position of their history, which neither it nor what follows tells.
+        """Returns the embeddings of queries at each position, from the interactions that may predict it.
 
-        Columns of the example that the features read are those of each position.
+        The interaction at the position never contributes, and later ones only if the encoder looks ahead.
+
+        Args:
+          rows: query row of each window.
+          **context: columns of the history [S, L], and columns of the features at each position [S, L, ...].
         """
-        read = context  # nothing past sees the last interaction, which is a target alone
-        if not self.looks_ahead:
-            read = {name: of[:, :-1] if name in self.history_columns else of for name, of in context.items()}
+        read = context
+        if not self.looks_ahead:  # no output reads the last interaction, which is a target only: save its token
+            read = {
+                name: column[:, :-1] if name in self.history_columns else column for name, column in context.items()
+            }
         outputs = self._encode(read)[:, : context[HISTORY].shape[1]]
         if self.features is None:
             return outputs
         if not self.features.context:
             return outputs + self.features(rows)[:, None]
         size, length, dimension = outputs.shape
-        columns = {name: of.reshape(size * length, -1) for name, of in self._of_features(context).items()}
+        columns = {name: column.reshape(size * length, -1) for name, column in self._feature_columns(context).items()}
         return outputs + self.features(jnp.repeat(rows, length), **columns).reshape(size, length, dimension)
 
-    def _of_features(self, context):
+    def _feature_columns(self, context):
         return {name: column for name, column in context.items() if name not in self.history_columns}
 
     def _encode(self, context) -> Float[Array, "S M D"]:
         history = context[HISTORY]
-        history = jnp.where(history < self.num_items, history, PADDING)  # nothing is known of those beyond
+        history = jnp.where(history < self.num_items, history, PADDING)  # rows beyond the table tell nothing
         tokens, real = self.tokens(
             self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), context.get(AGES)
         )
@@ -113,9 +126,10 @@ class HistoryTower(nnx.Module):
         return outputs if self.last is None else outputs + self.last(history)
 
     def _embed(self, history: Int[Array, "S L"]) -> Float[Array, "S L D"]:
-        """Returns the embeddings of the candidates; where there are more places than candidates, each is made once.
+        """Returns the embeddings of the history's candidates.
 
-        A program for any number of histories is exported for few of them.
+        With more positions than candidates, each candidate is embedded once and looked up. A program that is exported
+        for any number of histories embeds each position: it serves few histories at a time.
         """
         if jax_export.is_symbolic_dim(history.size) or history.size <= self.num_items:
             embeddings = self.items(history.reshape(-1))

@@ -1,4 +1,4 @@
-"""Towers: modules that turn rows of an id table into embeddings."""
+"""A tower over ids alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from retrieval.models.layers import MLP
 
 
 class IdTower(nnx.Module):
-    """An embedding per id, and any depth of MLP over it.
+    """An embedding per id, and an optional MLP over it.
 
-    The unknown row starts at zero and, since training rows are known, stays there.
+    The unknown row 0 starts at zero and stays there, because ids in train are known.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class IdTower(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """Creates a table of `num_rows` rows, the unknown one included.
+        """Creates the table and the MLP.
 
         Args:
-          num_rows: rows of the embedding table.
-          embedding_dimension: size of the output, and of the table's rows.
-          hidden_sizes: sizes of the hidden layers; an output layer follows them. Empty: the bare table.
+          num_rows: rows of the embedding table, the unknown row 0 included.
+          embedding_dimension: D, size of the embeddings and of the output.
+          hidden_sizes: sizes of the hidden layers; an output layer of size D follows them. Empty: no MLP.
           initial_scale: standard deviation of the table's initial values, cut at two of them.
           dtype: type of the parameters and of the output; products of matrices are accumulated in float32.
           rngs: random streams of the initial values.
@@ -49,9 +49,9 @@ class IdTower(nnx.Module):
         return embeddings if self.mlp is None else self.mlp(embeddings)
 
     def lookups(self, rows: Int[Array, "B"]) -> dict[str, Int[Array, "B"]]:
-        """Returns which rows of which table a call with `rows` looks up, by the table's name."""
+        """Returns the rows of the table that a call with `rows` looks up, by the table's path in the tower."""
         return {"embedding": rows}
 
     def rows_read(self, rows: Int[Array, "B"]) -> dict[str, Int[Array, "B 1"]]:
-        """Returns which rows of which table each of `rows` reads, by the table's name."""
+        """Returns the rows of the table that each of `rows` reads, by the table's path in the tower."""
         return {"embedding": rows[:, None]}

@@ -1,4 +1,4 @@
-"""Layers that towers are made of; every layer that is random in training has a `key`, which `bind` sets."""
+"""Layers of towers. A layer that is random in training has an attribute `key`, which `bind` sets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ NORMALIZATIONS = ("", "layer")
 
 
 class Dropout(nnx.Module):
-    """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, where it has a key.
+    """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, if the layer has a key.
 
-    Without a key, in evaluation and serving, it changes nothing. Calls with one key and one shape drop the same values.
+    Without a key, in evaluation and serving, the input is returned. Calls with one key and one shape drop the same
+    values. `nnx.Dropout` draws from a stream with state, of which a step would not be a function of (seed, step).
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
 
@@ -40,7 +41,7 @@ class Dropout(nnx.Module):
 
 
 class FeatureDropout(nnx.Module):
-    """Draws which examples lose a feature, each with probability `rate`, where it has a key; see `Dropout`."""
+    """Draws the examples that lose a feature, each with probability `rate`, if the layer has a key; see `Dropout`."""
 
     def __init__(self, rate: float):
         """Creates the layer.
@@ -52,7 +53,7 @@ class FeatureDropout(nnx.Module):
         self.key = nnx.data(None)
 
     def __call__(self, shape: tuple) -> Bool[Array, "*B"] | None:
-        """Returns which of that shape's examples lose it; None: none does, whatever the draw."""
+        """Returns a mask of the examples that lose the feature; None if none can."""
         if self.key is None or self.rate == 0:
             return None
         return jax.random.bernoulli(self.key, self.rate, shape)
@@ -81,10 +82,10 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class MLP(nnx.Module):
-    """Dense layers with an activation between them; the last layer is linear.
+    """Dense layers with ReLU between them; the last layer is linear.
 
-    A hidden layer is: linear, normalisation, activation, dropout, and its own input added where `residual` asks for it
-    and the two have one size.
+    A hidden layer is: linear, normalization, ReLU, dropout, and with `residual` the sum with its input if both have one
+    size.
     """
 
     def __init__(
@@ -100,15 +101,15 @@ class MLP(nnx.Module):
         """Creates len(sizes) - 1 layers, from sizes[0] inputs to sizes[-1] outputs.
 
         Args:
-          sizes: of the input, the hidden layers and the output.
-          normalization: of the hidden layers, before the activation: "layer" (see `LayerNorm`), or "" for none.
-          residual: adds the input of a hidden layer to its output where their sizes agree.
-          dropout: rate of the hidden layers.
+          sizes: sizes of the input, of the hidden layers and of the output.
+          normalization: normalization of the hidden layers, before ReLU: "layer" (see `LayerNorm`), or "" for none.
+          residual: whether a hidden layer adds its input to its output if their sizes agree.
+          dropout: dropout rate of the hidden layers.
           dtype: type of the parameters and of the output.
           rngs: random streams of the initial values.
 
         Raises:
-          ValueError: there is no such normalization, or the rate is not in [0, 1).
+          ValueError: the normalization is unknown, or the rate is not in [0, 1).
         """
         check_choice("normalization", normalization, NORMALIZATIONS)
         hidden = {f"layer_{i}": size for i, size in enumerate(sizes[1:-1])}
@@ -124,7 +125,7 @@ class MLP(nnx.Module):
         self.residual = residual
 
     def __call__(self, x: Float[Array, "*B In"]) -> Float[Array, "*B Out"]:
-        for i in range(len(self.layers)):  # not .values(): `bind` sorts them by name, layer_10 before layer_2
+        for i in range(len(self.layers)):  # not .values(): `bind` sorts the entries by name, layer_10 before layer_2
             name = f"layer_{i}"
             outputs = self.layers[name](x)
             if name in self.norms:
@@ -138,9 +139,9 @@ class MLP(nnx.Module):
 
 
 class Cross(nnx.Module):
-    """Explicit products of the input's features, up to degree layers + 1: x_{l+1} = x_0 * (W_l x_l + b_l) + x_l.
+    """Cross layers of DCN-v2: x_{l+1} = x_0 * (W_l x_l + b_l) + x_l, polynomials of degree layers + 1 in the input.
 
-    O(layers * D * rank) time a vector, D in place of `rank` where W_l is of full rank. Source: Wang et al. 2021,
+    O(layers * D * rank) time for each vector, O(layers * D^2) at full rank. Source: Wang et al. 2021,
     "DCN V2", equations 1 and 2.
     """
 
@@ -148,9 +149,9 @@ class Cross(nnx.Module):
         """Creates the layers.
 
         Args:
-          size: D, of the input and of the output.
-          layers: how many.
-          rank: W_l is the product of a [D, rank] and a [rank, D] matrix; 0: any [D, D] matrix.
+          size: D, size of the input and of the output.
+          layers: number of layers.
+          rank: rank of W_l, a product of a [D, rank] and a [rank, D] matrix; 0: a full [D, D] matrix.
           dtype: type of the parameters and of the output.
           rngs: random streams of the initial values.
         """
@@ -174,7 +175,7 @@ def _checked_rate(rate: float) -> float:
     """Returns the rate of a dropout.
 
     Raises:
-      ValueError: it is not in [0, 1).
+      ValueError: the rate is not in [0, 1).
     """
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"a dropout rate must be in [0, 1), got {rate}")

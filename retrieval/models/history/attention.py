@@ -1,4 +1,4 @@
-"""Softmax attention over a history, and an encoder that pools by it."""
+"""Softmax attention over a history, and an encoder that pools tokens by attention."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from retrieval.models.history import visibility
 
 
 class AttentionPooling(nnx.Module):
-    """A mean of the visible tokens weighted by attention; START where there are none. O(B M^2 D).
+    """Averages the visible tokens with attention weights; START where no token is visible. O(B M^2 D).
 
-    Each head weighs its share of the dimensions: by keys of the tokens against a query, which is a learned vector plus
-    a linear map of the last token (token p), and by the distance. Both start at 0, so that it begins as `MeanBag`.
+    Each head averages its share of the dimensions. Its weights come from the product of the tokens' keys with a query,
+    a learned linear map of token p, and from a learned bias of the distance. Map and bias start at 0, so that training
+    starts at the mean of `MeanBag`.
     """
 
     def __init__(
@@ -32,11 +33,11 @@ class AttentionPooling(nnx.Module):
         """Creates the encoder.
 
         Args:
-          dimension: of the tokens.
-          length: largest distance that is told apart.
+          dimension: D, size of the tokens.
+          length: largest distance with a bias of its own.
           heads: number of heads, a divisor of the dimension.
           visible: "past" or "others".
-          dtype: of the parameters.
+          dtype: type of the parameters.
           rngs: random streams of the initial values.
 
         Raises:
@@ -55,27 +56,27 @@ class AttentionPooling(nnx.Module):
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
     ) -> Float[Array, "B M D"]:
         seen = visibility.mask(real, self.visible)
-        nothing = ~jnp.any(seen, axis=2, keepdims=True)  # token p is START there, see `retrieval.models.history`
+        nothing = ~jnp.any(seen, axis=2, keepdims=True)  # then token p is START and attends to itself
         seen |= nothing & jnp.eye(seen.shape[1], dtype=bool)[None]
         queries, keys, values = (split_heads(x, self.heads) for x in (self.query(tokens), self.key_map(tokens), tokens))
         return attend(queries, keys, values, seen, self.distances(tokens.shape[1])).reshape(tokens.shape)
 
 
 class DistanceBias(nnx.Module):
-    """A learned number for each head and distance p - k of two positions, added to attention scores (Shaw et al. 2018).
+    """A learned bias of attention scores for each head and distance p - k of two positions (Shaw et al. 2018).
 
     It starts at 0.
     """
 
     def __init__(self, heads: int, length: int, *, dtype: DTypeLike = jnp.float32):
-        """Creates a table of the distances from -length to length; those beyond take the nearest."""
+        """Creates a table of the distances from -length to length; distances beyond read the nearest entry."""
         self.length = length
         self.table = nnx.Param(jnp.zeros((heads, 2 * length + 1), dtype))
 
     def __call__(self, size: int) -> Float[Array, "H {size} {size}"]:
         """Returns the biases of positions p, k in [0, size), as float32."""
-        places = jnp.arange(size)
-        distances = jnp.clip(places[:, None] - places[None, :], -self.length, self.length)
+        positions = jnp.arange(size)
+        distances = jnp.clip(positions[:, None] - positions[None, :], -self.length, self.length)
         return self.table[...].astype(jnp.float32)[:, distances + self.length]
 
 

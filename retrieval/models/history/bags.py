@@ -1,4 +1,4 @@
-"""Bags: weighted means of a history's tokens, by running sums."""
+"""Bags: weighted sums and means of a history's tokens, by running sums."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from retrieval.common.choices import check_choice
+from retrieval.models.history import visibility
 from retrieval.models.history.visibility import VISIBLE
 
 
 class MeanBag(nnx.Module):
-    """The mean of the visible tokens; START where there are none. Has no parameters. O(B M D)."""
+    """Averages the visible tokens; START where no token is visible. No parameters. O(B M D)."""
 
     def __init__(self, *, visible: str):
         """Creates the encoder; `visible` is "past" or "others"."""
@@ -27,22 +28,21 @@ class MeanBag(nnx.Module):
 
 
 class WeightedBag(nnx.Module):
-    """A mean in which a token counts less for each real one that came since, learned in each dimension. O(B M D).
+    """Averages the visible tokens with exponentially decaying weights, one learned decay per dimension. O(B M D).
 
-    The n-th visible token, counted back from the one that is scored, weighs decay ** n; with `visible="others"`, those
-    that come after it weigh alike, counted forward. A moving average as in Ma et al. 2023 (Mega, section 3.1), with
-    weights that sum to 1.
+    The n-th visible token before the target has a weight proportional to decay ** n; with `visible="others"`, so has
+    the n-th token after it. A moving average as in Ma et al. 2023 (Mega, section 3.1), with weights that sum to 1.
     """
 
     def __init__(self, dimension: int, *, length: int, visible: str, dtype: DTypeLike = jnp.float32):
         """Creates the encoder.
 
         Args:
-          dimension: of the tokens. At first the dimensions remember from 2 to `length` interactions, evenly in
-            logarithms: their decays are 1 - 1 / that number.
-          length: of the histories.
+          dimension: D, size of the tokens. Initial decays are 1 - 1 / m, with memories m from 2 to `length`
+            interactions, evenly spaced in logarithms over the dimensions.
+          length: largest number of interactions in a history.
           visible: "past" or "others".
-          dtype: of the parameters.
+          dtype: type of the parameters.
         """
         check_choice("visible", visible, VISIBLE)
         self.visible = visible
@@ -57,14 +57,14 @@ class WeightedBag(nnx.Module):
 
 
 class PowerBag(nnx.Module):
-    """A sum in which the n-th real token counted back weighs scale * n ** -power; START where there is none.
+    """Sums the past tokens, where the n-th most recent one has weight scale * n ** -power; START without any.
 
-    Scale and power are learned. O(B M^2 D). Unlike a mean, the sum grows with the history: a query that is known
-    better departs further from what is popular. It sees the past alone.
+    Scale and power are learned. O(B M^2 D). In contrast to a mean, the sum grows with the history: the more is known
+    of a query, the further its ranking departs from popularity.
     """
 
     def __init__(self, *, dtype: DTypeLike = jnp.float32):
-        """Creates the encoder, with scale 1 and power 1 at first."""
+        """Creates the encoder; scale and power start at 1."""
         self.log_scale = nnx.Param(jnp.zeros((), dtype))
         self.power = nnx.Param(jnp.ones((), dtype))
 
@@ -72,11 +72,11 @@ class PowerBag(nnx.Module):
         self, tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], times: Int[Array, "B M"] | None = None
     ) -> Float[Array, "B M D"]:
         number = jnp.cumsum(real, axis=1)
-        back = (number[:, :, None] - number[:, None, :] + 1).astype(jnp.float32)  # 1: the last real token itself
-        places = jnp.arange(tokens.shape[1])
-        seen = (places[None, :] <= places[:, None])[None] & real[:, None, :]
-        power, log_scale = (of[...].astype(jnp.float32) for of in (self.power, self.log_scale))
-        weights = jnp.where(seen, jnp.exp(log_scale - power * jnp.log(jnp.where(seen, back, 1.0))), 0.0)
+        recency = (number[:, :, None] - number[:, None, :] + 1).astype(jnp.float32)  # 1: the most recent real token
+        seen = visibility.mask(real, "past")
+        power, log_scale = (parameter[...].astype(jnp.float32) for parameter in (self.power, self.log_scale))
+        # The inner `where` keeps log away from 0 and negative numbers, whose gradients would be NaN.
+        weights = jnp.where(seen, jnp.exp(log_scale - power * jnp.log(jnp.where(seen, recency, 1.0))), 0.0)
         terms = jnp.where(real[..., None], tokens.astype(jnp.float32), 0.0)
         sums = jnp.einsum("bpq,bqd->bpd", weights, terms, precision="highest")
         return jnp.where((number > 0)[..., None], sums.astype(tokens.dtype), tokens)
@@ -85,12 +85,12 @@ class PowerBag(nnx.Module):
 def decayed_mean(
     tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], decay: Float[Array, "_"], visible: str
 ) -> Float[Array, "B M D"]:
-    """Returns the mean of the visible tokens, weighted by decay ** (real tokens in between); token p if there are none.
+    """Averages the visible tokens, weighted by decay ** (number of real tokens in between); token p if none is visible.
 
     Args:
       tokens: the tokens.
-      real: which may be seen.
-      decay: in [0, 1], one a dimension or one for all.
+      real: which tokens may be visible.
+      decay: decays in [0, 1], one for each dimension or one for all.
       visible: "past" or "others".
 
     >>> tokens, real = jnp.array([[[9.0], [1.0], [4.0]]]), jnp.array([[False, True, True]])
@@ -102,7 +102,7 @@ def decayed_mean(
     sums, weights = _running_sums(tokens, real, decay, reverse=False)
     if visible == "others":
         after = _running_sums(tokens, real, decay, reverse=True)
-        # the sums of tokens p + 2 and later, rather than those of all less token p + 1: exact, whatever that one holds
+        # Sums of tokens from p + 2 on. Subtracting token p + 1 from sums of all would leave its rounding errors.
         later = [jnp.pad(sums, ((0, 0), (0, 2), (0, 0)))[:, 2:] for sums in after]
         sums, weights = sums + later[0], weights + later[1]
     means = sums / jnp.where(weights > 0, weights, 1.0)
@@ -112,7 +112,7 @@ def decayed_mean(
 def _running_sums(
     tokens: Float[Array, "B M D"], real: Bool[Array, "B M"], decay: Float[Array, "_"], *, reverse: bool
 ) -> tuple[Float[Array, "B M D"], Float[Array, "B M _"]]:
-    """Returns float32 sums of the tokens up to each, or from each, and of their weights; padding leaves them alone."""
+    """Returns float32 sums of the decayed tokens up to (in reverse: from) each position, and of their weights."""
     decays = jnp.where(real[..., None], decay[None, None], 1.0)
     terms = jnp.where(real[..., None], tokens.astype(jnp.float32), 0.0)
     ones = jnp.broadcast_to(real[..., None].astype(jnp.float32), decays.shape)

@@ -1,4 +1,4 @@
-"""Hierarchical sequential transduction units over a history."""
+"""Hierarchical sequential transduction units (HSTU) over a history."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from retrieval.models.layers import Dropout, LayerNorm
 class Hstu(nnx.Module):
     """Pointwise attention without a softmax, gated (HSTU, Zhai et al. 2024, section 3.1). O(layers B (M D^2 + M^2 D)).
 
-    Scores of attention have a learned bias of the distance, and of the time between the two tokens where `times` are
-    given, in buckets that double (theirs grow by 1.35). The output is normalised.
+    Attention scores have a learned bias of the distance and, given `times`, of the time between the two tokens, in
+    buckets that double in width (in the paper they grow by 1.35). The output is normalized.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Hstu(nnx.Module):
         """Creates the encoder.
 
         Args:
-          dimension: of the tokens.
-          length: largest distance that is told apart.
-          layers: number of layers; 0: the last token, normalised.
+          dimension: D, size of the tokens.
+          length: largest distance with a bias of its own.
+          layers: number of layers; 0: the output is token p, normalized.
           heads: number of heads, a divisor of the dimension.
-          dropout: probability that training sets a value of what a layer adds to 0, before its last product.
-          dtype: of the parameters.
+          dropout: dropout rate of the input of each layer's last linear map.
+          dtype: type of the parameters.
           rngs: random streams of the initial values.
 
         Raises:
@@ -64,10 +64,10 @@ class Hstu(nnx.Module):
 
 
 class HstuLayer(nnx.Module):
-    """Adds linear(U * norm(A V)) to x, where A = silu(Q K' + bias) for what is seen and 0 elsewhere.
+    """Adds linear(U * norm(A V)) to x, where A = silu(Q K' + bias) for visible tokens and 0 for others.
 
-    U, V, Q and K are silu(linear(norm(x))). The paper divides A by the length, which the norm after it cancels: left
-    out, so that padding changes nothing. The bias of time is shared by the heads.
+    U, V, Q and K are silu(linear(norm(x))). The paper divides A by the length, which the norm after it cancels; the
+    division is left out so that padding changes nothing. The heads share the bias of time.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class HstuLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "B M D"], seen: Bool[Array, "B M M"], buckets: Int[Array, "B M M"] | None
     ) -> Float[Array, "B M D"]:
-        """Returns the tokens after the layer; `buckets` of the time between tokens p and k, [b, p, k]."""
+        """Returns the tokens after the layer; `buckets` [b, p, k] are buckets of the time between tokens p and k."""
         gates, *parts = jnp.split(jax.nn.silu(self.projections(self.norm(x))), 4, axis=-1)
         values, queries, keys = (split_heads(part, self.heads) for part in parts)
         scores = head_products(queries, keys) + self.distances(x.shape[1])[None]

@@ -12,10 +12,10 @@ from retrieval.models.layers import Dropout
 
 
 class Gru(nnx.Module):
-    """Gated recurrent units (Cho et al. 2014; Hidasi et al. 2016, GRU4Rec) and a dense layer over their state.
+    """Gated recurrent units (Cho et al. 2014; GRU4Rec, Hidasi et al. 2016) and a linear layer over their state.
 
-    Padding leaves the state alone; before the first interaction the output is START. O(B M D^2) a layer, one position
-    after the other.
+    Padding does not change the state; before the first interaction the output is START. O(B M D^2) for each layer,
+    sequential in M.
     """
 
     def __init__(self, dimension: int, *, layers: int, dropout: float, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
@@ -42,7 +42,7 @@ class GruCell(nnx.Module):
     """
 
     def __init__(self, dimension: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        """Creates the layer; the kernels hold update, reset and new state side by side."""
+        """Creates the layer; the kernels hold the columns of update gate, reset gate and new state, in this order."""
         self.inputs = nnx.Linear(dimension, 3 * dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
         self.states = nnx.Linear(dimension, 3 * dimension, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
@@ -50,14 +50,14 @@ class GruCell(nnx.Module):
         """Returns the state after each token, from a state of 0 before the first."""
 
         def step(state, inputs):
-            of_token, is_real = inputs
-            token, hidden = jnp.split(of_token, 3, axis=1), jnp.split(self.states(state), 3, axis=1)
+            products, is_real = inputs
+            token, hidden = jnp.split(products, 3, axis=1), jnp.split(self.states(state), 3, axis=1)
             update, reset = (jax.nn.sigmoid(x + h) for x, h in zip(token[:2], hidden[:2], strict=True))
             new = jnp.tanh(token[2] + reset * hidden[2])
             state = jnp.where(is_real[:, None], update * state + (1 - update) * new, state)
             return state, state
 
-        # what does not depend on the state is one product for all positions
+        # The product of the tokens does not depend on the state: one matrix product for all positions.
         columns = self.inputs(tokens).swapaxes(0, 1), real.swapaxes(0, 1)
         _, states = jax.lax.scan(step, jnp.zeros_like(tokens[:, 0]), columns)
         return states.swapaxes(0, 1)

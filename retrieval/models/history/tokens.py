@@ -1,4 +1,4 @@
-"""Tokens: embeddings of a history's candidates with what else is known of each interaction."""
+"""Tokens: item embeddings of a history plus embeddings of side inputs (rating, gap, age)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retrieval.models.layers import Dropout
 
-NUM_LOG_BUCKETS = 33  # missing, and the numbers of binary digits of an int32
+NUM_LOG_BUCKETS = 33  # bucket 0 for missing, then one for each number of binary digits of an int32 >= 0
 INITIAL_SCALE = 0.02  # standard deviation of the initial START vector
 
 
 def log_buckets(seconds: Int[Array, "*S"]) -> Int[Array, "*S"]:
-    """Returns the number of binary digits of each plus 1, in [1, 32]; 0 for a negative one, which means missing.
+    """Returns 1 + the number of binary digits of each value, in [1, 32]; 0 for a negative value, which means missing.
 
-    A bucket is twice as wide as the one before it: 13 holds about an hour, 18 a day, 20 to 21 a week.
+    Each bucket is twice as wide as the one before it: bucket 13 holds about an hour, 18 a day, 20 and 21 a week.
 
     >>> log_buckets(jnp.array([-1, 0, 1, 2, 3, 4, 3600, 86400, 2**31 - 1])).tolist()
     [0, 1, 2, 3, 3, 4, 13, 18, 32]
@@ -27,9 +27,9 @@ def log_buckets(seconds: Int[Array, "*S"]) -> Int[Array, "*S"]:
 
 
 class Tokens(nnx.Module):
-    """Puts START before a history and in place of its padding, and adds the side inputs to the rest.
+    """Puts START before a history and in place of padding, and adds embeddings of side inputs to the interactions.
 
-    Embeddings of side inputs start at 0: an encoder begins as if there were none.
+    Embeddings of side inputs start at 0, so that training starts as without side inputs.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Tokens(nnx.Module):
         """Creates START, and a table for each side input.
 
         Args:
-          dimension: of the embeddings.
+          dimension: D, size of the embeddings.
           num_ratings: rows of the table of ratings; 0: ratings are not read.
-          gaps: whether the time since the interaction before is read.
+          gaps: whether the time since the previous interaction is read.
           ages: whether the age of the candidate at the interaction is read.
-          dropout: probability that training sets a value of a token to 0.
-          noise: probability that training takes an interaction out of the history, as if it were padding.
-          dtype: of the parameters.
+          dropout: dropout rate of the tokens.
+          noise: probability that training removes an interaction from the history, as if it were padding.
+          dtype: type of the parameters.
           rngs: random streams of the initial values.
 
         Raises:
@@ -83,19 +83,19 @@ class Tokens(nnx.Module):
         gaps: Int[Array, "B L"] | None = None,
         ages: Int[Array, "B L"] | None = None,
     ) -> tuple[Float[Array, "B L+1 D"], Bool[Array, "B L+1"]]:
-        """Returns the tokens, and which of them are interactions that an encoder may see.
+        """Returns the tokens, and a mask of the tokens that are interactions, which an encoder may read.
 
-        Values in padding are ignored, NaN too. A side input that is None adds nothing.
+        Values in padding are ignored, even NaN. A side input that is None adds nothing.
 
         Args:
-          embeddings: of the candidates, right-aligned.
+          embeddings: item embeddings of the candidates, right-aligned.
           real: False in padding.
-          ratings: row of each interaction's rating in its table.
-          gaps: seconds since the interaction before; negative: unknown, as for the first.
-          ages: seconds since the candidate appeared; negative: unknown.
+          ratings: row of each interaction's rating in the table of ratings.
+          gaps: seconds since the previous interaction; negative: unknown, as for the first.
+          ages: seconds since the candidate first appeared; negative: unknown.
 
         Raises:
-          ValueError: a side input that has no table.
+          ValueError: a side input is given for which there is no table.
         """
         given = {"ratings": ratings, "gaps": gaps, "ages": ages}
         for name, values in given.items():

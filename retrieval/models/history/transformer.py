@@ -16,8 +16,9 @@ from retrieval.models.layers import Dropout, LayerNorm
 class Transformer(nnx.Module):
     """Self-attention over the past (SASRec, Kang & McAuley 2018). O(layers B (M D^2 + M^2 D)).
 
-    Layers are normalised before (Xiong et al. 2020), as is the output. A learned vector a position, counted from the
-    end and at first 0, is added to real tokens. Dropout is on what each layer adds, not on the weights of attention.
+    Each layer normalizes its input (pre-norm, Xiong et al. 2020), and the output is normalized. A learned embedding of
+    the position, counted from the end, is added to real tokens; it starts at 0. Dropout applies to the output of
+    attention and of the dense layers, not to the attention weights.
     """
 
     def __init__(
@@ -34,12 +35,12 @@ class Transformer(nnx.Module):
         """Creates the encoder.
 
         Args:
-          dimension: of the tokens.
-          length: the most tokens after token 0.
-          layers: number of layers; 0: the last token, normalised.
+          dimension: D, size of the tokens.
+          length: largest number of tokens after token 0.
+          layers: number of layers; 0: the output is token p, normalized.
           heads: number of heads, a divisor of the dimension.
-          dropout: probability that training sets a value to 0.
-          dtype: of the parameters.
+          dropout: dropout rate.
+          dtype: type of the parameters.
           rngs: random streams of the initial values.
 
         Raises:
@@ -61,7 +62,7 @@ class Transformer(nnx.Module):
         size, length = tokens.shape[1] - 1, self.positions.shape[0]
         if size > length:
             raise ValueError(f"the encoder has {length} positions and received {size} tokens; cut to the last {length}")
-        positions = jnp.pad(self.positions[...][:size][::-1], ((1, 0), (0, 0)))  # token 0 has none
+        positions = jnp.pad(self.positions[...][:size][::-1], ((1, 0), (0, 0)))  # token 0 is START
         x = tokens * tokens.shape[2] ** 0.5 + jnp.where(real[..., None], positions[None], 0)
         seen = visibility.with_itself(visibility.mask(real, "past"))
         for i in range(len(self.layers)):
@@ -70,7 +71,7 @@ class Transformer(nnx.Module):
 
 
 class TransformerLayer(nnx.Module):
-    """Attention and a dense layer at each position, as wide as the tokens, each added to what came in."""
+    """Self-attention, then a dense block of width D at each position, each added to its input."""
 
     def __init__(self, dimension: int, *, heads: int, dropout: float, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         """Creates a layer; the arguments are those of `Transformer`."""
@@ -87,7 +88,7 @@ class TransformerLayer(nnx.Module):
         self.dense_dropout = Dropout(dropout)
 
     def __call__(self, x: Float[Array, "B M D"], seen: Bool[Array, "B M M"]) -> Float[Array, "B M D"]:
-        """Returns the tokens after the layer, of which position p attends to those that it sees."""
+        """Returns the tokens after the layer; position p attends to the tokens in `seen`."""
         parts = jnp.split(self.queries_keys_values(self.attention_norm(x)), 3, axis=-1)
         queries, keys, values = (split_heads(part, self.heads) for part in parts)
         attended = attend(queries, keys, values, seen).reshape(x.shape)
