@@ -6,6 +6,7 @@ from experiments.shared import console
 from experiments.shared.workdir import Workdir
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
+from retrieval.config.remedies import naming_fields
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset, load
 from retrieval.data.splits import STRATEGIES
@@ -25,6 +26,7 @@ def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     return dataset
 
 
+@naming_fields()
 def load_checked(config: config_lib.Config) -> Dataset:
     """Loads the data of an experiment, with a progress bar while they are fetched.
 

@@ -7,6 +7,7 @@ import scipy.sparse
 from jaxtyping import Float32
 
 from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
+from retrieval.common.errors import DataError
 from retrieval.common.lists import Lists
 from retrieval.data.interactions import Table
 from retrieval.features.categories import tokenize, values_of, words
@@ -34,7 +35,7 @@ def tf_idf(training: Training, *, title_weight: float) -> Scorer:
       ValueError: the corpus has no such columns.
     """
     if not attributes(training.corpus):
-        raise ValueError("content needs attributes of the candidates: name their table in data.candidates")
+        raise DataError("content needs attributes of the candidates, and the corpus has none", needed="attributes")
     vectors = _vectors(training.corpus, title_weight)
     by_attribute = vectors.T.tocsr()
 

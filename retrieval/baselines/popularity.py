@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from retrieval.baselines.base import Scorer, Training
+from retrieval.common.errors import DataError
 from retrieval.common.lists import Lists
 
 SECONDS_A_DAY = 86_400
@@ -30,7 +31,7 @@ def recent(training: Training, *, days: float) -> Scorer:
       ValueError: the interactions have no timestamps.
     """
     if training.timestamps is None:
-        raise ValueError("recent popularity needs timestamps: name their column in data.columns.timestamp")
+        raise DataError("recent popularity needs timestamps, and the interactions have none", needed="timestamps")
     recent = training.timestamps > training.timestamps.max(initial=0) - days * SECONDS_A_DAY
     counts = np.bincount(training.positions[recent], minlength=training.num_candidates)
     return by_counts(counts + training.counts / (training.counts.max(initial=0) + 1))

@@ -50,9 +50,9 @@ class Negatives:
     def __post_init__(self):
         for name in ("uniform", "popular", "queue", "dislikes"):
             if getattr(self, name) < 0:
-                raise ValueError(f"negatives.{name} must be 0 or more, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.dislikes and self.disliked is None:
-            raise ValueError("negatives.dislikes needs to know the disliked candidates: set data.dislike_at_most")
+            raise ValueError(f"dislikes is {self.dislikes}, and disliked is None; pass what each query row disliked")
 
     @classmethod
     def in_batch(cls, examples: Examples) -> Negatives:

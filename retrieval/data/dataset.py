@@ -10,6 +10,7 @@ import numpy as np
 
 from retrieval.common.choices import check_choice, did_you_mean
 from retrieval.config.placements import check_placement
+from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Data
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
@@ -44,6 +45,7 @@ class Dataset:
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
+@naming_fields()
 def load(data: Data, progress: Progress | None = None) -> Dataset:
     """Loads what the config names: a published data set, the user's files, or synthetic data.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Shaped
 
+from retrieval.common.errors import DataError
 from retrieval.common.lists import Lists
 from retrieval.data.ids import Ids, find
 from retrieval.data.interactions import Interactions, Table
@@ -145,8 +146,8 @@ class Encoding:
 
     def _dislikes(self, interactions: Interactions) -> Bool[np.ndarray, "n"]:
         if interactions.ratings is None:
-            raise ValueError(
-                "data.dislike_at_most is set, and the interactions have no ratings; set data.columns.rating"
+            raise DataError(
+                f"dislike_at_most is {self.dislike_at_most:g}, and the interactions have no ratings", needed="ratings"
             )
         return interactions.ratings <= self.dislike_at_most
 

@@ -1,8 +1,8 @@
 """Labels of interactions for the heads of a model, and what train tells of them.
 
-Heads learn from the interactions that are examples. With `data.dislike_at_most` dislikes are none: heads neither learn
-from them nor are asked about them. Leave it 0 where a head shall know low ratings too, and have `loss.rating_weight`
-tell retrieval how little they are worth.
+Heads learn from the interactions that are examples. Dislikes are no examples: heads neither learn from them nor predict
+them in an evaluation. A head that is to know low ratings too needs data without dislikes, and weights of the ratings
+that tell retrieval how little low ones are worth.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from retrieval.common.choices import check_choice
+from retrieval.common.errors import DataError
 from retrieval.config.schema import Task
 
 REGRESSION, BINARY = "regression", "binary"
@@ -60,7 +61,7 @@ def labels_of(tasks: Sequence[Task], ratings: Float32[np.ndarray, "*S"] | None) 
       ValueError: there are tasks, and no ratings.
     """
     if tasks and ratings is None:
-        raise ValueError(f"task {tasks[0].name!r} predicts the rating, and there are none; set data.columns.rating")
+        raise DataError(f"task {tasks[0].name!r} predicts the rating, and the interactions have none", needed="ratings")
     return {task.name: _labels(task, ratings) for task in tasks}
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int64
 
+from retrieval.common.errors import DataError
 from retrieval.data.encoding import Encoding
 from retrieval.data.ids import find
 from retrieval.data.interactions import Interactions
 from retrieval.data.splits import Parts
 
 
-class LeakageError(ValueError):
+class LeakageError(DataError):
     """Training has seen what the evaluation asks for."""
 
 
@@ -68,7 +69,7 @@ def check_encoding(
         if len(foreign) and not any_vocabulary:
             raise LeakageError(
                 f"the vocabulary has {len(foreign)} {name} ids that are not in train, the first {foreign[0].item()!r}: "
-                "it has seen held-out data; build it from train alone, or say so with data.vocabulary='all'"
+                "it has seen held-out data; build it from train alone, or pass any_vocabulary=True"
             )
     expected = encoding.counts(encoding.examples(train))
     if not np.array_equal(counts, expected):
@@ -93,8 +94,8 @@ def _check_pairs(earlier: str, part: Interactions, later: str, held_out: Interac
     if num_shared and not repeats:
         raise LeakageError(
             f"{num_shared} interactions of {earlier} are in {later} too, the first of query {example[0]!r} with "
-            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or say that "
-            "repeats are meant: data.drop_duplicates=False, or repeats=True from Python"
+            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or allow them",
+            needed="repeats",
         )
     return num_shared
 
@@ -110,7 +111,8 @@ def _check_times(earlier: str, part: Interactions, later: str, held_out: Interac
     if part.timestamps is None or held_out.timestamps is None:
         raise LeakageError(
             f"the split is temporal, but {earlier} or {later} has no timestamps to check that {later} comes after "
-            f"{earlier}: name their column in data.columns.timestamp"
+            f"{earlier}",
+            needed="timestamps",
         )
     if not len(part) or not len(held_out):
         return

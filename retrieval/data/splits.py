@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from retrieval.common.choices import check_choice
+from retrieval.common.errors import DataError
 from retrieval.data.interactions import Interactions, concatenate
 
 Indices = Int[np.ndarray, "_"]  # of events
@@ -83,7 +84,7 @@ def random(interactions: Interactions, fraction: float, seed: int) -> tuple[Indi
 def temporal(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Holds out the last events by timestamp; of equal timestamps, the last in file order."""
     if interactions.timestamps is None:
-        raise ValueError("a temporal split needs timestamps: name their column (in a config, data.columns.timestamp)")
+        raise DataError("a temporal split needs timestamps, and the interactions have none", needed="timestamps")
     return _cut(np.argsort(interactions.timestamps, kind="stable"), fraction)
 
 

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 
 from retrieval.baselines.popularity import by_counts
+from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Config
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset
@@ -39,6 +40,7 @@ class EvaluatedModel:
     metrics: Mapping[str, float]
 
 
+@naming_fields()
 def create_evaluation(config: Config, dataset: Dataset) -> Evaluation:
     """Returns the evaluation on the test part, the same for the model of an experiment and for its baselines."""
     return Evaluation.of(

@@ -111,7 +111,15 @@ def held_out_windows(encoding: Encoding, held_out: Interactions, before: Interac
 def create_negatives(
     negatives: config_lib.Negatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
 ) -> Negatives:
-    """Creates the sampler of the batches' negatives, with frequencies from train."""
+    """Creates the sampler of the batches' negatives, with frequencies from train.
+
+    Raises:
+      ValueError: disliked candidates are to be drawn, and the config does not say which they are.
+    """
+    if negatives.dislikes and disliked is None:
+        raise ValueError(
+            f"negatives.dislikes is {negatives.dislikes}, and nothing is disliked; set data.dislike_at_most"
+        )
     return Negatives(
         counts,
         uniform=negatives.uniform,

@@ -16,6 +16,7 @@ from retrieval.batching.batch import NO_ROW
 from retrieval.batching.negatives import Negatives
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
+from retrieval.config.remedies import naming_fields
 from retrieval.data import popularity
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Encoding, Examples
@@ -138,6 +139,7 @@ class Recipe:
         return jax.jit(query), jax.jit(candidate)
 
 
+@naming_fields()
 def prepare(
     config: config_lib.Config,
     train: Interactions,

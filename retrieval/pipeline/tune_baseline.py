@@ -11,6 +11,7 @@ from typing import Any
 from retrieval.baselines import BASELINES, Baseline, Scorer, Training, content
 from retrieval.baselines.search import climb
 from retrieval.common.choices import did_you_mean
+from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.evaluation.measure import measure, rank_by
@@ -44,6 +45,7 @@ def possible_baselines(dataset: Dataset) -> list[str]:
     ]
 
 
+@naming_fields()
 def tune_baseline(baseline: Baseline, config: Config, dataset: Dataset) -> TunedBaseline:
     """Chooses the settings of a baseline on the validation part, by `train.metric` as for the model.
 
@@ -77,6 +79,7 @@ def tune_baseline(baseline: Baseline, config: Config, dataset: Dataset) -> Tuned
     return TunedBaseline(*climb(score, baseline.axes, dict(baseline.start)))
 
 
+@naming_fields()
 def fit_baseline(baseline: Baseline, settings: Mapping[str, Any], config: Config, dataset: Dataset) -> Scorer:
     """Fits a baseline with these settings to all that comes before the test part."""
     before = dataset.parts.train_and_validation()

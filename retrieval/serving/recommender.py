@@ -249,7 +249,7 @@ class Recommender:
             number = 1 if is_single_request(user_id, history, features) else len(history)
             raise ValueError(
                 f"history was given for {number} queries, and the query tower reads none; leave it out, or train "
-                "with model.history.encoder"
+                "a model with a history encoder"
             )
         return Request.from_arguments(self.queries, user_id, history, features, times, "user_id")
 

@@ -99,7 +99,7 @@ def test_dislikes_are_no_examples_and_not_relevant_but_seen():
 
 def test_dislikes_without_ratings_are_refused():
     events = Interactions([7], [1])
-    with pytest.raises(ValueError, match="no ratings; set data.columns.rating"):
+    with pytest.raises(ValueError, match="dislike_at_most is .*no ratings"):
         Encoding.fit(events, Table(np.array([1])), dislike_at_most=2.0).examples(events)
 
 

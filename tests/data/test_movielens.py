@@ -366,7 +366,7 @@ def test_a_file_in_the_cache_that_was_tampered_with_is_named(tmp_path, pinned):
 
 
 def test_where_grouplens_has_no_answer_the_error_says_what_to_do(tmp_path, grouplens):
-    message = r"/ml-20m.zip cannot be reached \(HTTP Error 404: Not Found\); set data.path to a local copy of ml"
+    message = r"/ml-20m.zip cannot be reached \(HTTP Error 404: Not Found\); get a copy of ml"
     with pytest.raises(DataError, match=message):
         movielens.load("movielens-20m", cache=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -405,7 +405,7 @@ def test_a_wheel_in_the_cache_that_was_tampered_with_is_named(tmp_path):
 
 
 def test_where_both_sources_fail_the_error_gives_both_reasons(tmp_path, grouplens, pip):
-    message = r"HTTP Error 404.*pip cannot download recbole==1.2.1 \(ERROR: no network\); set data.path to"
+    message = r"HTTP Error 404.*pip cannot download recbole==1.2.1 \(ERROR: no network\); get a copy of ml-100k.zip"
     with pytest.raises(DataError, match=message):
         movielens.load("movielens-100k", cache=str(tmp_path))
     assert list(tmp_path.iterdir()) == []

