@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from experiments.inspection.outline import Part, outline
 from experiments.shared.labels import addition_title
 from retrieval.config.schema import Config, Loss, Regularization
-from retrieval.index.tuning.search import GRAPHS
+from retrieval.index.tuning.choices import GRAPHS
 from retrieval.models.feature_inputs import ID
 from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import Recipe

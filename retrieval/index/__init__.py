@@ -1,7 +1,7 @@
 """Search over candidate embeddings: exact or by a graph, certified, by ids, under filters, while it changes."""
 
 from retrieval.index.certificate import Certificate, CurvePoint
-from retrieval.index.checks import Exclusions, Subset
+from retrieval.index.checks import Exclusions
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.files import RECORD_FILE, digests
 from retrieval.index.filters import Filter, Filters
@@ -10,6 +10,7 @@ from retrieval.index.interface import Answers, IdIndex, Searcher
 from retrieval.index.live.changes import check_vectors
 from retrieval.index.live.live_index import LiveIndex
 from retrieval.index.registry import load
+from retrieval.index.subset import Subset
 from retrieval.index.tuning.recall import recall
 from retrieval.index.tuning.search import tune
 

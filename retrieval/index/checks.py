@@ -1,124 +1,19 @@
-"""What searches are asked with, checked and brought into one form: vectors, exclusions, and subsets of the corpus."""
+"""Checks the arguments of searches, and converts them: vectors, positions, exclusions, and subsets of the corpus."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 from numpy.typing import ArrayLike
 
 from retrieval.common.lists import Lists
+from retrieval.index.subset import Subset
 
 _NO_LISTS = str | bytes | Set | Mapping
-_TINY = float(np.finfo(np.float32).tiny)
 
 Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
-
-
-def lengths_of(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, " n"]:
-    """Returns the norms; where squares underflow, more than the norms and never less. O(n d) time."""
-    return np.sqrt(np.vecdot(vectors, vectors) + np.float32(vectors.shape[1] * _TINY))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Norms:
-    """The norms of a corpus, which bound its inner products.
-
-    Attributes:
-      values: of each vector, see `lengths_of` [n].
-    """
-
-    values: Float32[np.ndarray, " n"]
-
-    @classmethod
-    def of(cls, vectors: Float32[np.ndarray, "n d"]) -> Norms:
-        """Computes them, O(n d)."""
-        return cls(lengths_of(vectors))
-
-    @functools.cached_property
-    def longest(self) -> float:
-        """The largest; 0 of none."""
-        return float(self.values.max(initial=0))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Gathered:
-    """A part of a corpus, its longest vectors first where it is more than a block.
-
-    Attributes:
-      embeddings: of the whole corpus [n, d].
-      positions: of the part, in the order of its places [m].
-      places: the place of each, by ascending position [m]; None: they are in that order.
-      head: the vectors of the first places, one after the other.
-      norms: of the part, by place [m].
-    """
-
-    embeddings: Float32[np.ndarray, "n d"]
-    positions: Int64[np.ndarray, " m"]
-    places: Int64[np.ndarray, " m"] | None
-    head: Float32[np.ndarray, "h d"]
-    norms: Float32[np.ndarray, " m"]
-
-    def block(self, start: int, stop: int) -> Float32[np.ndarray, "b d"]:
-        """Returns the vectors of some places."""
-        if stop <= len(self.head):
-            return self.head[start:stop]
-        return self.embeddings[self.positions[start:stop]]
-
-    def vectors_of(self, places: Int64[np.ndarray, " f"]) -> tuple[Float32[np.ndarray, "_ d"], Int64[np.ndarray, " f"]]:
-        """Returns a matrix and its rows that hold the vectors of places: the head, which is nearer, if it has all."""
-        if places.max(initial=0) < len(self.head):
-            return self.head, places
-        return self.embeddings, self.positions[places]
-
-
-class Subset:
-    """The part of a corpus that may be found, the same for all queries of a batch.
-
-    One that is used again keeps what it has gathered: of its vectors the longest, up to `MOST_BYTES`.
-
-    >>> Subset(np.array([True, False, True])).positions
-    array([0, 2])
-
-    Attributes:
-      mask: whether each position belongs to it [n].
-    """
-
-    MOST_BYTES = 1 << 25
-
-    def __init__(self, mask: Bool[np.ndarray, " n"]):
-        self.mask = mask
-        self._gathered: Gathered | None = None
-
-    @functools.cached_property
-    def positions(self) -> Int64[np.ndarray, " m"]:
-        """The positions that belong to it, ascending."""
-        return np.flatnonzero(self.mask)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def gather(self, embeddings: Float32[np.ndarray, "n d"], norms: Norms, block: int) -> Gathered:
-        """Returns what belongs to it, to be searched in blocks of so many; O(m log m + m d) time, the first time."""
-        kept = self._gathered  # read once: another thread may replace it
-        if kept is not None and kept.embeddings is embeddings:
-            return kept
-        positions, places = self.positions, None
-        if len(positions) > block:
-            order = np.argsort(-norms.values[positions], kind="stable")
-            positions, places = positions[order], np.empty_like(order)
-            places[order] = np.arange(len(order))
-        head = embeddings[positions[: self.MOST_BYTES // (4 * embeddings.shape[1]) + 1]]
-        self._gathered = Gathered(embeddings, positions, places, head, norms.values[positions])
-        return self._gathered
-
-    def has_gathered(self, embeddings: Float32[np.ndarray, "n d"]) -> bool:
-        """Tells whether `gather` costs nothing."""
-        kept = self._gathered
-        return kept is not None and kept.embeddings is embeddings
 
 
 def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, Shaped
 from retrieval.common.choices import did_you_mean
 from retrieval.data.ids import as_ids
 from retrieval.data.interactions import Table
-from retrieval.index.checks import Subset
+from retrieval.index.subset import Subset
 
 MOST_KEPT = 16  # compiled filters of a corpus
 SEPARATOR = "|"  # of several values in one row
@@ -158,8 +158,8 @@ class _Attributes:
 
     def _column(self, name: str) -> Shaped[np.ndarray, " n"]:
         if name not in self.table.columns:
-            known = did_you_mean(name, list(self.table.columns))
-            raise ValueError(f"no attribute {name!r} to filter by{known}; there are {sorted(self.table.columns)}")
+            nearest = did_you_mean(name, list(self.table.columns))
+            raise ValueError(f"no attribute {name!r} to filter by{nearest}; known are {sorted(self.table.columns)}")
         column = self.table.columns[name]
         if column.ndim != 1:
             raise ValueError(f"attribute {name!r} holds vectors of {column.shape[1]}; filter by another")

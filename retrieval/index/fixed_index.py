@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 from retrieval.common.lists import Lists
 from retrieval.index import files
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Exclusions, Norms, Subset, as_exclusions, as_subset, as_vectors, check_k
+from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, check_k
 from retrieval.index.exact.scan import exact_top
+from retrieval.index.subset import Norms, Subset
 
 
 class FixedIndex(abc.ABC):
@@ -41,7 +42,7 @@ class FixedIndex(abc.ABC):
     @functools.cached_property
     def norms(self) -> Norms:
         """The norms of the embeddings."""
-        return Norms.of(self.embeddings)
+        return Norms.from_vectors(self.embeddings)
 
     def search(
         self,

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float32, Int32, Shaped
 from numpy.typing import ArrayLike
 
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Exclusions, Subset
+from retrieval.index.checks import Exclusions
 from retrieval.index.filters import Filter
+from retrieval.index.subset import Subset
 
 
 @runtime_checkable

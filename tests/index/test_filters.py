@@ -86,7 +86,7 @@ def test_what_a_filter_was_made_of_may_change_and_the_filter_does_not():
     ("wanted", "message"),
     [
         ({"one_of": {"genre": ["War"]}}, "no attribute 'genre' to filter by; did you mean 'genres'"),
-        ({"between": {"month": (1, 2)}}, r"there are \['genres', 'vector', 'year'\]"),
+        ({"between": {"month": (1, 2)}}, r"known are \['genres', 'vector', 'year'\]"),
         ({"one_of": {"year": ["1990"]}}, "'year' holds numbers, got '1990'"),
         ({"one_of": {"genres": [3]}}, "'genres' holds text, got 3"),
         ({"between": {"genres": (3, None)}}, "'genres' holds text, got 3"),

@@ -355,7 +355,7 @@ def test_either_kind_is_loaded_by_one_function(corpus, saved, tmp_path):
     with pytest.raises(ValueError, match="of kind 'exact', not 'hnsw'"):
         HnswIndex.load(tmp_path)
     edit_record(tmp_path, kind="tree")
-    with pytest.raises(ValueError, match="of kind 'tree', not exact or hnsw"):
+    with pytest.raises(ValueError, match="its kind must be one of 'exact', 'hnsw', got 'tree'"):
         load(tmp_path)
 
 

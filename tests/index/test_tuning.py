@@ -8,8 +8,9 @@ from index_cases import reference
 from retrieval.index import Certificate, ExactIndex, HnswIndex, LiveIndex, load, recall
 from retrieval.index.certificate import lower_bound
 from retrieval.index.hnsw import plan
-from retrieval.index.tuning import search as tuning
-from retrieval.index.tuning.search import Choices, tune
+from retrieval.index.tuning import graph_search
+from retrieval.index.tuning.choices import Choices
+from retrieval.index.tuning.search import tune
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def corpus():
 
 @pytest.fixture(autouse=True)
 def no_corpus_is_small(monkeypatch):
-    monkeypatch.setattr(tuning, "SMALL", 0)
+    monkeypatch.setattr(graph_search, "SMALL", 0)
 
 
 class Clock:
@@ -77,7 +78,7 @@ def test_exact_search_is_chosen_where_no_graph_is_sure_enough(corpus, monkeypatc
 def test_a_corpus_that_fits_the_cache_is_searched_exactly_whatever_the_clock_says(corpus, monkeypatch):
     clock = Clock(monkeypatch, graph=1e-9)
     for small, kind in ((2000 * 8 - 1, HnswIndex), (2000 * 8, ExactIndex)):
-        monkeypatch.setattr(tuning, "SMALL", small)
+        monkeypatch.setattr(graph_search, "SMALL", small)
         index = tune(*corpus, clock=clock, target=0.9)
         assert isinstance(index, kind)
     assert "fits the cache" in index.certificate.reason
@@ -86,7 +87,7 @@ def test_a_corpus_that_fits_the_cache_is_searched_exactly_whatever_the_clock_say
 
 
 def test_a_large_corpus_is_compared_on_a_sample_and_certified_whole(corpus, monkeypatch):
-    monkeypatch.setattr(tuning, "MOST_COMPARED", 500)
+    monkeypatch.setattr(graph_search, "MOST_COMPARED", 500)
     index = tune(*corpus, clock=Clock(monkeypatch, graph=1e-4), target=0.9)
     sizes = [p.num_candidates for p in index.certificate.curve]
     assert sizes[0] == 2000 and set(sizes[1:]) == {500, 2000} and sizes[1:] == sorted(sizes[1:])
@@ -200,7 +201,7 @@ def test_what_cannot_be_tuned_is_refused(corpus, changes, message):
     ("choice", "message"),
     [
         ({"kind": "tree"}, "kind must be"),
-        ({"space": "cosine"}, "space must be one of .*, or '' for any, got 'cosine'"),
+        ({"space": "cosine"}, "space must be one of '', 'inner_product', .*, got 'cosine'"),
         ({"M": 1}, "M must be an integer in .2, 10000., or 0 for any, got 1"),
         ({"ef_construction": -5}, "ef_construction must be an integer in .*, got -5"),
     ],

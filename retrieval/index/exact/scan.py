@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 from retrieval.common.lists import Lists
-from retrieval.index.checks import Gathered, Norms, Subset, lengths_of, nothing
+from retrieval.index.checks import nothing
+from retrieval.index.subset import Gathered, Norms, Subset, lengths_of
 
 _SCORES = 1 << 20  # of a block; they stay in the cache while the best are found
 _CANDIDATES = 1 << 14  # of a block, for each of 64 queries

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 from retrieval.common.lists import Lists
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
-from retrieval.index.checks import Norms, Subset
 from retrieval.index.exact.scan import exact_top
 from retrieval.index.filters import MOST_KEPT, Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
+from retrieval.index.subset import Norms, Subset
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Segment:
     @functools.cached_property
     def norms(self) -> Norms:
         """The norms of the vectors."""
-        return Norms.of(self.vectors)
+        return Norms.from_vectors(self.vectors)
 
     def within_reach(self, queries: Float32[np.ndarray, "q d"], worst: Float32[np.ndarray, " q"]) -> Subset | None:
         """Returns the candidates long enough to score above `worst` with any query, by Cauchy-Schwarz; None: all."""
