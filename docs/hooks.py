@@ -1,7 +1,8 @@
-"""Pages that the site makes from the code at each build: the API of each room, and the reference of the config."""
+"""Pages that the site makes from the code at each build: the public names, and the API of each room."""
 
 import ast
 import pathlib
+import re
 
 from mkdocs.structure.files import File
 
@@ -24,8 +25,15 @@ def on_files(files, config):
     return files
 
 
+def on_post_page(output, page, config):
+    """Makes the links of the notebook those of the site, which other pages get from their Markdown."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return output
+    return re.sub(r'href="([a-z-]+)\.md(#[a-z-]+)?"', r'href="../\1/\2"', output)
+
+
 def rooms():
-    """Returns the packages of the library, in the order of the alphabet."""
+    """Returns the names of the packages of the library, sorted."""
     return sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
 
 
@@ -48,7 +56,7 @@ def is_public(node):
 def public_names():
     """Returns the table of what `import retrieval` offers, each name linked to its place."""
     lines = ["# The public names", "", "`import retrieval` offers these; each is imported on first use.", ""]
-    lines += ["| name | what |", "|---|---|"]
+    lines += ["| name | summary |", "|---|---|"]
     for name in retrieval.__all__:
         value = getattr(retrieval, name)
         place = value.__name__ if not hasattr(value, "__qualname__") else f"{value.__module__}.{value.__qualname__}"

@@ -1,4 +1,4 @@
-"""What README and documentation name is there: programs, flags, configs, fields, files."""
+"""The programs, flags, configs, fields and files that README and documentation name exist."""
 
 import ast
 import importlib.util
@@ -9,6 +9,7 @@ import ml_collections.config_flags as config_flags
 import pytest
 from absl import flags as absl_flags
 from docs_cases import GENERATED, PAGES, ROOT, commands, text_of
+from test_imports import ROOMS
 
 from retrieval.config import checks
 from retrieval.config.fields import check_field, field_types
@@ -104,3 +105,7 @@ def test_the_readme_is_short_and_has_the_two_commands():
     main = "python -m experiments.run --config=configs/movielens_100k.py --workdir=runs/movielens_100k"
     assert f"```sh\npip install -e . && {main}\n```" in text
     assert "```sh\npip install -e '.[test]' && pytest\n```" in text
+
+
+def test_the_rooms_are_listed_in_their_order():
+    assert tuple(re.findall(r"^\| `([a-z]+)` \|", text_of("contributing.md"), re.MULTILINE)) == ROOMS
