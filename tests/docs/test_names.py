@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 from docs_cases import GENERATED, PAGES, ROOT, commands, text_of
 from test_imports import ROOMS
 
+from experiments.config_reference import page as config_page
 from retrieval.config import checks
 from retrieval.config.fields import check_field, field_types
 from retrieval.config.schema import Config
@@ -105,6 +106,11 @@ def test_the_readme_is_short_and_has_the_two_commands():
     main = "python -m experiments.run --config=configs/movielens_100k.py --workdir=runs/movielens_100k"
     assert f"```sh\npip install -e . && {main}\n```" in text
     assert "```sh\npip install -e '.[test]' && pytest\n```" in text
+
+
+def test_the_reference_of_the_config_is_up_to_date():
+    written = text_of("config.md").rstrip("\n")
+    assert written == config_page().rstrip("\n"), "run: python -m experiments.config_reference > docs/config.md"
 
 
 def test_the_rooms_are_listed_in_their_order():
