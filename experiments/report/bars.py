@@ -1,4 +1,4 @@
-"""Bars of the report: slices, popularity of the lists, ranks."""
+"""Bars of the report: slices, calibration of popularity, ranks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from experiments.report.drawing import MARGINS, add_legend, as_percent, file_nam
 from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, colour
 from experiments.report.records import Records
-from experiments.shared.labels import MODEL, POPULARITY, metric_label, number
+from experiments.shared.labels import MODEL, POPULARITY, column_label, metric_label, number, value_label
 
-ROW = 20  # points a row of bars takes
+ROW = 20  # height of a bar with its gap, in points
 MOST_ROWS = 24
 
 
@@ -24,7 +24,7 @@ def slice_bars(records: Records, metric: str) -> list[Plot]:
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for entry in records.slices:
         by_value = columns.setdefault((entry["of"], entry["column"]), {})
-        by_value.setdefault(str(entry["value"]), {})[entry["system"]] = entry
+        by_value.setdefault(value_label(entry["column"], str(entry["value"])), {})[entry["system"]] = entry
     plots = []
     for (side, column), by_value in columns.items():
         rows = [row for row in by_value.items() if MODEL in row[1] and metric in row[1][MODEL]["figures"]]
@@ -65,7 +65,7 @@ def _slice_bars(side: str, column: str, rows: Sequence[tuple[str, Mapping]], met
     axes.text(1.18, -0.65, "users", **aside)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    subject, by = "Users" if side == "queries" else "Test items", column.replace("_", " ")
+    subject, by = "Users" if side == "queries" else "Test items", column_label(column)
     caption = "" if side == "queries" else "Only items of the slice count as relevant, for the users who have some. "
     caption += f"The first {MOST_ROWS} of {num_rows} values." if num_rows > len(rows) else ""
     by_bar = {f"bar-{i}": [title] for i, title in enumerate(titles)}

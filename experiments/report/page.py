@@ -75,7 +75,7 @@ def _tiles(records: Records, findings: Findings) -> list[Tile]:
             notes.append(f"{number(records.metrics[f'{TOWERS}/{name}'])} by the towers alone")
         tiles.append(Tile(metric_label(name), number(records.metrics[key]), notes))
     certificate = findings.certificate
-    notes = [f"{tables.setting_text(certificate.chosen)}, {certificate.chosen.microseconds:.2g} µs a query"]
+    notes = [f"{tables.setting_text(certificate.chosen)}, {certificate.chosen.microseconds:.3g} µs a query"]
     tiles.append(Tile(f"index recall@{certificate.k}", number(certificate.recall), notes))
     if "seconds/total" in records.metrics:
         train = f"{records.metrics['seconds/train']:.1f} s of it training"

@@ -1,4 +1,4 @@
-"""Colours of the report, light and dark, and what turns a drawn figure into files and inline SVG."""
+"""Colours of the report, light and dark, and conversion of a plot into PNG files and inline SVG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.backends import backend_agg, backend_svg
 from matplotlib.figure import Figure
 
-COLOURS = {  # role -> (light, dark); figures are drawn in the light ones, which the page takes for names of roles
+COLOURS = {  # role -> (light, dark); plots are drawn in light colours, and the page replaces them by variables
     "paper": ("#ffffff", "#16191e"),
     "ground": ("#f5f6f8", "#0e1013"),
     "ink": ("#1b1f24", "#e7eaee"),
@@ -32,7 +32,7 @@ COLOURS = {  # role -> (light, dark); figures are drawn in the light ones, which
     "grey": ("#87909b", "#7d8793"),
 }
 DOTS_PER_INCH = 160  # of the PNGs
-UNIT = 1 / 72  # inches; sizes of figures are in points, which are the units of the SVG
+UNIT = 1 / 72  # inches; sizes of plots are in points, the unit of the SVG
 SETTINGS = {
     "svg.fonttype": "none",  # text stays text, in the font of the page
     "text.parse_math": False,  # a title may hold a dollar sign
@@ -44,14 +44,14 @@ SETTINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A drawn figure and the words around it.
+    """A drawn figure with its heading and caption.
 
     Attributes:
-      name: names its PNG, e.g. "recall_at_k".
-      heading: what is shown, a few words.
-      caption: what one sees, and how it was computed.
+      name: of its PNG, e.g. "recall_at_k".
+      heading: a few words.
+      caption: how to read the plot, and how its values were computed.
       figure: drawn in the light colours.
-      titles: what the marks of the group with each id say when pointed at, in their order.
+      titles: texts that the marks of a group show when pointed at, in their order, by the id of the group.
     """
 
     name: str
@@ -67,7 +67,7 @@ def colour(role: str) -> str:
 
 
 def css_variables() -> str:
-    """Returns the declarations of a variable for each role, which follow the colour scheme of the page."""
+    """Returns CSS that declares a variable for each role, in the colour scheme of the page."""
     return "\n".join(f"  --{role}: light-dark({light}, {dark});" for role, (light, dark) in COLOURS.items())
 
 
@@ -79,7 +79,7 @@ def write_png(plot: Plot, folder: pathlib.Path) -> None:
 
 
 def to_svg(plot: Plot) -> str:
-    """Returns a figure as an SVG element: colours follow the page, marks have titles, equal input gives equal text."""
+    """Returns a plot as an SVG element, whose colours follow the page and whose marks have titles; deterministic."""
     backend_svg.FigureCanvasSVG(plot.figure)
     buffer = io.StringIO()
     with mpl.rc_context(SETTINGS | {"svg.hashsalt": plot.name}):
@@ -91,7 +91,7 @@ def to_svg(plot: Plot) -> str:
     svg = re.sub(r'style="[^"]*"', lambda style: _with_variables(style[0], roles), svg)
     for group, titles in plot.titles.items():
         svg = _with_titles(svg, group, titles)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # groups of all figures have the same names, and the page holds them all
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids of groups repeat between plots, and ids of a page must be unique
     view = re.search(r'viewBox="[^"]*"', svg)[0]
     label = html.escape(plot.heading)
     return re.sub(r"<svg.*?>", f'<svg class="plot" role="img" aria-label="{label}" {view}>', svg, count=1, flags=re.S)
@@ -99,7 +99,9 @@ def to_svg(plot: Plot) -> str:
 
 def _save(plot: Plot, file: pathlib.Path | io.StringIO, **options: Any) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # texts may be in any script; the page has its fonts
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from"
+        )  # texts may be in any script; the browser has the fonts
         plot.figure.savefig(file, **options)
 
 
@@ -108,7 +110,7 @@ def _with_variables(style: str, roles: Mapping[str, str]) -> str:
 
 
 def _with_titles(svg: str, group: str, titles: Sequence[str]) -> str:
-    """Puts a title into each of the first marks that are drawn from the group with this id on."""
+    """Puts the titles into the marks of the group with this id, in their order."""
     head, start, rest = svg.partition(f'<g id="{group}">')
     waiting = iter(titles)
 

@@ -1,4 +1,4 @@
-"""Exact t-SNE (van der Maaten and Hinton 2008) without chance: it starts at the principal plane."""
+"""Exact t-SNE (van der Maaten and Hinton 2008), deterministic: it starts at the principal plane."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-PERPLEXITY = 30  # neighbours that a point takes to heart
+PERPLEXITY = 30  # effective number of neighbours of a point
 STEPS = 300
-EXAGGERATION, EARLY = 12.0, STEPS // 4  # attraction is that much stronger in the first steps
-MOMENTA = 0.5, 0.8  # in the first steps, and then
+EXAGGERATION, EARLY = 12.0, STEPS // 4  # factor of the attraction in the first steps
+MOMENTA = 0.5, 0.8  # in the first steps, and after them
 SPREAD = 0.01  # standard deviation of the start
-HALVINGS = 25
+HALVINGS = 25  # of the bisection
 
 
 def embed(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
-    """Returns a point of the plane for each vector, so that neighbours stay neighbours; O(n^2) time and memory.
+    """Returns a point in the plane for each vector, so that neighbours stay neighbours; O(n^2) time and memory.
 
-    Fewer than four points have no neighbourhoods: they stay in the principal plane.
+    Fewer than four points have no neighbourhoods and get their coordinates in the principal plane.
     """
     start = principal_plane(vectors)
     if len(vectors) < 4:
@@ -31,7 +31,7 @@ def embed(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
 
 
 def principal_plane(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
-    """Returns the coordinates on the first two principal components, 0 where there is none."""
+    """Returns the coordinates on the first two principal components; 0 for a component that does not exist."""
     left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     plane = np.zeros((len(vectors), 2), vectors.dtype)
     plane[:, : len(scale)] = (left * scale)[:, :2]
@@ -39,13 +39,15 @@ def principal_plane(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2
 
 
 def affinities(distances: Float[np.ndarray, "n n"], perplexity: float) -> Float[np.ndarray, "n n"]:
-    """Returns how near any two points are, symmetric, with sum 1.
+    """Returns the joint affinities of all pairs of points: symmetric, with sum 1.
 
-    Each point has a bandwidth of its own, found by bisection, so that its neighbours have the perplexity.
+    Bisection finds for each point the bandwidth at which its neighbours have the perplexity.
     """
     distances = distances.copy()
     np.fill_diagonal(distances, np.inf)
-    distances -= distances.min(axis=1, keepdims=True)  # changes no probability, and keeps sums above 1
+    distances -= distances.min(
+        axis=1, keepdims=True
+    )  # changes no probability, and keeps the sums of weights from underflow
     np.fill_diagonal(distances, 0)
     low = np.zeros((len(distances), 1), distances.dtype)
     precision, high = low + 1, low + np.inf
@@ -64,7 +66,7 @@ def affinities(distances: Float[np.ndarray, "n n"], perplexity: float) -> Float[
 def gradient(
     shared: Float[Array, "n n"], points: Float[Array, "n 2"], exaggeration: Array | float
 ) -> Float[Array, "n 2"]:
-    """Returns the gradient of KL(exaggeration x shared || Student's t of the points), their equation 5."""
+    """Returns the gradient of KL(exaggeration x shared || Student's t of the points), equation 5 of the paper."""
     squares = jnp.sum(points * points, axis=1)
     near = 1 / (1 + squares[:, None] + squares[None, :] - 2 * points @ points.T)
     near = near * (1 - jnp.eye(len(points), dtype=points.dtype))

@@ -1,1 +1,1 @@
-"""What several programs share: console, flags, the folder of a run, tables."""
+"""Helpers that several programs use: console, flags, the folder of a run, labels, tables."""

@@ -1,4 +1,4 @@
-"""The tables of several runs: systems against each other, and seeds of one config."""
+"""Tables of several runs: comparisons of systems, and seeds of one config."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHOWN = tuple(  # ends of the names in the table of seeds
 
 
 def print_comparisons(result: Mapping[str, Any]) -> None:
-    """Prints what `experiments.compare` found: for each metric the reference, and the others beside it.
+    """Prints the result of `experiments.compare`: a table for each metric, the reference first.
 
-    "sd seeds" is how far another seed would move the mean, "se queries" how far other queries would; "p swap" is of the
-    randomisation test, "p boot" of the bootstrap, "Holm" the former corrected for all that is here.
+    Columns: "sd seeds", the standard deviation of the mean over seeds; "se users", its standard error over users;
+    "p swap", of the permutation test; "p boot", of the bootstrap; "Holm", "p swap" corrected for all comparisons.
     """
-    header = ["system", "mean", "sd seeds", "se queries", "difference", "p swap", "p boot", "Holm", "queries"]
+    header = ["system", "mean", "sd seeds", "se users", "difference", "p swap", "p boot", "Holm", "users"]
     for metric in result["metrics"]:
         rows, marked = [], []
         comparisons = {c["system"]: c for c in result["comparisons"] if c["metric"] == metric}
@@ -42,13 +42,13 @@ def print_comparisons(result: Mapping[str, Any]) -> None:
 
 
 def print_seeds(summary: Mapping[str, SeedSummary], num_seeds: int) -> None:
-    """Prints the main figures over seeds: how far seeds move them, and how far other queries would."""
+    """Prints the main metrics over seeds: mean, spread over seeds, and standard error over users."""
     rows = [
-        [name, *(_number(value) for value in (figure.mean, figure.sd, figure.query_error))]
-        for name, figure in summary.items()
+        [name, *(_number(value) for value in (metric.mean, metric.sd, metric.query_error))]
+        for name, metric in summary.items()
         if name.endswith(SHOWN) and not name.startswith("train/")
     ]
-    console.show_table(f"{num_seeds} seeds", ["figure", "mean", "sd of seeds", "standard error of queries"], rows)
+    console.show_table(f"{num_seeds} seeds", ["metric", "mean", "sd of seeds", "standard error over users"], rows)
 
 
 def _number(value: float, sign: str = "") -> str:

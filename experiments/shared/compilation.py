@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that the next run of an experiment does not compile them again."""
+"""The cache of compiled programs on disk, so that the next run does not compile them again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"  # of XLA, cache 
 
 
 class _Watch:
-    """Adds up what JAX tells of its compilations."""
+    """Sums the seconds of the compilations that JAX reports."""
 
     def __init__(self):
         self.seconds = 0.0
@@ -28,12 +28,12 @@ WATCH = _Watch()
 
 
 def seconds() -> float:
-    """Returns how long JAX has compiled since `keep` was called, or read what it compiled before."""
+    """Returns the seconds that JAX has compiled, or read from the cache, since `keep` was called."""
     return WATCH.seconds
 
 
 def keep() -> None:
-    """Has JAX keep what it compiles in the cache folder of the data, unless JAX_COMPILATION_CACHE_DIR names another."""
+    """Turns on the compilation cache of JAX, in JAX_COMPILATION_CACHE_DIR or else in the cache folder of the data."""
     if jax.config.jax_compilation_cache_dir is None:
         folder = pathlib.Path(Data().cache).expanduser() / "compiled" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -42,7 +42,7 @@ def keep() -> None:
 
 
 def _processor() -> str:
-    """Returns a name of the processor and its features: a home folder may be shared by machines of several kinds."""
+    """Returns a name for the processor and its features, since machines of several kinds may share a home folder."""
     description = platform.machine() + platform.processor()
     if (file := pathlib.Path("/proc/cpuinfo")).exists():
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What the programs show: progress on a terminal, plain lines elsewhere, and tables."""
+"""Output of the programs: progress and tables on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _hidden = {"progress": False, "tables": False}
 
 
 def be_quiet() -> None:
-    """Leaves out progress, and prints tables as plain lines, from now on."""
+    """Turns progress off and tables into plain lines, from now on."""
     _hidden.update(progress=True, tables=True)
 
 
@@ -34,12 +34,12 @@ def say_progress(text: str) -> None:
 def show_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
 ) -> None:
-    """Prints a table on a terminal; elsewhere, or when quiet, a line for each row, with the names of its columns.
+    """Prints a table on a terminal; elsewhere or when quiet, a line for each row, with the names of its columns.
 
     Args:
-      title: what the table is of.
-      header: names of the columns, "" where cells speak for themselves; the first column names the rows.
-      rows: the cells; an empty one says nothing.
+      title: of the table.
+      header: names of the columns, "" for none; the first column names the rows.
+      rows: the cells; lines leave empty cells out.
       best: (row, column) of the cells to mark.
     """
     if not rows:
@@ -65,7 +65,7 @@ def show_table(
 
 @contextlib.contextmanager
 def fetching() -> Iterator[Callable[[int, int], None] | None]:
-    """Yields a callback (bytes done, bytes in all) that moves a bar; None where there is no terminal."""
+    """Yields a callback (bytes done, bytes in all) that moves a progress bar; None without a terminal."""
     if _hidden["progress"] or not CONSOLE.is_terminal:
         yield None
         return
@@ -82,7 +82,7 @@ def fetching() -> Iterator[Callable[[int, int], None] | None]:
 
 @contextlib.contextmanager
 def training(epochs: int, metric: str) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """Yields a callback for the history of a phase: a bar on a terminal, a line per epoch elsewhere, or nothing."""
+    """Yields a callback for the history of a phase: it moves a bar on a terminal and prints a line elsewhere."""
     if _hidden["progress"]:
         yield lambda history: None
         return

@@ -48,7 +48,9 @@ METRICS = {
     "average_popularity": "mean popularity",
     "popularity_lift": "popularity lift",
 }
-SIDES = {"queries": "users", "candidates": "items"}  # as users of the data know them
+SIDES = {"queries": "users", "candidates": "items"}  # of slices
+COLUMNS = {"activity": "interactions in train", "vocabulary": "presence in train"}
+VALUES = {"known": "in train", "cold": "not in train"}  # of the column "vocabulary"
 
 
 def model_title(config: Config) -> str:
@@ -101,10 +103,20 @@ def slice_label(side: str, column: str, value: str) -> str:
     'items, release year: 1996'
     """
     if column == "activity":
-        return f"{SIDES[side]} with {value} interactions in train"
+        return f"{SIDES[side]} with {value} {COLUMNS[column]}"
     if column == "vocabulary":
-        return f"{SIDES[side]} {'in' if value == 'known' else 'not in'} train"
-    return f"{SIDES[side]}, {column.replace('_', ' ')}: {value}"
+        return f"{SIDES[side]} {value_label(column, value)}"
+    return f"{SIDES[side]}, {column_label(column)}: {value}"
+
+
+def column_label(column: str) -> str:
+    """Returns the name of the column of a slice as readers know it."""
+    return COLUMNS[column] if column in COLUMNS else column.replace("_", " ")
+
+
+def value_label(column: str, value: str) -> str:
+    """Returns the value of a slice as readers know it."""
+    return VALUES[value] if column == "vocabulary" else value
 
 
 def number(value: float) -> str:

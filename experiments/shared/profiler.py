@@ -1,4 +1,4 @@
-"""Records what the machine does during a few epochs, for XProf and TensorBoard."""
+"""Records a profile of a few epochs, for XProf and TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FIRST, NUM_EPOCHS = 2, 3  # the first epochs of a phase compile
 
 
 class Profiler:
-    """Records `NUM_EPOCHS` epochs of one phase into a folder, after its programs are compiled.
+    """Records `NUM_EPOCHS` epochs of one phase into a folder, after the programs are compiled.
 
-    Use as a context manager around the training: leaving it ends the recording and tells where it lies.
+    A context manager around the training; at its end it stops the recording and prints the folder.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -29,12 +29,12 @@ class Profiler:
     def __exit__(self, *error) -> None:
         self._stop()
         if self._is_recorded:
-            console.say(f"profile: {self._folder}; to look at it: pip install xprof && xprof --logdir={self._folder}")
+            console.say(f"profile: {self._folder}; to view it: pip install xprof && xprof --logdir={self._folder}")
         else:
             console.say(f"no profile: fewer than {FIRST + 1} epochs of a phase were trained")
 
     def after_epoch(self, history: list[dict[str, Any]]) -> None:
-        """Starts or stops recording; called after each epoch with the records of its phase."""
+        """Starts or stops the recording; call it after each epoch with the records of its phase."""
         if history[-1]["phase"] != self._phase:
             self._phase, self._epochs = history[-1]["phase"], 0
             self._stop()

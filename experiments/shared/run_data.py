@@ -1,4 +1,4 @@
-"""Loads the data of an experiment: checked, and begun as a run where the program has a workdir."""
+"""Loads and checks the data of an experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.evaluation.measure import check_ks
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
-    """Loads the data of the run, as `load_checked` does, and begins the run on them.
+    """Loads the data of a run, as `load_checked` does, and writes config and manifest into its folder.
 
     Raises:
       ValueError: the data are not usable, a part holds what another asks, or a k is below 1.

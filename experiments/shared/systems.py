@@ -1,4 +1,4 @@
-"""Evaluated systems, found by the names that a user gives them on the command line."""
+"""Evaluated systems, read by their names on the command line."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class System:
     """An evaluated system, trained once or with several seeds.
 
     Attributes:
-      seeds: values of each query, by the name of the run.
-      per_query: their mean.
+      seeds: metrics of each query, by the name of the run.
+      per_query: their mean over the seeds.
     """
 
     seeds: Mapping[str, PerQuery]
@@ -32,7 +32,8 @@ class System:
 
     def take(self, query_ids: Ids) -> System:
         """Returns the system on some of the queries."""
-        return System({name: of.take(query_ids) for name, of in self.seeds.items()}, self.per_query.take(query_ids))
+        seeds = {name: per_query.take(query_ids) for name, per_query in self.seeds.items()}
+        return System(seeds, self.per_query.take(query_ids))
 
     def summary(self) -> dict[str, SeedSummary]:
         """Returns mean and spread of each metric."""
@@ -40,12 +41,12 @@ class System:
 
 
 def read_system(name: str) -> System:
-    """Reads the system that `name` names: RUN or RUN:SYSTEM, the model by default.
+    """Reads the system of RUN or RUN:SYSTEM; without SYSTEM, the model.
 
-    RUN is the folder of a run, or one of runs with several seeds, as `experiments.seeds` leaves it.
+    RUN is the folder of a run, or of several seeds as `experiments.seeds` writes it.
 
     Raises:
-      ValueError: there is no such run, or the system is not evaluated there, or the runs are not seeds of one config.
+      ValueError: the run does not exist, lacks the system, or has seeds of different configs.
     """
     folder, system = _parsed(name)
     runs = seed_runs(folder)
@@ -54,14 +55,14 @@ def read_system(name: str) -> System:
 
 
 def read_slice(name: str, slice_name: str) -> Ids:
-    """Returns the ids of the queries in a slice, as "vocabulary=cold", of the test part that a system was asked.
+    """Returns the ids of the queries in a slice of the test part, as "vocabulary=cold".
 
     Raises:
-      ValueError: there is no such system or slice.
+      ValueError: the system or the slice does not exist.
     """
     config = seed_runs(_parsed(name)[0])[0].read_config()
     evaluation = create_evaluation(config, load_checked(config))
-    slices = {f"{of.column}={of.value}": of.members for of in evaluation.query_slices}
+    slices = {f"{slice_.column}={slice_.value}": slice_.members for slice_ in evaluation.query_slices}
     if slice_name not in slices:
         near = did_you_mean(slice_name, slices)
         raise ValueError(f"--queries: there is no slice {slice_name!r}{near}; there are {', '.join(slices)}")
@@ -80,10 +81,10 @@ def _parsed(name: str) -> tuple[pathlib.Path, str]:
 
 
 def seed_runs(folder: pathlib.Path) -> list[Workdir]:
-    """Returns the run in a folder, or the runs in its folders seed_0, seed_1, ..., by number.
+    """Returns the run in a folder, or the runs in its folders seed_0, seed_1, ..., in the order of their numbers.
 
     Raises:
-      ValueError: there is none, or they differ in more than the seed, or not even in that.
+      ValueError: the folder has no run, or its runs differ in more than the seed, or have the same seed.
     """
     if Workdir(folder).config_file.exists():
         return [Workdir(folder)]
@@ -99,7 +100,7 @@ def seed_runs(folder: pathlib.Path) -> list[Workdir]:
 
 
 def _check_seeds(runs: Sequence[Workdir]) -> None:
-    """Checks that runs differ by their seed, and by nothing else."""
+    """Checks that runs differ in their seed and in nothing else."""
     first, run_of = runs[0], {}
     for run in runs:
         config = run.read_config()

@@ -1,4 +1,4 @@
-"""The folder of a run: which files lie in it, and whose they are."""
+"""The folder of a run: its files, and the config and data that they belong to."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from retrieval.serving import bundle
 from retrieval.sharding.devices import describe_devices
 
 
-def training_seconds(figures: Mapping[str, float], system: str) -> float | None:
-    """Returns how long a system took to train, the choice of its settings on the validation part included.
+def training_seconds(metrics: Mapping[str, float], system: str) -> float | None:
+    """Returns the seconds that a system took to train, with the choice of its settings on the validation part.
 
     Args:
-      figures: all of a run, by name.
-      system: the model or a baseline; None where its time was not taken.
+      metrics: all metrics of a run, by name.
+      system: the model or a baseline; None where its time was not measured.
     """
     names = ["seconds/train"] if system == MODEL else [f"{system}/seconds/tune", f"{system}/seconds/fit"]
-    return sum(figures[name] for name in names) if all(name in figures for name in names) else None
+    return sum(metrics[name] for name in names) if all(name in metrics for name in names) else None
 
 
 class Workdir:
-    """Paths in the folder of a run, and what the stages of a run hand on through it."""
+    """Paths in the folder of a run, and the records that its stages read and write there."""
 
     def __init__(self, path: str | pathlib.Path):
         self.path = pathlib.Path(path)
@@ -62,12 +62,12 @@ class Workdir:
         """Checks that the experiment can run in the folder; writes nothing.
 
         Raises:
-          ValueError: the folder holds a run of another config, or something that is no run.
+          ValueError: the folder has a run of another config, or other content.
         """
         if self._is_begun():
             if lines := differences(self.read_config(), config):
                 raise ValueError(
-                    f"{self.path} holds a run of another config (field: there, here):\n  "
+                    f"{self.path} holds a run of another config (field: in the folder, given):\n  "
                     + "\n  ".join(lines)
                     + "\nuse another --workdir, or the same config"
                 )
@@ -75,10 +75,10 @@ class Workdir:
             raise ValueError(f"{self.path} is not empty and holds no run; use another --workdir")
 
     def begin(self, config: config_lib.Config, dataset: Dataset) -> None:
-        """Records the config and how the run comes about, unless it is begun already.
+        """Writes config and manifest of the run, or checks the data of a run that began before.
 
         Raises:
-          ValueError: it was begun on other data.
+          ValueError: the run began on other data.
         """
         fingerprint = dataset.fingerprint()
         if self._is_begun():
@@ -101,21 +101,21 @@ class Workdir:
         write_json(self.manifest_file, facts)
 
     def _is_begun(self) -> bool:
-        """Tells whether an epoch is logged or a baseline evaluated: a folder without belongs to no config yet."""
+        """Tells whether an epoch is logged or a baseline evaluated; before that, the folder belongs to no config."""
         return self.log_file.exists() or self.metrics_file.exists()
 
     def read_config(self) -> config_lib.Config:
         """Reads the config of the run.
 
         Raises:
-          ValueError: there is no run in the folder.
+          ValueError: the folder has no run.
         """
         if not self.config_file.exists():
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
         return from_json(self.config_file.read_text(encoding="utf-8"))
 
     def read_choice(self) -> ChosenEpoch:
-        """Reads which checkpoint the training ended with.
+        """Reads the phase and epoch of the chosen checkpoint.
 
         Raises:
           ValueError: the training has not ended.
@@ -129,18 +129,18 @@ class Workdir:
         return _read(self.manifest_file, {})
 
     def per_query_file(self, system: str) -> pathlib.Path:
-        """Returns where the metrics of each query of a system lie: of "test", the model, or of a baseline."""
+        """Returns the path of the metrics of each query of a system: "test", which is the model, or a baseline."""
         return self.path / "per_query" / f"{system}.parquet"
 
     def systems(self) -> list[str]:
-        """Returns the names of the systems whose metrics of each query are there, "test" and baselines."""
+        """Returns the names of the systems that have metrics of each query: "test", "towers" and baselines."""
         return sorted(path.stem for path in self.per_query_file("test").parent.glob("*.parquet"))
 
     def read_per_query(self, system: str) -> PerQuery:
         """Reads the metrics of each query of a system.
 
         Raises:
-          ValueError: they are not there, or damaged.
+          ValueError: the file is missing or damaged.
         """
         path = self.per_query_file(system)
         if not path.exists():
@@ -152,33 +152,33 @@ class Workdir:
         return read_per_query(path)
 
     def read_metrics(self) -> dict[str, float]:
-        """Returns the figures so far; empty where there are none."""
+        """Returns the metrics so far; empty before the first."""
         return _with_nan(_read(self.metrics_file, {}))
 
     def read_intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the intervals of the figures, by the same names; empty where there are none."""
+        """Returns the intervals of the metrics, by the same names; empty before the first."""
         return {name: (low, high) for name, (low, high) in _with_nan(_read(self.intervals_file, {})).items()}
 
     def read_baselines(self) -> dict[str, dict[str, Any]]:
-        """Returns what was chosen for each baseline that is evaluated, by name; empty where none is."""
+        """Returns the settings of each evaluated baseline, by name; empty before the first."""
         return _read(self.baselines_file, {})
 
     def add_baseline(self, name: str, record: dict[str, Any]) -> None:
-        """Records that a baseline is evaluated, and with which settings."""
+        """Records the settings of an evaluated baseline."""
         write_json(self.baselines_file, self.read_baselines() | {name: record})
 
     def read_slices(self) -> list[dict[str, Any]]:
-        """Returns the figures of the slices, a record for each slice and system; empty where there are none."""
+        """Returns the metrics of the slices, a record for each slice and system; empty before the first."""
         return _with_nan(_read(self.slices_file, []))
 
-    def add_metrics(self, figures: dict[str, float]) -> None:
-        """Adds figures to `metrics.json`, in place of those of the same names."""
-        write_json(self.metrics_file, self.read_metrics() | figures)
+    def add_metrics(self, metrics: dict[str, float]) -> None:
+        """Adds metrics to `metrics.json`, replacing those of the same names."""
+        write_json(self.metrics_file, self.read_metrics() | metrics)
 
     def add_result(self, system: str, result: Result) -> None:
-        """Adds what an evaluation says of a system to the files of the run, in place of what it said before.
+        """Adds the evaluation of a system to the files of the run, replacing an earlier one.
 
-        The figures themselves are the last to be written: where they are, the rest is.
+        `metrics.json` is written last: a system that is in it is in all other files.
         """
         path = self.per_query_file(system)
         path.parent.mkdir(exist_ok=True)
@@ -186,13 +186,13 @@ class Workdir:
         intervals = {f"{system}/{name}": interval for name, interval in result.intervals.items()}
         write_json(self.intervals_file, self.read_intervals() | intervals)
         others = [record for record in self.read_slices() if record["system"] != system]
-        records = [{"system": system} | dataclasses.asdict(of_slice) for of_slice in result.slices]
+        records = [{"system": system} | dataclasses.asdict(slice_) for slice_ in result.slices]
         write_json(self.slices_file, others + records)
         self.add_metrics({f"{system}/{name}": value for name, value in result.figures.items()})
 
 
 def _with_nan(value: Any) -> Any:
-    """Returns figures with NaN for null, which stands for it in JSON."""
+    """Returns a JSON value with NaN in place of null."""
     if isinstance(value, dict):
         return {key: _with_nan(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -201,7 +201,7 @@ def _with_nan(value: Any) -> Any:
 
 
 def _read(path: pathlib.Path, missing: Any) -> Any:
-    """Returns the content of a JSON file, or `missing` where there is none."""
+    """Returns the content of a JSON file, or `missing` without the file."""
     if not path.exists():
         return missing
     try:

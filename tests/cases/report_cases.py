@@ -1,4 +1,4 @@
-"""Runs whose reports are tested, and what the tests look at in colours."""
+"""Runs whose reports are tested, and the contrast of colours."""
 
 import io
 import json
@@ -32,8 +32,8 @@ def add_records(workdir, values=(*HOSTILE, "a value that is much too long for it
     """Writes what evaluation and baselines write, with invented numbers."""
     names = [f"excluding_seen/{metric}_at_{k}" for metric in ("ndcg", "recall", "coverage") for k in KS]
     systems = {"test": 0.4, "popularity": 0.2, "ease": 0.39, "<b>own": 0.1}
-    figures = {f"{system}/{name}": level for system, level in systems.items() for name in names}
-    workdir.add_metrics(figures)
+    metrics = {f"{system}/{name}": level for system, level in systems.items() for name in names}
+    workdir.add_metrics(metrics)
     intervals = {name: [0.9 * value, 1.1 * value] for name, value in figures.items()}
     workdir.intervals_file.write_text(json.dumps(intervals))
     common = {"of": "candidates", "column": HOSTILE[0], "num_queries": 7, "num_relevant": 9}

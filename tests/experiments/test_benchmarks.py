@@ -1,4 +1,4 @@
-"""Benchmarks produce figures; how large they are is not a matter of tests."""
+"""Benchmarks return measurements; tests do not check how fast they are."""
 
 import importlib.util
 
@@ -33,9 +33,12 @@ def recipe():
     return retrieval.prepare(retrieval.Config(), events, retrieval.Table(np.arange(10)))
 
 
-def check(figures, *names):
-    assert tuple(figure.name for figure in figures) == names
-    assert all(np.isfinite(figure.ratio) and figure.value > 0 and figure.reference > 0 for figure in figures)
+def check(measurements, *names):
+    assert tuple(measurement.name for measurement in measurements) == names
+    assert all(
+        np.isfinite(measurement.ratio) and measurement.value > 0 and measurement.reference > 0
+        for measurement in measurements
+    )
 
 
 @pytest.mark.slow
@@ -109,7 +112,7 @@ def test_every_row_of_the_suite_has_its_own_function():
     assert len(set(functions)) == len(functions)
 
 
-def test_a_ratio_above_one_is_faster_or_dearer_as_the_figure_says():
+def test_a_ratio_above_one_is_faster_or_dearer_as_the_measurement_says():
     assert times_better("a", 1.0, 8.0, "seconds", "plain", 4).ratio == 8.0
     assert share("a", 1.0, 8.0, "seconds", "bare", 1.5).ratio == 0.125
 
@@ -127,7 +130,7 @@ def test_index(tmp_path):
     names = [name for part in parts for name in (f"{part}/recall", part)]
     filtered = list(index.filtered(**sizes, rounds=1))
     check(filtered, *names)
-    assert all(figure.value >= 0.98 for figure in filtered if figure.name.endswith("/recall"))
+    assert all(measurement.value >= 0.98 for measurement in filtered if measurement.name.endswith("/recall"))
     check(index.update(**sizes, window=0.2, rounds=1), "index/update")
     parts = ("", "/disk", "/bare", "/hnswlib", "/copy")
     check(loading.load(**sizes, rounds=1), *(f"index/load{part}" for part in parts))
@@ -147,5 +150,5 @@ def test_other_libraries_are_measured_where_they_are_installed(monkeypatch):
 @pytest.mark.parametrize("name", peers.PEERS)
 def test_each_library_answers(name):
     pytest.importorskip(name)
-    figures = {figure.name: figure for figure in peers.beside(2000, 50, 16, rounds=1)}
-    assert f"index/beside/{name}" in figures
+    measurements = {measurement.name: measurement for measurement in peers.beside(2000, 50, 16, rounds=1)}
+    assert f"index/beside/{name}" in measurements

@@ -170,11 +170,13 @@ def test_a_slice_of_the_queries_is_compared_alone(tmp_path):
         write_per_query(
             workdir.per_query_file("test"), PerQuery(ids, {NDCG: values}, {NDCG: 1.0 + np.arange(len(ids))}, "abc")
         )
-    of_slice = f"--queries={evaluation.query_slices[0].column}={evaluation.query_slices[0].value}"
-    program("compare", tmp_path / "a", tmp_path / "b", of_slice, "--resamples=200", f"--out={tmp_path / 'found.json'}")
+    slice_flag = f"--queries={evaluation.query_slices[0].column}={evaluation.query_slices[0].value}"
+    program(
+        "compare", tmp_path / "a", tmp_path / "b", slice_flag, "--resamples=200", f"--out={tmp_path / 'found.json'}"
+    )
     (comparison,) = json.loads((tmp_path / "found.json").read_text())["comparisons"]
     assert (comparison["difference"], comparison["num_queries"]) == (pytest.approx(0.25), members.sum())
-    np.testing.assert_array_equal(read_slice(f"{tmp_path / 'a'}:ease", of_slice.partition("=")[2]), ids[members])
+    np.testing.assert_array_equal(read_slice(f"{tmp_path / 'a'}:ease", slice_flag.partition("=")[2]), ids[members])
     with pytest.raises(ValueError, match="no slice 'vocabulary=could'; did you mean 'vocabulary=cold'"):
         read_slice(str(tmp_path / "a"), "vocabulary=could")
 
@@ -187,7 +189,7 @@ def test_the_program_prints_and_writes_what_it_found(runs):
     titles, lines = output.splitlines()[::3], output.splitlines()[5:6]
     assert [title.split()[0] for title in titles[:2]] == [RECALL, NDCG]
     figure, comparison = found["systems"][str(runs / "seeds")]["figures"][NDCG], found["comparisons"][1]
-    shown = zip(("mean", "sd seeds", "se queries"), ("mean", "sd", "query_error"), strict=True)
+    shown = zip(("mean", "sd seeds", "se users"), ("mean", "sd", "query_error"), strict=True)
     parts = [f"{name} {figure[part]:.4f}" for name, part in shown]
     assert lines[0].startswith("  ".join([str(runs / "seeds"), *parts, "difference "]))
     assert f"{comparison['difference']:+.4f} [{comparison['low']:+.4f}, {comparison['high']:+.4f}]" in lines[0]
@@ -213,8 +215,8 @@ def test_seeds_are_summarized_with_the_error_of_queries(runs):
         workdir.add_metrics({"test/loss": 2.0 + seed, "index/recall_at_10": None})
     summary = summarize(workdirs)
     described = read_system(str(runs / "seeds")).summary()[NDCG]
-    ours = summary[f"test/{NDCG}"]
-    assert (ours.mean, ours.sd, ours.query_error) == pytest.approx(
+    metric = summary[f"test/{NDCG}"]
+    assert (metric.mean, metric.sd, metric.query_error) == pytest.approx(
         (described.mean, described.sd, described.query_error)
     )
     assert (summary["test/loss"].mean, summary["test/loss"].sd) == (3.0, 1.0)
@@ -225,7 +227,7 @@ def test_the_table_of_seeds_shows_both_spreads(runs, capsys):
     summary = summarize([Workdir(runs / f"seeds/seed_{seed}") for seed in range(3)])
     comparison_tables.print_seeds(summary, 3)
     output = capsys.readouterr().out
-    ours = summary[f"test/{NDCG}"]
-    assert f"mean {ours.mean:.4f}  sd of seeds {ours.sd:.4f}" in output
-    assert f"standard error of queries {ours.query_error:.4f}" in output
+    metric = summary[f"test/{NDCG}"]
+    assert f"mean {metric.mean:.4f}  sd of seeds {metric.sd:.4f}" in output
+    assert f"standard error over users {metric.query_error:.4f}" in output
     assert "auc" not in output

@@ -1,4 +1,4 @@
-"""What is said of the towers of an experiment, in the shell and on the page."""
+"""The towers of an experiment as the shell and the page show them."""
 
 import re
 
@@ -37,7 +37,7 @@ def row_of(found, name, place=0):
     return [row for row in found.rows() if row[0].strip("└ ") == name][place]
 
 
-def test_a_feature_is_told_by_its_column_kind_table_and_share():
+def test_a_feature_is_described_by_its_column_kind_table_and_share():
     _, made, found = found_of()
     assert row_of(found, "genres")[2:5] == ["bag genres, mean of up to 2 of 4 rows", "table 4 x 4", "4"]
     assert row_of(found, "age")[2:5] == ["number age, 2 values", "linear 2 x 4", "4"]
@@ -62,7 +62,7 @@ def test_the_dot_product_has_the_dimensions_of_the_embeddings(change):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_each_loss_is_told_with_its_settings(name):
+def test_each_loss_is_named_with_its_settings(name):
     def change(settings):
         settings.loss.name, settings.regularization.embedding_l2 = name, 0.125
         settings.model.popularity_prior = name in SOFTMAXES
@@ -72,7 +72,7 @@ def test_each_loss_is_told_with_its_settings(name):
     assert all(field in fact for field in OBJECTIVES[name].options) and "embedding_l2 0.125, sum over the batch" in fact
 
 
-def test_data_epoch_and_heads_are_told():
+def test_data_epoch_and_heads_are_named():
     facts = found_of(everything, encoder="mean")[2].facts
     assert facts["data"] == "6 users and 9 items in train, 11 items in the corpus"
     assert re.fullmatch(r"40 interactions, batches of \d+ windows", facts["an epoch"])
@@ -93,7 +93,7 @@ def texts_of(figure):
 
 
 @pytest.mark.parametrize("settings", [{}, {"encoder": "mean"}, {"encoder": "gru", "layers": 3, "last": True}])
-def test_every_part_is_drawn_inside_of_the_figure_and_boxes_do_not_meet(settings):
+def test_every_part_is_drawn_inside_the_figure_and_boxes_do_not_overlap(settings):
     _, _, found = found_of(everything, **settings)
     figure = draw(found).figure
     texts = {text.replace("_", " ") for text in texts_of(figure)}
@@ -132,7 +132,7 @@ def test_the_page_is_one_file_in_which_no_text_is_code(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_program_says_what_there_is_and_writes_the_page(tmp_path):
+def test_the_program_prints_the_parts_and_writes_the_page(tmp_path):
     common = ["--config=configs/synthetic.py", "--quiet"]
     output = program("inspect", *common, f"--out={tmp_path}/towers.html")
     assert "└ candidate_tower  FeatureTower  output 32  parameters 12,832  share 57.1 %" in output

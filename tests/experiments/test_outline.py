@@ -129,7 +129,7 @@ def test_items_are_counted_with_the_candidates_where_they_are_shared():
     assert (items.num_parameters, items.detail, items.output) == (0, "shared", (5, 4))
 
 
-def test_towers_of_any_kind_are_told_by_their_modules():
+def test_towers_of_any_kind_show_their_modules():
     towers = (IdTower(rows, 3, sizes, initial_scale=0.1, rngs=nnx.Rngs(0)) for rows, sizes in ((5, (4,)), (6, ())))
     model = TwoTower(*towers)
     root = outline(model)

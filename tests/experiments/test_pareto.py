@@ -17,15 +17,15 @@ METRIC = Config().train.metric
 
 
 def records(validation, epoch=1):
-    """Returns the records of a run with these figures of nDCG and RMSE on validation, and others on test."""
+    """Returns the records of a run with these values of nDCG and RMSE on validation, and others on test."""
     names = METRIC, "rating/rmse"
     log = [
         {"phase": "search", "epoch": e}
         | {f"validation/{n}": v + e - epoch for n, v in zip(names, validation, strict=True)}
         for e in (0, 1, 2)
     ]
-    figures = {f"test/{name}": -1.0 for name in names}
-    return Records(log, figures, {name: (-2.0, 0.0) for name in figures}, [], {}, ("final", epoch))
+    metrics = {f"test/{name}": -1.0 for name in names}
+    return Records(log, metrics, {name: (-2.0, 0.0) for name in metrics}, [], {}, ("final", epoch))
 
 
 def on_front(*validation):
@@ -64,7 +64,7 @@ def test_factors_multiply_the_weights_of_all_tasks():
 
 
 @pytest.mark.slow
-def test_the_program_leaves_runs_figures_and_a_page(tmp_path):
+def test_the_program_leaves_runs_metrics_and_a_page(tmp_path):
     config = file_config(tmp_path, RATING, LIKES)
     config.name = "<b>stars"
     results = pareto.run_weights(config, tmp_path / "runs", [1.0, 0.0])
@@ -81,7 +81,7 @@ def test_the_program_leaves_runs_figures_and_a_page(tmp_path):
     names = {path.stem for path in (tmp_path / "runs/report").iterdir()}
     assert names == {f"pareto_{task}_{part}" for task in ("rating", "likes") for part in ("validation", "test")}
     assert all(f'id="{name}"' in text for name in names) and "<b>stars" not in text
-    assert len(re.findall(r"<title>weight ×", text)) == 8  # of each weight in each figure
+    assert len(re.findall(r"<title>weight ×", text)) == 8  # of each weight in each plot
     alone = Workdir(tmp_path / "runs/weight_0").read_metrics()
     assert alone["test/rating/rmse"] == pytest.approx(alone["mean/rating/rmse"], rel=1e-5)  # the head knows the mean
 

@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_behind_and_says_where(finished):
     assert output.count("\nUser ") == 3  # the tables of three users
 
 
-def test_every_figure_of_a_system_has_an_interval_and_its_queries(finished):
+def test_every_metric_of_a_system_has_an_interval_and_its_queries(finished):
     workdir = finished[0]
     metrics, intervals = (json.loads((workdir / f"{name}.json").read_text()) for name in ("metrics", "intervals"))
     for system in ("test", "popularity"):
@@ -67,8 +67,8 @@ def test_quiet_programs_tell_the_results_alone(finished):
 
 def test_the_model_beats_the_most_popular(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
-    ours, popular = (metrics[f"{who}/excluding_seen/precision_at_10"] for who in ("test", "popularity"))
-    assert ours > 2 * popular
+    model, popular = (metrics[f"{system}/excluding_seen/precision_at_10"] for system in ("test", "popularity"))
+    assert model > 2 * popular
 
 
 def test_every_epoch_is_one_line_of_the_log(finished):
@@ -126,9 +126,13 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
     assert "error: --index.target=0.5: the config has no field 'index.target'; did you mean" in message
     message = program("export", steps, "--roll_back", fails=True)
     assert "error: there is no bundle before" in message
-    figures, run = (json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0]))
-    assert figures == {name: value for name, value in run.items() if not name.startswith("seconds/")}
-    records = [json.loads((of / "bundle/index/index.json").read_text()) for of in (tmp_path / "steps", finished[0])]
+    steps_metrics, run_metrics = (
+        json.loads((w / "metrics.json").read_text()) for w in (tmp_path / "steps", finished[0])
+    )
+    assert steps_metrics == {name: value for name, value in run_metrics.items() if not name.startswith("seconds/")}
+    records = [
+        json.loads((folder / "bundle/index/index.json").read_text()) for folder in (tmp_path / "steps", finished[0])
+    ]
     assert records[0]["arrays"] == records[1]["arrays"] and records[0]["figures"] == records[1]["figures"]
     for name in ("candidate_embeddings.npy", "corpus.json", "seen_rows.npy"):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
@@ -167,25 +171,28 @@ def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
     process.wait()
     assert not (workdir / "metrics.json").exists()
     program("run", SYNTHETIC, f"--workdir={workdir}")
-    ours, whole = (json.loads((w / "metrics.json").read_text()) for w in (workdir, finished[0]))
-    assert {k: v for k, v in ours.items() if "seconds" not in k} == {
+    resumed, whole = (json.loads((w / "metrics.json").read_text()) for w in (workdir, finished[0]))
+    assert {k: v for k, v in resumed.items() if "seconds" not in k} == {
         k: v for k, v in whole.items() if "seconds" not in k
     }
 
 
-def test_a_profile_is_written_beside_the_same_figures(finished, tmp_path):
+def test_a_profile_is_written_beside_the_same_metrics(finished, tmp_path):
     workdir = tmp_path / "profiled"
     output = program("train", SYNTHETIC, f"--workdir={workdir}", "--profile")
     assert f"xprof --logdir={workdir / 'profile'}" in output
     (trace,) = (workdir / "profile").rglob("*.xplane.pb")
     assert b"run_block" in trace.read_bytes()
-    of_the_machine = ("seconds", "per_second", "peak")
+    machine_dependent = ("seconds", "per_second", "peak")
     logs = [(w / "metrics.jsonl").read_text().splitlines() for w in (workdir, finished[0])]
-    ours, plain = (
-        [{k: v for k, v in json.loads(line).items() if not any(part in k for part in of_the_machine)} for line in lines]
+    profiled, plain = (
+        [
+            {k: v for k, v in json.loads(line).items() if not any(part in k for part in machine_dependent)}
+            for line in lines
+        ]
         for lines in logs
     )
-    assert ours == plain
+    assert profiled == plain
 
 
 def test_a_training_that_breaks_says_so_and_keeps_its_last_checkpoint(tmp_path):
@@ -278,23 +285,25 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
     assert "training, s " in output
     assert output.count("full corpus, among the items that train does not have") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    model, content, chance = (metrics[f"{of}/cold_candidates/precision_at_5"] for of in ("test", "content", "random"))
+    model, content, chance = (
+        metrics[f"{system}/cold_candidates/precision_at_5"] for system in ("test", "content", "random")
+    )
     assert model == content == 1 and chance < 0.8
 
 
 @pytest.mark.slow
-def test_a_run_that_streams_a_parquet_file_gives_the_figures_of_one_in_memory(tmp_path):
+def test_a_run_that_streams_a_parquet_file_gives_the_metrics_of_one_in_memory(tmp_path):
     parts = load(Data(dataset="synthetic", split=Split(validation_fraction=0.0))).parts
     for name, part in (("train", parts.train), ("test", parts.test)):
         columns = {"user_id": part.query_ids, "item_id": part.candidate_ids}
         pa.parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
     fields = {"train": tmp_path / "train.parquet", "test": tmp_path / "test.parquet", "cache": tmp_path}
     fields |= {"dataset": "", "drop_duplicates": False}
-    figures = []
+    runs = []
     for placement in ("device", "stream"):
         flags = [f"--config.data.{name}={value}" for name, value in (fields | {"placement": placement}).items()]
         workdir = tmp_path / placement
         program("run", SYNTHETIC, f"--workdir={workdir}", "--config.train.epochs=2", *flags)
         metrics = json.loads((workdir / "metrics.json").read_text())
-        figures.append({name: value for name, value in metrics.items() if not name.startswith("seconds/")})
-    assert figures[0] == figures[1]
+        runs.append({name: value for name, value in metrics.items() if not name.startswith("seconds/")})
+    assert runs[0] == runs[1]

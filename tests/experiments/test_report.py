@@ -163,8 +163,8 @@ def test_the_systems_stand_in_one_order_and_unknown_ones_behind(plain):
 
 def test_the_best_of_a_column_is_the_highest_and_of_mean_ranks_the_lowest():
     def best(name, **values):
-        figures = {f"{system}/excluding_seen/{name}": value for system, value in values.items()}
-        table = tables.systems_table(Records([], figures, {}, [], {}, ("final", 1)), [f"excluding_seen/{name}"], True)
+        metrics = {f"{system}/excluding_seen/{name}": value for system, value in values.items()}
+        table = tables.systems_table(Records([], metrics, {}, [], {}, ("final", 1)), [f"excluding_seen/{name}"], True)
         return [cell.text for row in table.rows for cell in row if cell.role == "best"]
 
     assert best("auc", test=0.5, ease=0.7, random=float("nan")) == ["0.7000"]
@@ -173,9 +173,9 @@ def test_the_best_of_a_column_is_the_highest_and_of_mean_ranks_the_lowest():
 
 
 def test_the_seconds_of_training_stand_last_those_of_a_search_included():
-    figures = {f"{system}/excluding_seen/auc": 0.5 for system in ("test", "ease", "random")}
-    figures |= {"seconds/train": 12.34, "ease/seconds/fit": 1.0, "ease/seconds/tune": 2.25, "random/seconds/fit": 1.0}
-    records = Records([], figures, {}, [], {}, ("final", 1))
+    metrics = {f"{system}/excluding_seen/auc": 0.5 for system in ("test", "ease", "random")}
+    metrics |= {"seconds/train": 12.34, "ease/seconds/fit": 1.0, "ease/seconds/tune": 2.25, "random/seconds/fit": 1.0}
+    records = Records([], metrics, {}, [], {}, ("final", 1))
     table = tables.systems_table(records, ["excluding_seen/auc"], True)
     last = [row[-1].text for row in table.rows]
     assert dict(zip(records.systems, last, strict=True)) == {"test": "12.3", "ease": "3.2", "random": "–"}
@@ -223,7 +223,7 @@ def test_the_page_names_nothing_outside_itself(name, request):
     assert not re.search(r"@import|url\((?!#)", text)
 
 
-def test_each_figure_is_a_png_beside_the_page(plain):
+def test_each_plot_is_a_png_beside_the_page(plain):
     text = plain.report_file.read_text(encoding="utf-8")
     names = sorted(path.stem for path in plain.report_figures.glob("*.png"))
     assert names == sorted(re.findall(r'<figure class="card" id="([^"]*)"', text))
@@ -270,9 +270,10 @@ def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp
     command = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path / 'run'}"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2])
     assert (result.returncode, result.stdout) == (0, f"report: {before}\n"), result.stderr
-    ours, theirs = (w.read_text(encoding="utf-8") for w in (before, plain.report_file))
+    written, plain_text = (w.read_text(encoding="utf-8") for w in (before, plain.report_file))
     untimed = [
-        re.sub(r'<section id="index">.*?</section>|[0-9.e+-]+ µs a query', "", t, flags=re.S) for t in (ours, theirs)
+        re.sub(r'<section id="index">.*?</section>|[0-9.e+-]+ µs a query', "", t, flags=re.S)
+        for t in (written, plain_text)
     ]
     assert untimed[0] == untimed[1]
 

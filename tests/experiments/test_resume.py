@@ -14,7 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SYNTHETIC = ["--config=configs/synthetic.py", "--config.train.patience=0", "--config.train.epochs=60"]
-OF_THE_MACHINE = {"seconds", "step_seconds", "examples_per_second", "peak_rss_bytes", "peak_memory_bytes"}
+MACHINE_DEPENDENT = {"seconds", "step_seconds", "examples_per_second", "peak_rss_bytes", "peak_memory_bytes"}
 
 
 def start(workdir, arguments):
@@ -33,8 +33,8 @@ def log(workdir):
     return [json.loads(line) for line in lines]
 
 
-def figures(workdir):
-    return [{name: value for name, value in record.items() if name not in OF_THE_MACHINE} for record in log(workdir)]
+def logged_metrics(workdir):
+    return [{name: value for name, value in record.items() if name not in MACHINE_DEPENDENT} for record in log(workdir)]
 
 
 def result(workdir):
@@ -74,7 +74,7 @@ def check_kills(whole, killed, arguments, kills, min_interrupted_writes):
     interrupted = [kill(killed, arguments, int(share * length), seconds) for share, seconds in kills]
     assert sum(interrupted) >= min_interrupted_writes
     assert "damaged" not in finish(killed, arguments)
-    assert figures(killed) == figures(whole)
+    assert logged_metrics(killed) == logged_metrics(whole)
     assert result(killed) == result(whole)
     assert not scratch(killed)
 
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_named_to_the_user_and_changes_nothing(whole, tm
     errors = finish(tmp_path, SYNTHETIC)
     assert f"{last} is damaged and not used" in errors
     assert "training resumes from the checkpoint before it" in errors
-    assert figures(tmp_path) == figures(whole)
+    assert logged_metrics(tmp_path) == logged_metrics(whole)
     assert result(tmp_path) == result(whole)
 
 

@@ -75,7 +75,7 @@ def test_repeats_do_not_count_for_importance(folder):
     assert 'id="importance"' not in page(folder, [made_up(1)[0]] * 20)
 
 
-def test_equal_figures_and_no_complete_trial_are_drawn(folder):
+def test_equal_metrics_and_no_complete_trial_are_drawn(folder):
     same = [Trial(i, "pruned", trial.settings, [(0, 0.25)], 0.0) for i, trial in enumerate(made_up(12), 1)]
     assert "0.2500" in page(folder, same)
 

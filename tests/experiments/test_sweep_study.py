@@ -118,20 +118,20 @@ def test_a_trial_killed_before_it_had_settings_is_drawn_anew(tmp_path):
 
 def test_processes_that_claim_at_once_begin_no_trial_too_many(tmp_path, monkeypatch):
     folder = SweepFolder(tmp_path)
-    ours, theirs = open_study(folder), study_lib.open_study(folder.journal, 0)
-    pretend(ours, claim(ours))
-    stale = theirs.get_trials()
-    assert claim(ours, most=2, worker=0) is not None
+    first, second = open_study(folder), study_lib.open_study(folder.journal, 0)
+    pretend(first, claim(first))
+    stale = second.get_trials()
+    assert claim(first, most=2, worker=0) is not None
     with monkeypatch.context() as patch:
-        patch.setattr(theirs, "get_trials", lambda **_: stale)
-        assert claim(theirs, most=2, worker=1) is None
-    assert sum(trial.state != TrialState.FAIL for trial in ours.get_trials()) == 2
+        patch.setattr(second, "get_trials", lambda **_: stale)
+        assert claim(second, most=2, worker=1) is None
+    assert sum(trial.state != TrialState.FAIL for trial in first.get_trials()) == 2
 
 
 def test_processes_that_claim_at_once_get_different_settings(tmp_path):
     folder = SweepFolder(tmp_path)
-    ours, theirs = open_study(folder), study_lib.open_study(folder.journal, 0)
-    trials = [claim(ours, worker=0), claim(theirs, worker=1), claim(ours, worker=0), claim(theirs, worker=1)]
+    first, second = open_study(folder), study_lib.open_study(folder.journal, 0)
+    trials = [claim(first, worker=0), claim(second, worker=1), claim(first, worker=0), claim(second, worker=1)]
     assert len({repr(trial.params) for trial in trials}) == 4
 
 
