@@ -34,7 +34,7 @@ def add_records(workdir, values=(*HOSTILE, "a value that is much too long for it
     systems = {"test": 0.4, "popularity": 0.2, "ease": 0.39, "<b>own": 0.1}
     metrics = {f"{system}/{name}": level for system, level in systems.items() for name in names}
     workdir.add_metrics(metrics)
-    intervals = {name: [0.9 * value, 1.1 * value] for name, value in figures.items()}
+    intervals = {name: [0.9 * value, 1.1 * value] for name, value in metrics.items()}
     workdir.intervals_file.write_text(json.dumps(intervals))
     common = {"of": "candidates", "column": HOSTILE[0], "num_queries": 7, "num_relevant": 9}
     slices = [
