@@ -1,4 +1,4 @@
-"""Sums over the columns of a batch that are no log-partition, in the memory of a block."""
+"""Sums of a function of the scores over the columns of a batch, in memory linear in the batch size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 
 from retrieval.losses.log_partition import (
     SCORES_PER_BLOCK,
-    KnownPositives,
     accumulator,
     bounds_of,
     in_blocks,
@@ -18,6 +17,7 @@ from retrieval.losses.log_partition import (
     scores_of,
     within,
 )
+from retrieval.losses.row_sets import KnownPositives
 
 
 def column_sums(
@@ -32,28 +32,28 @@ def column_sums(
     temperature: float = 1.0,
     scores_per_block: int = SCORES_PER_BLOCK,
 ) -> tuple[Float[Array, "U"], Float[Array, "U"]]:
-    """Returns sum_v n_v f(q_u . c_v / T + b_v - o_u) of each query, and the number of columns in it, sum_v n_v.
+    """Returns sum_v n_v f(q_u . c_v / T + b_v - o_u) of each query, and its number of columns, sum_v n_v.
 
-    O(U V D) time, and O((U + V) D + block) memory: blocks of queries meet all candidates at a time, and where there is
-    more than one block, the backward pass computes their scores anew.
+    Scores are computed for one block of queries at a time; with more than one block, the backward pass recomputes them
+    (gradient checkpointing). O(U V D) time, and O((U + V) D + block) memory.
 
     Args:
-      function: f, of each score.
-      queries: embeddings [U, D].
-      candidates: embeddings [V, D].
-      counts: n, how many columns hold each candidate [V].
+      function: f, applied to each score.
+      queries: embeddings of the queries [U, D].
+      candidates: embeddings of the distinct candidates [V, D].
+      counts: n, number of columns with each candidate [V].
       offsets: o, subtracted from the scores of each query [U]; None: 0.
       bias: b, added to the scores of each candidate [V]; None: 0.
-      known: candidates to leave out of the sums of some queries.
+      known: candidates to exclude from the sums of some queries.
       temperature: T, which divides the dot products.
-      scores_per_block: bounds the scores held at a time, where a block is more than one query.
+      scores_per_block: largest number of scores held at a time; a block has at least one query.
 
     >>> queries, candidates = jnp.ones((1, 1)), jnp.array([[2.0], [-3.0]])
     >>> [float(x[0]) for x in column_sums(jax.nn.relu, queries, candidates, jnp.array([2.0, 1.0]))]
     [4.0, 3.0]
     """
 
-    def of_block(block):
+    def block_sums(block):
         queries, offsets, bounds = block
         scores = scores_of(queries, candidates) / temperature
         if bias is not None:
@@ -68,14 +68,20 @@ def column_sums(
     columns = queries, offsets, bounds_of(known)
     size = queries_per_block(len(queries), len(candidates), scores_per_block)
     if size == len(queries):
-        return of_block(columns)
-    sums, numbers = jax.lax.map(jax.checkpoint(of_block), in_blocks(columns, size))
+        return block_sums(columns)
+    sums, numbers = jax.lax.map(jax.checkpoint(block_sums), in_blocks(columns, size))
     return sums.reshape(-1)[: len(queries)], numbers.reshape(-1)[: len(queries)]
 
 
 def scores_at(
     queries: Float[Array, "B D"], candidates: Float[Array, "V D"], indices: Int[Array, "B *S"]
 ) -> Float[Array, "B *S"]:
-    """Returns the dot products of each query with some of the candidates, those at its indices, in full precision."""
-    kind = {"preferred_element_type": accumulator(queries), "precision": jax.lax.Precision.HIGHEST}
-    return jnp.einsum("bd,b...d->b...", queries, candidates[indices], **kind)
+    """Returns the dot products of each query with the candidates at its indices, in full precision.
+
+    O(B S D) time and memory, for S indices a query.
+
+    >>> scores_at(jnp.array([[2.0]]), jnp.array([[1.0], [3.0]]), jnp.array([[1, 1, 0]])).tolist()
+    [[6.0, 6.0, 2.0]]
+    """
+    precision = {"preferred_element_type": accumulator(queries), "precision": jax.lax.Precision.HIGHEST}
+    return jnp.einsum("bd,b...d->b...", queries, candidates[indices], **precision)

@@ -1,4 +1,4 @@
-"""Where the sampled softmax of one example comes from, as a table."""
+"""Explains the sampled softmax of one example as a table."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ def explain(
     label_smoothing: float = 0.0,
     top: int = 10,
 ) -> str:
-    """Returns a table of how `sampled_softmax` comes to one example's loss: its logits, and each correction of them.
+    """Returns a table of the logits of one example in `sampled_softmax`, with each correction of them.
 
-    A line for the positive and for each of the `top` columns with the highest score: the score, what each correction
-    adds to it, the final logit, its share of the softmax, and why a column is removed. Arguments are those of
-    `sampled_softmax`; columns from M on are the example's own negatives.
+    It has a line for the positive and for each of the `top` columns with the highest scores: the score, the logQ
+    correction, the final logit, the probability in the softmax, and the reason why a column is removed. Columns from M
+    on are the example's own negatives.
+
+    Args:
+      queries, candidates: embeddings [B, D] and [M, D].
+      example: index of the example, in [0, B).
+      top: number of columns to show beside the positive.
+      Other arguments: see `sampled_softmax`.
 
     >>> print(explain(jnp.ones((1, 1)), jnp.log(jnp.array([[1.0], [3.0]])), 0))
     loss 1.3863 = log(sum of exp) 1.3863 - positive 0.0000; 2 of 2 columns left
@@ -73,7 +79,7 @@ def explain(
 
 
 def _lines(order, scores, shifts, logits, own, removed, top):
-    """Returns the table's lines; the last columns are own negatives, whose logits come from the caller."""
+    """Returns the lines of the table; the last columns are own negatives, whose logits the caller has computed."""
     columns = [*order.tolist(), *range(len(order), len(logits))]
     scores, shifts = jnp.concatenate([scores, own]), jnp.concatenate([shifts, jnp.zeros_like(own)])
     total = jax.nn.logsumexp(logits)

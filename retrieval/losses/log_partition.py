@@ -1,89 +1,28 @@
-"""The normaliser of a softmax over a batch, in memory that grows with the batch and not with its square."""
+"""Log-partition of a softmax over a batch, in memory linear in the batch size, and helpers for blocks of scores."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
-from retrieval.common.lists import Lists
+from retrieval.losses.row_sets import KnownPositives, RowSets
 
 SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores at a time
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # GPUs cut float32 products otherwise
-
-
-class RowSets(NamedTuple):
-    """Sets of candidate rows, one a query, in compressed sparse rows on the device.
-
-    Attributes:
-      rows: the sets one after the other, ascending in each, and one more entry that no set holds [n + 1].
-      starts: where each set starts [U].
-      ends: where it ends [U].
-    """
-
-    rows: Int[Array, "_"]
-    starts: Int[Array, "U"]
-    ends: Int[Array, "U"]
-
-    @classmethod
-    def of(cls, lists: Lists) -> RowSets:
-        """Returns the lists as sets.
-
-        >>> RowSets.of(Lists.from_sequences([[5, 2], [], [1]])).rows.tolist()[:3]
-        [2, 5, 1]
-        """
-        sets = lists.sets()
-        offsets = sets.offsets.astype(np.int32)
-        return cls(*map(jnp.asarray, (np.append(sets.rows, np.int32(-1)), offsets[:-1], offsets[1:])))
-
-    def take(self, queries: Int[Array, "U2"]) -> RowSets:
-        """Returns the sets of some queries."""
-        return self._replace(starts=self.starts[queries], ends=self.ends[queries])
-
-    def contain(self, queries: Int[Array, "*#S"], rows: Int[Array, "*#S"]) -> Bool[Array, "*S"]:
-        """Tells whether rows are in the sets of queries, by O(log size of the largest set) look-ups each.
-
-        >>> sets = RowSets.of(Lists.from_sequences([[5, 2], [], [1]]))
-        >>> sets.contain(jnp.array([0, 0, 1, 2]), jnp.array([5, 1, 1, 1])).tolist()
-        [True, False, False, True]
-        """
-        shape = jnp.broadcast_shapes(queries.shape, rows.shape)
-        first, ends = (jnp.broadcast_to(bounds[queries], shape) for bounds in (self.starts, self.ends))
-
-        def narrow(bounds):  # the first place whose row is not smaller lies in [low, high]
-            low, high = bounds
-            middle = (low + high) // 2
-            smaller, is_open = self.rows[middle] < rows, low < high
-            return jnp.where(is_open & smaller, middle + 1, low), jnp.where(is_open & ~smaller, middle, high)
-
-        indices, _ = jax.lax.while_loop(lambda bounds: jnp.any(bounds[0] < bounds[1]), narrow, (first, ends))
-        return (indices < ends) & (self.rows[indices] == rows)
-
-
-class KnownPositives(NamedTuple):
-    """Which of a batch's candidates are positives of which of its queries.
-
-    Attributes:
-      positives: rows of each query's positives.
-      rows: the row of each candidate [V].
-    """
-
-    positives: RowSets
-    rows: Int[Array, "V"]
-
-    @property
-    def table(self) -> Bool[Array, "U V"]:
-        """True where the candidate is a positive of the query."""
-        queries = jnp.arange(len(self.positives.starts))[:, None]
-        return self.positives.contain(queries, self.rows[None, :])
+# on GPUs and TPUs the default precision of float32 products is TF32 or bfloat16
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def scores_of(queries: Float[Array, "U D"], candidates: Float[Array, "V D"]) -> Float[Array, "U V"]:
-    """Returns all dot products in full precision, accumulated in float32 where the embeddings are narrower."""
+    """Returns all dot products in full precision, accumulated in float32 if the embeddings are narrower.
+
+    >>> scores_of(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
+    [[11.0, 2.0]]
+    """
     return _product(queries, candidates.T, preferred_element_type=accumulator(queries))
 
 
@@ -96,20 +35,23 @@ def log_partition(
     temperature: float = 1.0,
     scores_per_block: int = SCORES_PER_BLOCK,
 ) -> Float[Array, "U"]:
-    """Returns log sum_v exp(q_u . c_v / T + b_v) of each query, -inf where nothing is left to sum.
+    """Returns log sum_v exp(q_u . c_v / T + b_v) of each query, -inf if no candidate is left.
 
-    Blocks of queries meet all candidates at a time, and the backward pass computes their scores anew instead of
-    keeping them (as in Dao et al. 2022, "FlashAttention"): O(U V D) time, four matrix products where three are the
-    least, and O((U + V) D + block) memory instead of O(U V). Gradients flow to queries and candidates; the bias is a
-    constant.
+    Scores are computed for one block of queries at a time, against all candidates. The backward pass recomputes them
+    instead of storing them (as Dao et al. 2022, "FlashAttention", section 3.1): O(U V D) time with four matrix products
+    instead of three, and O((U + V) D + block) memory instead of O(U V). Gradients flow to queries and candidates; the
+    bias is a constant.
 
     Args:
-      queries: embeddings [U, D].
-      candidates: embeddings [V, D].
-      bias: added to the scores of each candidate [V]; -inf leaves it out.
-      known: candidates to leave out of the sums of some queries.
+      queries: embeddings of the queries [U, D].
+      candidates: embeddings of the candidates [V, D].
+      bias: b, added to the scores of each candidate [V]; -inf excludes the candidate.
+      known: candidates to exclude from the sums of some queries.
       temperature: T, which divides the dot products.
-      scores_per_block: bounds the scores held at a time, where a block is more than one query.
+      scores_per_block: largest number of scores held at a time; a block has at least one query.
+
+    >>> print(log_partition(jnp.ones((1, 1)), jnp.log(jnp.array([[1.0], [3.0]])), jnp.zeros(2)))  # log(1 + 3)
+    [1.3862944]
     """
     size = queries_per_block(len(queries), len(candidates), scores_per_block)
     blocks, bounds = in_blocks((queries, bounds_of(known)), size)
@@ -119,12 +61,12 @@ def log_partition(
 
 
 def queries_per_block(num_queries: int, num_candidates: int, scores_per_block: int) -> int:
-    """Returns how many queries meet all candidates at a time: at least one, at most all."""
+    """Returns the number of queries in a block: at least one, at most all."""
     return max(1, min(num_queries, scores_per_block // max(1, num_candidates)))
 
 
 def in_blocks(columns: Any, size: int) -> Any:
-    """Returns arrays [n, ...], in any tree, as blocks [blocks, size, ...], filled up with zeros."""
+    """Returns each array [n, ...] of a tree as blocks [blocks, size, ...], padded with zeros."""
 
     def cut(column):
         filled = jnp.pad(column, ((0, -len(column) % size), *[(0, 0)] * (column.ndim - 1)))
@@ -134,17 +76,22 @@ def in_blocks(columns: Any, size: int) -> Any:
 
 
 def bounds_of(known: KnownPositives | None) -> tuple[Int[Array, "*S"], Int[Array, "*S"]] | None:
-    """Returns where the sets of the queries start and end, which is what blocks of queries cut."""
+    """Returns starts and ends of the queries' sets, the part of known positives that is cut into blocks of queries."""
     return None if known is None else known.positives[1:]
 
 
 def within(known: KnownPositives, bounds: tuple[Int[Array, "*S"], Int[Array, "*S"]]) -> KnownPositives:
-    """Returns the known positives of the queries whose sets have these bounds; equal ones are an empty set."""
+    """Returns the known positives of the queries with these starts and ends; padding, with equal ones, has none."""
     return KnownPositives(RowSets(known.positives.rows, *bounds), known.rows)
 
 
 def log_sum(scores: Float[Array, "U V"]) -> Float[Array, "U"]:
-    """Returns logsumexp over each row, -inf with zero gradient where the row has nothing but -inf."""
+    """Returns logsumexp over each row; -inf, with a gradient of 0, if all entries are -inf.
+
+    >>> log_sum(jnp.array([[0.0, 0.0], [-jnp.inf, -jnp.inf]]))
+    Array([0.6931472,      -inf], dtype=float32)
+    """
+    # both branches of a `where` are differentiated: the inner one keeps the NaN of logsumexp(-inf) out of the gradient
     empty = jnp.all(scores == -jnp.inf, axis=1)
     return jnp.where(empty, -jnp.inf, jax.nn.logsumexp(jnp.where(empty[:, None], 0.0, scores), axis=1))
 
@@ -162,22 +109,25 @@ def _forward(temperature, blocks, candidates, bias, known):
     return totals, (blocks, candidates, bias, known, totals)
 
 
-def _backward(temperature, kept, cotangents):
-    blocks, candidates, bias, known, totals = kept
-    kind = accumulator(blocks)
+def _backward(temperature, residuals, cotangents):
+    # With Z_u the log-partition, p_uv = exp(s_uv - Z_u) the softmax and g_u the cotangent of Z_u:
+    #   dL/dq_u = g_u / T sum_v p_uv c_v        dL/dc_v = sum_u g_u / T p_uv q_u
+    # Only Z is stored; s, and with it p, is recomputed from one block of queries at a time.
+    blocks, candidates, bias, known, totals = residuals
+    dtype = accumulator(blocks)
 
-    def gradients(of_candidates, block):
+    def gradients(candidate_gradient, block):
         queries, bounds, totals, weights = block
-        held = jnp.where(totals == -jnp.inf, 0.0, totals)  # such a row has no score above -inf
+        finite_totals = jnp.where(totals == -jnp.inf, 0.0, totals)  # all scores are -inf: p becomes 0 instead of NaN
         scores = _scores(temperature, queries, bounds, candidates, bias, known)
-        shares = (weights / temperature)[:, None] * jnp.exp(scores - held[:, None])
-        of_queries = _product(shares, candidates.astype(kind))
-        return of_candidates + _product(shares.T, queries.astype(kind)), of_queries.astype(queries.dtype)
+        shares = (weights / temperature)[:, None] * jnp.exp(scores - finite_totals[:, None])  # g_u / T p_uv
+        query_gradient = _product(shares, candidates.astype(dtype))
+        return candidate_gradient + _product(shares.T, queries.astype(dtype)), query_gradient.astype(queries.dtype)
 
-    of_candidates, of_queries = jax.lax.scan(
-        gradients, jnp.zeros(candidates.shape, kind), (blocks, bounds_of(known), totals, cotangents)
+    candidate_gradient, query_gradients = jax.lax.scan(
+        gradients, jnp.zeros(candidates.shape, dtype), (blocks, bounds_of(known), totals, cotangents)
     )
-    return of_queries, of_candidates.astype(candidates.dtype), None, None
+    return query_gradients, candidate_gradient.astype(candidates.dtype), None, None
 
 
 _blocked.defvjp(_forward, _backward)
@@ -194,5 +144,5 @@ def without_known(scores: Float[Array, "U V"], known: KnownPositives) -> Float[A
 
 
 def accumulator(array: Shaped[Array, "..."]) -> np.dtype:
-    """Returns the type that products of such arrays are summed in: float32, or the array's own where it is wider."""
+    """Returns the dtype in which products of such arrays are summed: float32, or that of the array if it is wider."""
     return np.promote_types(array.dtype, np.float32)

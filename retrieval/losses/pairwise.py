@@ -1,8 +1,8 @@
-"""Losses of a positive against single negatives: cosine contrastive, and Bayesian personalised ranking.
+"""Losses of a positive against single negatives: cosine contrastive loss, and Bayesian personalised ranking.
 
-Both are a mean over the columns of a batch of a function of one score. Repeated candidates fold: n equal columns add n
-equal terms. The negatives that are the example's own positive are removed, as are known positives where they are given;
-an example with no negative left has only what its positive adds.
+Both are the mean over the columns of a batch of a function of one score, so that repeated candidates fold: n equal
+columns add n equal terms. Copies of the example's own positive, and known positives if given, are no negatives; the
+mean over no negative is 0.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from retrieval.losses.column_sums import column_sums, scores_at
-from retrieval.losses.log_partition import SCORES_PER_BLOCK, KnownPositives, accumulator
+from retrieval.losses.log_partition import SCORES_PER_BLOCK, accumulator
 from retrieval.losses.reduction import reduce
+from retrieval.losses.row_sets import KnownPositives
 
 
 def cosine_contrastive(
@@ -34,22 +35,23 @@ def cosine_contrastive(
 ) -> Float[Array, ""] | Float[Array, "B"]:
     """Returns 1 - cos(q, c) + mu mean_j max(0, cos(q, c_j) - m), for the positive c and the negatives c_j.
 
-    Mao et al. 2021, "SimpleX", equation 1. Negatives below the margin have no gradient, so that the many easy ones of
-    a large draw do not outweigh the few hard ones. It ranks by the cosine: serve normalised embeddings, and train
-    towers whose outputs are normalised. An embedding of zeros has the cosine 0 with all, and no gradient.
+    Mao et al. 2021, "SimpleX: A simple and strong baseline for collaborative filtering", equation 1. Negatives below
+    the margin have no gradient, so that the many easy negatives of a large draw do not outweigh the few hard ones.
+    Serving must rank by the cosine too: use towers that normalise their outputs. An embedding of zeros has a cosine of
+    0 with every other, and no gradient.
 
-    Takes O(U V D) time, and O((U + V) D + block) memory.
+    O(U V D) time, and O((U + V) D + block) memory.
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
-      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
-      counts: how many columns hold each candidate as a negative [V]; 0 for none.
+      query_indices, candidate_indices: indices of each example's query and positive among them [B].
+      counts: number of columns with each candidate as a negative [V].
       margin: m, in [-1, 1].
-      negative_weight: mu, of the mean over the negatives.
-      known_positives: which candidates are positives of which distinct queries; removed.
+      negative_weight: mu, weight of the mean over the negatives.
+      known_positives: positives of each distinct query, which are no negatives of it.
       weights: weight of each example [B]; None: 1.
       reduction: "sum", "mean" over the weights, or "none".
-      scores_per_block: how many scores are held at a time.
+      scores_per_block: largest number of scores held at a time.
 
     >>> queries, candidates = jnp.array([[2.0, 0.0]]), jnp.array([[0.6, 0.8], [3.0, 0.0], [0.0, 1.0]])
     >>> indices = {"query_indices": jnp.array([0]), "candidate_indices": jnp.array([0])}
@@ -80,21 +82,21 @@ def bpr(
 ) -> Float[Array, ""] | Float[Array, "B"]:
     """Returns mean_j -log sigmoid(q . c - q . c_j), for the positive c and the negatives c_j.
 
-    Rendle et al. 2009, "BPR: Bayesian personalized ranking from implicit feedback", with the mean over a batch's
-    columns in place of one draw: the same expected gradient, with less noise. The paper draws negatives uniformly; the
-    columns of a batch follow popularity, and BPR has no correction for it.
+    Rendle et al. 2009, "BPR: Bayesian personalized ranking from implicit feedback", section 4.1, with the mean over the
+    columns of a batch in place of one drawn negative: the same expected gradient, with less noise. The paper draws
+    negatives uniformly; the positives of a batch follow popularity, for which BPR has no correction.
 
-    Each example compares with its own positive, so that only the candidates fold: O(B V D) time, and
-    O((B + V) D + block) memory.
+    Each example has an offset of its own, the score of its positive, so that only the candidates fold: O(B V D) time,
+    and O((B + V) D + block) memory.
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the distinct candidates [V, D].
-      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
-      counts: how many columns hold each candidate as a negative [V]; 0 for none.
-      known_positives: which candidates are positives of which distinct queries; removed.
+      query_indices, candidate_indices: indices of each example's query and positive among them [B].
+      counts: number of columns with each candidate as a negative [V].
+      known_positives: positives of each distinct query, which are no negatives of it.
       weights: weight of each example [B]; None: 1.
       reduction: "sum", "mean" over the weights, or "none".
-      scores_per_block: how many scores are held at a time.
+      scores_per_block: largest number of scores held at a time.
 
     >>> candidates = jnp.log(jnp.array([[4.0], [1.0], [2.0]]))
     >>> indices = {"query_indices": jnp.array([0]), "candidate_indices": jnp.array([0])}
@@ -114,7 +116,7 @@ def bpr(
 
 
 def normalized(embeddings: Float[Array, "n D"]) -> Float[Array, "n D"]:
-    """Returns the embeddings with norm 1, at least in float32; those of norm 0 as they are, without gradient."""
+    """Returns the embeddings divided by their norms, at least in float32; zeros stay zeros, with a gradient of 0."""
     wide = embeddings.astype(accumulator(embeddings))
     squares = jnp.sum(wide**2, axis=1, keepdims=True)
     return wide * jax.lax.rsqrt(jnp.where(squares > 0, squares, jnp.inf))
@@ -129,15 +131,16 @@ class _Negatives(NamedTuple):
     scores_per_block: int
 
     def mean(self, function, queries, offsets, query_indices, candidate_indices, positives):
-        """Returns the mean of f(q . c_j - o) over the negatives c_j of each example, 0 where it has none.
+        """Returns the mean of f(q . c_j - o) over the negatives c_j of each example, 0 for no negative.
 
-        All columns are summed, and the copies of the positive subtracted, unless they are left out as known.
+        The sum over the negatives is that over all columns minus the copies of the positive, as long as these are not
+        excluded as known positives already.
 
         Args:
           function: f.
           queries, offsets: q and o, of each distinct query [U, D] and [U].
-          query_indices, candidate_indices: of each example [B].
-          positives: the score of each example's positive [B].
+          query_indices, candidate_indices: indices of each example's query and positive [B].
+          positives: score of each example's positive [B].
         """
         copies = self.counts[candidate_indices]
         if self.known is not None:

@@ -1,4 +1,4 @@
-"""Losses of what is predicted of an interaction, where its label is known."""
+"""Losses of the prediction of a label of an interaction, such as its rating."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 
 def squared_error(predictions: Float[Array, "B"], labels: Float[Array, "B"]) -> Float[Array, "B"]:
-    """Returns (p - y)^2 of each example; 0, with a gradient of 0, where the label is NaN: not known.
+    """Returns (p - y)^2 of each example; 0, with a gradient of 0, for an unknown label (NaN).
 
     >>> squared_error(jnp.array([3.0, 4.0]), jnp.array([5.0, jnp.nan])).tolist()
     [4.0, 0.0]
@@ -17,9 +17,13 @@ def squared_error(predictions: Float[Array, "B"], labels: Float[Array, "B"]) -> 
 
 
 def log_loss(log_odds: Float[Array, "B"], labels: Float[Array, "B"]) -> Float[Array, "B"]:
-    """Returns -log of the probability of each label, 0 or 1, in nats; 0, with a gradient of 0, where it is NaN.
+    """Returns the binary cross-entropy of each example in nats; 0, with a gradient of 0, for an unknown label (NaN).
 
-    From log-odds x, -log sigmoid(x) = log(1 + e^-x): no probability is rounded to 0 or 1.
+    It is computed from log-odds x as -log sigmoid(x) = log(1 + e^-x), so that no probability is rounded to 0 or 1.
+
+    Args:
+      log_odds: predicted log-odds of the label 1 [B].
+      labels: 0, 1 or NaN [B].
 
     >>> log_loss(jnp.array([0.0, jnp.log(3.0), 1.0]), jnp.array([1.0, 0.0, jnp.nan])).round(4)
     Array([0.6931, 1.3863, 0.    ], dtype=float32)

@@ -1,4 +1,4 @@
-"""From the losses of a batch's examples to the value that a step minimises."""
+"""Reduces the losses of the examples of a batch to the value that a training step minimises."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from jaxtyping import Array, Float
 def reduce(
     losses: Float[Array, "B"], weights: Float[Array, "B"] | None, reduction: str
 ) -> Float[Array, ""] | Float[Array, "B"]:
-    """Returns the weighted losses ("none"), their sum, or their mean: the sum over the sum of the weights.
+    """Returns the weighted losses ("none"), their sum ("sum"), or their sum over the sum of the weights ("mean").
 
-    The sum ties the learning rate to the batch size; the mean does not. The mean is 0 where all weights are.
+    With "sum" the best learning rate depends on the batch size. The mean is 0 if all weights are 0.
+
+    Args:
+      losses: loss of each example [B].
+      weights: weight of each example [B]; None: 1.
+      reduction: "sum", "mean" or "none".
+
+    Raises:
+      ValueError: the reduction is unknown.
+
+    >>> float(reduce(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0]), "mean"))
+    2.0
     """
     weights = jnp.ones_like(losses) if weights is None else weights
     if reduction == "none":

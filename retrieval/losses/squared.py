@@ -1,4 +1,4 @@
-"""The squared loss over all pairs of queries and candidates, in time that does not grow with their number."""
+"""Squared loss over all pairs of queries and candidates, in time that is linear in queries plus candidates."""
 
 from __future__ import annotations
 
@@ -30,22 +30,26 @@ def implicit_squared(
     """Returns (q . c - 1)^2 + a f_q sum_v n_v (q . c_v)^2, for the positive c of each example.
 
     The objective of iALS (Rendle et al. 2021, "Revisiting the performance of iALS on item recommendation benchmarks",
-    equation 2): each observed pair is drawn to 1, and all pairs of a query and a candidate of the corpus, observed or
-    not, to 0 with the weight a. The sum over the corpus is q' G q with the Gramian G = sum_v n_v c_v c_v' (Krichene et
-    al. 2019, "Efficient training on very large corpora via Gramian estimation", with the exact Gramian): O((U + V) D^2)
-    time and O((U + V) D) memory, never O(U V).
+    equation 2): the scores of observed pairs are pulled to 1, and those of all pairs of a query and a candidate of the
+    corpus, observed or not, to 0 with the weight a. The sum over the corpus is
 
-    The second term belongs to the query, not to the example. With f_q = 1 / (sum of the weights of the query's
-    examples in train), an epoch counts it once for each query, in expectation over the order of the examples and
-    however they are batched. Hu, Koren and Volinsky 2008 weigh observed pairs with alpha and all others with 1: up to
-    a factor and a constant that is a = 1 / (alpha - 1), and alpha / (alpha - 1) in place of 1, which scales the scores.
+        sum_v n_v (q . c_v)^2 = q' G q,    G = sum_v n_v c_v c_v'
+
+    with the Gramian G (Krichene et al. 2019, "Efficient training on very large corpora via Gramian estimation", here
+    exact): O((U + V) D^2) time and O((U + V) D) memory, not O(U V).
+
+    The second term belongs to the query, not to the example. With f_q = 1 / (sum of the weights of the query's examples
+    in the training part), an epoch counts it once for each query, for every batching of the examples. Hu, Koren and
+    Volinsky 2008, "Collaborative filtering for implicit feedback datasets", weight observed pairs by alpha and others
+    by 1: up to a factor and a constant, that is a = 1 / (alpha - 1) and a target of alpha / (alpha - 1) instead of 1,
+    which scales the scores.
 
     Args:
       queries, candidates: embeddings of the distinct queries [U, D] and of the corpus [V, D].
-      query_indices, candidate_indices: where each example's query and its positive stand among them [B].
-      counts: n, how often the corpus holds each candidate [V]; 0 for what is not in it.
-      shares: f, of the second term in each example of a query [U].
-      unobserved_weight: a.
+      query_indices, candidate_indices: indices of each example's query and positive among them [B].
+      counts: n, number of occurrences of each candidate in the corpus [V]; 0 for the unknown row.
+      shares: f, share of the second term of a query in each of its examples [U].
+      unobserved_weight: a, weight of a pair that is not observed.
       weights: weight of each example [B]; None: 1.
       reduction: "sum", "mean" over the weights, or "none".
 
@@ -62,9 +66,7 @@ def implicit_squared(
 
 
 def gramian(candidates: Float[Array, "V D"], counts: Float[Array, "V"]) -> Float[Array, "D D"]:
-    """Returns the sum of the outer products of the candidates with themselves, each as often as it counts.
-
-    Summed in float32 where the embeddings are narrower; O(V D^2) time.
+    """Returns the Gramian sum_v n_v c_v c_v' of the candidates, at least in float32; O(V D^2) time.
 
     >>> gramian(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1.0, 2.0])).tolist()
     [[19.0, 2.0], [2.0, 4.0]]

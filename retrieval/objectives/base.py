@@ -15,7 +15,7 @@ from retrieval import losses
 from retrieval.batching.batch import Batch, Distinct
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
-from retrieval.losses.log_partition import KnownPositives, RowSets
+from retrieval.losses.row_sets import KnownPositives, RowSets
 from retrieval.models.binding import Lookups
 from retrieval.models.two_tower import TwoTower
 
@@ -39,7 +39,9 @@ class TrainingRows(NamedTuple):
 
     def known_positives(self) -> RowSets:
         """Returns the candidate rows of each query row's positives."""
-        return RowSets.of(Lists.from_pairs(self.pairs.query_rows, self.pairs.candidate_rows, self.num_query_rows))
+        return RowSets.from_lists(
+            Lists.from_pairs(self.pairs.query_rows, self.pairs.candidate_rows, self.num_query_rows)
+        )
 
 
 @dataclasses.dataclass(frozen=True)

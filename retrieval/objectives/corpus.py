@@ -16,7 +16,7 @@ from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows
 from retrieval.data.popularity import entropy
 from retrieval.data.vocabulary import UNKNOWN_ROW
-from retrieval.losses.log_partition import RowSets
+from retrieval.losses.row_sets import RowSets
 from retrieval.models.binding import Lookups
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives.base import Objective, TrainingRows, known_in, lookups, static

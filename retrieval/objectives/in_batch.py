@@ -13,7 +13,7 @@ from retrieval import losses
 from retrieval.batching.batch import Batch
 from retrieval.data.popularity import entropy
 from retrieval.losses.column_sums import scores_at
-from retrieval.losses.log_partition import RowSets
+from retrieval.losses.row_sets import RowSets
 from retrieval.models.two_tower import TwoTower
 from retrieval.objectives.base import Objective, counts, embeddings, known_in, static
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.batching.batch import Batch
-from retrieval.losses.log_partition import RowSets
+from retrieval.losses.row_sets import RowSets
 from retrieval.objectives.base import Objective, counts, known_in, static
 
 

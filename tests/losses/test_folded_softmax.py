@@ -18,7 +18,7 @@ from retrieval.batching.negatives import Negatives
 from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
-from retrieval.losses.log_partition import KnownPositives, RowSets
+from retrieval.losses.row_sets import KnownPositives, RowSets
 from retrieval.models.binding import bind, init
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
@@ -146,7 +146,7 @@ def assert_forms_agree(case, tolerance, start=0):
 
 def row_sets(known):
     """Returns the sets that a table marks, in arrays of one size, for which the comparison is compiled once."""
-    sets = RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE))
+    sets = RowSets.from_lists(Lists.from_pairs(*np.nonzero(known), SIZE))
     return sets._replace(rows=jnp.pad(sets.rows, (0, SIZE * SIZE + 1 - len(sets.rows)), constant_values=-1))
 
 
@@ -299,7 +299,7 @@ EXAMPLES = Examples(
 )
 PROBABILITIES = np.array([0.0, 0.1, 0.3, 0.1, 0.5], np.float32)  # shares of 10 examples
 KNOWN = {1: {2, 4}, 2: {3, 4}, 3: {1}}
-KNOWN_SETS = RowSets.of(Lists.from_sequences([[], [4, 2], [3, 4], [1]]))
+KNOWN_SETS = RowSets.from_lists(Lists.from_sequences([[], [4, 2], [3, 4], [1]]))
 
 OBJECTIVES = [
     {},

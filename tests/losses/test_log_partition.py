@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.common.lists import Lists
-from retrieval.losses.log_partition import KnownPositives, RowSets, log_partition
+from retrieval.losses.log_partition import log_partition
+from retrieval.losses.row_sets import KnownPositives, RowSets
 
 
 def plain(queries, candidates, bias, known_mask, temperature):
@@ -34,7 +35,7 @@ def test_blocks_change_neither_the_sums_nor_their_gradients(num_queries, num_can
     bias = jnp.asarray(rng.choice([-1.0, 0.0, 2.0], num_candidates).astype(np.float32))
     mask = rng.random((num_queries, num_candidates)) < 0.4
     mask[:, 0] = False
-    sets = RowSets.of(Lists.from_pairs(*np.nonzero(mask), num_queries))
+    sets = RowSets.from_lists(Lists.from_pairs(*np.nonzero(mask), num_queries))
     known = KnownPositives(sets, jnp.arange(num_candidates))
     cotangents = jnp.asarray(rng.normal(size=num_queries).astype(np.float32))
 
@@ -53,7 +54,7 @@ def test_blocks_change_neither_the_sums_nor_their_gradients(num_queries, num_can
 
 
 def test_a_query_without_candidates_has_an_empty_sum_and_no_gradient():
-    known = KnownPositives(RowSets.of(Lists.from_sequences([[0, 1], [1]])), jnp.arange(2))
+    known = KnownPositives(RowSets.from_lists(Lists.from_sequences([[0, 1], [1]])), jnp.arange(2))
 
     def second(queries):
         return log_partition(queries, jnp.ones((2, 2)), jnp.zeros(2), known, scores_per_block=2)
@@ -98,12 +99,12 @@ def test_memory_does_not_grow_with_the_square_of_the_batch():
 @given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 6))))
 def test_sets_contain_exactly_the_pairs_they_were_made_from(pairs):
     owners, rows = np.array(sorted(pairs, key=hash), np.int64).reshape(-1, 2).T
-    sets = RowSets.of(Lists.from_pairs(owners, rows, 4))
+    sets = RowSets.from_lists(Lists.from_pairs(owners, rows, 4))
     found = jax.jit(RowSets.contain)(sets, jnp.arange(4)[:, None], jnp.arange(7)[None, :])
     assert set(zip(*np.nonzero(np.asarray(found)), strict=True)) == pairs
 
 
 def test_a_row_is_found_whatever_the_order_of_the_candidates_and_the_sets_that_are_taken():
-    sets = RowSets.of(Lists.from_sequences([[9, 2, 5, 2], [5], []])).take(jnp.array([2, 0, 1]))
+    sets = RowSets.from_lists(Lists.from_sequences([[9, 2, 5, 2], [5], []])).take(jnp.array([2, 0, 1]))
     found = sets.contain(jnp.arange(3)[:, None], jnp.array([9, 1, 5, 2, 5, 10])[None, :])
     assert found.astype(int).tolist() == [[0, 0, 0, 0, 0, 0], [1, 0, 1, 1, 1, 0], [0, 0, 1, 0, 1, 0]]

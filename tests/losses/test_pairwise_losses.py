@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from retrieval import losses
 from retrieval.common.lists import Lists
 from retrieval.losses.column_sums import column_sums
-from retrieval.losses.log_partition import KnownPositives, RowSets
 from retrieval.losses.pairwise import normalized
+from retrieval.losses.row_sets import KnownPositives, RowSets
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 SIZE = 6  # examples, and rows of the tables of distinct queries and candidates
@@ -72,7 +72,7 @@ def test_folded_and_in_blocks_they_are_the_mean_over_the_negatives_and_so_are_th
     rng = np.random.default_rng(seed)
     queries, candidates = (jnp.asarray(rng.normal(size=(SIZE, 3)).astype(np.float32)) for _ in range(2))
     known = rng.random((SIZE, SIZE)) < share
-    sets = RowSets.of(Lists.from_pairs(*np.nonzero(known), SIZE))._replace(rows=jnp.asarray(_padded(known)))
+    sets = RowSets.from_lists(Lists.from_pairs(*np.nonzero(known), SIZE))._replace(rows=jnp.asarray(_padded(known)))
     weights = jnp.asarray(rng.choice([0.0, 0.5, 2.0], SIZE).astype(np.float32))
     counts = jnp.asarray(np.bincount(np.array(columns, int), minlength=SIZE).astype(np.float32))
     indices = jnp.array(q), jnp.array(c)

@@ -15,7 +15,7 @@ from retrieval.batching.negatives import Negatives
 from retrieval.batching.sampler import Sampler
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
-from retrieval.losses.log_partition import RowSets
+from retrieval.losses.row_sets import RowSets
 from retrieval.models.binding import bind, init
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
@@ -164,7 +164,7 @@ def test_an_explanation_of_a_batch_adds_up_to_the_loss_of_its_example():
 def test_what_fills_up_a_batch_stays_finite_without_any_column():
     examples = Examples(np.array([1, 2, 1], np.int32), np.array([3, 4, 5], np.int32), np.ones(3, np.float32))
     disliked = Lists.from_sequences([[], [1], [2], []])
-    known = RowSets.of(Lists.from_pairs(examples.query_rows, examples.candidate_rows, 4))
+    known = RowSets.from_lists(Lists.from_pairs(examples.query_rows, examples.candidate_rows, 4))
     negatives = Negatives(np.array([0, 0, 0, 1, 1, 1], np.float32), disliked=disliked, dislikes=1)
     for hits in (False, True):
         loss = InBatchSoftmax(known, log_q=True, remove_accidental_hits=hits)

@@ -19,8 +19,8 @@ from retrieval.common.lists import Lists
 from retrieval.data.encoding import Encoding, Examples
 from retrieval.data.popularity import log_prior
 from retrieval.data.published import synthetic
-from retrieval.losses.log_partition import RowSets
 from retrieval.losses.pairwise import normalized
+from retrieval.losses.row_sets import RowSets
 from retrieval.models.binding import bind
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
@@ -42,10 +42,10 @@ KNOWN = Lists.from_pairs(EXAMPLES.query_rows, EXAMPLES.candidate_rows, NUM_QUERY
 WEIGHTS = query_weights(EXAMPLES, NUM_QUERY_ROWS)
 OBJECTIVES = {
     "in-batch softmax": InBatchSoftmax(log_q=True, label_smoothing=0.1, embedding_l2=0.1),
-    "full softmax": FullSoftmax(NUM_CANDIDATE_ROWS, RowSets.of(KNOWN), temperature=0.5, embedding_l2=0.1),
+    "full softmax": FullSoftmax(NUM_CANDIDATE_ROWS, RowSets.from_lists(KNOWN), temperature=0.5, embedding_l2=0.1),
     "implicit squared": ImplicitSquared(NUM_CANDIDATE_ROWS, WEIGHTS, 0.3, embedding_l2=0.1),
     "cosine contrastive": CosineContrastive(margin=0.1, negative_weight=2.0),
-    "bpr": BPR(RowSets.of(KNOWN)),
+    "bpr": BPR(RowSets.from_lists(KNOWN)),
 }
 
 
@@ -89,7 +89,9 @@ def scores_of_examples(model, batch):
 @pytest.mark.parametrize("known", [False, True])
 def test_the_full_softmax_is_over_every_known_candidate_whatever_the_batch_holds(tower, known):
     model, batch = make_model(tower), a_batch(step=2, uniform=3)
-    loss = FullSoftmax(NUM_CANDIDATE_ROWS, RowSets.of(KNOWN) if known else None, temperature=0.5, label_smoothing=0.2)
+    loss = FullSoftmax(
+        NUM_CANDIDATE_ROWS, RowSets.from_lists(KNOWN) if known else None, temperature=0.5, label_smoothing=0.2
+    )
     scores, q, c = scores_of_examples(model, batch)
     expected = []
     for logits, query, candidate in zip(scores / 0.5, q, c, strict=True):
@@ -162,7 +164,7 @@ def test_pairwise_negatives_are_the_draws_and_without_draws_the_positives_of_the
         left = [j for j in columns if j != candidate and not (known and j in KNOWN[int(query)])]
         losses = [np.log1p(np.exp(of_query[j] - of_query[candidate])) for j in left]
         expected.append(np.mean(losses) if left else 0.0)
-    loss = BPR(RowSets.of(KNOWN) if known else None)
+    loss = BPR(RowSets.from_lists(KNOWN) if known else None)
     value, _ = jax.jit(lambda batch: loss(model, batch))(batch)
     weights = np.asarray(batch.weights)[np.asarray(batch.real)]
     assert value == pytest.approx(np.sum(weights * expected), rel=1e-5)

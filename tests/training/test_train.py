@@ -13,7 +13,7 @@ from retrieval.batching import assembly, device
 from retrieval.batching.assembly import batches
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Examples
-from retrieval.losses.log_partition import RowSets
+from retrieval.losses.row_sets import RowSets
 from retrieval.models.binding import bind
 from retrieval.models.id_tower import IdTower
 from retrieval.models.two_tower import TwoTower
@@ -147,7 +147,9 @@ def test_training_ranks_what_each_query_takes_above_all_else():
     "loss",
     [
         InBatchSoftmax(embedding_l2=0.1, remove_accidental_hits=True),
-        InBatchSoftmax(RowSets.of(Lists.from_sequences([[1, 2, 3]] * 7)), log_q=True, remove_accidental_hits=True),
+        InBatchSoftmax(
+            RowSets.from_lists(Lists.from_sequences([[1, 2, 3]] * 7)), log_q=True, remove_accidental_hits=True
+        ),
         InBatchSoftmax(num_hard_negatives=3, embedding_l2=0.1),
     ],
     ids=["folded", "folded, corrected", "hard negatives"],
