@@ -84,5 +84,5 @@ def test_numbers_with_fractions_and_vectors_are_not_read():
 @pytest.mark.parametrize("columns", [{}, {"price": np.array([1.5, 2.0])}])
 def test_a_corpus_without_attributes_is_refused(columns):
     training = Training.of(Interactions([1], [1]), Table([1, 2], columns))
-    with pytest.raises(ValueError, match=r"needs attributes of the candidates: name their table in data\.candidates"):
+    with pytest.raises(ValueError, match=r"needs attributes of the candidates, and the corpus has none"):
         content.tf_idf(training, title_weight=1.0)

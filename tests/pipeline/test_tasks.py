@@ -228,7 +228,7 @@ def test_predictions_of_many_pairs_are_those_of_each(monkeypatch):
 
 
 def test_without_ratings_or_with_a_wrong_task_there_is_no_recipe():
-    with pytest.raises(ValueError, match="set data.columns.rating"):
+    with pytest.raises(ValueError, match="predicts the rating, .*column in data.columns.rating"):
         recipe_of(small_config(RATING), Interactions(EVENTS.query_ids, EVENTS.candidate_ids))
     with pytest.raises(ValueError, match=r"tasks\[1\].name"):
         recipe_of(small_config(RATING, RATING))
