@@ -28,11 +28,11 @@ def write_report(config: Config, dataset: Dataset, trained: Trained, index: Sear
       ValueError: the run is not trained yet.
     """
     records, findings = Records.read(workdir), measure_findings(dataset, trained, index)
-    workdir.report_figures.mkdir(parents=True, exist_ok=True)
+    workdir.report_plots.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
         plots = draw(records, findings, config.train.metric)
         for plot in itertools.chain(*plots.values()):
-            write_png(plot, workdir.report_figures)
+            write_png(plot, workdir.report_plots)
         write_atomically(workdir.report_file, page.build(config, records, findings, plots))
 
 

@@ -55,7 +55,7 @@ class Workdir:
         self.query_vectors = exports / export_trained.QUERY_VECTORS
         self.saved_model = exports / export_trained.SAVED_MODEL
         self.report_file = self.path / "report.html"
-        self.report_figures = self.path / "report"
+        self.report_plots = self.path / "report"
         self.tensorboard = self.path / "tensorboard"
 
     def check(self, config: config_lib.Config) -> None:

@@ -52,7 +52,7 @@ class SweepFolder:
         self.trials_file = self.path / "trials.jsonl"
         self.best_file = self.path / "best.json"
         self.report_file = self.path / "sweep.html"
-        self.report_figures = self.path / "report"
+        self.report_plots = self.path / "report"
 
     def begin(self, config: Config, space: Space, fingerprint: str) -> None:
         """Records config, space and data of the sweep, or checks them against the record of a sweep that began before.

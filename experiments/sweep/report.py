@@ -28,13 +28,13 @@ def write_sweep(config: Config, space: Space, folder: SweepFolder, trials: Seque
       folder: that of the sweep.
       trials: one or more that have ended, in the order of their beginnings.
     """
-    folder.report_figures.mkdir(exist_ok=True)
+    folder.report_plots.mkdir(exist_ok=True)
     metric, ranked = config.train.metric, sorted(trials, key=lambda trial: (-trial.best[1], trial.number))
     with mpl.rc_context(SETTINGS):
         by_trial = [plots.progress(trials, metric), plots.curves(trials, metric)]
         by_setting = [*plots.importances(trials, space), *plots.slices(trials, space, metric)]
         for plot in (*by_trial, *by_setting):
-            write_png(plot, folder.report_figures)
+            write_png(plot, folder.report_plots)
         page = render(
             "sweep/sweep.html",
             title=f"Sweep of {config.name or 'an unnamed config'}",

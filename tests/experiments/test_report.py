@@ -225,11 +225,11 @@ def test_the_page_names_nothing_outside_itself(name, request):
 
 def test_each_plot_is_a_png_beside_the_page(plain):
     text = plain.report_file.read_text(encoding="utf-8")
-    names = sorted(path.stem for path in plain.report_figures.glob("*.png"))
+    names = sorted(path.stem for path in plain.report_plots.glob("*.png"))
     assert names == sorted(re.findall(r'<figure class="card" id="([^"]*)"', text))
     expected = {"recall_at_k", "ndcg_at_k", "validation", "loss", "ranks", "popularity_calibration", "index"}
     assert expected | {"items_by_popularity"} <= set(names)
-    for path in plain.report_figures.glob("*.png"):
+    for path in plain.report_plots.glob("*.png"):
         assert num_colours(path.read_bytes()) > 20, path
 
 
@@ -259,7 +259,7 @@ def test_five_users_without_titles_times_or_validation_have_a_report(tmp_path):
     config.train.batch_size, config.train.epochs = 4, 1
     config.evaluate.ks = config.evaluate.top_k_accuracies = (2,)
     workdir = make(tmp_path / "run", config)
-    names = {path.stem for path in workdir.report_figures.iterdir()}
+    names = {path.stem for path in workdir.report_plots.iterdir()}
     assert "validation" not in names and "loss" in names
     assert "Unnamed run" in workdir.report_file.read_text(encoding="utf-8")
 

@@ -87,7 +87,7 @@ def test_a_browser_has_no_errors_and_asks_for_nothing_else(browser, name, reques
 def test_every_plot_has_content(browser, plain):
     show(browser, plain)
     plots = browser.find_elements("css selector", ".plot")
-    assert len(plots) == len(list(plain.report_figures.iterdir()))
+    assert len(plots) == len(list(plain.report_plots.iterdir()))
     for plot in plots:
         assert plot.size["width"] > 300 and plot.size["height"] > 60
         assert len(plot.find_elements("css selector", "path, use")) > 5

@@ -146,7 +146,7 @@ def test_a_sweep_writes_the_best_as_flags_and_all_trials(swept):
     assert [record["number"] for record in records] == [1, 2]
     page = folder.report_file.read_text()
     assert best["flags"][0] in page and "slice_regularization_embedding_l2" in page
-    assert (folder.report_figures / "progress.png").stat().st_size > 1000
+    assert (folder.report_plots / "progress.png").stat().st_size > 1000
     assert list(folder.checkpoints.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def test_the_page_is_whole_and_escaped(folder):
     assert f"--config.regularization.embedding_l2={best.settings['regularization.embedding_l2']}" in text
     assert "Sweep of made &lt;up&gt;" in text and "<b>" not in text and "made <up>" not in text
     assert not re.search(r"(src|href)=\"(?!#|data:)", text)
-    names = {path.stem for path in folder.report_figures.iterdir()}
+    names = {path.stem for path in folder.report_plots.iterdir()}
     assert names == {"progress", "curves", "importance"} | {f"slice_{field.replace('.', '_')}" for field in SPACE}
     assert all(f'id="{name}"' in text for name in names)
 
