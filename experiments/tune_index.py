@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments.report.palette import SETTINGS, write_png
-from experiments.report.searches import searches
+from experiments.report.searches import search_plot
 from experiments.shared import console, flags
 from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
@@ -58,7 +58,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "index.json", index.certificate.to_record())
     with mpl.rc_context(SETTINGS):
-        write_png(searches(index.certificate), out)
+        write_png(search_plot(index.certificate), out)
     console.say(f"curve: {out / 'index.png'}")
 
 

@@ -10,7 +10,7 @@ from experiments.report import bars, curves, maps, page
 from experiments.report.findings import Findings, measure_findings
 from experiments.report.palette import SETTINGS, Plot, write_png
 from experiments.report.records import Records
-from experiments.report.searches import searches
+from experiments.report.searches import search_plot
 from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
@@ -52,5 +52,5 @@ def draw(records: Records, findings: Findings, metric: str) -> dict[str, list[Pl
         "training": [*curves.validation_curve(records, metric), *curves.loss_curves(records)],
         "popularity": [bars.calibration(findings), bars.ranks(findings)],
         "map": maps.item_maps(findings.item_map),
-        "index": [searches(findings.certificate)],
+        "index": [search_plot(findings.certificate)],
     }

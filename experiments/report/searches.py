@@ -19,7 +19,7 @@ DASHES = ("-", "--", ":")  # by M
 LEGEND_ROW, ABOVE_LABEL = 16, 25  # points of the legend: a row, and over the label of the axis
 
 
-def searches(certificate: Certificate) -> Plot:
+def search_plot(certificate: Certificate) -> Plot:
     """Draws recall against time of exact search and of each tried graph, the target, and the chosen index."""
     exact, *tried = certificate.curve
     chosen, graphs = certificate.chosen, _by_graph(tried)

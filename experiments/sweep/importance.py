@@ -13,7 +13,7 @@ NUM_GROUPS = 4  # of trials, by a numeric setting
 LEAST = 8  # trials; fewer say nothing about importance
 
 
-def importance(values: Sequence[Any], scores: Sequence[float], by_value: bool) -> float:
+def effect_size(values: Sequence[Any], scores: Sequence[float], by_value: bool) -> float:
     """Returns the share of the variance of the trials' ranks that one setting alone explains, from 0 to 1.
 
     This is the effect size of the Kruskal-Wallis test, (H - k + 1) / (n - k) for k groups of n trials, clipped at 0
@@ -26,7 +26,7 @@ def importance(values: Sequence[Any], scores: Sequence[float], by_value: bool) -
       scores: of the trials, higher is better [n].
       by_value: whether each value is a group; else the values are numbers, and the groups are quarters of the trials.
 
-    >>> round(importance([1, 2, 3, 4, 5, 6, 7, 8], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], by_value=False), 4)
+    >>> round(effect_size([1, 2, 3, 4, 5, 6, 7, 8], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], by_value=False), 4)
     0.9167
     """
     groups = _by_value(values) if by_value else _quarters(np.asarray(values, np.float64))

@@ -13,7 +13,7 @@ from experiments.report.drawing import MARGINS, add_legend, as_percent, file_nam
 from experiments.report.palette import Plot, colour
 from experiments.shared.labels import metric_label, number
 from experiments.sweep.folder import Trial
-from experiments.sweep.importance import LEAST, importance
+from experiments.sweep.importance import LEAST, effect_size
 from retrieval.config.space import Choice, Declaration, LogUniform, Space
 
 ROW = 26  # points a row of bars takes
@@ -68,7 +68,7 @@ def importances(trials: Sequence[Trial], space: Space) -> list[Plot]:
         return []
     scores = [trial.best[1] for trial in distinct]
     shares = {
-        field: importance([trial.settings[field] for trial in distinct], scores, isinstance(declared, Choice))
+        field: effect_size([trial.settings[field] for trial in distinct], scores, isinstance(declared, Choice))
         for field, declared in space.items()
     }
     ordered = sorted(shares, key=lambda field: -shares[field])

@@ -25,7 +25,7 @@ from experiments.report.document import Tile, render
 from experiments.report.findings import Findings
 from experiments.report.item_map import groupings, lay_out
 from experiments.report.records import Records
-from experiments.report.searches import searches
+from experiments.report.searches import search_plot
 from experiments.report.tables import Cell, HtmlTable
 from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
@@ -130,7 +130,7 @@ def test_the_index_is_drawn_and_told_as_it_was_chosen(kind):
     choices = Choices(kind, M=4, ef_construction=20)
     vectors, queries = rng.normal(size=(300, 4)), rng.normal(size=(50, 4))
     certificate = tune(vectors, queries, clock=time.perf_counter, target=0.5, choices=choices).certificate
-    plot, table = searches(certificate), tables.searches_table(certificate)
+    plot, table = search_plot(certificate), tables.searches_table(certificate)
     assert certificate.reason in plot.caption
     assert len(table.rows) == len(certificate.curve) and sum(row[0].endswith(", chosen") for row in table.rows) == 1
     said = [text for titles in plot.titles.values() for text in titles]
@@ -146,7 +146,7 @@ def test_the_legend_of_the_searches_covers_nothing(sizes):
     curve += [
         CurvePoint("hnsw", s, M, 100, 20, size, 0.9, 0.8, 20.0) for s in SPACES for M in (16, 32) for size in sizes
     ]
-    plot = searches(Certificate(10, 0.99, 1.0, 1.0, 0, True, "", curve[0], tuple(curve)))
+    plot = search_plot(Certificate(10, 0.99, 1.0, 1.0, 0, True, "", curve[0], tuple(curve)))
     (axes,), canvas = plot.figure.axes, FigureCanvasAgg(plot.figure)
     canvas.draw()
     legend = axes.get_legend().get_window_extent()
