@@ -11,6 +11,8 @@ import rich.progress
 import rich.table
 import rich.text
 
+from experiments.shared.labels import metric_label
+
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
 _hidden = {"progress": False, "tables": False}
 
@@ -113,5 +115,5 @@ def _line(record: Mapping[str, Any], metric: str) -> str:
         parts.append(f"loss {record['loss']:.4f}")
     parts += [f"{name} {value:.4f}" for name, value in record.items() if name.startswith("task/")]
     if f"validation/{metric}" in record:
-        parts.append(f"validation {metric.split('/')[-1]} {record[f'validation/{metric}']:.4f}")
+        parts.append(f"validation {metric_label(metric)} {record[f'validation/{metric}']:.4f}")
     return "  ".join(parts)
