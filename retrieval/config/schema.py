@@ -255,7 +255,7 @@ class Task(Section):
 
 
 @dataclasses.dataclass
-class Negatives(Section):
+class DrawnNegatives(Section):
     """Negatives of a batch beside its own candidates; see `retrieval.batching.negatives`."""
 
     uniform: int = ranged(0, "Drawn for each batch, every candidate of train alike.", least=0, most=LARGEST)
@@ -341,7 +341,7 @@ class Config(Section):
     loss: Loss = section(Loss, "What training minimises.")
     regularization: Regularization = section(Regularization, "Penalties on embeddings.")
     tasks: tuple[Task, ...] = option((), "A head for each.")
-    negatives: Negatives = section(Negatives, "Negatives beside those of the batch.")
+    negatives: DrawnNegatives = section(DrawnNegatives, "Negatives beside those of the batch.")
     optimizer: Optimizer = section(Optimizer, "How parameters move.")
     train: Train = section(Train, "How long to train.")
     evaluate: Evaluate = section(Evaluate, "Which metrics.")

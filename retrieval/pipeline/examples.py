@@ -109,7 +109,7 @@ def held_out_windows(encoding: Encoding, held_out: Interactions, before: Interac
 
 
 def create_negatives(
-    negatives: config_lib.Negatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
+    negatives: config_lib.DrawnNegatives, counts: Float[np.ndarray, "N"], disliked: Lists | None
 ) -> Negatives:
     """Creates the sampler of the batches' negatives, with frequencies from train.
 
