@@ -1,4 +1,4 @@
-"""What all objectives share: embeddings of a batch, the penalty on them, and the sum over the examples."""
+"""The base class of objectives: embeddings of a batch, L2 of the embeddings, and the reduction over examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from retrieval.losses.row_sets import KnownPositives, RowSets
 from retrieval.models.binding import Lookups
 from retrieval.models.two_tower import TwoTower
 
-static = functools.partial(dataclasses.field, metadata={"static": True})  # a constant of the compiled step, no argument
+static = functools.partial(
+    dataclasses.field, metadata={"static": True}
+)  # a constant of the compiled step, not an argument
 
 
 class TrainingRows(NamedTuple):
@@ -46,15 +48,16 @@ class TrainingRows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objective(abc.ABC):
-    """A loss of each example, with a penalty on its embeddings, summed over the batch.
+    """A loss of each example plus an L2 penalty on its embeddings, reduced over the batch.
 
-    An objective is a pytree, so that arrays in it are arguments of the compiled step. It is called with a model and a
-    batch, and returns the value to minimise, and sums over the batch to log, "examples" the one that divides them.
+    Called with a model and a batch, an objective returns the value to minimise, and sums over the batch to log, whose
+    denominator is the sum "examples". It is a pytree, so that its arrays are arguments of the compiled step.
 
-    A subclass carries what others need to know of a loss, so that nothing else lists the losses but `OBJECTIVES`.
+    The class attributes describe a loss to the config, the pipeline and reports, which therefore name no loss: a new
+    loss is a subclass and an entry in `OBJECTIVES`.
 
     Class attributes:
-      name: the loss in a config and in reports.
+      name: name of the loss in a config and in reports.
       options: keyword arguments of `create` that belong to the loss, in the names of the config's `loss` section.
       scores_are_log_probabilities: the softmaxes, whose scores may start at the popularity of the candidates.
       scores_are_cosines: the scores ignore the norms of the embeddings; towers must normalise their outputs.
@@ -62,9 +65,10 @@ class Objective(abc.ABC):
       reads_dislikes: negatives drawn from what a query disliked have an effect.
 
     Attributes:
-      embedding_l2: penalty an example on the squared norms of its query's and its candidate's embedding.
+      embedding_l2: factor of the squared norms of the query's and the candidate's embedding, added to each example's
+        loss.
       reduction: "sum" or "mean" over the batch.
-      candidate_l2_scale: factor of the penalty on the candidate of each row [num_candidate_rows]; None: 1.
+      candidate_l2_scale: further factor of the penalty of each candidate row [num_candidate_rows]; None: 1.
     """
 
     name: ClassVar[str]
@@ -93,49 +97,49 @@ class Objective(abc.ABC):
         return cls(**options)
 
     def __call__(self, model: TwoTower, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Returns the value to minimise, and the sums of losses and weights over the batch."""
-        return self.of_embeddings(model, *embeddings(model, self.batch_of(batch)))
+        """Returns the value to minimise, and the sums of losses and of weights over the batch."""
+        return self.from_embeddings(model, *embeddings(model, self.batch_of(batch)))
 
-    def of_embeddings(
+    def from_embeddings(
         self, model: TwoTower, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Returns what a call does, from what `embeddings` returns of the batch."""
+        """Returns the results of a call from the results of `embeddings`, which a caller may use for heads as well."""
         terms = self.terms(queries, candidates, batch)
         norms = model.squared_norms(queries)[batch.queries.indices]
-        of_candidates = model.squared_norms(candidates)
+        candidate_norms = model.squared_norms(candidates)
         if self.candidate_l2_scale is not None:
-            of_candidates *= self.candidate_l2_scale[batch.candidates.rows]
-        norms += of_candidates[batch.candidates.indices]
+            candidate_norms *= self.candidate_l2_scale[batch.candidates.rows]
+        norms += candidate_norms[batch.candidates.indices]
         value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
 
     @abc.abstractmethod
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
-        """Returns the unweighted loss of each example, from the embeddings that its indices in the batch refer to."""
+        """Returns the unweighted loss of each example, from the distinct embeddings and the indices of the batch."""
 
     @abc.abstractmethod
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns about the loss of an example where no score depends on the query: what there is to improve on.
+        """Returns approximately the mean loss of a model whose scores do not depend on the query.
 
         Args:
-          counts: how often each candidate row occurs in train.
+          counts: number of occurrences of each candidate row in the training part.
         """
 
     def batch_of(self, batch: Batch) -> Batch:
-        """Returns the batch with the candidates that the objective compares with: here its own."""
+        """Returns the batch with the candidates that the objective compares with: by default its own."""
         return batch
 
     def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
-        """Returns which rows of which tables the objective looks up, see `TwoTower.lookups`; others need no update."""
+        """Returns the rows that the objective looks up, by the path of their table, see `TwoTower.lookups`."""
         return lookups(model, batch)
 
 
 def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Float[Array, "V D"], Batch]:
-    """Returns the embeddings of the batch's distinct queries and candidates, and the batch as it stands for them.
+    """Returns the embeddings of the batch's distinct queries and candidates, and the batch with indices into them.
 
-    Queries that are read in the contexts of their examples are not alike: there is one for each example then, as there
-    is of windows for each target. In the batch returned, `queries.rows` and `candidates.rows` are the rows that the
-    embeddings belong to, one each.
+    A query tower that reads the context of an example has one embedding for each example, and one that reads windows
+    has one for each target: these queries do not fold. In the returned batch, `queries.rows` and `candidates.rows` are
+    the rows of the embeddings [U] and [V].
     """
     (rows, indices), candidates = batch.queries, model.candidate(batch.candidates.rows)
     if model.reads_windows:
@@ -149,25 +153,26 @@ def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Floa
 
 
 def lookups(model: TwoTower, batch: Batch) -> Lookups:
-    """Returns which rows of which tables `embeddings` looks up, as far as the model tells; see `TwoTower.lookups`."""
+    """Returns the rows that `embeddings` looks up, by the path of their table; empty if the model has no `lookups`."""
     if not hasattr(model, "lookups"):
         return {}
     return model.lookups(batch.queries.rows, batch.candidates.rows)
 
 
 def counts(batch: Batch, *, positives: bool) -> Float[Array, "V"]:
-    """Returns how many columns of the batch hold each distinct candidate; 0 for one that is nobody's or padding.
+    """Returns the number of columns of the batch with each distinct candidate [V]; 0 for padding.
 
-    Columns are the negatives that all examples share, and with `positives` those of the examples.
+    Columns are the shared negatives and, if `positives` is True, the positives of the examples.
     """
     size = len(batch.candidates.rows)
     shared = batch.negatives.shared
     found = jnp.zeros(size)
     if positives:
         found = found.at[batch.candidates.indices].add(batch.real.astype(jnp.float32))
+    # a negative index would count from the end: an absent negative becomes an index out of range, which is dropped
     return found.at[jnp.where(shared < 0, size, shared)].add(1.0, mode="drop")
 
 
 def known_in(batch: Batch, positives: RowSets | None) -> KnownPositives | None:
-    """Returns which of the batch's distinct candidates are known positives of which of its distinct queries."""
+    """Returns the known positives of the batch's distinct queries among its distinct candidates."""
     return None if positives is None else KnownPositives(positives.take(batch.queries.rows), batch.candidates.rows)

@@ -1,4 +1,4 @@
-"""Objectives over the whole corpus: every candidate of the vocabulary is there in every step."""
+"""Objectives that compare each query with the whole corpus in every step."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from retrieval.objectives.base import Objective, TrainingRows, known_in, lookups
 
 @dataclasses.dataclass(frozen=True)
 class OverCorpus(Objective):
-    """An objective whose candidates are all rows of the vocabulary, each once, the unknown row left out.
+    """An objective whose candidates are all rows of the vocabulary, each once, without the unknown row.
 
-    The candidate tower is computed for all N rows in every step, and its parameters are updated in all of them. The
-    negatives of a batch have no effect.
+    The candidate tower is computed, and its tables are updated, for all N rows in every step. The negatives of a batch
+    have no effect.
 
     Attributes:
       num_candidate_rows: rows of the candidate vocabulary, the unknown one included: N + 1.
@@ -43,9 +43,9 @@ class OverCorpus(Objective):
         return super().create(rows, num_candidate_rows=rows.num_candidate_rows, **options)
 
     def batch_of(self, batch: Batch) -> Batch:
-        """Returns the batch with every row of the vocabulary as a candidate, so that indices are rows, and no draws.
+        """Returns the batch with all rows of the vocabulary as candidates, so that indices are rows, without negatives.
 
-        A row behind the vocabulary, of a candidate that is held out, counts as the unknown one.
+        A row beyond the vocabulary, of a held-out candidate, counts as the unknown row.
         """
         rows = batch.candidates.rows[batch.candidates.indices]
         rows = jnp.where(rows < self.num_candidate_rows, rows, UNKNOWN_ROW)
@@ -58,26 +58,25 @@ class OverCorpus(Objective):
         )
 
     def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
-        """Returns the look-ups of the queries: of the candidates' tables every row is."""
-        found = lookups(model, batch)
-        return {table: rows for table, rows in found.items() if table.startswith("query_tower/")}
+        """Returns the look-ups of the query tower; all rows of the candidate tower's tables are looked up."""
+        return {table: rows for table, rows in lookups(model, batch).items() if table.startswith("query_tower/")}
 
     def counts(self, batch: Batch) -> Float[Array, "V"]:
-        """Returns how often the corpus holds each row: once, but for the unknown one."""
+        """Returns the number of occurrences of each row in the corpus: 1, and 0 for the unknown row."""
         return jnp.ones(len(batch.candidates.rows)).at[UNKNOWN_ROW].set(0.0)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FullSoftmax(OverCorpus):
-    """Each query's positive against the whole corpus: the loss that sampled softmaxes estimate.
+    """Softmax cross-entropy of each query's positive over the whole corpus: the loss that sampled softmaxes estimate.
 
-    It needs no logQ, and no candidate is there twice. O(U N D) time a step for U distinct queries, one for each example
-    where they are read in context; memory as in `losses.folded_softmax`.
+    It needs no logQ correction, and has no accidental hits. O(U N D) time a step for U distinct queries, one for each
+    example if the query tower reads its context; memory as of `losses.folded_softmax`.
 
     Attributes:
-      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
-        negatives.
+      known_positives: candidate rows of each query row's positives in the training part; None: a query's other
+        positives are negatives of it.
       temperature: divides the scores.
       label_smoothing: share of the target that is spread over the corpus, without the known positives.
     """
@@ -105,27 +104,27 @@ class FullSoftmax(OverCorpus):
         )
 
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns the entropy of popularity, the cross-entropy of what ranks by it."""
+        """Returns the entropy of popularity: the cross-entropy of a model that ranks by it."""
         return entropy(counts)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ImplicitSquared(OverCorpus):
-    """Each observed pair's score drawn to 1 and all pairs' to 0: iALS for any towers, see `losses.implicit_squared`.
+    """The squared loss of iALS for any towers, see `losses.implicit_squared`.
 
-    Over an epoch, and with the sum as reduction, the losses add up to
+    With the reduction "sum" and fixed parameters, the losses of an epoch add up to
 
         sum over examples of w (s - 1)^2 + unobserved_weight * sum over queries and the corpus of s^2
 
-    at fixed parameters: each query's second sum is shared out among its examples by their weights. `embedding_l2` is
-    the penalty of iALS with frequency-scaled regularisation (exponent 1). Scores are no log-probabilities: use it
-    without a popularity prior. O(B D + (U + N) D^2) time a step.
+    since the second sum of a query is divided among its examples by their weights. `embedding_l2` is the penalty of
+    iALS with frequency-scaled regularisation of exponent 1. Scores are no log-probabilities: use the loss without a
+    popularity prior. O(B D + (U + N) D^2) time a step.
 
     Attributes:
-      query_weights: sum of the weights of each query row's examples in train [num_query_rows], see `query_weights`. A
-        row without any counts its second sum in each example.
-      unobserved_weight: of a pair that is not observed; an observed one weighs 1 more.
+      query_weights: sum of the weights of each query row's examples in the training part [num_query_rows], see
+        `query_weights`. For a row with the sum 0, each example counts the whole second sum.
+      unobserved_weight: weight of a pair that is not observed; an observed pair has this weight plus 1.
     """
 
     name = "implicit_squared"
@@ -140,7 +139,7 @@ class ImplicitSquared(OverCorpus):
         return super().create(rows, query_weights=query_weights(rows.examples, rows.num_query_rows), **options)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
-        """Returns the squared loss of each example with its share of its query's sum over the corpus."""
+        """Returns the squared loss of each example, with its share of the query's sum over the corpus."""
         weights = self.query_weights[batch.queries.rows]
         return losses.implicit_squared(
             queries,
@@ -154,12 +153,12 @@ class ImplicitSquared(OverCorpus):
         )
 
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns 1, the loss of an example where every score is 0."""
+        """Returns 1, the loss of an example if all scores are 0."""
         return 1.0
 
 
 def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:
-    """Returns the sum of the weights of each query row's examples, of windows those of their targets; O(n) time.
+    """Returns the sum of the weights of each query row's examples, for windows of their targets; O(n) time.
 
     >>> rows = np.array([1, 2, 1], np.int32)
     >>> query_weights(Examples(rows, rows, np.array([1.0, 0.5, 2.0], np.float32)), 4).tolist()
@@ -167,6 +166,6 @@ def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_
     """
     sums = np.zeros(num_query_rows)
     for rows, candidates, weights in zip(*map(windows, examples[:3]), strict=True):
-        of_examples = np.where(candidates == NO_ROW, 0, weights).reshape(len(rows), -1).sum(axis=1)
-        sums += np.bincount(rows, of_examples, num_query_rows)
+        example_weights = np.where(candidates == NO_ROW, 0, weights).reshape(len(rows), -1).sum(axis=1)
+        sums += np.bincount(rows, example_weights, num_query_rows)
     return jnp.asarray(sums, jnp.float32)

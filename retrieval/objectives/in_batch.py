@@ -1,4 +1,4 @@
-"""An in-batch softmax with corrections from the training data."""
+"""In-batch softmax with corrections from the training data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from retrieval.objectives.base import Objective, counts, embeddings, known_in, s
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class InBatchSoftmax(Objective):
-    """Each query's positive against the other candidates of the batch.
+    """Softmax cross-entropy of each query's positive over the columns of the batch, see `losses.sampled_softmax`.
 
     Attributes:
-      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
-        negatives.
-      log_q: corrects for the probabilities of the batch's candidates.
+      known_positives: candidate rows of each query row's positives in the training part; None: a query's other
+        positives are negatives of it.
+      log_q: corrects the logits for the sampling probabilities of the batch's candidates.
       temperature: divides the scores.
       scale_log_q: divides the logQ correction by the temperature too.
-      remove_accidental_hits: removes negatives that are the positive itself.
-      num_hard_negatives: keeps only the hardest negatives; 0: all.
-      label_smoothing: share of the target that is spread over the columns that are left.
+      remove_accidental_hits: removes negatives with the same row as the positive.
+      num_hard_negatives: keeps only that many negatives, those with the highest logits; 0: all.
+      label_smoothing: share of the target that is spread over the remaining columns.
     """
 
     name = "in_batch_softmax"
@@ -53,7 +53,8 @@ class InBatchSoftmax(Objective):
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cross-entropy of each example's positive.
 
-        Hard negatives are chosen among the columns of the unfolded batch, which then costs O(B (B + M) D).
+        O(U V D) time, see `losses.folded_softmax`. Hard negatives are chosen among the columns of the unfolded batch,
+        in O(B (B + M) D) time.
         """
         common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
         common |= {"label_smoothing": self.label_smoothing}
@@ -74,21 +75,23 @@ class InBatchSoftmax(Objective):
         )
 
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns the entropy of popularity, which the loss of an in-batch softmax estimates with logQ."""
+        """Returns the entropy of popularity: the loss of a model that ranks by it, if corrected by logQ."""
         return entropy(counts)
 
     def own_negatives(self, batch: Batch) -> losses.OwnNegatives:
-        """Returns the draws from what each query disliked, which stand for all that it disliked.
+        """Returns the draws from each query's disliked candidates, weighted to stand for all of them.
 
-        With logQ, the columns of the batch stand for the sum over the whole corpus, times their number; H draws from n
-        disliked candidates stand for the sum over those when each counts n / H, times the same number.
+        With logQ, the C columns of the batch estimate C times the sum of exp(score) over the corpus. To add the sum
+        over the n disliked candidates of a query on the same scale, each of H draws has the weight C * n / H.
         """
         own = batch.negatives.own
         log_weights = jnp.zeros(own.shape)
         if self.log_q:
             columns = jnp.sum(batch.real) + jnp.sum(batch.negatives.shared >= 0)
-            number = jnp.maximum(batch.negatives.num_disliked, 1).astype(jnp.float32)
-            log_weights += jnp.log(number * columns.astype(jnp.float32) / own.shape[1])[:, None] / self._log_q_scale
+            num_disliked = jnp.maximum(batch.negatives.num_disliked, 1).astype(jnp.float32)
+            log_weights += (
+                jnp.log(num_disliked * columns.astype(jnp.float32) / own.shape[1])[:, None] / self._log_q_scale
+            )
         return losses.OwnNegatives(jnp.maximum(own, 0), jnp.where(own < 0, -jnp.inf, log_weights))
 
     @property
@@ -98,10 +101,10 @@ class InBatchSoftmax(Objective):
     def columns(
         self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch
     ) -> dict[str, Array | None]:
-        """Returns the unfolded batch as `losses.sampled_softmax` takes it: one column for each example and negative."""
+        """Returns arguments of `losses.sampled_softmax` for the unfolded batch: a column an example and a negative."""
         shared = batch.negatives.shared
         q, c = batch.queries.indices, jnp.concatenate([batch.candidates.indices, jnp.maximum(shared, 0)])
-        there = jnp.concatenate([batch.real, shared >= 0])
+        is_column = jnp.concatenate([batch.real, shared >= 0])
         rows = batch.candidates.rows[c]
         known = own = None
         if self.known_positives is not None:
@@ -115,20 +118,21 @@ class InBatchSoftmax(Objective):
             "sampling_probabilities": batch.probabilities[c] if self.log_q else None,
             "accidental_hits_of": rows if self.remove_accidental_hits else None,
             "known_positives": known,
-            "mask": jnp.broadcast_to(there[None, :], (len(q), len(c))),
+            "mask": jnp.broadcast_to(is_column[None, :], (len(q), len(c))),
             "own_negatives": own,
         }
 
     def explain(self, model: TwoTower, batch: Batch, example: int = 0, top: int = 10) -> str:
         """Returns a table of one example's logits and every correction of them, see `losses.explain`.
 
-        Column j < B is the positive of example j; then come the negatives that all share, then the example's own.
+        Columns 0 to B - 1 are the positives of the B examples; the shared negatives and the example's own negatives
+        follow.
 
         Args:
           model: the model.
           batch: one batch, with or without a leading axis of length 1.
-          example: which of its examples.
-          top: how many of the columns with the highest scores to show.
+          example: index of the example in the batch.
+          top: number of columns to show, those with the highest scores.
         """
         if batch.real.ndim == 2:
             batch = jax.tree.map(lambda column: column[0], batch)

@@ -1,4 +1,4 @@
-"""Retrieval and heads trained together."""
+"""Multi-task objective: retrieval, and heads that predict labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Value = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 
 @dataclasses.dataclass(frozen=True)
 class HeadLoss:
-    """How the loss of one head counts.
+    """Weight of the loss of one head.
 
     Attributes:
-      name: of the head, and of the labels in the batch.
-      weight: share of its loss beside that of retrieval; 0: the head is not trained.
-      scale: what makes the two comparable, see `scale_of`.
+      name: name of the head in the model, and of its labels in the batch.
+      weight: weight of its scaled loss relative to that of retrieval; 0: the head is not trained.
+      scale: factor that makes the losses comparable, see `scale_of`.
     """
 
     name: str
@@ -33,20 +33,20 @@ class HeadLoss:
 
 
 def scale_of(retrieval: float, head: float) -> float:
-    """Returns what a head's loss is multiplied with, so that its trivial predictor costs what that of retrieval does.
+    """Returns the factor of a head's loss with which its trivial predictor has the same loss as that of retrieval.
 
-    A head whose labels are in the thousands has a squared error in the millions, and would swamp retrieval; one of a
-    rare event has a log loss near 0, and would not be heard. Over the loss of the predictor that knows no more than the
-    mean, each is 1 at the start of training, whatever its units; times that of retrieval, the weight 1 means that both
-    have equal shares of the value.
+    Unscaled losses depend on units: labels in the thousands have a squared error in the millions, which would outweigh
+    retrieval, and a rare event has a log loss near 0, which would have no effect. Divided by the loss of its trivial
+    predictor, which knows only the mean, each loss is 1 at the start of training; times the trivial loss of retrieval,
+    the weight 1 gives both equal shares of the value.
 
-    Shares of the value are not shares of the gradients: most of the loss of retrieval, the entropy of what cannot be
-    foretold, does not move, and labels can be learned by heart. On MovieLens the weights that keep the quality of the
-    ranking lie around 0.03; look for yours by `experiments.pareto`.
+    Equal shares of the value are not equal shares of the gradients: most of the loss of retrieval is the entropy of
+    choices that cannot be predicted, which training does not reduce, whereas labels can be memorised. On MovieLens,
+    weights around 0.03 keep the quality of the ranking; `experiments.pareto` finds them for other data.
 
     Args:
-      retrieval: the loss an example of what knows popularity alone, see `Objective.trivial_loss`.
-      head: that of the mean of the labels in train: their variance, or the entropy of the base rate.
+      retrieval: mean loss of a model that knows only the popularity of candidates, see `Objective.trivial_loss`.
+      head: loss of predicting the mean of the training labels: their variance, or the entropy of the base rate.
 
     >>> scale_of(6.5, 1.25)
     5.2
@@ -57,31 +57,31 @@ def scale_of(retrieval: float, head: float) -> float:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MultiTask:
-    """The value of an objective and the losses of heads: V + sum over heads of weight * scale * L.
+    """Sum of the value V of a retrieval objective and the losses L of heads: V + sum_heads weight * scale * L.
 
-    L is the squared error of a number, or the log loss of an event, of each example with a known label. They are summed
-    or averaged as the objective's are; all known labels count alike, whatever the examples weigh in retrieval. What is
-    logged is not scaled: "loss" is that of retrieval, and "task/NAME" the sum of a head's losses over the
-    "examples/task/NAME" whose labels are known.
+    L is the squared error of a number, or the log loss of an event, over the examples with a known label, reduced as
+    the retrieval objective is. Each known label has the weight 1, independent of the weight of its example in
+    retrieval. Logged sums are not scaled: "loss" is that of retrieval, and "task/NAME" the sum of a head's losses over
+    its "examples/task/NAME" known labels.
 
-    With all weights 0 it is the objective alone, to the bit. O(B D) time a step beside it, for linear heads.
+    With all weights 0 the value is bit for bit that of the retrieval objective. Linear heads add O(B D) time to a step.
 
     Attributes:
-      retrieval: the objective that trains the towers to retrieve.
-      heads: the losses of heads.
+      retrieval: objective of the towers.
+      heads: weights of the losses of heads.
     """
 
     retrieval: Objective
     heads: tuple[HeadLoss, ...] = dataclasses.field(metadata={"static": True})
 
     def __call__(self, model: TwoTower, batch: Batch) -> Value:
-        """Returns the value to minimise, and the sums over the batch.
+        """Returns the value to minimise, and the sums over the batch to log.
 
         Raises:
-          ValueError: the model has no head, or the batch no labels, of a name.
+          ValueError: the model has no head, or the batch has no labels, of that name.
         """
         queries, candidates, batch = embeddings(model, self.retrieval.batch_of(batch))
-        value, sums = self.retrieval.of_embeddings(model, queries, candidates, batch)
+        value, sums = self.retrieval.from_embeddings(model, queries, candidates, batch)
         heads = [head for head in self.heads if head.weight]
         if not heads:
             return value, sums
@@ -101,5 +101,5 @@ class MultiTask:
         return value, sums
 
     def lookups(self, model: TwoTower, batch: Batch) -> Lookups:
-        """Returns which rows of which tables the objective looks up; heads have no tables."""
+        """Returns the rows that the objective looks up, by the path of their table; heads have no tables."""
         return self.retrieval.lookups(model, batch)

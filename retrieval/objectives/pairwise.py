@@ -1,7 +1,7 @@
 """Objectives of a positive against single negatives.
 
-Negatives are the columns that the batch draws (`negatives.uniform` and others) where it draws any, and else the
-positives of the batch's examples, which follow popularity. The example's own positive is no negative of it.
+Negatives are the shared negatives of the batch if it has any (see `batching.negatives.Negatives`), else the positives
+of its other examples, which follow popularity. The example's own positive is no negative of it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Pairwise(Objective):
     """A mean over the negatives that all examples of the batch share.
 
     Attributes:
-      known_positives: candidate rows of each query row's positives in train; None: a query's other positives stay its
-        negatives.
+      known_positives: candidate rows of each query row's positives in the training part; None: a query's other
+        positives are negatives of it.
     """
 
     known_positives: RowSets | None = None
 
-    def pieces(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> dict:
-        """Returns the arguments that the losses of this kind share."""
+    def loss_arguments(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> dict:
+        """Returns the arguments that the pairwise losses share."""
         return {
             "queries": queries,
             "candidates": candidates,
@@ -45,14 +45,14 @@ class Pairwise(Objective):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CosineContrastive(Pairwise):
-    """The cosine of the positive drawn to 1, those of negatives pushed below a margin: SimpleX.
+    """Cosine contrastive loss of SimpleX, see `losses.cosine_contrastive`.
 
-    It compares cosines, whatever the norms of the embeddings: train towers that normalise their outputs, without a
-    popularity prior, so that serving ranks by what was trained. See `losses.cosine_contrastive`.
+    It ignores the norms of the embeddings: train towers that normalise their outputs, without a popularity prior, so
+    that serving ranks by the trained scores.
 
     Attributes:
-      margin: cosines of negatives below it cost nothing.
-      negative_weight: of the mean over the negatives, beside 1 for the positive.
+      margin: a negative with a cosine below it has the loss 0.
+      negative_weight: weight of the mean over the negatives; the positive has the weight 1.
     """
 
     name = "cosine_contrastive"
@@ -65,25 +65,25 @@ class CosineContrastive(Pairwise):
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the cosine contrastive loss of each example."""
         settings = {"margin": self.margin, "negative_weight": self.negative_weight}
-        return losses.cosine_contrastive(**self.pieces(queries, candidates, batch), **settings)
+        return losses.cosine_contrastive(**self.loss_arguments(queries, candidates, batch), **settings)
 
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns 1, the loss of an example where every cosine is 0."""
+        """Returns 1, the loss of an example if all cosines are 0."""
         return 1.0
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BPR(Pairwise):
-    """Each positive ranked above the negatives: Bayesian personalised ranking, see `losses.bpr`."""
+    """Bayesian personalised ranking, see `losses.bpr`."""
 
     name = "bpr"
     options = ("remove_known_positives",)
 
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the ranking loss of each example."""
-        return losses.bpr(**self.pieces(queries, candidates, batch))
+        return losses.bpr(**self.loss_arguments(queries, candidates, batch))
 
     def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns log 2, the loss of an example where all scores are equal."""
+        """Returns log 2, the loss of an example if all scores are equal."""
         return float(np.log(2))

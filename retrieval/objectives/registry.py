@@ -1,4 +1,4 @@
-"""The losses by the name that a config gives them: a new loss is one function, one class and one entry here."""
+"""Registry of the losses by their names in a config. A new loss is a function, a class and an entry here."""
 
 from __future__ import annotations
 
