@@ -1,4 +1,4 @@
-"""A data set ready to train on, from wherever the config says it comes."""
+"""Data sets that are ready to train on: read from the source that a config names, and split into parts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from retrieval.data.splits import Parts, split
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Interactions in parts, and the tables beside them.
+    """Interactions in parts, and the tables of candidates and queries.
 
     Attributes:
-      parts: train, validation and test.
-      corpus: all candidates that can be retrieved, with a "title" column where titles are known.
-      queries: attributes of the queries, or None.
-      num_duplicates: repeats of a (query, candidate) pair that were dropped.
+      parts: train, validation and test part.
+      corpus: table of all candidates that can be retrieved, with a column "title" if titles are known.
+      queries: table of the queries, or None.
+      num_duplicates: number of dropped repeats of a (query, candidate) pair.
     """
 
     parts: Parts
@@ -38,7 +38,7 @@ class Dataset:
     num_duplicates: int
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the parts and of the corpus's ids, hexadecimal."""
+        """Computes the SHA-256 of the parts and of the ids of the corpus, hexadecimal."""
         corpus = Interactions(self.corpus.ids, self.corpus.ids)
         parts = (self.parts.train, self.parts.validation, self.parts.test, corpus)
         digests = [part.fingerprint() if part is not None else "" for part in parts]
@@ -47,17 +47,18 @@ class Dataset:
 
 @naming_fields()
 def load(data: Data, progress: Progress | None = None) -> Dataset:
-    """Loads what the config names: a published data set, the user's files, or synthetic data.
+    """Loads a published data set or the user's files, and splits them unless they are parts already.
 
-    A train part in Parquet with the placement "stream" is encoded out of core, once: see `stored.encode`. All else
-    is read into memory.
+    A train part in Parquet with the placement "stream" is encoded out of core, once: see `stored.encode`. All other
+    data are read into memory.
 
     Args:
-      data: where interactions come from.
-      progress: called while a data set is fetched.
+      data: the section of the config that names the source.
+      progress: called with the bytes received and the bytes in all while a data set is downloaded.
 
     Raises:
-      ValueError: the config names no source or several, or the data are not usable; the message says where.
+      ValueError: the section names no source or several, or a file is not usable; the message names file, line and
+        column.
     """
     check_placement(data.placement)
     interactions, corpus, queries = _published(data, progress) if data.dataset else _own_files(data)
@@ -82,7 +83,7 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
     return Dataset(parts, corpus, queries, num_duplicates)
 
 
-Sources = tuple[dict[str, Interactions], Table | None, Table | None]  # by field of `Data`, corpus, queries
+Sources = tuple[dict[str, Interactions], Table | None, Table | None]  # interactions by field of `Data`, corpus, queries
 
 
 def _published(data: Data, progress: Progress | None) -> Sources:
@@ -127,7 +128,11 @@ def _read_part(data: Data, name: str) -> Interactions:
 
 
 def _refuse(data: Data, source: str, others: tuple[str, ...]) -> None:
-    """Raises ValueError if fields are set that `source` leaves without a use."""
+    """Checks that no field is set which is not read beside the field `source`.
+
+    Raises:
+      ValueError: a field is set.
+    """
     for other in others:
         if getattr(data, other):
             raise ValueError(f"data.{source} and data.{other} are both set, and only one can be used")
@@ -148,7 +153,7 @@ def _read_corpus(data: Data) -> Table:
 def _with_ids_of_one_type(
     parts: list[Interactions], corpus: Table | None, queries: Table | None
 ) -> tuple[list[Interactions], Table | None, Table | None]:
-    """Returns all with text ids where some file has text ids, so that "7" and 7 are one id."""
+    """Converts the ids of all files to text if the ids of one file are text, so that "7" and 7 are one id."""
     query_dtypes, candidate_dtypes = map(list, zip(*(part.id_dtypes for part in parts), strict=True))
     query_dtypes += [] if queries is None else [queries.ids.dtype]
     candidate_dtypes += [] if corpus is None else [corpus.ids.dtype]
@@ -162,7 +167,11 @@ def _with_ids_of_one_type(
 
 
 def _check_candidates(corpus: Table, parts: dict[str, Interactions], data: Data) -> None:
-    """Raises ValueError if an interaction's candidate is not in the corpus."""
+    """Checks that the corpus has the candidate of each interaction.
+
+    Raises:
+      ValueError: the corpus lacks a candidate; the message names the first.
+    """
     for name, part in parts.items():
         if (corpus.positions(part.distinct_ids[1]) < 0).any():
             missing = np.flatnonzero(corpus.positions(part.candidate_ids) < 0)

@@ -1,4 +1,4 @@
-"""Raw interactions -> integer rows, with vocabularies from the training part alone."""
+"""Raw interactions -> integer rows and positions, with vocabularies from the training part alone."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Examples(NamedTuple):
 
     Attributes:
       query_rows: row of each query in its vocabulary [n].
-      candidate_rows: row of each positive candidate in its vocabulary [n]. Where the examples are windows of histories:
-        of each target, -1 where an interaction is none [n, L].
-      weights: weight of each example in the loss, or of each target [n] or [n, L].
+      candidate_rows: row of each positive candidate in its vocabulary [n]. In windows of histories, row of each target,
+        -1 at interactions that are not targets [n, L].
+      weights: weight of each example, or of each target, in the loss [n] or [n, L].
       context: columns that a query tower may read besides the row, by name [n, ...] each; see `TwoTower`.
-      labels: what heads are to predict, by name, in the shape of the weights; NaN where it is not known.
+      labels: labels that heads predict, by name, in the shape of the weights; NaN if unknown.
     """
 
     query_rows: Int32[np.ndarray, "n"]
@@ -39,16 +39,16 @@ class Examples(NamedTuple):
 
     @property
     def are_windows(self) -> bool:
-        """Whether each example is a window of a history, with a number of targets."""
+        """Whether each example is a window of a history, with several targets."""
         return self.candidate_rows.ndim == 2
 
 
 class Cold(NamedTuple):
-    """What an evaluation asks of the candidates that training does not know, which are ranked among themselves.
+    """Targets among the cold-start candidates, which training does not know and which are ranked among themselves.
 
     Attributes:
-      positions: theirs in the corpus, ascending [M].
-      relevant: of each query of the evaluation, those that are relevant, as places in `positions`.
+      positions: positions of the cold-start candidates in the corpus, ascending [M].
+      relevant: relevant cold-start candidates of each query of the evaluation, as indices into `positions`.
     """
 
     positions: Int32[np.ndarray, "M"]
@@ -57,14 +57,14 @@ class Cold(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What an evaluation asks: for each query that has them, the relevant candidates and the seen ones.
+    """Targets of an evaluation: the relevant candidates of each query with held-out interactions, and the seen ones.
 
     Attributes:
       query_ids: raw ids of the distinct queries [Q].
-      query_rows: their rows, 0 where the query is unknown [Q].
+      query_rows: rows of the queries, 0 for unknown queries [Q].
       relevant: positions in the corpus of each query's relevant candidates.
-      seen: positions in the corpus of the candidates that each query has in the training part, or None.
-      cold: the same of the candidates that training does not know; None where none of them is relevant.
+      seen: positions in the corpus of each query's candidates in the training part, or None.
+      cold: targets among the cold-start candidates; None if none of them is relevant.
     """
 
     query_ids: Ids
@@ -76,7 +76,7 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """The integer view of the data: who has a row, and where each candidate stands in the corpus.
+    """Maps raw ids to integers: rows of the vocabularies, and positions in the corpus.
 
     A *row* indexes a vocabulary (0 is unknown); a *position* indexes the corpus, the table of all candidates
     that can be retrieved, known in training or not.
@@ -84,9 +84,9 @@ class Encoding:
     Attributes:
       queries: vocabulary of the query ids in the training part.
       candidates: vocabulary of the candidate ids in the training part.
-      corpus: all candidates.
+      corpus: table of all candidates.
       corpus_rows: row of each candidate of the corpus, int32 [N].
-      dislike_at_most: events with a rating up to this are dislikes: no examples and not relevant; None: none are.
+      dislike_at_most: events with a rating up to this are dislikes, neither examples nor relevant; None: no event is.
     """
 
     queries: Vocabulary
@@ -105,14 +105,14 @@ class Encoding:
         queries: Table | None = None,
         has_features: bool = False,
     ) -> Encoding:
-        """Builds the vocabularies from the ids in `known`, which is the training part unless there is a reason.
+        """Builds the vocabularies from the ids in `known`, usually the training part.
 
         Args:
-          known: whose ids have a row of their own.
-          corpus: all candidates.
-          dislike_at_most: see above.
-          queries: the queries that have features, whether known or not; None: none has.
-          has_features: whether the candidates of the corpus have some.
+          known: interactions whose ids get a row of their own.
+          corpus: table of all candidates.
+          dislike_at_most: see the attribute.
+          queries: table of the queries that have features, known or not; None: no query has features.
+          has_features: whether the candidates of the corpus have features.
         """
         query_ids, candidate_ids = known.distinct_ids
         query_vocabulary = Vocabulary(query_ids, None if queries is None else queries.ids)
@@ -120,20 +120,20 @@ class Encoding:
         return cls(query_vocabulary, candidates, corpus, candidates.rows(corpus.ids), dislike_at_most)
 
     def examples(self, interactions: Interactions) -> Examples:
-        """Returns the interactions that are no dislikes as examples of weight 1, the weights one number in memory."""
+        """Returns the interactions without dislikes as examples of weight 1, a broadcast array of one number."""
         interactions = self.without_dislikes(interactions)
         rows = interactions.rows_in(self.queries, self.candidates)
         return Examples(*rows, np.broadcast_to(np.float32(1.0), len(interactions)))
 
     def counts(self, examples: Examples) -> Float32[np.ndarray, "num_rows"]:
-        """Returns how often each candidate row occurs in the examples."""
+        """Counts the examples of each candidate row."""
         counts = np.zeros(self.candidates.num_rows, np.int64)
         for rows in windows(examples.candidate_rows):
             counts += np.bincount(rows, minlength=len(counts))
         return counts.astype(np.float32)
 
     def disliked(self, interactions: Interactions) -> Lists | None:
-        """Returns the candidate rows that each query row disliked; None where there are no dislikes."""
+        """Returns the candidate rows that each query row disliked; None without `dislike_at_most`."""
         if self.dislike_at_most is None:
             return None
         disliked = interactions.take(self._dislikes(interactions))
@@ -141,7 +141,7 @@ class Encoding:
         return Lists.from_pairs(*rows, self.queries.num_rows)
 
     def without_dislikes(self, interactions: Interactions) -> Interactions:
-        """Returns the interactions that are no dislikes."""
+        """Returns the interactions without dislikes."""
         return interactions if self.dislike_at_most is None else interactions.take(~self._dislikes(interactions))
 
     def _dislikes(self, interactions: Interactions) -> Bool[np.ndarray, "n"]:
@@ -164,9 +164,13 @@ class Encoding:
         return positions
 
     def targets(self, held_out: Interactions, seen: Interactions | None) -> Targets:
-        """Returns what an evaluation on `held_out` asks, one query per distinct query id in it.
+        """Returns the targets of an evaluation on `held_out`, one query for each distinct query id.
 
-        Dislikes are left out of what is relevant, not of what is seen.
+        Dislikes are not relevant; disliked candidates count as seen.
+
+        Args:
+          held_out: interactions that the model has to predict.
+          seen: interactions whose candidates count as seen; None: `Targets.seen` is None.
         """
         held_out = self.without_dislikes(held_out)
         query_ids, owners = np.unique(held_out.query_ids, return_inverse=True)
@@ -176,42 +180,42 @@ class Encoding:
 
     @property
     def is_known(self) -> Bool[np.ndarray, "N"]:
-        """Which candidates of the corpus the training part knows."""
+        """Mask of the candidates of the corpus that the training part knows."""
         return (self.corpus_rows > 0) & (self.corpus_rows < self.candidates.num_rows)
 
-    def of_corpus(self, of_rows: Shaped[np.ndarray, "num_rows"]) -> Shaped[np.ndarray, "N"]:
-        """Returns the value of each candidate of the corpus; one that train does not know has that of row 0."""
-        return of_rows[np.where(self.is_known, self.corpus_rows, UNKNOWN_ROW)]
+    def of_corpus(self, values: Shaped[np.ndarray, "num_rows"]) -> Shaped[np.ndarray, "N"]:
+        """Converts values of candidate rows to values of the corpus; a candidate not in train gets that of row 0."""
+        return values[np.where(self.is_known, self.corpus_rows, UNKNOWN_ROW)]
 
     def _cold(self, relevant: Lists) -> Cold | None:
-        places = np.cumsum(~self.is_known)[relevant.rows] - 1
+        indices = np.cumsum(~self.is_known)[relevant.rows] - 1  # among the cold-start candidates
         kept = ~self.is_known[relevant.rows]
         if not kept.any():
             return None
         positions = np.flatnonzero(~self.is_known).astype(np.int32)
-        return Cold(positions, Lists.from_pairs(relevant.owners[kept], places[kept], len(relevant)))
+        return Cold(positions, Lists.from_pairs(relevant.owners[kept], indices[kept], len(relevant)))
 
     def seen_by_row(self, interactions: Interactions) -> Lists:
-        """Returns the corpus positions of what each query row has in `interactions`; row 0 has nothing."""
+        """Returns the corpus positions of each query row's candidates in `interactions`; the unknown row 0 has none."""
         rows = self.queries.rows(interactions.query_ids)
         known = rows > 0
         positions = self.positions(interactions.candidate_ids[known])
         return Lists.from_pairs(rows[known], positions, self.queries.num_entities)
 
     def histories(self, query_ids: Ids, interactions: Interactions) -> Histories:
-        """Returns what each of the queries did in `interactions`, in candidate rows, without dislikes."""
+        """Returns the history of each query in `interactions`, in candidate rows, without dislikes."""
         interactions = self.without_dislikes(interactions)
-        distinct_ids, which = np.unique(query_ids, return_inverse=True)
+        distinct_ids, inverse = np.unique(query_ids, return_inverse=True)
         owners = find(distinct_ids, interactions.query_ids)
         rows = self.candidates.rows(interactions.candidate_ids)
-        return Histories.of(owners, rows, interactions, len(distinct_ids)).take(which)
+        return Histories.of(owners, rows, interactions, len(distinct_ids)).take(inverse)
 
     def lists_of(self, query_ids: Ids, interactions: Interactions) -> Lists:
-        """Returns the corpus positions of what each of the sorted, unique `query_ids` interacted with."""
+        """Returns the corpus positions of the candidates of each of the sorted, unique `query_ids`."""
         owners, positions = [], []
         for piece in interactions.pieces():
             found = find(query_ids, piece.query_ids)
-            ours = found >= 0
-            owners.append(found[ours])
-            positions.append(self.positions(piece.candidate_ids[ours]))
+            is_asked = found >= 0
+            owners.append(found[is_asked])
+            positions.append(self.positions(piece.candidate_ids[is_asked]))
         return Lists.from_pairs(np.concatenate(owners), np.concatenate(positions), len(query_ids))

@@ -1,4 +1,4 @@
-"""Raw ids: columns of integers or strings, and where they stand among known ones."""
+"""Raw ids: columns of integers or strings, and the lookup of ids among known ids."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Ids = Shaped[np.ndarray, " _"]  # raw ids: int64 or fixed-width str
 
 
 def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
-    """Returns raw ids as a one-dimensional int64 or str array; strings may be objects, as those of pandas.
+    """Converts raw ids to a one-dimensional int64 or str array; strings may be Python objects, as in pandas.
 
     Raises:
-      ValueError: `values` are no list, not one-dimensional, neither all integers nor all strings, or integers beyond
-        int64.
+      ValueError: `values` is not a list or an array, is not one-dimensional, mixes integers and strings, or has
+        integers beyond int64.
     """
     try:
         ids = np.asarray(values)
-    except ValueError:  # of NumPy: lists of different lengths
+    except ValueError:  # NumPy refuses lists of different lengths
         raise ValueError(f"{name} must be one-dimensional, got {values!r:.80}") from None
     if ids.ndim == 0:  # NumPy makes one object of a set or a mapping
         raise ValueError(f"{name} must be a list or an array of ids, as [7] or ['b'], got {values!r:.80}")
@@ -29,23 +29,23 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
         if ids.max(initial=0) > np.iinfo(np.int64).max:
             raise ValueError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
-    if ids.dtype == object and ids.size and all(isinstance(of, str) for of in ids.tolist()):
+    if ids.dtype == object and ids.size and all(isinstance(value, str) for value in ids.tolist()):
         return ids.astype(str)
     if ids.dtype.kind == "U":
-        if not isinstance(values, np.ndarray):  # NumPy makes text of what stands beside text, as "nan"
-            other = [of for of in values if not isinstance(of, str) and np.asarray(of).dtype.kind != "U"]
+        if not isinstance(values, np.ndarray):  # NumPy converts values beside text to text, as "nan"
+            other = [value for value in values if not isinstance(value, str) and np.asarray(value).dtype.kind != "U"]
             if other:
                 raise ValueError(f"{name} must be all integers or all strings, got {other[0]!r} among strings")
         return ids
     if ids.size == 0:
         return ids.astype(np.int64)
     listed = ids.tolist()
-    bad = next((of for of in listed if isinstance(of, bool) or not isinstance(of, str | int)), listed[0])
+    bad = next((value for value in listed if isinstance(value, bool) or not isinstance(value, str | int)), listed[0])
     raise ValueError(f"{name} must be integers or strings, got {bad!r} (dtype {ids.dtype})")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
-    """Returns the position of each of `ids` in the sorted, unique `known`, -1 where it is not there; O(n log n) time.
+    """Finds each of `ids` in the sorted, unique `known`: its index, or -1 if it is unknown; O(n log n) time.
 
     Raises:
       ValueError: one side holds strings, the other integers.
@@ -55,16 +55,16 @@ def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
         return np.full(len(ids), -1, np.int32)
     if (known.dtype.kind == "U") != (ids.dtype.kind == "U"):
         raise ValueError(f"ids are {ids.dtype}, the first {ids[0].item()!r}, but the known ids are {known.dtype}")
-    order = np.argsort(ids)  # one after the other they are found in the cache of the processor
+    order = np.argsort(ids)  # in ascending order, neighbouring searches stay within the processor's cache
     ascending = ids[order]
-    position = np.minimum(np.searchsorted(known, ascending), len(known) - 1).astype(np.int32)
+    index = np.minimum(np.searchsorted(known, ascending), len(known) - 1).astype(np.int32)
     found = np.empty(len(ids), np.int32)
-    found[order] = np.where(known[position] == ascending, position, np.int32(-1))
+    found[order] = np.where(known[index] == ascending, index, np.int32(-1))
     return found
 
 
 def distinct(ids: Ids) -> Ids:
-    """Returns the distinct ids, sorted: `np.unique`, which looks each up in a table, by a sort, which is faster.
+    """Returns the distinct ids, sorted, as `np.unique` does; sorting is faster than its hash table.
 
     >>> distinct(np.array([3, 1, 3]))
     array([1, 3])
@@ -74,7 +74,7 @@ def distinct(ids: Ids) -> Ids:
 
 
 def narrow(ids: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-    """Returns ids, or a column, with text no wider than the longest: the width of an array may exceed that.
+    """Returns ids, or a column, with the text type no wider than the longest text.
 
     >>> narrow(np.array(["a", "bc"], "U9"))
     array(['a', 'bc'], dtype='<U2')

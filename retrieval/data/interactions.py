@@ -1,4 +1,4 @@
-"""Interactions and tables: the two columnar shapes that raw data take before training."""
+"""Interactions and tables: the two columnar forms of raw data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Interactions:
         return len(self.query_ids)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns the columns that are present, by field name."""
+        """Returns the columns that are not None, by field name."""
         return {f.name: c for f in dataclasses.fields(self) if (c := getattr(self, f.name)) is not None}
 
     def take(self, rows: Int64[np.ndarray, "m"] | Bool[np.ndarray, "n"] | slice) -> Interactions:
@@ -54,7 +54,7 @@ class Interactions:
         return Interactions(**{name: column[rows] for name, column in self.columns().items()})
 
     def pieces(self) -> Iterator[Interactions]:
-        """Yields the events in order, 16 million at a time; one empty piece where there are none."""
+        """Yields the events in order, 16 million at a time; one empty piece if there are no events."""
         for start in range(0, max(len(self), 1), WINDOW):
             yield self.take(slice(start, start + WINDOW))
 
@@ -71,11 +71,11 @@ class Interactions:
     def rows_in(
         self, queries: Vocabulary, candidates: Vocabulary
     ) -> tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
-        """Returns the row of each event's two ids in these vocabularies."""
+        """Returns the row of each event's query id and candidate id in the vocabularies."""
         return queries.rows(self.query_ids), candidates.rows(self.candidate_ids)
 
     def with_text_ids(self, queries: bool, candidates: bool) -> Interactions:
-        """Returns the events with query ids, or candidate ids, or both, as text."""
+        """Converts query ids, candidate ids or both to text."""
         return dataclasses.replace(
             self,
             query_ids=self.query_ids.astype(np.str_) if queries else self.query_ids,
@@ -83,7 +83,7 @@ class Interactions:
         )
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of all columns, hexadecimal: equal data, equal fingerprint."""
+        """Computes the SHA-256 of all columns, hexadecimal; equal data have equal fingerprints."""
         digest = hashlib.sha256()
         for name, column in self.columns().items():
             column = narrow(column)
@@ -92,20 +92,20 @@ class Interactions:
 
 
 def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Iterable[Shaped[np.ndarray, "..."]]) -> None:
-    """Adds a column, which comes in pieces, to a digest of `hashlib`."""
+    """Adds the pieces of a column to a digest of `hashlib`."""
     digest.update(f"{name}:{dtype.str}:{length};".encode())
     for piece in pieces:
         digest.update(np.ascontiguousarray(piece).tobytes())
 
 
 def concatenate(first: Interactions, second: Interactions) -> Interactions:
-    """Returns the events of both, `first` before `second`; a column that one of them lacks is dropped."""
-    ours, theirs = first.columns(), second.columns()
-    return Interactions(**{name: np.concatenate([ours[name], theirs[name]]) for name in ours if name in theirs})
+    """Returns the events of `first`, then those of `second`; a column that one of them lacks is dropped."""
+    columns, more = first.columns(), second.columns()
+    return Interactions(**{name: np.concatenate([columns[name], more[name]]) for name in columns if name in more})
 
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
-    """Returns the events without repeats of a (query, candidate) pair: the first in file order stays."""
+    """Drops repeats of a (query, candidate) pair; the first event in file order stays."""
     _, query = np.unique(interactions.query_ids, return_inverse=True)
     candidates, candidate = np.unique(interactions.candidate_ids, return_inverse=True)
     _, first = np.unique(query.astype(np.int64) * len(candidates) + candidate, return_index=True)
@@ -114,11 +114,11 @@ def drop_duplicates(interactions: Interactions) -> Interactions:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of entities with unique raw ids, e.g. the movies, in file order.
+    """A table of entities with unique raw ids, as movies, in file order.
 
     Attributes:
       ids: raw ids, int64 or str [n], each once.
-      columns: attribute columns by name, each [n], or [n, size] of vectors. Several values of one row (genres) are
+      columns: attribute columns by name, each [n], or [n, size] for vectors. Several values of one row (genres) are
         one string joined by "|"; a missing string is "", a missing number NaN.
     """
 
@@ -138,14 +138,14 @@ class Table:
         return len(self.ids)
 
     def positions(self, ids: Sequence | Ids) -> Int32[np.ndarray, "m"]:
-        """Returns the position of each id in the table, -1 where it is not there."""
+        """Returns the position of each id in the table, -1 for an id that the table lacks."""
         order, ordered = self._order
         found = find(ordered, ids)
         return np.where(found < 0, np.int32(-1), order[found]) if len(order) else found
 
     @property
     def titles(self) -> Shaped[np.ndarray, "n"]:
-        """The column "title" as text; the id where there is no such column, or nothing in it.
+        """The column "title" as text, with the id in place of a missing title.
 
         >>> Table([7, 8], {"title": np.array(["Brazil", ""])}).titles.tolist()
         ['Brazil', '8']
@@ -155,7 +155,7 @@ class Table:
         return np.where(known == "", ids, known)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of ids and columns, hexadecimal."""
+        """Computes the SHA-256 of ids and columns, hexadecimal."""
         digest = hashlib.sha256()
         for name, column in {"": self.ids, **self.columns}.items():
             column = narrow(column)

@@ -1,4 +1,4 @@
-"""Checks that an evaluation asks for nothing that training has seen."""
+"""Checks that training has not seen held-out data."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from retrieval.data.splits import Parts
 
 
 class LeakageError(DataError):
-    """Training has seen what the evaluation asks for."""
+    """Training has seen held-out data."""
 
 
 def check_parts(parts: Parts, *, repeats: bool = False, temporal: bool = False, cold_candidates: bool = False) -> int:
-    """Checks that no part holds what is held out in another.
+    """Checks that parts are disjoint, and in order of time or without common candidates if the split promises so.
 
-    O(n log m) time for n interactions and m held-out ones.
+    O(n log m) time for n interactions and m held-out interactions.
 
     Args:
-      parts: train, validation and test.
-      repeats: a pair may occur again, and so may its repeat in another part; they are counted, not refused.
-      temporal: nothing held out may be older than anything before it.
-      cold_candidates: no candidate held out may be known before.
+      parts: train, validation and test part.
+      repeats: whether a (query, candidate) pair may be in several parts; repeats are then counted, not refused.
+      temporal: whether no held-out interaction may be older than an interaction of an earlier part.
+      cold_candidates: whether no held-out candidate may be in an earlier part.
 
     Returns:
-      How many interactions of train and validation have a pair that test has too.
+      The number of interactions of train and validation whose pair is in test too.
 
     Raises:
-      LeakageError: a (query, candidate) pair is in two parts and `repeats` is False, the parts overlap in time or
-        have no timestamps, or they have a candidate in common.
+      LeakageError: a pair is in two parts and `repeats` is False, the parts overlap in time or have no timestamps, or
+        they have a candidate in common.
     """
     sequence = [(name, getattr(parts, name)) for name in ("train", "validation", "test")]
     sequence = [(name, part) for name, part in sequence if part is not None]
@@ -55,12 +55,12 @@ def check_encoding(
 
     Args:
       encoding: the vocabularies.
-      counts: how often training counts each row of the candidates.
-      train: the interactions that were trained on.
-      any_vocabulary: other ids may have rows of their own.
+      counts: count of each candidate row that training uses.
+      train: the interactions that the model was trained on.
+      any_vocabulary: whether ids that are not in train may have rows of their own.
 
     Raises:
-      LeakageError: an id of the vocabulary, or a count, is not from `train`.
+      LeakageError: an id of a vocabulary is not in `train`, or a count differs from the count in `train`.
     """
     for name, vocabulary, ids in zip(
         ("query", "candidate"), (encoding.queries, encoding.candidates), train.distinct_ids, strict=True
@@ -86,22 +86,22 @@ def _check_pairs(earlier: str, part: Interactions, later: str, held_out: Interac
     num_shared, example = 0, None
     for piece in part.pieces():
         codes = _codes(piece, known)
-        places = np.minimum(np.searchsorted(pairs, codes), len(pairs) - 1)
-        shared = np.flatnonzero(pairs[places] == codes) if len(pairs) else np.zeros(0, np.int64)
+        indices = np.minimum(np.searchsorted(pairs, codes), len(pairs) - 1)
+        shared = np.flatnonzero(pairs[indices] == codes) if len(pairs) else np.zeros(0, np.int64)
         num_shared += len(shared)
         if len(shared) and example is None:
             example = piece.query_ids[shared[0]].item(), piece.candidate_ids[shared[0]].item()
     if num_shared and not repeats:
         raise LeakageError(
             f"{num_shared} interactions of {earlier} are in {later} too, the first of query {example[0]!r} with "
-            f"candidate {example[1]!r}: what is asked for was trained on; take them out of one part, or allow them",
+            f"candidate {example[1]!r}: held-out pairs were trained on; take them out of one part, or allow them",
             needed="repeats",
         )
     return num_shared
 
 
 def _codes(interactions: Interactions, known) -> Int64[np.ndarray, "n"]:
-    """Returns an integer for each (query, candidate) pair whose ids are known, -1 for others."""
+    """Returns a unique integer for each (query, candidate) pair whose ids are known, -1 for other pairs."""
     queries = find(known[0], interactions.query_ids).astype(np.int64)
     candidates = find(known[1], interactions.candidate_ids).astype(np.int64)
     return np.where((queries >= 0) & (candidates >= 0), queries << 32 | candidates, -1)

@@ -1,4 +1,4 @@
-"""Probabilities of candidates, from their counts in the training part."""
+"""Popularity of candidates: priors, entropy and penalty scales from counts in the training part."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32, Shaped
 
 SECONDS_A_DAY = 86_400
-ABSENCES = 2.0 ** np.arange(9)  # days: queries that come back are told apart by how many of these they have been away
-UNKNOWN, PRESENT = 0, 1  # groups of queries: not in train, and in it; behind these, those that come back
+ABSENCES = 2.0 ** np.arange(9)  # days; returning queries are grouped by the time since their last interaction
+UNKNOWN, PRESENT = 0, 1  # groups of queries: not in train, active at its end; larger numbers: returning queries
 
 
 class RecentPrior(NamedTuple):
-    """How far the log-probability of candidates at the end of train lies above that in all of train.
+    """Difference of the candidates' log-probabilities at the end of train and in all of train.
 
-    That of candidate row c for query row q is `mixes[groups[q]] @ shifts[c]`.
+    For candidate row c and query row q the difference is `mixes[groups[q]] @ shifts[c]`.
 
     Attributes:
-      shifts: of each candidate row [N, C].
-      mixes: which of them a group of queries reads [G, C].
-      groups: group of each query row [M]; a row behind them is of group 0, unknown.
+      shifts: C components of each candidate row [N, C].
+      mixes: coefficients of the components for each group of queries [G, C].
+      groups: group of each query row [M]; rows beyond the array have group 0, unknown queries.
     """
 
     shifts: Float32[np.ndarray, "N C"]
@@ -29,9 +29,9 @@ class RecentPrior(NamedTuple):
 
 
 def penalty_scale(counts: Shaped[np.ndarray, "num_rows"], power: float) -> Float32[np.ndarray, "num_rows"]:
-    """Returns what to multiply a penalty by that each example adds, for a row's sum of them to grow as count ** power.
+    """Returns each row's factor in frequency-scaled L2, whose sum over the row's examples grows as count ** power.
 
-    The mean over the examples stays 1. Source: Rendle et al. 2021, "Revisiting the performance of iALS on item
+    The mean factor over the examples is 1. Source: Rendle et al. 2021, "Revisiting the performance of iALS on item
     recommendation benchmarks", section 3.3, where the exponent is called nu.
 
     >>> penalty_scale(np.array([0, 1, 4]), 0.5).round(3)
@@ -43,9 +43,9 @@ def penalty_scale(counts: Shaped[np.ndarray, "num_rows"], power: float) -> Float
 
 
 def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "num_rows"]:
-    """Returns the log of each candidate row's probability, over that of a candidate never seen in train.
+    """Computes the log-probability of each candidate row, minus that of a candidate that is not in train.
 
-    Counts are smoothed by 1/2, so that the log of an unseen candidate is finite, and 0: log((n + 1/2) / (1/2)).
+    Counts n are smoothed by 1/2, so that the value of an unseen candidate is finite (0): log((n + 1/2) / (1/2)).
 
     >>> log_prior(np.array([0, 3, 1])).round(2)
     array([0.  , 1.95, 1.1 ], dtype=float32)
@@ -54,9 +54,9 @@ def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "nu
 
 
 def entropy(counts: Shaped[np.ndarray, "num_rows"]) -> float:
-    """Returns the entropy of the candidates' shares of train, in nats; 0 without any.
+    """Computes the entropy of the candidates' shares of the interactions in train, in nats; 0 without interactions.
 
-    It is the least cross-entropy that a ranking can have which is the same for every query.
+    The entropy is the smallest cross-entropy of any model that gives all queries the same probabilities.
 
     >>> round(entropy(np.array([0, 2, 2])), 4)
     0.6931
@@ -76,19 +76,20 @@ def recent_prior(
     half_life: float,
     news: float = 0.0,
 ) -> RecentPrior:
-    """Returns the prior at the end of train, where an interaction counts 1/2 ** (its age / half_life).
+    """Computes the prior at the end of train, where an interaction counts 1/2 ** (age / half_life).
 
-    - For queries that train does not know, only what queries did within a day of their first interaction counts.
-    - For the others all counts. Those that have been away for a day or more passed over what was there before: `news`
-      times the log of the share of a candidate's n interactions that came since, (n_since + 1) / (n + 1), is added. It
-      is taken at the nearest of `ABSENCES` below.
+    - Unknown queries: only interactions within a day of their query's first interaction count, because new users choose
+      as other users did on their first visit.
+    - Known queries: all interactions count. Queries that return after an absence of a day or more have seen older
+      candidates and passed them over: `news` times the log of the share of a candidate's n interactions since then,
+      (n_since + 1) / (n + 1), is added. The absence is rounded down to one of `ABSENCES`.
 
-    A softmax learns the probability of candidates as it was in all of train. Where that changes, and what draws a query
-    to a candidate does not, Bayes' rule gives today's: times the ratio of the priors. Source: Saerens, Latinne and
-    Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", equation 2.4; the news are
-    not in it.
+    A softmax learns the probability of candidates in all of train. If these probabilities change over time, and the
+    preference of queries for candidates does not, Bayes' rule corrects the model by the ratio of the priors. Source:
+    Saerens, Latinne and Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities",
+    equation 2.4; the term of `news` is not part of it.
 
-    Logs are smoothed as in `log_prior`, and constants of a query left out: a candidate never seen has 0. O(n) time.
+    Logs are smoothed as in `log_prior`, and constants of a query are left out: an unseen candidate has 0. O(n) time.
 
     >>> days = np.array([0, 10, 20, 20]) * SECONDS_A_DAY
     >>> rows = np.array([1, 2, 1, 3], np.int32), np.array([1, 2, 2, 3], np.int32)
@@ -105,13 +106,13 @@ def recent_prior(
            [0., 1.]], dtype=float32)
 
     Args:
-      query_rows: of the interactions in train.
-      candidate_rows: likewise.
-      times: likewise, in Unix seconds.
+      query_rows: query row of each interaction in train.
+      candidate_rows: candidate row of each interaction.
+      times: time of each interaction in Unix seconds.
       num_query_rows: rows of the queries' vocabulary, the unknown row 0 included.
-      num_candidate_rows: likewise of the candidates'.
-      half_life: in days.
-      news: weight of what is new to those who come back; 0: none.
+      num_candidate_rows: rows of the candidates' vocabulary, likewise.
+      half_life: age in days at which an interaction counts half.
+      news: weight of candidates that are new to returning queries; 0: none.
     """
     first = np.full(num_query_rows, np.iinfo(np.int64).max)
     last = np.full(num_query_rows, np.iinfo(np.int64).min)
@@ -126,10 +127,10 @@ def recent_prior(
         return np.bincount(candidate_rows, weights, minlength=num_candidate_rows)
 
     ever, decayed = count(None), 0.5 ** (ages / half_life)
-    now = [log_prior(count(of)) - log_prior(ever) for of in (decayed * is_first, decayed)]
+    now = [log_prior(count(weights)) - log_prior(ever) for weights in (decayed * is_first, decayed)]
     new = [news * np.log((count(ages < away) + 1) / (ever + 1)) for away in absences]
     mixes = np.eye(2 + len(absences))
-    mixes[PRESENT:, PRESENT] = 1.0
+    mixes[PRESENT:, PRESENT] = 1.0  # returning queries read the shift of present ones and that of their absence
     is_known = last > np.iinfo(np.int64).min
     away = (end - np.where(is_known, last, end)) / SECONDS_A_DAY
     groups = np.where(is_known, PRESENT + np.searchsorted(absences, away, side="right"), UNKNOWN)

@@ -1,7 +1,7 @@
-"""Histories: what each query did, in the order of time, and the windows of them that training reads.
+"""Histories: each query's interactions in the order of time, and the windows of histories that training reads.
 
-A window is right-aligned: padding first, then up to L interactions. Each interaction of it can be a target, which a
-history tower predicts from those before it in one pass over the window.
+A window is right-aligned: padding first, then up to L interactions. Each interaction can be a target. A history tower
+predicts all targets of a window from the interactions before them, in one pass.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64
 from retrieval.common.lists import Lists
 from retrieval.data.interactions import Interactions
 
-PADDING = 0  # the unknown row: a candidate that nothing is known of tells as little as none
+PADDING = 0  # the unknown row: an unknown candidate tells as little as no candidate
 
 
 class Windows(NamedTuple):
-    """Pieces of histories, right-aligned, in the columns that history towers read.
+    """Right-aligned windows of histories, in the columns that history towers read.
 
     Attributes:
-      owners: which history each window is a piece of [n].
+      owners: index of the history of each window [n].
       rows: candidate rows, 0 in padding [n, L].
-      is_target: whether each interaction is a target of this window [n, L].
-      ratings: of the interactions; NaN in padding and where unknown [n, L].
-      times: of the interactions in seconds; -1 in padding and where unknown [n, L].
+      is_target: whether each interaction is a target of the window [n, L].
+      ratings: ratings of the interactions; NaN in padding and if unknown [n, L].
+      times: times of the interactions in Unix seconds; -1 in padding and if unknown [n, L].
     """
 
     owners: Int32[np.ndarray, "n"]
@@ -42,8 +42,8 @@ class Histories:
 
     Attributes:
       lists: candidate rows of each owner.
-      ratings: aligned with the rows of the lists, or None.
-      times: likewise.
+      ratings: ratings, aligned with the rows of the lists, or None.
+      times: times in Unix seconds, likewise.
     """
 
     lists: Lists
@@ -61,11 +61,11 @@ class Histories:
         """Gathers interactions into histories; O(n log n) time.
 
         Args:
-          owners: whose each interaction is, in [0, num_owners); a negative one is left out.
-          candidate_rows: row of its candidate.
-          interactions: gives times and ratings. Without times, or at equal times, the order of the file is that of
-            time.
-          num_owners: how many histories there are.
+          owners: owner of each interaction, in [0, num_owners); interactions of negative owners are left out.
+          candidate_rows: candidate row of each interaction.
+          interactions: the interactions, which give times and ratings. Interactions without times, or of equal times,
+            keep the order of the file.
+          num_owners: number of histories.
         """
         kept = np.flatnonzero(owners >= 0)
         times = interactions.timestamps
@@ -74,52 +74,52 @@ class Histories:
         return cls(Lists.from_pairs(owners[order], candidate_rows[order], num_owners), *columns)
 
     def take(self, owners: Int[np.ndarray, "m"]) -> Histories:
-        """Returns the histories of these owners, in that order, with repeats."""
+        """Returns the histories of these owners, in that order; an owner may be repeated."""
         lists = self.lists.take(owners)
-        places = np.repeat(self.lists.offsets[owners] - lists.offsets[:-1], lists.lengths) + np.arange(len(lists.rows))
-        return Histories(lists, *(None if c is None else c[places] for c in (self.ratings, self.times)))
+        flat = np.repeat(self.lists.offsets[owners] - lists.offsets[:-1], lists.lengths) + np.arange(len(lists.rows))
+        return Histories(lists, *(None if c is None else c[flat] for c in (self.ratings, self.times)))
 
     def windows(self, length: int) -> Windows:
-        """Returns windows that have each interaction as a target once.
+        """Cuts histories into windows such that each interaction is a target exactly once.
 
-        A history of up to `length` interactions is one window; a longer one is cut into windows that overlap by half
-        their length, so that a target has at least half a window of history where there is as much.
+        A history of up to `length` interactions is one window. A longer history is cut into windows that overlap by
+        half their length, so that a target has at least length / 2 earlier interactions, or all that exist.
         """
         sizes, stride = self.lists.lengths, max(length // 2, 1)
         numbers = np.where(sizes == 0, 0, 1 + np.ceil(np.maximum(sizes - length, 0) / stride)).astype(np.int64)
         owners = np.repeat(np.arange(len(sizes)), numbers)
-        which = np.arange(len(owners)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-        ends = np.minimum(length + which * stride, sizes[owners])
-        first_targets = np.where(which == 0, 0, length + (which - 1) * stride)
+        index = np.arange(len(owners)) - np.repeat(np.cumsum(numbers) - numbers, numbers)  # of the window, per owner
+        ends = np.minimum(length + index * stride, sizes[owners])
+        first_targets = np.where(index == 0, 0, length + (index - 1) * stride)
         return self._windows(owners, ends, first_targets, length)
 
     def last(self, length: int) -> Windows:
-        """Returns the last `length` interactions of each owner, none of them a target; a window for each."""
+        """Returns one window for each owner: the last `length` interactions, without targets."""
         sizes = self.lists.lengths
         return self._windows(np.arange(len(sizes)), sizes, sizes, length)
 
     def _windows(self, owners, ends, first_targets, length) -> Windows:
-        """Returns windows that end before `ends` of their histories, with targets from `first_targets` on."""
-        places = ends[:, None] + np.arange(-length, 0)  # [n, L] within the history
-        there = places >= 0
-        flat = np.where(there, places + self.lists.offsets[owners][:, None], 0)
+        """Returns windows that end before index `ends` of their history; targets start at index `first_targets`."""
+        indices = ends[:, None] + np.arange(-length, 0)  # [n, L] within the history
+        is_real = indices >= 0
+        flat = np.where(is_real, indices + self.lists.offsets[owners][:, None], 0)
 
         def column(values, filling, dtype):
             if values is None or not len(values):
                 return np.full(flat.shape, filling, dtype)
-            return np.where(there, values[flat], np.asarray(filling, dtype)).astype(dtype)
+            return np.where(is_real, values[flat], np.asarray(filling, dtype)).astype(dtype)
 
         return Windows(
             owners.astype(np.int32),
             column(self.lists.rows, PADDING, np.int32),
-            there & (places >= first_targets[:, None]),
+            is_real & (indices >= first_targets[:, None]),
             column(self.ratings, np.nan, np.float32),
             column(self.times, -1, np.int64),
         )
 
 
 def gaps(times: Int64[np.ndarray, "n L"]) -> Int32[np.ndarray, "n L"]:
-    """Returns the seconds from each interaction of a window to the one before it, -1 where there is none.
+    """Returns the seconds between each interaction of a window and the previous one, -1 for the first.
 
     >>> gaps(np.array([[-1, 100, 160, 150]]))
     array([[-1, -1, 60,  0]], dtype=int32)

@@ -1,4 +1,7 @@
-"""Train, validation and test parts of one set of interactions; pure and seeded."""
+"""Splits of interactions into train, validation and test parts: pure functions of data and seed.
+
+A new split is a function that cuts events in two and an entry of `STRATEGIES`.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ Indices = Int[np.ndarray, "_"]  # of events
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Disjoint parts of the interactions; `validation` is None where none was asked for."""
+    """Disjoint parts of the interactions; `validation` is None if the validation fraction is 0."""
 
     train: Interactions
     validation: Interactions | None
     test: Interactions
 
     def train_and_validation(self) -> Interactions:
-        """Returns all that is not test, for the last fit, when the number of epochs is chosen."""
+        """Returns all interactions outside of test, for the last fit, after the number of epochs is chosen."""
         return self.train if self.validation is None else concatenate(self.train, self.validation)
 
     def all(self) -> Interactions:
@@ -41,18 +44,18 @@ def split(
     validation_fraction: float,
     seed: int,
 ) -> Parts:
-    """Cuts interactions into parts.
+    """Splits interactions into parts: test is cut from all events, then validation from the rest.
 
     Args:
       interactions: all events, in file order.
       strategy: key of `STRATEGIES`; the docstring of each strategy's function describes it.
-      test_fraction: share of all events, or of the candidates, in (0, 1).
-      validation_fraction: share of the events, or candidates, that are not test, in [0, 1); 0: no validation part.
-      seed: of the random permutations.
+      test_fraction: share of all events (of all candidates, for cold candidates), in (0, 1).
+      validation_fraction: share of the events (candidates) outside of test, in [0, 1); 0: no validation part.
+      seed: seed of the permutation for test; validation uses seed + 1.
 
     Raises:
-      ValueError: a fraction is outside its interval, a part would be empty, the strategy is unknown, or it
-        needs timestamps and there are none.
+      ValueError: a fraction is outside its interval, a part would be empty, the strategy is unknown, or it needs
+        timestamps and the interactions have none.
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")

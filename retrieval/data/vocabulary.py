@@ -1,4 +1,4 @@
-"""Raw id <-> row."""
+"""The mapping between raw ids and rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ UNKNOWN_ROW = 0
 
 
 class Vocabulary:
-    """The rows of an embedding table: row 0 for every unknown id, then one row per known id.
+    """Maps raw ids to rows of an embedding table: row 0 for every unknown id, then one row for each known id.
 
-    Known ids are sorted, so that the same set of ids gives the same rows whatever their order.
+    Known ids are sorted, so that a set of ids gives the same rows in any order.
 
     >>> vocabulary = Vocabulary(["b", "a", "b"])
     >>> vocabulary.rows(["a", "b", "never seen"])
@@ -24,7 +24,7 @@ class Vocabulary:
     >>> vocabulary.num_rows
     3
 
-    Behind the rows of the table come those of `others`, ids that training has not seen and whose features are known:
+    Rows beyond the table belong to `others`, cold-start ids, which are not in train but have features:
 
     >>> with_others = Vocabulary(["b", "a"], others=["c", "b"])
     >>> with_others.rows(["a", "b", "c", "never seen"])
@@ -37,8 +37,8 @@ class Vocabulary:
         """Builds the vocabulary.
 
         Args:
-          ids: those of the training part, int64 or str [n], repeats allowed.
-          others: further ids with features; those of the training part among them count as such.
+          ids: ids in the training part, int64 or str [n], repeats allowed.
+          others: more ids with features; ids of the training part among them are ignored.
 
         Raises:
           ValueError: `others` are strings and `ids` integers, or the reverse.
@@ -49,21 +49,21 @@ class Vocabulary:
 
     @property
     def num_rows(self) -> int:
-        """The number of rows of an embedding table, the unknown one included."""
+        """Number of rows of an embedding table, the unknown row 0 included."""
         return len(self.ids) + 1
 
     @property
     def num_entities(self) -> int:
-        """The number of rows of a feature table: those of the embedding table, and those of the others."""
+        """Number of rows of a feature table: the rows of the embedding table and the other ids."""
         return self.num_rows + len(self.others)
 
     @property
     def entity_ids(self) -> Ids:
-        """The raw id of each row of a feature table from row 1 on."""
+        """Raw id of each row of a feature table from row 1 on."""
         return np.concatenate([self.ids, self.others])
 
     def rows(self, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
-        """Returns the row of each raw id, 0 where it is unknown; O(n log size) time.
+        """Returns the row of each raw id, 0 for unknown ids; O(n log size) time.
 
         Raises:
           ValueError: `ids` are strings and the vocabulary holds integers, or the reverse.
@@ -71,14 +71,14 @@ class Vocabulary:
         rows = (find(self.ids, ids) + 1).astype(np.int32)
         if not len(self.others):
             return rows
-        places = find(self.others, ids)
-        return np.where(places < 0, rows, (self.num_rows + places).astype(np.int32))
+        indices = find(self.others, ids)
+        return np.where(indices < 0, rows, (self.num_rows + indices).astype(np.int32))
 
     def ids_of(self, rows: Sequence[int] | np.ndarray) -> Ids:
         """Returns the raw id of each known row.
 
         Raises:
-          ValueError: a row is the unknown row or outside the vocabulary.
+          ValueError: a row is the unknown row 0, or outside the vocabulary.
         """
         rows = np.asarray(rows)
         if rows.size and not (1 <= rows.min() and rows.max() < self.num_rows):
@@ -86,7 +86,7 @@ class Vocabulary:
         return self.ids[rows - 1]
 
     def parse(self, text: str) -> int | str:
-        """Returns `text`, as typed in a shell, as a raw id of this vocabulary's type.
+        """Parses text, as typed in a shell, as a raw id of the vocabulary's type.
 
         Raises:
           ValueError: the vocabulary holds integers and `text` is not one.
@@ -105,16 +105,17 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
-        """Reads what `to_json` wrote.
+        """Reads a vocabulary written by `to_json`.
 
         Raises:
-          ValueError: the text is not a vocabulary, its ids are not of the type it names, or not sorted and unique.
+          ValueError: the text does not describe a vocabulary, or its ids have another type than it names, are not
+            sorted or not unique.
         """
         try:
             content = json.loads(text)
             dtype = {"str": np.str_, "int": np.int64}[content["type"]]
             listed, others = content["ids"], content["others"]
-            if not {of.__name__ for of in {*map(type, listed), *map(type, others)}} <= {content["type"]}:
+            if not {cls.__name__ for cls in {*map(type, listed), *map(type, others)}} <= {content["type"]}:
                 raise ValueError(f"an id is not of type {content['type']}")
             ids, others = np.asarray(listed, dtype), np.asarray(others, dtype)
         except (KeyError, TypeError, ValueError, OverflowError) as error:

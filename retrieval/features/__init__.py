@@ -1,4 +1,7 @@
-"""Features: raw columns -> what a tower reads, with statistics of train, the same in training and serving."""
+"""Features: raw columns -> the inputs of a tower, fitted on the training part, by the same code in serving.
+
+A new kind of feature is a class derived from `base.Encoder` and its name in the tuple of `registry.KINDS`.
+"""
 
 from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.encoded import TABLE, Encoded, Spec, to_columns

@@ -1,4 +1,4 @@
-"""What all encoders share: a place in the config, a form on disk, and the check of what is read from there."""
+"""The base class of encoders: settings that they read, encoding, and a checked form on disk."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from retrieval.features.encoded import Encoded, Spec
 
 @runtime_checkable
 class FeatureSettings(Protocol):
-    """The settings of a feature that its encoder reads.
+    """Settings of a feature, as `retrieval.config.schema.Feature`; an encoder reads those that its kind names.
 
     Attributes:
-      column: its column.
-      kind: which encoder.
-      size: rows of a hashed table, number of buckets, or of frequencies.
+      column: name of the column.
+      kind: name of the kind, a key of `registry.KINDS`.
+      size: number of rows of a hashed table, of buckets, or of frequencies.
       hashes: rows that a value looks up in a hashed table; 0: a vocabulary, not hashed.
-      combiner: how a model combines the rows of one entity.
+      combiner: how a model combines the rows of one entity, one of `COMBINERS`.
       weights: column of the weights of a bag's values; "": none.
-      period: the longest period, in units of the column.
+      period: longest period, in units of the column.
     """
 
     column: str
@@ -41,14 +41,14 @@ class FeatureSettings(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Encoder(abc.ABC):
-    """Encodes a column; what it knows of the training part is in its fields, and on disk as JSON.
+    """Encodes a column. Its fields hold the statistics of the training part, and JSON on disk holds the fields.
 
     Attributes:
-      column: the column that it encodes.
+      column: name of the column.
     """
 
     kind: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]] = ()  # fields of `FeatureSettings` that it reads beside the column
+    settings: ClassVar[tuple[str, ...]] = ()  # fields of `FeatureSettings` that `fit` reads besides the column
 
     column: str
 
@@ -57,28 +57,28 @@ class Encoder(abc.ABC):
     def fit(
         cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None
     ) -> Encoder:
-        """Returns the encoder of this feature of the training part."""
+        """Fits the encoder of a feature to the values of the training part [n], and their weights."""
 
     @property
     def weights(self) -> str:
-        """The column of weights that `encode` expects beside the values; "": none."""
+        """Column of the weights that `encode` expects besides the values; "": none."""
         return ""
 
     @property
     @abc.abstractmethod
     def spec(self) -> Spec:
-        """What a model needs to know of the feature."""
+        """Shape of the encoded feature, from which a model creates its parameters."""
 
     def encode(self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None) -> Encoded:
-        """Returns the feature of n entities, each encoded by itself.
+        """Encodes the values of n entities, each independently of the others.
 
         Args:
-          values: text, numbers or None, which is missing as "" and NaN are [n]; of a vector also [n, F].
-          weights: of the values of a bag, where the encoder names a column for them.
+          values: text, numbers or None [n]; None, "" and NaN are missing. Vectors may also be an array [n, F].
+          weights: weights of a bag's values, if the encoder names a column of weights.
 
         Raises:
-          DataError: a value cannot be encoded; it says which, in which row, counted from 0.
-          ValueError: weights are given and not expected, or the reverse.
+          DataError: a value cannot be encoded; the message names the value and its row, counted from 0.
+          ValueError: weights are given and not expected, or expected and not given.
         """
         if (weights is not None) != bool(self.weights):
             expected = f"weights from column {self.weights!r}" if self.weights else "no weights"
@@ -88,7 +88,7 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def _encode(self, values, weights) -> Encoded:
-        """Returns what `encode` does, once weights are there that are expected."""
+        """Encodes values; `encode` has checked that weights are given if and only if they are expected."""
 
     def to_json(self) -> str:
         """Returns the encoder as JSON text: its kind and its fields."""
@@ -96,10 +96,10 @@ class Encoder(abc.ABC):
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Encoder:
-        """Returns the encoder with these fields, read from JSON.
+        """Creates an encoder from fields read from JSON.
 
         Raises:
-          ValueError: a field is missing, unknown, of another type, not finite, or does not go with the others.
+          ValueError: a field is missing, unknown, of another type, not finite, or contradicts the others.
         """
         hints = {field.name: typing.get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
         for name in fields.keys() - hints.keys():
@@ -110,13 +110,17 @@ class Encoder(abc.ABC):
 
 
 def require(holds: bool, problem: str, received: object) -> None:
-    """Raises ValueError with the problem and what was received unless `holds`."""
+    """Checks a condition.
+
+    Raises:
+      ValueError: `holds` is False; the message is the problem and the received value, at most 300 characters.
+    """
     if not holds:
         raise ValueError(f"{problem}, got {received!r}"[:300])
 
 
 def _checked(hint: Any, value: Any, place: str) -> Any:
-    """Returns a JSON value as an instance of the annotated type: a scalar, or a tuple of any number of them."""
+    """Returns a JSON value as an instance of the annotated type: a scalar, or a tuple of scalars."""
     if typing.get_origin(hint) is tuple:
         require(type(value) is list, f"field {place!r} must be a list", value)
         return tuple(_checked(typing.get_args(hint)[0], item, f"{place}[{i}]") for i, item in enumerate(value))

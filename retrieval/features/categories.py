@@ -1,4 +1,4 @@
-"""Categories, bags of them, and text: features that look rows of a table up."""
+"""Categories, bags and text: features whose values look up rows of an embedding table."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ GRAM = 3  # characters
 
 @dataclasses.dataclass(frozen=True)
 class LookupEncoder(Encoder):
-    """A feature whose values look rows up, in a vocabulary or by hashes.
+    """The base class of features whose values look up rows, in a vocabulary or by hashes.
 
     Attributes:
-      known: the known values in the order of their rows; () where they are hashed.
-      size: rows of the hashed table; 0: none.
-      hashes: rows that a value looks up; 0: they have a vocabulary.
-      combiner: how a model combines the rows of one entity.
-      width: the most rows that an entity of the training part looks up, at least 1.
+      known: known values in the order of their rows; () for hashed values.
+      size: number of rows of the hashed table; 0: a vocabulary.
+      hashes: rows that a value looks up in the hashed table; 0: a vocabulary.
+      combiner: how a model combines the rows of one entity, one of `COMBINERS`.
+      width: largest number of rows that an entity of the training part looks up, at least 1.
     """
 
     settings = ("size", "hashes", "combiner")
@@ -54,26 +54,26 @@ class LookupEncoder(Encoder):
 
     @property
     def spec(self) -> Spec:
-        """What a model needs to know: the rows of the table, how many an entity looks up at most, the combiner."""
+        """Number of rows of the table, largest number of rows of an entity, and the combiner."""
         return Spec(self.table.num_rows, self.width, self.combiner)
 
     @functools.cached_property
     def table(self) -> Known | Hashed:
-        """Which rows a value looks up."""
+        """The function from values to rows."""
         return Hashed(self.size, self.hashes) if self.hashes else Known(self.known)
 
     def with_width_of(
         self, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
     ) -> LookupEncoder:
-        """Returns the same encoder with the width that these values take."""
+        """Returns a copy of the encoder with the width that these values need."""
         return dataclasses.replace(self, width=self.encode(values, weights).rows.shape[1])
 
 
 class Category(LookupEncoder):
-    """One value an entity: text, or a number in the form of `columns.to_texts`.
+    """One value per entity: text, or a number written as `values.to_texts` does.
 
-    A vocabulary has a row for each value of the training part, in ascending order, row 0 for what is unknown or
-    missing. Hashed, every value has rows, and row 0 is for what is missing.
+    A vocabulary has one row for each value of the training part, in ascending order, and row 0 for unknown and missing
+    values. With hashes every value has rows, and row 0 stands for missing values.
 
     >>> category = Category("year", known=("9", "10"), size=0, hashes=0, combiner="mean", width=1)
     >>> category.encode([9, 10, 8, None]).rows.ravel(), category.encode(["10", "x"]).rows.ravel()
@@ -84,7 +84,7 @@ class Category(LookupEncoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Category:
-        """Returns the encoder of the values of the training part [n]; O(n log n) time."""
+        """Fits the vocabulary and the width to the values of the training part [n]; O(n log n) time."""
         known = () if feature.hashes else _known(values, feature.column)
         category = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1)
         return category.with_width_of(values)
@@ -97,11 +97,10 @@ class Category(LookupEncoder):
 
 @dataclasses.dataclass(frozen=True)
 class Bag(LookupEncoder):
-    """Any number of values an entity, as genres, joined by "|", and perhaps a weight for each.
+    """Any number of values per entity, as genres, joined by "|", with an optional weight for each.
 
-    Blanks around a value do not count; a value that is there twice counts twice. Values that are unknown, empty or of
-    weight 0 are left out, and a bag without any other is missing. Where all weights of an entity are missing they
-    are 1.
+    Blanks around a value are stripped; a repeated value counts each time. Values that are unknown, empty or of weight 0
+    are left out, and a bag without other values is missing. If all weights of an entity are missing, they are 1.
 
     >>> bag = Bag("genres", ("Drama", "War"), size=0, hashes=0, combiner="sum", width=2, weight_column="shares")
     >>> bag.encode(["Drama|never seen|War", ""], ["0.5|3|2", ""])[:2]
@@ -110,7 +109,7 @@ class Bag(LookupEncoder):
            [1. , 0. ]], dtype=float32))
 
     Attributes:
-      weight_column: the column of the weights; "": none, all weights are 1.
+      weight_column: name of the column of weights; "": all weights are 1.
     """
 
     kind = "bag"
@@ -120,14 +119,14 @@ class Bag(LookupEncoder):
 
     @property
     def weights(self) -> str:
-        """The column of weights that `encode` expects beside the values; "": none."""
+        """Column of the weights that `encode` expects besides the values; "": none."""
         return self.weight_column
 
     @classmethod
     def fit(
         cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
     ) -> Bag:
-        """Returns the encoder of the bags of the training part [n]; O(n log n) time and one set of values."""
+        """Fits the vocabulary and the width to the bags of the training part [n]; O(n log n) time."""
         tokens = tokenize(to_texts(values, feature.column), values_of)
         known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
         bag = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1, feature.weights)
@@ -163,19 +162,19 @@ class Bag(LookupEncoder):
 
 
 def _joined(weights: Sequence | np.ndarray) -> Sequence | np.ndarray:
-    """Returns equally many weights of each entity [n, W], as lists of floats are read, in the form of others [n]."""
+    """Returns an array of weights [n, W], as lists of one length are read from Parquet, joined by "|" [n]."""
     if not (isinstance(weights, np.ndarray) and weights.ndim == 2):
         return weights
-    return ["" if np.isnan(of).all() else SEPARATOR.join(map(str, of)) for of in weights.tolist()]
+    return ["" if np.isnan(row).all() else SEPARATOR.join(map(str, row)) for row in weights.tolist()]
 
 
 class Words(LookupEncoder):
-    """Text, as a title: its words and the letter trigrams of each, hashed, in order, repeats included.
+    """Text, as a title: hashes of its words and of their letter trigrams, in order, repeats included.
 
-    Words are runs of letters, digits and underscores of the text in normal form NFKC and lower case, with the marks "<"
-    and ">" at their ends, which are letters of the trigrams too: "Toy" has "<toy>", "<to", "toy" and "oy>". That is the
-    word hashing of Huang et al. 2013 (DSSM), with the words themselves as in fastText (Bojanowski et al. 2017). So a
-    word that train lacks still has parts that it has. A word of one letter is its own trigram and counts once.
+    A word is a run of letters, digits and underscores in the text's normal form NFKC and lower case, between the marks
+    "<" and ">". Trigrams include the marks: "Toy" has "<toy>", "<to", "toy" and "oy>". This is the word hashing of
+    Huang et al. 2013 (DSSM), with the words themselves as in fastText (Bojanowski et al. 2017). A word that is not in
+    train then still shares trigrams with words that are. A word of one letter is its own trigram and counts once.
 
     >>> words = Words("title", known=(), size=1000, hashes=1, combiner="mean", width=3)
     >>> words.encode(["Up", "UP!", ""]).rows.tolist()
@@ -186,7 +185,7 @@ class Words(LookupEncoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Words:
-        """Returns the encoder of the texts of the training part [n], which tell its width alone."""
+        """Fits the width to the texts of the training part [n]; nothing else depends on them."""
         require(feature.hashes >= 1, "text is always hashed: hashes must be at least 1", feature.hashes)
         words = cls(feature.column, (), feature.size, feature.hashes, feature.combiner, 1)
         return words.with_width_of(values)
@@ -198,11 +197,11 @@ class Words(LookupEncoder):
 
 
 class ColumnTokens(NamedTuple):
-    """The values that a column of n entities holds, any number for each.
+    """The values in a column of n entities, any number for each entity.
 
     Attributes:
-      owners: the entity of each token, ascending [total].
-      codes: which of the distinct tokens it is [total].
+      owners: entity of each token, ascending [total].
+      codes: index of each token in `distinct` [total].
       distinct: the distinct tokens [m].
     """
 
@@ -211,30 +210,30 @@ class ColumnTokens(NamedTuple):
     distinct: Text
 
     def look_up(self, table: Known | Hashed, weights: Float32[np.ndarray, "total"], num_entities: int) -> Encoded:
-        """Returns the rows of the tokens that have some, with the weight of their token, unless that is 0."""
+        """Returns the rows of tokens that are known and have a weight above 0, with the tokens' weights."""
         rows = table.rows(self.distinct)[self.codes]
         kept = (rows[:, 0] > 0) & (weights > 0)
-        owners, weights = (np.repeat(of[kept], table.width) for of in (self.owners, weights))
+        owners, weights = (np.repeat(column[kept], table.width) for column in (self.owners, weights))
         return Encoded.of_rows(owners, rows[kept].ravel(), weights, num_entities)
 
     def split(self, split: Callable[[str], Sequence[str]]) -> ColumnTokens:
-        """Returns the tokens that `split` finds in each of these; it is called once for each distinct one."""
+        """Splits each token into parts; `split` is called once for each distinct token."""
         parts = tokenize(self.distinct, split)
         lists = Lists.from_pairs(parts.owners, parts.codes, len(self.distinct)).take(self.codes)
         return ColumnTokens(self.owners[lists.owners], lists.rows, parts.distinct)
 
 
 def tokenize(texts: Text, split: Callable[[str], Sequence[str]]) -> ColumnTokens:
-    """Returns the tokens that `split` finds in each text [n]; it is called once for each distinct text."""
-    distinct, places = np.unique(texts, return_inverse=True)
+    """Splits each text [n] into tokens; `split` is called once for each distinct text."""
+    distinct, inverse = np.unique(texts, return_inverse=True)
     code_of: dict[str, int] = {}
-    of_distinct = [[code_of.setdefault(token, len(code_of)) for token in split(text)] for text in distinct.tolist()]
-    lists = Lists.from_sequences(of_distinct).take(places)
+    codes = [[code_of.setdefault(token, len(code_of)) for token in split(text)] for text in distinct.tolist()]
+    lists = Lists.from_sequences(codes).take(inverse)
     return ColumnTokens(lists.owners, lists.rows, np.array(list(code_of), np.str_))
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text, each between "<" and ">", in normal form and lower case.
+    """Returns the words of a text, each between "<" and ">", in normal form NFKC and lower case.
 
     >>> words("Toy Story (1995)")
     ['<toy>', '<story>', '<1995>']
@@ -248,7 +247,7 @@ def _grams(word: str) -> list[str]:
 
 
 def values_of(text: str) -> list[str]:
-    """Returns the values that are joined by "|"; none of "".
+    """Splits values that are joined by "|"; the empty text has none.
 
     >>> values_of("War| Drama"), values_of("")
     (['War', 'Drama'], [])
@@ -257,7 +256,7 @@ def values_of(text: str) -> list[str]:
 
 
 def _known(values: Sequence | np.ndarray, column: str) -> tuple[str, ...]:
-    """Returns the distinct values as text, ascending: as numbers where they are numbers."""
+    """Returns the distinct values as text in ascending order, numbers in the order of numbers."""
     texts, first = np.unique(to_texts(values, column), return_index=True)
     array = np.asarray(values)
     if array.dtype.kind in "iuf":

@@ -1,4 +1,4 @@
-"""What a tower reads of a feature: rows of a table with weights, or dense values."""
+"""Encoded features, the inputs of a tower: rows of a table with weights, or dense values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ COMBINERS = ("mean", "sum", "sqrtn")  # how a model combines the rows of one ent
 
 
 class Spec(NamedTuple):
-    """What a model needs to know of a feature.
+    """Shape of an encoded feature, from which a model creates its parameters.
 
     Attributes:
-      num_rows: rows of its table, row 0 for what is missing or unknown; 0: the feature is dense.
-      size: F, the number of dense values, or W, the most rows that an entity of the training part looks up.
-      combiner: of several rows: "mean", "sum" or "sqrtn"; "" of a dense feature.
+      num_rows: rows of the table, row 0 for missing and unknown values; 0: the feature is dense.
+      size: F, the number of dense values, or W, the largest number of rows of an entity in the training part.
+      combiner: how several rows are combined, one of `COMBINERS`; "" for a dense feature.
     """
 
     num_rows: int
@@ -27,14 +27,15 @@ class Spec(NamedTuple):
 class Encoded(NamedTuple):
     """A feature of n entities: rows of a table with weights, or dense values.
 
-    Weights are as the data give them, 1 if they give none; it is the model that combines the rows:
-    sum(w e) is "sum", over sum(w) "mean", over sqrt(sum(w²)) "sqrtn".
+    Weights are those of the data, or 1. The model combines the embeddings e of the rows with weights w: "sum" is
+    sum(w e), "mean" divides it by sum(w), "sqrtn" by sqrt(sum(w²)).
 
     Attributes:
-      rows: rows of a table, 0 for what is missing or unknown [n, W]; None: dense.
-      weights: weight of each row, 0 for padding [n, W], and 1 for the first, row 0, where the feature is missing; None:
-        dense.
-      values: dense values, the last of them 1 where the feature is missing and the others then 0 [n, F]; None: rows.
+      rows: rows of a table, 0 for missing and unknown values [n, W]; None for a dense feature.
+      weights: weight of each row, 0 for padding [n, W]; a missing feature has row 0 first, with weight 1. None for a
+        dense feature.
+      values: dense values [n, F]; the last value is 1, and the others are 0, where the feature is missing. None for
+        rows.
     """
 
     rows: Int32[np.ndarray, "n W"] | None
@@ -49,28 +50,28 @@ class Encoded(NamedTuple):
         weights: Float32[np.ndarray, "total"],
         num_entities: int,
     ) -> Encoded:
-        """Gathers rows into those of each entity, padded at the end; an entity without any is missing. O(n W) memory.
+        """Gathers the rows of each entity, padded at the end; an entity without rows misses the feature. O(n W) memory.
 
         >>> Encoded.of_rows(np.array([0, 0, 2]), np.array([5, 7, 5]), np.ones(3, np.float32), 3).rows.tolist()
         [[5, 7], [0, 0], [5, 0]]
 
         Args:
-          owners: the entity of each row, ascending.
+          owners: entity of each row, ascending.
           rows: rows of the table.
-          weights: their weights, above 0.
-          num_entities: n.
+          weights: weights of the rows, above 0.
+          num_entities: n, the number of entities.
         """
         lengths = np.bincount(owners, minlength=num_entities)
         shape = (num_entities, max(int(lengths.max(initial=0)), 1))
-        places = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        indices = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # within each entity
         padded_rows, padded_weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        padded_rows[owners, places] = rows
-        padded_weights[owners, places] = weights
+        padded_rows[owners, indices] = rows
+        padded_weights[owners, indices] = weights
         padded_weights[lengths == 0, 0] = 1.0
         return cls(padded_rows, padded_weights, None)
 
     def spread(self, positions: Int[np.ndarray, "m"]) -> Encoded:
-        """Returns the feature of the entities at `positions`, in that order; -1 stands for one that misses it.
+        """Returns the feature of the entities at `positions`, in that order; -1 stands for a missing feature.
 
         >>> Encoded(np.array([[5], [7]], np.int32), np.ones((2, 1), np.float32), None).spread(np.array([1, -1])).rows
         array([[7],
@@ -90,13 +91,13 @@ class Encoded(NamedTuple):
         return Encoded(moved(self.rows, None), moved(self.weights, 0), moved(self.values, -1))
 
 
-TABLE = "table/"  # before the name of a feature of an entity's table, where it comes in columns
+TABLE = "table/"  # prefix of the columns that replace a feature of an entity's table
 
 
 def to_columns(name: str, encoded: Encoded) -> dict[str, Shaped[np.ndarray, "n ..."]]:
-    """Returns an encoded feature of n examples as the columns that a `FeatureTower` reads from their context.
+    """Converts an encoded feature of n examples to the columns that a `FeatureTower` reads from their context.
 
-    Dense values are one column, [n, F]; rows of a table are two, the rows and their weights, [n, W] each.
+    Dense values make one column [n, F]; rows make two columns, rows and weights [n, W].
     """
     if encoded.rows is None:
         return {name: encoded.values}

@@ -1,4 +1,4 @@
-"""Features of a table of entities: fitted on those of the training part, encoded for any."""
+"""Features of a table of entities: encoders fitted on the entities in train, and applied to any entities."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from retrieval.features.encoded import Encoded
 from retrieval.features.registry import fit
 from retrieval.features.values import RefusedValue
 
-ID = "id"  # the column of the ids themselves
+ID = "id"  # name of the column of the ids themselves
 
 
 def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
-    """Returns a name for each feature: its column, with its kind and a number where that is not enough.
+    """Returns a unique name for each feature: its column, if needed with its kind and a number.
 
-    A column with several features gives each its kind, and from the second of a kind on its number.
+    Features of one column are named column/kind, and from the second feature of a kind on column/kind/number.
 
     >>> from types import SimpleNamespace
     >>> unset = {"size": 0, "hashes": 0, "combiner": "mean", "weights": ""}
@@ -31,18 +31,18 @@ def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
     ['genres', 'time/periodic', 'time/periodic/2']
 
     Raises:
-      ValueError: a feature is there twice, or two features come to the same name.
+      ValueError: a feature is listed twice, or two features get one name.
     """
     for i, feature in enumerate(features):
         if feature in features[:i]:
-            raise ValueError(f"feature {feature.column!r} of kind {feature.kind!r} is there twice; leave one out")
+            raise ValueError(f"feature {feature.column!r} of kind {feature.kind!r} is listed twice; leave one out")
     columns = collections.Counter(feature.column for feature in features)
-    of_kind: collections.Counter[tuple[str, str]] = collections.Counter()
+    seen: collections.Counter[tuple[str, str]] = collections.Counter()
     names = []
     for feature in features:
         column, kind = feature.column, feature.kind
-        of_kind[column, kind] += 1
-        number = of_kind[column, kind]
+        seen[column, kind] += 1
+        number = seen[column, kind]
         names.append(column if columns[column] == 1 else f"{column}/{kind}" + (f"/{number}" if number > 1 else ""))
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
@@ -51,10 +51,10 @@ def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
 
 
 def fit_table(features: Sequence[FeatureSettings], table: Table, train_ids: Sequence | Ids) -> dict[str, Encoder]:
-    """Returns the encoder of each feature by its name, in order, with the statistics of the training part.
+    """Fits the encoder of each feature to the entities of the training part; returns encoders by name, in order.
 
-    These are of the rows of the table, each once however often its id occurs in `train_ids`: not weighted by
-    interactions. What the table lacks takes no part, and what train lacks leaves no trace.
+    Each entity counts once, however often its id occurs in `train_ids`: statistics are not weighted by interactions.
+    Ids that the table lacks are left out, and entities that are not in train have no influence.
 
     >>> from types import SimpleNamespace
     >>> unset = {"size": 0, "hashes": 0, "combiner": "mean", "weights": "", "period": 0.0}
@@ -65,12 +65,13 @@ def fit_table(features: Sequence[FeatureSettings], table: Table, train_ids: Sequ
     [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
 
     Args:
-      features: settings; the column "id" is the id itself, any other one of the table.
-      table: the entities, whether in train or not.
-      train_ids: ids of the training part.
+      features: settings; the column "id" is the id itself, any other is a column of the table.
+      table: the entities, in train or not.
+      train_ids: ids in the training part, repeats allowed.
 
     Raises:
-      ValueError: the table has no such column; or see `feature_names` and `fit`. A DataError names the id.
+      ValueError: the table lacks a column; see also `feature_names` and `fit`.
+      DataError: a value cannot be encoded; the message names the id.
     """
     ids = distinct(as_ids(train_ids, "train_ids"))
     encoders = {}
@@ -84,15 +85,16 @@ def fit_table(features: Sequence[FeatureSettings], table: Table, train_ids: Sequ
 
 
 def encode_table(encoders: Mapping[str, Encoder], table: Table, ids: Sequence | Ids) -> dict[str, Encoded]:
-    """Returns each feature of the entities: row 0 for an unknown one, which misses all, then one row for each id.
+    """Encodes each feature of the entities: row 0 for an unknown entity, which misses all, then one row for each id.
 
     Args:
-      encoders: from `fit_table`, by name.
-      table: the entities; an id that it lacks misses all features but "id".
+      encoders: encoders by name, from `fit_table`.
+      table: the entities; an id that the table lacks misses all features except "id".
       ids: raw ids in the order of the rows [n].
 
     Raises:
-      ValueError: the table has no such column; a DataError, which names the id, where a value cannot be encoded.
+      ValueError: the table lacks a column.
+      DataError: a value cannot be encoded; the message names the id.
     """
     ids = as_ids(ids, "ids")
     features = {}
@@ -110,7 +112,7 @@ def encode_table(encoders: Mapping[str, Encoder], table: Table, ids: Sequence | 
 def _read(
     table: Table, feature: FeatureSettings | Encoder, ids: Ids
 ) -> tuple[Bool[np.ndarray, "n"], Shaped[np.ndarray, "m ..."], Shaped[np.ndarray, "m"] | None]:
-    """Returns which of the ids have the columns of a feature, and for these its values and weights."""
+    """Returns a mask of the ids that have the columns of a feature, and the values and weights of those ids."""
     names = [name for name in (feature.column, feature.weights) if name]
     positions = table.positions(ids)
     present = np.ones(len(ids), bool) if names == [ID] else positions >= 0

@@ -1,4 +1,4 @@
-"""Values -> rows of an embedding table: by a vocabulary, or by hashing."""
+"""Functions from values to rows of an embedding table: a vocabulary (`Known`), or hashing (`Hashed`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """A row for each known value, and row 0 for all others.
+    """Maps each known value to a row of its own, and all other values to row 0.
 
     >>> Known(("b", "a")).rows(np.array(["a", "b", "never seen", ""])).tolist()
     [[2], [1], [0], [0]]
 
     Attributes:
-      values: the values in the order of their rows, row 1 first.
+      values: known values in the order of their rows, row 1 first.
     """
 
     values: tuple[str, ...]
@@ -35,7 +35,7 @@ class Known:
 
     @property
     def width(self) -> int:
-        """How many rows a value looks up."""
+        """Number of rows that a value looks up."""
         return 1
 
     def rows(self, texts: Text) -> Int32[np.ndarray, "n 1"]:
@@ -45,7 +45,7 @@ class Known:
 
     @functools.cached_property
     def _sorted(self) -> tuple[Text, Int32[np.ndarray, "_"]]:
-        """The values, sorted, and the row of each; -1 finds row 0, the last."""
+        """The sorted values and the row of each; index -1, of values that are not found, holds row 0."""
         values = np.array(self.values, np.str_)
         order = np.argsort(values)
         return values[order], np.append(order + 1, 0).astype(np.int32)
@@ -53,17 +53,17 @@ class Known:
 
 @dataclasses.dataclass(frozen=True)
 class Hashed:
-    """Several rows for each value, chosen by hashes of its text among rows 1 to size - 1; row 0 for "".
+    """Maps each value to several rows, chosen among rows 1 to size - 1 by hashes of its text; "" has row 0.
 
-    Two values share all their rows much more rarely than one of them, so that no vocabulary is needed: with 2 hashes
-    and 10,000 rows, 1 pair of values in 50 million does (Tito Svenstrup et al. 2017, Hash Embeddings).
+    Two values share all of their rows much more rarely than one row, so that no vocabulary is needed: with 2 hashes and
+    10,000 rows, 1 pair of values in 50 million shares both (Tito Svenstrup et al. 2017, Hash Embeddings).
 
     >>> Hashed(size=100, hashes=2).rows(np.array(["a", "b", ""])).tolist()
     [[17, 55], [92, 70], [0, 0]]
 
     Attributes:
-      size: rows of the table, at least 2.
-      hashes: how many rows a value looks up, at least 1; two of them may be the same.
+      size: number of rows of the table, at least 2.
+      hashes: number of rows that a value looks up, at least 1; two of these rows may be the same.
     """
 
     size: int
@@ -76,7 +76,7 @@ class Hashed:
 
     @property
     def width(self) -> int:
-        """How many rows a value looks up."""
+        """Number of rows that a value looks up."""
         return self.hashes
 
     def rows(self, texts: Text) -> Int32[np.ndarray, "n {self.hashes}"]:
@@ -102,14 +102,14 @@ def hash_texts(texts: Text) -> UInt64[np.ndarray, "n"]:
         return hashes
     points = texts.view(np.uint32).reshape(len(texts), -1)
     lengths = np.strings.str_len(texts)
-    for place in range(int(lengths.max())):
-        inside = np.flatnonzero(lengths > place)
-        hashes[inside] = (hashes[inside] ^ points[inside, place]) * PRIME
+    for index in range(int(lengths.max())):  # all texts at once, one character after the other
+        inside = np.flatnonzero(lengths > index)
+        hashes[inside] = (hashes[inside] ^ points[inside, index]) * PRIME
     return hashes
 
 
 def _mix(numbers: UInt64[np.ndarray, "n k"]) -> UInt64[np.ndarray, "n k"]:
-    """Returns well-spread bits of each number: the finalizer of SplitMix64 (Steele et al. 2014)."""
+    """Mixes the bits of each number: the finalizer of SplitMix64 (Steele et al. 2014)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Numbers and timestamps: normalised, in buckets, or as waves."""
+"""Numbers and timestamps: standardized, in buckets, or as periodic functions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from retrieval.features.values import to_numbers
 
 @dataclasses.dataclass(frozen=True)
 class Number(Encoder):
-    """A number less the mean of the training part, over its standard deviation: [n, 2] with the mark of the missing.
+    """A standardized number, (x - mean) / standard deviation of the training part, and the missing indicator: [n, 2].
 
-    A number beyond those of the training part counts as the nearest of them: no tower has learned what lies there. So
-    a column that is constant in train is 0 throughout, and a time after train is the end of train.
+    Numbers are clipped to the range of the training part, because towers have not learned values outside of it. A
+    column that is constant in train is therefore 0 everywhere, and a time after train counts as the end of train.
 
     >>> Number("age", mean=2.0, deviation=1.0, least=1.0, largest=3.0).encode([2.5, None, 9]).values
     array([[0.5, 0. ],
@@ -26,10 +26,10 @@ class Number(Encoder):
            [1. , 0. ]], dtype=float32)
 
     Attributes:
-      mean: of the numbers of the training part; 0: there is none.
-      deviation: their standard deviation; 1 in place of 0.
-      least: the least of them.
-      largest: the largest.
+      mean: mean of the numbers in the training part; 0 without any.
+      deviation: standard deviation of the numbers; 1 in place of 0.
+      least: smallest number.
+      largest: largest number.
     """
 
     kind = "number"
@@ -46,7 +46,7 @@ class Number(Encoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Number:
-        """Returns the encoder of the numbers of the training part [n]; O(n) time."""
+        """Fits mean, deviation and range to the numbers of the training part [n]; O(n) time."""
         numbers = _present(values, feature.column)
         if not len(numbers):
             return cls(feature.column, mean=0.0, deviation=1.0, least=0.0, largest=0.0)
@@ -56,7 +56,7 @@ class Number(Encoder):
 
     @property
     def spec(self) -> Spec:
-        """Two dense values."""
+        """Two dense values: the number and the missing indicator."""
         return Spec(0, 2, "")
 
     def _encode(self, values, weights) -> Encoded:
@@ -68,16 +68,16 @@ class Number(Encoder):
 
 @dataclasses.dataclass(frozen=True)
 class Buckets(Encoder):
-    """The row of the bucket that a number falls into; the buckets hold about the same number of training values.
+    """The row of the bucket that holds a number; buckets have about equal numbers of training values (quantiles).
 
-    Equal values fall into one bucket, so that there are fewer than asked for where values repeat. Row 0 is for missing
-    numbers, rows from 1 on ascend, and no bucket is without a training value.
+    Equal values fall into one bucket, so that repeated values may make fewer buckets than `size`. Row 0 stands for
+    missing numbers, rows from 1 on ascend, and each bucket has a training value.
 
     >>> Buckets("age", bounds=(2.0, 4.0)).encode([2, 2.5, 99, None]).rows.ravel()
     array([1, 2, 3, 0], dtype=int32)
 
     Attributes:
-      bounds: the largest value of each bucket but the last, ascending.
+      bounds: largest value of each bucket except the last, ascending.
     """
 
     kind = "buckets"
@@ -90,7 +90,7 @@ class Buckets(Encoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Buckets:
-        """Returns the encoder with `feature.size` quantiles of the numbers of the training part [n]; O(n log n)."""
+        """Fits `feature.size` quantiles to the numbers of the training part [n]; O(n log n) time."""
         require(feature.size >= 2, "the number of buckets, size, must be at least 2", feature.size)
         numbers = np.sort(_present(values, feature.column))
         if not len(numbers):
@@ -101,7 +101,7 @@ class Buckets(Encoder):
 
     @property
     def spec(self) -> Spec:
-        """One row of a table, of a bucket or of the missing."""
+        """One row of a table: the bucket's, or row 0 for a missing number."""
         return Spec(len(self.bounds) + 2, 1, "mean")
 
     def _encode(self, values, weights) -> Encoded:
@@ -113,10 +113,11 @@ class Buckets(Encoder):
 
 @dataclasses.dataclass(frozen=True)
 class Periodic(Encoder):
-    """Sines and cosines of a number: `period` and its fractions to period / size, [n, 2 size + 1] with the mark.
+    """Sines and cosines of a number with periods from `period` to period / size: [n, 2 size + 1].
 
-    First the sines, then the cosines, each from the longest period on. Of timestamps in Unix seconds (UTC), 86400 is
-    the hour of the day and 604800 the day of the week; whole seconds lose no precision, whatever the year.
+    The columns are the sines, the cosines, each from the longest period on, and the missing indicator. For timestamps
+    in Unix seconds (UTC), the period 86400 gives the hour of the day and 604800 the day of the week; whole seconds keep
+    their precision in any year.
 
     >>> midnight = 1_700_006_400
     >>> Periodic("timestamp", size=1, period=86400.0).encode([midnight, midnight + 21_600, None]).values.round(3)
@@ -125,8 +126,8 @@ class Periodic(Encoder):
            [0., 0., 1.]], dtype=float32)
 
     Attributes:
-      size: number of frequencies: 1 / period, 2 / period, to size / period.
-      period: the longest period, in units of the column.
+      size: number of frequencies: 1 / period, 2 / period, ..., size / period.
+      period: longest period, in units of the column.
     """
 
     kind = "periodic"
@@ -141,19 +142,21 @@ class Periodic(Encoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Periodic:
-        """Returns the encoder, which knows nothing of the values; they must be numbers all the same."""
+        """Creates the encoder, which depends on no value; the values are only checked to be numbers."""
         to_numbers(values, feature.column)
         return cls(feature.column, feature.size, float(feature.period))
 
     @property
     def spec(self) -> Spec:
-        """A sine and a cosine of each frequency, and the mark of the missing."""
+        """A sine and a cosine of each frequency, and the missing indicator."""
         return Spec(0, 2 * self.size + 1, "")
 
     def _encode(self, values, weights) -> Encoded:
         numbers = to_numbers(values, self.column)
         missing = np.isnan(numbers)
-        turns = np.mod(np.where(missing, 0.0, numbers), self.period) / self.period  # the remainder is exact
+        turns = (
+            np.mod(np.where(missing, 0.0, numbers), self.period) / self.period
+        )  # `mod` is exact, unlike the sine of a large angle
         angles = 2 * np.pi * turns[:, None] * np.arange(1, self.size + 1)[None, :]
         waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
         return _dense(np.where(missing[:, None], 0.0, waves), missing)
@@ -166,6 +169,6 @@ def _present(values: Sequence | np.ndarray, column: str) -> Float64[np.ndarray, 
 
 
 def _dense(values: Float64[np.ndarray, "n F"], missing: Bool[np.ndarray, "n"]) -> Encoded:
-    """Returns dense values with the mark of the missing behind them."""
+    """Appends the missing indicator to dense values."""
     marked = np.concatenate([values, missing[:, None]], axis=1)
     return Encoded(None, None, marked.astype(np.float32))

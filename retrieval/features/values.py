@@ -1,4 +1,4 @@
-"""Raw columns as text or as numbers, the two forms that encoders read, and what is missing in them."""
+"""Raw columns converted to text or to numbers, the two forms that encoders read, with missing values marked."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from jaxtyping import Bool, Float64, Int, Shaped
 from retrieval.common.errors import DataError
 
 Text = Shaped[np.ndarray, " _"]  # fixed-width str
-MOST = float(np.finfo(np.float32).max)  # of a number: what is encoded is float32
+MOST = float(np.finfo(np.float32).max)  # largest number: encoded features are float32
 REMEDY = "write times as Unix seconds, or use another kind"
-WHOLE = 2.0**53  # below it every whole number has a float64 of its own
+WHOLE = 2.0**53  # below it float64 represents every whole number
 
 
 class RefusedValue(DataError):
-    """The value of a feature that cannot be encoded.
+    """A value of a feature cannot be encoded.
 
     Attributes:
-      row: where it stands in the column, from 0.
+      column: name of the column.
+      row: index of the value in the column, from 0.
+      problem: what is wrong with the value.
     """
 
     def __init__(self, column: str, row: int, problem: str):
-        """Says that the value at `row` of `column` has this problem."""
+        """Creates the error for the value at `row` of `column`."""
         super().__init__(f"feature {column!r}, row {row}: {problem}")
         self.column, self.row, self.problem = column, row, problem
 
     def at(self, place: str) -> DataError:
-        """Returns the same error for a value that stands in `place`."""
+        """Returns the same error with `place`, as "id 7", in place of the row."""
         return DataError(f"feature {self.column!r}, {place}: {self.problem}")
 
 
 def to_texts(values: Sequence | np.ndarray, column: str) -> Text:
-    """Returns values as text [n], "" where they are missing: "", NaN or None.
+    """Converts values to text [n], "" for missing values ("", NaN or None).
 
-    Integers, and floats that are whole numbers below 2**53, are written in decimal, so that a column means the same
-    whether or not NaN has made it a column of floats. Booleans are "true" and "false", as in `read_table`.
+    Integers and whole floats below 2**53 are written in decimal, so that a column of integers gives the same text after
+    NaN has turned it into floats. Booleans are "true" and "false", as in `read_table`.
 
     >>> to_texts([7.0, 0.5, float("nan")], "x"), to_texts(["7", None], "x")
     (array(['7', '0.5', ''], dtype='<U32'), array(['7', ''], dtype='<U1'))
 
     Raises:
-      DataError: the values are not one-dimensional, or neither text nor numbers.
+      DataError: the values are not one-dimensional, or are neither text nor numbers.
     """
     array, present = _column(values, column)
     if present is not None:
@@ -61,15 +63,15 @@ def to_texts(values: Sequence | np.ndarray, column: str) -> Text:
 def to_numbers(
     values: Sequence | np.ndarray, column: str, rows: Int[np.ndarray, "n"] | None = None
 ) -> Float64[np.ndarray, "n"]:
-    """Returns values as numbers [n], NaN where they are missing: blank text, NaN or None.
+    """Converts values to numbers [n], NaN for missing values (blank text, NaN or None).
 
     Args:
       values: numbers, or text that reads as numbers.
-      column: the feature, as errors name it.
-      rows: where each value stands, as errors say it; None: in order.
+      column: name of the column in errors.
+      rows: row of each value in errors; None: its index.
 
     Raises:
-      DataError: a value is no number, not finite or beyond float32, or the values are not one-dimensional.
+      DataError: a value is not a number, not finite or beyond float32, or the values are not one-dimensional.
     """
     array, present = _column(values, column)
     rows = np.arange(len(values)) if rows is None else rows
@@ -86,7 +88,7 @@ def to_numbers(
 def _column(
     values: Sequence | np.ndarray, column: str
 ) -> tuple[Shaped[np.ndarray, "_"] | list, Bool[np.ndarray, "n"] | None]:
-    """Returns the values; where some are None, the others, and which are not None."""
+    """Returns the values and None; if some values are None, the other values and a mask of them."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -109,13 +111,13 @@ def _filled(present: Bool[np.ndarray, "n"], values: Shaped[np.ndarray, "m"], mis
 
 
 def _read(texts: Text, column: str, rows: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
-    """Returns the numbers that texts are, NaN where they are blank."""
+    """Parses texts as numbers; NaN for blank texts."""
     numbers = np.full(len(texts), np.nan)
     filled = np.strings.strip(texts) != ""
     try:
         numbers[filled] = texts[filled].astype(np.float64)
         return numbers
-    except ValueError:  # does not say which
+    except ValueError:  # NumPy does not say which value is wrong
         for row, text in zip(rows[filled].tolist(), texts[filled].tolist(), strict=True):
             try:
                 float(text)

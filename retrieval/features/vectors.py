@@ -1,4 +1,4 @@
-"""Vectors that the data give, as sentence embeddings of titles."""
+"""Vectors in the data, as sentence embeddings of titles."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from retrieval.features.values import RefusedValue, to_numbers, to_texts
 
 @dataclasses.dataclass(frozen=True)
 class Vector(Encoder):
-    """Vectors as they are, [n, size + 1] with the mark of the missing.
+    """Vectors, unchanged, with the missing indicator: [n, size + 1].
 
-    A column of them is an array [n, size], where a vector of NaN is missing, or text as "0.1 0.2", where "" is; "|" may
-    stand between the numbers too.
+    A column of vectors is an array [n, size], in which a vector of NaN is missing, or text as "0.1 0.2" or "0.1|0.2",
+    in which "" is missing.
 
     >>> Vector("embedding", size=2).encode(["1 2", ""]).values
     array([[1., 2., 0.],
            [0., 0., 1.]], dtype=float32)
 
     Attributes:
-      size: length of a vector; 0: no vector in the training part.
+      size: length of a vector; 0: the training part has no vector.
     """
 
     kind = "vector"
@@ -38,13 +38,13 @@ class Vector(Encoder):
 
     @classmethod
     def fit(cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: None) -> Vector:
-        """Returns the encoder of vectors of the length that the first of the training part has; O(n size) time."""
+        """Fits the length to the first vector of the training part; O(n size) time."""
         column = feature.column
         return cls(column, _read(values, column, None).shape[1])
 
     @property
     def spec(self) -> Spec:
-        """The numbers of a vector and the mark of the missing."""
+        """The numbers of a vector and the missing indicator."""
         return Spec(0, self.size + 1, "")
 
     def _encode(self, values, weights) -> Encoded:
@@ -61,7 +61,7 @@ class Vector(Encoder):
 
 
 def _read(values: Sequence | np.ndarray, column: str, size: int | None) -> Float64[np.ndarray, "n size"]:
-    """Returns vectors of `size` numbers, None: as many as the first has; NaN where they are missing."""
+    """Parses vectors of `size` numbers (None: of the first vector's length); NaN for missing vectors."""
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     if array.ndim == 2:
         num_rows, found = array.shape

@@ -24,9 +24,9 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": ""}, "name must be a name of its own, without '/', got ''"),
+        ({"name": ""}, "name must be a unique name without '/', got ''"),
         ({"name": "a/b"}, "without '/', got 'a/b'"),
-        ({"name": "likes"}, "a name of its own"),
+        ({"name": "likes"}, "a unique name"),
         ({"name": "x", "kind": "regresion"}, r"tasks\[1\].kind must be one of.*did you mean 'regression'"),
         ({"name": "x", "weight": -1.0}, "weight must be 0 or more, got -1.0"),
         ({"name": "x", "weight": NAN}, "weight must be 0 or more, got nan"),

@@ -153,7 +153,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
         stored._read(write(tmp_path, [1, 2, 3, 5], [7] * 4, "b"), ("user", "item")),
     ]
     monkeypatch.setattr(stored, "_read", lambda *_: reads.pop(0))
-    with pytest.raises(DataError, match="row 4, column 'user': an id that was not there at the first reading, got 5"):
+    with pytest.raises(DataError, match="row 4, column 'user': an id that the first pass did not find, got 5"):
         encode(path)
 
 

@@ -41,7 +41,7 @@ def test_names_are_columns_with_what_tells_them_apart():
 
 
 def test_a_feature_that_is_there_twice_is_refused():
-    with pytest.raises(ValueError, match="feature 'age' of kind 'number' is there twice; leave one out"):
+    with pytest.raises(ValueError, match="feature 'age' of kind 'number' is listed twice; leave one out"):
         feature_names([Feature("age", kind="number"), Feature("sex"), Feature("age", kind="number")])
     with pytest.raises(ValueError, match="two features are named 'a/number'; rename a column"):
         feature_names([Feature("a", kind="number"), Feature("a"), Feature("a/number")])

@@ -121,7 +121,7 @@ def test_one_column_may_be_several_features():
         ([ID], [], {}, {}, "model.candidate.features is empty"),
         ([], [ID], {}, {}, "the query tower is empty"),
         ([ID], [ID, ID], {}, {}, "feature 'id' is there 2 times; leave it once"),
-        ([ID], [GENRES, GENRES], {}, {}, "feature 'genres' of kind 'bag' is there twice"),
+        ([ID], [GENRES, GENRES], {}, {}, "feature 'genres' of kind 'bag' is listed twice"),
         ([ID], [Feature("genre", "bag")], {}, {}, "no column 'genre' for a feature.*did you mean 'genres'"),
         ([Feature("genres")], [ID], {}, {}, "no column 'genres' for a feature, only 'id', 'age'"),
         ([ID], [HOUR], {}, {}, "no column 'timestamp' for a feature"),

@@ -203,7 +203,7 @@ def test_damaged_features_are_refused(text):
 
 
 def test_features_without_their_arrays_are_refused(served):
-    with pytest.raises(ValueError, match="feature 'genres' is not what its encoder makes"):
+    with pytest.raises(ValueError, match="feature 'genres' does not match its encoder"):
         EntityFeatures.from_json(served.candidate_features.to_json(), {})
 
 

@@ -1,4 +1,4 @@
-"""Interactions of a Parquet file encoded out of core: int32 rows in memory-mapped files, the distinct ids in memory."""
+"""Out-of-core encoding of a Parquet file: int32 rows in memory-mapped files, distinct ids in memory."""
 
 from __future__ import annotations
 
@@ -25,21 +25,20 @@ from retrieval.data.readers import delimited, files
 from retrieval.data.readers.arrow import Column
 from retrieval.data.vocabulary import Vocabulary
 
-READ_ROWS = 1 << 20  # rows of the file in memory at a time
-FORMAT = 1  # of what is stored; another number makes what was stored before stale
+READ_ROWS = 1 << 20  # number of rows of the file in memory at a time
+FORMAT = 1  # version of the stored files; files of another version are ignored
 COLUMNS = ("query", "candidate")
 
 
 class StoredInteractions(Interactions):
-    """Interactions in memory-mapped files: 8 bytes an event on disk, and the distinct ids in memory.
+    """Interactions in memory-mapped files, with 8 bytes for each event on disk and the distinct ids in memory.
 
-    What training asks of interactions, `len`, `distinct_ids`, `rows_in`, `take`, `pieces` and `fingerprint`, reads
-    the files by windows. The columns of raw ids are there too, as in any interactions, but are made anew at each
-    access, whole and in memory.
+    Training uses `len`, `distinct_ids`, `rows_in`, `take`, `pieces` and `fingerprint`, which read the files in windows.
+    The columns of raw ids, `query_ids` and `candidate_ids`, are computed at each access, whole and in memory.
 
     Attributes:
-      distinct_ids: the distinct query ids and candidate ids, each sorted.
-      rows: the row of each event's two ids in the vocabularies of `distinct_ids`, int32 [n] each.
+      distinct_ids: distinct query ids and distinct candidate ids, each sorted.
+      rows: row of each event's query id and candidate id in the vocabularies of `distinct_ids`, int32 [n] each.
     """
 
     def __init__(self, distinct_ids: tuple[Ids, Ids], rows: tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]):
@@ -75,17 +74,17 @@ class StoredInteractions(Interactions):
     def rows_in(
         self, queries: Vocabulary, candidates: Vocabulary
     ) -> tuple[Int32[np.ndarray, "n"], Int32[np.ndarray, "n"]]:
-        """Returns the row of each event's two ids: the files themselves for the vocabularies of just these ids."""
+        """Returns the rows of each event's ids; no copy is made if the vocabularies hold just `distinct_ids`."""
         return tuple(
             _translated(rows, vocabulary.rows(ids))
             for rows, vocabulary, ids in zip(self.rows, (queries, candidates), self.distinct_ids, strict=True)
         )
 
     def with_text_ids(self, queries: bool, candidates: bool) -> Interactions:
-        """Returns itself if its ids are text where that is asked.
+        """Returns itself, after a check that the ids that should be text are text.
 
         Raises:
-          ValueError: they are integers, whose order is not that of their texts.
+          ValueError: the ids are integers, whose stored rows do not have the order of their texts.
         """
         for name, dtype, text in zip(COLUMNS, self.id_dtypes, (queries, candidates), strict=True):
             if text and dtype.kind != "U":
@@ -96,7 +95,7 @@ class StoredInteractions(Interactions):
         return self
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the raw ids, hexadecimal: that of the same interactions in memory."""
+        """Computes the SHA-256 of the raw ids, hexadecimal; equal to that of the same interactions in memory."""
         digest = hashlib.sha256()
         for name, ids, rows in zip(COLUMNS, self.distinct_ids, self.rows, strict=True):
             update_digest(digest, f"{name}_ids", ids.dtype, len(rows), (ids[part - 1] for part in windows(rows)))
@@ -104,16 +103,16 @@ class StoredInteractions(Interactions):
 
 
 def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, candidate_id: str) -> StoredInteractions:
-    """Encodes the ids of a Parquet file into a folder, in two passes over it, or opens what is there already.
+    """Encodes the ids of a Parquet file into a folder in two passes, or opens the result of an earlier call.
 
-    The first pass finds the distinct ids, the second writes the rows; both hold a million rows and the distinct ids
-    in memory, and take O(n log distinct) time. What is written is known by the content of the file, and moved to its
-    place when it is whole: an interrupted encoding begins anew, another file is encoded beside. Ids are integers if
-    all of them read as integers, as in `files.read_interactions`; other columns are not read.
+    The first pass finds the distinct ids, the second writes the rows. Both hold a million rows and the distinct ids in
+    memory, and take O(n log distinct) time. The result is named by a hash of the file's content and moved to its place
+    when it is complete: an interrupted encoding starts again, and another file gets a folder of its own. Ids are
+    integers if all of them read as integers, as in `files.read_interactions`; other columns are not read.
 
     Args:
       path: the .parquet file.
-      folder: where encoded files lie; 8 bytes a row are written.
+      folder: folder of encoded files; 8 bytes for each row are written.
       query_id: name of the column of query ids.
       candidate_id: name of the column of candidate ids.
 
@@ -142,7 +141,7 @@ def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, can
 
 
 def _write(path: pathlib.Path, names: tuple[str, str], folder: pathlib.Path) -> None:
-    """Writes the distinct ids and the rows, down to the disk."""
+    """Writes the distinct ids and the rows, and flushes them to disk."""
     both = [_Distinct(), _Distinct()]
     total = 0
     for columns in _read(path, names):
@@ -172,13 +171,13 @@ def _write(path: pathlib.Path, names: tuple[str, str], folder: pathlib.Path) -> 
 
 
 class _Distinct:
-    """The distinct ids of a column that is read in pieces; text if a piece is."""
+    """Collects the distinct ids of a column that is read in pieces; text if one piece is text."""
 
     def __init__(self):
         self.found: list[Ids] = []
 
     def add(self, ids: Ids) -> None:
-        """Takes a piece; pieces are merged once they outweigh what was merged before."""
+        """Adds a piece. Pieces are merged once they exceed the merged ids, so that merging takes O(log) passes."""
         self.found.append(distinct(ids))
         if sum(map(len, self.found[1:])) > len(self.found[0]):
             self.found = [self.ids()]
@@ -191,7 +190,7 @@ class _Distinct:
 def _rows(vocabulary: Vocabulary, column: Column) -> Int32[np.ndarray, "n"]:
     ids = convert.to_ids(column)
     rows = vocabulary.rows(ids.astype(np.str_) if vocabulary.ids.dtype.kind == "U" else ids)
-    column.require(rows > 0, "an id that was not there at the first reading", "do not write the file while it is read")
+    column.require(rows > 0, "an id that the first pass did not find", "do not write the file while it is read")
     return rows
 
 
@@ -199,7 +198,9 @@ def _read(path: pathlib.Path, names: Sequence[str]) -> Iterator[list[Column]]:
     """Yields the named columns in pieces of up to `READ_ROWS` rows."""
     start = 0
     try:
-        with pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:  # buffers ahead are kept
+        with pa.parquet.ParquetFile(
+            path, pre_buffer=False, buffer_size=1 << 20
+        ) as file:  # pre-buffered columns stay in memory
             convert.require_names(str(path), names, file.schema_arrow.names)
             for batch in file.iter_batches(READ_ROWS, columns=list(names), use_threads=False):
                 batch.validate(full=True)
@@ -212,7 +213,7 @@ def _read(path: pathlib.Path, names: Sequence[str]) -> Iterator[list[Column]]:
 
 
 def _translated(rows: Int32[np.ndarray, "n"], row_of: Int32[np.ndarray, "distinct"]) -> Int32[np.ndarray, "n"]:
-    """Returns rows of one vocabulary as rows of another, given the row there of each of its known ids."""
+    """Translates rows of one vocabulary to rows of another; `row_of` holds the new row of each known id."""
     if np.array_equal(row_of, np.arange(1, len(row_of) + 1)):
         return rows
     return np.concatenate([row_of[part - 1] for part in windows(rows)])

@@ -39,11 +39,11 @@ class Release:
     """A release of MovieLens.
 
     Attributes:
-      archive: file name at GroupLens and in the cache.
-      folder: the folder inside the archive.
-      size: of the archive, bytes.
-      sha256: of the archive, hexadecimal.
-      layout: reads the files of the folder.
+      archive: file name of the archive at GroupLens and in the cache.
+      folder: folder inside the archive.
+      size: size of the archive in bytes.
+      sha256: SHA-256 of the archive, hexadecimal.
+      layout: function that reads the files of the folder.
     """
 
     archive: str
@@ -113,16 +113,16 @@ WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407
 
 
 def load(name: str, path: str = "", cache: str = Data.cache, progress: fetch.Progress | None = None) -> MovieLens:
-    """Loads a release of MovieLens from a local copy, or the cache, or GroupLens.
+    """Loads a release of MovieLens from a local copy, the cache, or GroupLens.
 
-    Where GroupLens cannot be reached, 100K comes from the copy inside RecBole 1.2.1: the same ratings, users
-    and movies, but for release dates, which are years. Either copy is used from then on, once in the cache.
+    If GroupLens cannot be reached, 100K is read from the copy inside RecBole 1.2.1: the same ratings, users and
+    movies, with years in place of release dates. The copy that is in the cache is used from then on.
 
     Args:
-      name: one of `RELEASES`. Of latest-small, which GroupLens replaces from time to time, the edition of
-        September 2018 (100,836 ratings) is meant; another one can be read from `path`.
-      path: a local copy, taken as it is: a .zip file, or a folder with the files or the release's folder.
-      cache: folder for what is fetched; every use checks it against the pinned SHA-256.
+      name: key of `RELEASES`. GroupLens replaces latest-small from time to time; here it is the edition of September
+        2018 (100,836 ratings), and another edition can be read from `path`.
+      path: a local copy, which is not checked: a .zip file, or a folder with the files or the release's folder.
+      cache: folder of downloads; every use checks the archive against the pinned SHA-256.
       progress: called while the archive is downloaded.
 
     Raises:
@@ -145,7 +145,7 @@ def load(name: str, path: str = "", cache: str = Data.cache, progress: fetch.Pro
 
 
 def _fetch(name: str, archive: Path, wheel: Path, progress: fetch.Progress | None) -> None:
-    """Fetches the archive into the cache or, for 100K where that cannot be reached, the wheel."""
+    """Downloads the archive into the cache, or the wheel for 100K if GroupLens cannot be reached."""
     release = RELEASES[name]
     remedy = f"get a copy of {release.archive} by other means, and pass its path"
     try:
@@ -160,7 +160,7 @@ def _fetch(name: str, archive: Path, wheel: Path, progress: fetch.Progress | Non
 
 
 def _local(path: Path, folder: str) -> layouts.Files:
-    """Returns the files of a local copy: an archive, or a folder that may have `folder` in it."""
+    """Returns a reader of a local copy: an archive, or a folder with the files or with `folder`."""
     if not path.is_dir():
         require_file(path)
         return _zipped(path, folder)
@@ -174,7 +174,7 @@ def _local(path: Path, folder: str) -> layouts.Files:
 
 
 def _zipped(path: Path, folder: str) -> layouts.Files:
-    """Returns the files of `folder` in an archive, or of its top where there is no such folder."""
+    """Returns a reader of the files in `folder` of an archive, or at its top if the folder is missing."""
 
     def files(member: str) -> tuple[str, bytes]:
         try:

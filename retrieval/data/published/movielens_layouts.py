@@ -1,4 +1,4 @@
-"""The layouts in which GroupLens published MovieLens, and that of the copy inside RecBole."""
+"""Readers of the file layouts of MovieLens at GroupLens, and of the copy inside RecBole."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from retrieval.data.readers.arrow import (
 )
 from retrieval.data.readers.delimited import Source, read
 
-Files = Callable[[str], tuple[str, bytes]]  # a member's name -> the file, as errors name it, and its content
+Files = Callable[[str], tuple[str, bytes]]  # name of a member -> name of the file in errors, and its content
 Text = Shaped[np.ndarray, "n"]
 
 RESTORE = "restore the file as it was published"
-SEPARATOR = "\x1f"  # stands in for "::", which pyarrow cannot split at
+SEPARATOR = "\x1f"  # replaces "::": pyarrow splits at single characters only
 RATINGS = ("user_id", "movie_id", "rating", "timestamp")
 GENRES = (  # u.genre of 100K, in the order of its flags
     "unknown",
@@ -80,11 +80,11 @@ class MovieLens:
 
     Attributes:
       ratings: the ratings in file order, 0.5 to 5.
-      movies: "title" with the year, as in "Toy Story (1995)"; "release_date" as published ("01-Jan-1995") or,
-        where none was, the year in the title; "genres" joined by "|"; "" where there is none. "release_year" is the
-        year of that date, NaN where there is none.
-      users: "age" in years (1M: the lower bound of a range, 1 is under 18), "gender", "occupation" and
-        "zip_code"; None where no users were published.
+      movies: table with "title" including the year, as "Toy Story (1995)"; "release_date" as published ("01-Jan-1995"),
+        or else the year in the title; "genres" joined by "|"; missing text is "". "release_year" is the year of the
+        release date, NaN if missing.
+      users: table with "age" in years (1M: the lower bound of a range, 1 is under 18), "gender", "occupation" and
+        "zip_code"; None for releases without users.
     """
 
     ratings: Interactions
@@ -128,9 +128,10 @@ def comma_separated(files: Files) -> MovieLens:
 
 
 def recbole(files: Files) -> MovieLens:
-    """Reads 100K from RecBole's ml-100k.inter, .item and .user, which have no dates but the year.
+    """Reads 100K from RecBole's ml-100k.inter, .item and .user, which have years in place of dates.
 
-    Titles come out as published: there the year is a column, and title and year of movie 267 are "unkonwn".
+    Titles are restored to their published form: RecBole has the year in a column of its own, and "unkonwn" as title and
+    year of movie 267.
     """
     names = ("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
     ids, *columns = read(_source(files, "ml-100k.item", "\t"), names).values()
@@ -169,7 +170,7 @@ def _dat_movies(files: Files, encoding: str) -> Table:
 
 
 def _movies(ids: Column, titles: Text, genres: Text, release_dates: Text | None = None) -> Table:
-    """Returns the table of movies; without release dates, the last "(year" in the title stands for one."""
+    """Returns the table of movies; without release dates, the last "(year" in the title is the release date."""
     movie_ids = to_integer_ids(ids)
     require_unique(ids, movie_ids)
     titles = np.strings.strip(titles)

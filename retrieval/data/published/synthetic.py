@@ -1,4 +1,4 @@
-"""A small made-up data set with structure to learn: no download, for tests and first steps."""
+"""A small synthetic data set with structure to learn, for tests and first steps without a download."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ NUM_QUERIES, NUM_CANDIDATES, NUM_GROUPS, EVENTS_PER_QUERY = 300, 400, 8, 40
 
 
 def load(seed: int = 0) -> tuple[Interactions, Table]:
-    """Returns 12,000 events of 300 queries over 400 candidates, and the table of the candidates.
+    """Creates 12,000 events of 300 queries over 400 candidates, and the table of the candidates.
 
-    Queries and candidates fall into 8 groups. A query meets a candidate of its own group in 4 of 5 events, and
+    Queries and candidates belong to 8 groups. A query meets a candidate of its own group in 4 of 5 events, and
     popularity within a group falls with 1 / rank; no pair occurs twice. Timestamps are minutes in file order.
     """
     rng = np.random.default_rng(seed)

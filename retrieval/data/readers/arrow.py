@@ -1,4 +1,4 @@
-"""One column of a file, and its conversion to NumPy: vectorised, with errors that name the place."""
+"""A column of a file and its vectorized conversion to NumPy, with errors that name file, line and column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retrieval.common.errors import DataError
 from retrieval.data.interactions import Ids
 
 LATEST = 253_402_300_799  # the last second of the year 9999
-NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"  # "00501" and 16 digits are codes
+NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"  # "00501" and numbers of 16 digits are codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Column:
     """One column of a file as Arrow data.
 
     Attributes:
-      file: the file, as errors name it.
-      name: the column's name.
+      file: name of the file in errors.
+      name: name of the column.
       values: text from a delimited file, any type from Parquet [n], n > 0.
-      place: says where a row (0-based) is in the file: "line 3" or "row 2".
+      place: function from a row (0-based) to its place in the file: "line 3" or "row 2".
     """
 
     file: str
@@ -43,14 +43,22 @@ class Column:
         return DataError(f"{where}: {problem}, got {received}; {remedy}")
 
     def require(self, holds: pa.ChunkedArray | np.ndarray, problem: str, remedy: str) -> None:
-        """Raises the error for the first row where `holds` [n] is false."""
+        """Checks a condition on each value.
+
+        Raises:
+          DataError: `holds` [n] is False for a row; the message names the first.
+        """
         row = pc.index(pa.array(holds) if isinstance(holds, np.ndarray) else holds, False).as_py()
         if row >= 0:
             raise self.error(row, problem, remedy)
 
 
 def require_names(where: str, wanted: Sequence[str], found: Sequence[str]) -> None:
-    """Raises the error for the first of `wanted` that is not among the `found` column names exactly once."""
+    """Checks that each wanted column name is among the found names exactly once.
+
+    Raises:
+      DataError: a name is missing or repeated; the message names the first.
+    """
     for name in wanted:
         count = found.count(name)
         if count != 1:
@@ -65,9 +73,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def to_ids(column: Column) -> Ids:
-    """Returns raw ids: int64 if every value is an integer, else str [n].
+    """Converts a column to raw ids: int64 if every value is an integer, else str [n].
 
-    Text is an integer where it is the canonical decimal form of an int64: "007", "+7" and "-0" stay text.
+    Text is an integer if it is the canonical decimal form of an int64: "007", "+7" and "-0" stay text.
 
     Raises:
       DataError: an id is missing or negative, or the column holds neither integers nor text.
@@ -89,7 +97,7 @@ def to_ids(column: Column) -> Ids:
 
 
 def to_integer_ids(column: Column) -> Int64[np.ndarray, "n"]:
-    """Returns raw ids of a data set whose ids are all integers, int64 [n].
+    """Converts a column to raw ids of a data set whose ids are all integers, int64 [n].
 
     Raises:
       DataError: an id is missing, negative, or not the canonical form of an int64.
@@ -102,7 +110,11 @@ def to_integer_ids(column: Column) -> Int64[np.ndarray, "n"]:
 
 
 def require_unique(column: Column, ids: Ids) -> None:
-    """Raises the error for the first id in `ids` [n], read from `column`, that an earlier row has too."""
+    """Checks that the ids [n] read from a column are unique.
+
+    Raises:
+      DataError: an earlier row has the same id; the message names both rows.
+    """
     _, first, row = np.unique(ids, return_index=True, return_inverse=True)
     earlier = first[row]
     repeated = np.flatnonzero(earlier != np.arange(len(ids)))
@@ -113,7 +125,7 @@ def require_unique(column: Column, ids: Ids) -> None:
 
 
 def to_ratings(column: Column, low: float = 0.0, high: float = np.inf) -> Float32[np.ndarray, "n"]:
-    """Returns ratings, float32 [n].
+    """Converts a column to ratings, float32 [n].
 
     Raises:
       DataError: a rating is missing, not a finite number, or outside [low, high].
@@ -125,7 +137,7 @@ def to_ratings(column: Column, low: float = 0.0, high: float = np.inf) -> Float3
 
 
 def to_timestamps(column: Column) -> Int64[np.ndarray, "n"]:
-    """Returns timestamps in Unix seconds, int64 [n], from numbers or from Parquet's own timestamps (UTC).
+    """Converts a column of numbers or of Parquet timestamps (UTC) to Unix seconds, int64 [n].
 
     Raises:
       DataError: a timestamp is missing, not a whole number, negative, or past the year 9999.
@@ -141,21 +153,21 @@ def to_timestamps(column: Column) -> Int64[np.ndarray, "n"]:
 
 
 def to_text(column: Column) -> Shaped[np.ndarray, "n"]:
-    """Returns text, str [n], "" where it is missing."""
+    """Converts a column to text, str [n], "" for missing values."""
     encoded = pc.dictionary_encode(column.values.fill_null("")).unify_dictionaries()
     texts = np.array(encoded.chunk(0).dictionary.to_pylist(), np.str_)
     return texts[np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])]
 
 
 def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
-    """Returns an attribute [n]: int64, float64 (NaN where missing) or str ("" where missing).
+    """Converts a column to an attribute [n]: int64, float64 (NaN if missing) or str ("" if missing).
 
-    Text is a number if every value that is not missing reads as one; codes such as "00501" stay text. Lists
-    of text or integers are joined by "|". Lists of floats are vectors, float32 [n, size], of NaN where missing; where
-    they are of different lengths, as the weights of bags, they are joined too.
+    Text becomes numbers if every value that is not missing reads as a number; codes such as "00501" stay text. Lists of
+    text or integers are joined by "|". Lists of floats become vectors, float32 [n, size], of NaN if missing; lists of
+    different lengths, as the weights of bags, are joined too.
 
     Raises:
-      DataError: the column holds something else (structures).
+      DataError: the column holds values of another type, as structures.
     """
     values, kind = column.values, column.values.type
     if is_text(kind):
@@ -175,7 +187,7 @@ def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
 
 
 def _written_out(column: Column) -> pa.ChunkedArray:
-    """Returns values of an Arrow type that is neither text nor a number as text."""
+    """Converts values of an Arrow type that is neither text nor a number to text."""
     values, kind = column.values, column.values.type
     if any(test(kind) for test in (pt.is_boolean, pt.is_date, pt.is_time, pt.is_timestamp, pt.is_null)):
         return pc.cast(values, pa.string())
@@ -193,7 +205,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _vectors(values: pa.ChunkedArray) -> Float32[np.ndarray, "n size"] | None:
-    """Returns lists of floats as vectors, an empty list as a missing one; None where they are of different lengths."""
+    """Converts lists of floats to vectors, empty lists to NaN; None if the lists have different lengths."""
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
     present = lengths > 0
     size = int(lengths[present][0]) if present.any() else 0
@@ -206,7 +218,7 @@ def _vectors(values: pa.ChunkedArray) -> Float32[np.ndarray, "n size"] | None:
 
 
 def _text_ids(column: Column) -> Ids:
-    """Returns ids as text, refusing what would not be told apart from another id."""
+    """Returns ids as text; refuses ids that could be confused with others (blank, NUL, written as fractions)."""
     values = column.values
     filled = pc.not_equal(pc.utf8_trim_whitespace(values), "")
     column.require(filled, "missing id", "give every row an id or drop the row")
@@ -218,7 +230,7 @@ def _text_ids(column: Column) -> Ids:
 
 
 def _numbers(column: Column, kind: pa.DataType, what: str) -> Shaped[np.ndarray, "n"]:
-    """Returns finite numbers of the floating type `kind` [n]."""
+    """Converts a column to finite numbers of the floating type `kind` [n]."""
     source = column.values.type
     remedy = f"write a finite number, or name no {what} column"
     column.require(column.values.is_valid(), f"missing {what}", remedy)
@@ -232,7 +244,7 @@ def _numbers(column: Column, kind: pa.DataType, what: str) -> Shaped[np.ndarray,
 
 
 def _canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Returns text as int64, or None if a value is not an integer or would be written in another way."""
+    """Converts text to int64; None if a value is not an integer in its canonical form."""
     try:
         integers = pc.cast(values, pa.int64())
     except pa.ArrowInvalid:
@@ -242,13 +254,13 @@ def _canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.ChunkedArray:
-    """Returns the values as `kind`, rounded where it is floating; raises for the first that does not fit."""
+    """Converts values to `kind`, rounded if it is floating; the error names the first value that does not fit."""
     options = pc.CastOptions(kind, allow_float_truncate=True, allow_decimal_truncate=True)
     try:
         return pc.cast(column.values, options=options)
     except pa.ArrowInvalid:
         good, bad = 0, len(column.values)
-    while bad - good > 1:  # the first `good` values fit, the first `bad` do not
+    while bad - good > 1:  # bisection: the first `good` values fit, the first `bad` do not
         middle = (good + bad) // 2
         try:
             pc.cast(column.values.slice(good, middle - good), options=options)

@@ -1,4 +1,4 @@
-"""Delimited text -> columns of text, by pyarrow; the slow, exact reading is for errors only."""
+"""Delimited text -> columns of text, by pyarrow; Python's slow csv reader only locates errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from retrieval.common.errors import DataError
 from retrieval.data.readers.arrow import Column, require_names
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
-BLOCK = 1 << 24  # bytes; also the longest row
+BLOCK = 1 << 24  # bytes read at a time, also the longest row
 END = "\0end"
 
 
@@ -30,8 +30,8 @@ class Source:
     """A file of delimited UTF-8 text.
 
     Attributes:
-      name: the file, as errors name it.
-      open: opens it for reading from its start; called more than once.
+      name: name of the file in errors.
+      open: function that opens the file at its start; called more than once.
       delimiter: the character between fields.
       header: names of the columns, or () if the first line gives them.
       quoted: whether a field may stand in double quotes and then hold delimiters and line ends.
@@ -44,12 +44,12 @@ class Source:
     quoted: bool = True
 
     def records(self, *after: str) -> Iterator[tuple[int, list[str]]]:
-        """Yields the first line (1-based) and the fields of every record, the header's too; slow.
+        """Yields the first line (1-based) and the fields of every record, the header included; slow.
 
-        Undecodable bytes come as lone surrogates. The lines of `after` are read as if they ended the file.
+        Bytes that are not UTF-8 become lone surrogates. The lines of `after` are read as if they ended the file.
 
         Raises:
-          DataError: a field is too long, as where a quote is not closed.
+          DataError: a field is too long, as after a quote that is not closed.
         """
         with self.open() as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text:
             quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
@@ -65,10 +65,10 @@ class Source:
 
 
 def require_file(path: Path) -> None:
-    """Checks that `path` is a file with something in it.
+    """Checks that `path` is a file with content.
 
     Raises:
-      DataError: it is missing, a folder or empty.
+      DataError: the path does not exist, is a folder, or is an empty file.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; name the file in it")
@@ -82,11 +82,11 @@ def require_file(path: Path) -> None:
 
 
 def read(source: Source, columns: Sequence[str], others: bool = False) -> dict[str, Column]:
-    """Reads the named columns as text, and after them all the others if `others`.
+    """Reads the named columns as text, followed by all other columns if `others`.
 
     Raises:
-      DataError: a column is missing or there twice, there are no rows, rows are ragged, a quote is not
-        closed, the delimiter is another one, or the text is not UTF-8.
+      DataError: a column is missing or repeated, there are no rows, rows have different numbers of fields, a quote is
+        not closed, the file has another delimiter, or the text is not UTF-8.
     """
     try:
         line, header = (0, source.header) if source.header else _read_header(source)
@@ -119,7 +119,7 @@ def _read_header(source: Source) -> tuple[int, Sequence[str]]:
 
 
 def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
-    """Checks that the header is not divided by another delimiter and gives names, not values."""
+    """Checks that the header has the expected delimiter and holds names, not values."""
     counts = {other: header[0].count(other) + 1 for other in DELIMITERS if other != delimiter}
     best = max(counts, key=counts.get)
     if len(header) == 1 and counts[best] > 1:
@@ -131,7 +131,7 @@ def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
 
 
 def _parse(source: Source, header: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """Returns the columns as text; slower where a quote may hide a line end, so quotes are counted first."""
+    """Parses the columns as text. Quotes are counted first: parsing is faster if no quote can hide a line end."""
     quotes = _count_quotes(source) if source.quoted else 0
     if quotes % 2:
         _check_quotes(source)
@@ -156,13 +156,13 @@ def _parse(source: Source, header: Sequence[str], columns: Sequence[str]) -> pa.
 
 
 def _count_quotes(source: Source) -> int:
-    """Returns the number of double quotes in the file."""
+    """Counts the double quotes in the file."""
     with source.open() as file:
         return sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def _check_quotes(source: Source) -> None:
-    """Checks that the last quoted field is closed: an open one swallows the rest of the file."""
+    """Checks that the last quoted field is closed: an open quote swallows the rest of the file."""
     line, fields = collections.deque(source.records("\n", END), maxlen=1)[0]
     if fields != [END]:
         received = source.delimiter.join(fields).removesuffix(END).rstrip("\n")[:80]
@@ -170,7 +170,7 @@ def _check_quotes(source: Source) -> None:
 
 
 def _explain(source: Source, expected: int, reason: str) -> DataError:
-    """Returns the error for a file that pyarrow refused: its first ragged row or undecodable byte."""
+    """Returns the error for a file that pyarrow refused: its first row with another number of fields, or bad byte."""
     if "invalid UTF8" in reason and "parse error" not in reason:
         return _undecodable(source)
     for line, fields in source.records():

@@ -1,4 +1,4 @@
-"""Downloads that are checked against a pinned SHA-256 before they enter the cache."""
+"""Downloads, checked against a pinned SHA-256 before they enter the cache."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ NETWORK_ERRORS = (
 
 
 class Unreachable(DataError):
-    """A source that gives no answer."""
+    """A source does not answer."""
 
 
 def check(path: Path, sha256: str) -> None:
     """Checks a file in the cache against its SHA-256.
 
     Raises:
-      DataError: the file is another one.
+      DataError: the SHA-256 differs.
     """
     received = storage.sha256(path)
     if received != sha256:
@@ -47,18 +47,18 @@ def check(path: Path, sha256: str) -> None:
 
 
 def download(url: str, path: Path, size: int, sha256: str, progress: Progress | None = None) -> None:
-    """Downloads `size` bytes to `path`, which appears only once they are whole and checked.
+    """Downloads `size` bytes to `path`, which is created only after they are complete and checked.
 
     Args:
-      url: where from.
-      path: where to; its folder is made if need be.
-      size: number of bytes expected.
-      sha256: their SHA-256, hexadecimal.
+      url: source.
+      path: destination; its folder is created if needed.
+      size: expected number of bytes.
+      sha256: expected SHA-256, hexadecimal.
       progress: called with the bytes received and `size` after each block.
 
     Raises:
       Unreachable: the server does not answer.
-      DataError: other bytes came than expected, or fewer.
+      DataError: the received bytes are not the expected ones, or fewer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -76,7 +76,7 @@ def download(url: str, path: Path, size: int, sha256: str, progress: Progress | 
 
 
 def _receive(url: str, part: Path, size: int, progress: Progress | None) -> tuple[int, str]:
-    """Writes what `url` sends to `part`, all or some; returns the number of bytes and their SHA-256."""
+    """Writes the answer of `url` to `part`, perhaps incomplete; returns the number of bytes and their SHA-256."""
     received, digest = 0, hashlib.sha256()
     with open(part, "wb") as file:
         try:
@@ -94,16 +94,16 @@ def _receive(url: str, part: Path, size: int, progress: Progress | None) -> tupl
 
 
 def download_wheel(requirement: str, path: Path, sha256: str) -> None:
-    """Downloads a wheel with pip to `path`, which appears only once it is whole and checked.
+    """Downloads a wheel with pip to `path`, which is created only after the wheel is complete and checked.
 
     Args:
       requirement: the package and its version, "name==1.2.3".
-      path: where to; its folder is made if need be.
-      sha256: SHA-256 of the wheel, hexadecimal.
+      path: destination; its folder is created if needed.
+      sha256: expected SHA-256 of the wheel, hexadecimal.
 
     Raises:
       Unreachable: pip finds no such wheel.
-      DataError: it is another wheel than expected.
+      DataError: the SHA-256 differs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

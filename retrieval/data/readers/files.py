@@ -1,4 +1,4 @@
-"""The user's own CSV, TSV and Parquet files -> interactions and tables."""
+"""Readers of the user's CSV, TSV and Parquet files: interactions and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_interactions(
     """Reads events from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
 
     Args:
-      path: the file. Delimited text is UTF-8, with names in its first line.
+      path: the file. Delimited text is UTF-8, with column names in its first line.
       query_id: name of the column of query ids; they are integers if all of them read as integers.
       candidate_id: name of the column of candidate ids, likewise.
       rating: name of the column of ratings, finite and not negative; "": none.
@@ -50,8 +50,8 @@ def read_interactions(
 def read_table(path: str | Path, id_column: str) -> Table:
     """Reads a table of entities from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
 
-    All other columns become attributes: int64, float64 (NaN where missing), str ("" where missing), or vectors,
-    float32 [n, size], from lists of floats of one length in Parquet.
+    All other columns become attributes: int64, float64 (NaN if missing), str ("" if missing), or vectors, float32
+    [n, size], from lists of floats of one length in Parquet.
 
     Raises:
       DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received
@@ -65,7 +65,7 @@ def read_table(path: str | Path, id_column: str) -> Table:
 
 
 def same_type(*ids: Ids) -> tuple[Ids, ...]:
-    """Returns columns of ids, each [n], as text if any of them is text.
+    """Converts columns of ids, each [n], to text if one of them is text.
 
     >>> same_type(np.array([7, 8]), np.array(["7", "x"]))[0]
     array(['7', '8'], dtype='<U21')
@@ -75,12 +75,12 @@ def same_type(*ids: Ids) -> tuple[Ids, ...]:
 
 
 def _read_columns(path: Path, names: Sequence[str], others: bool = False) -> dict[str, Column]:
-    """Reads the named columns, and after them all the others if `others`, from a file of any format."""
+    """Reads the named columns of a file of any format, followed by all other columns if `others`."""
     delimited.require_file(path)
     ending = next((known for known in (*DELIMITERS, ".parquet") if path.name.lower().endswith(known)), "")
     if not ending:
         known = ", ".join((*DELIMITERS, ".parquet"))
-        raise DataError(f"{path} is of no known format, got the ending {path.suffix!r}; write one of {known}")
+        raise DataError(f"{path} has an unknown format, got the ending {path.suffix!r}; write one of {known}")
     if ending == ".parquet":
         return _read_parquet(path, names, others)
     source = delimited.Source(str(path), lambda: pa.input_stream(str(path)), DELIMITERS[ending])
@@ -94,7 +94,7 @@ def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, C
             names = [*names, *(name for name in found if others and name not in names)]
             convert.require_names(str(path), names, found)
             table = file.read(names)
-        table.validate(full=True)  # pyarrow reads text without looking whether it is UTF-8
+        table.validate(full=True)  # pyarrow does not check that text is UTF-8
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}; write it again") from error
     if not len(table):
@@ -105,7 +105,7 @@ def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, C
 def parquet_column(path: Path, name: str, values: pa.ChunkedArray, start: int = 0) -> Column:
     """Returns the values of a column of a Parquet file from row `start` (0-based) on.
 
-    Dictionary-encoded values (categories of pandas) become the values they stand for.
+    Dictionary-encoded values (categories of pandas) are decoded.
     """
     decoded = values.cast(values.type.value_type) if pt.is_dictionary(values.type) else values
     return Column(str(path), name, decoded, lambda row: f"row {start + row + 1}")
