@@ -16,7 +16,7 @@ from retrieval.features.encoded import TABLE, Encoded
 from retrieval.models.embedding_table import Fixed
 from retrieval.models.feature_embeddings import Dense, Lookup
 from retrieval.models.feature_inputs import ID, FeatureInput, check_inputs, column_names, context_columns, read_columns
-from retrieval.models.layers import MLP, Cross, Dropout
+from retrieval.models.layers import MLP, CrossLayers, Dropout
 
 COMBINATIONS = ("sum", "concat")
 
@@ -85,7 +85,7 @@ class FeatureTower(nnx.Module):
           normalization: normalization of the hidden layers, see `MLP`.
           residual: whether hidden layers add their input, see `MLP`.
           dropout: dropout rate of the hidden layers; whole features are dropped by `FeatureInput.dropout`.
-          cross_layers: number of cross layers; see `Cross`.
+          cross_layers: number of cross layers; see `CrossLayers`.
           cross_rank: rank of the cross layers' matrices; 0: full.
           output_dropout: dropout rate of the tower's output.
           initial_scale: standard deviation of the features' initial parameters, cut at two of them.
@@ -117,7 +117,7 @@ class FeatureTower(nnx.Module):
         width = dimension if combine == "sum" else sum(feature.dimension or dimension for feature in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
         hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
-        self.cross = Cross(width, cross_layers, cross_rank, **common) if cross_layers else None
+        self.cross = CrossLayers(width, cross_layers, cross_rank, **common) if cross_layers else None
         self.mlp = MLP(sizes, **hidden, **common) if sizes else None
         self.output_dropout = Dropout(output_dropout)
 

@@ -138,7 +138,7 @@ class MLP(nnx.Module):
         return x
 
 
-class Cross(nnx.Module):
+class CrossLayers(nnx.Module):
     """Cross layers of DCN-v2: x_{l+1} = x_0 * (W_l x_l + b_l) + x_l, polynomials of degree layers + 1 in the input.
 
     O(layers * D * rank) time for each vector, O(layers * D^2) at full rank. Source: Wang et al. 2021,

@@ -40,7 +40,7 @@ def test_names_are_columns_with_what_tells_them_apart():
     assert feature_names([]) == []
 
 
-def test_a_feature_that_is_there_twice_is_refused():
+def test_a_feature_that_is_listed_twice_is_refused():
     with pytest.raises(ValueError, match="feature 'age' of kind 'number' is listed twice; leave one out"):
         feature_names([Feature("age", kind="number"), Feature("sex"), Feature("age", kind="number")])
     with pytest.raises(ValueError, match="two features are named 'a/number'; rename a column"):

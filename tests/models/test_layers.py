@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.models.binding import bind, init
-from retrieval.models.layers import MLP, Cross, Dropout, FeatureDropout, LayerNorm
+from retrieval.models.layers import MLP, CrossLayers, Dropout, FeatureDropout, LayerNorm
 
 X = jax.random.normal(jax.random.key(0), (5, 4))
 
@@ -187,7 +187,7 @@ def test_an_option_of_an_mlp_that_does_not_exist_is_refused(option, message):
 @settings(deadline=None, max_examples=12)
 @given(size=st.integers(1, 5), layers=st.integers(0, 3), rank=st.integers(0, 3))
 def test_cross_layers_multiply_by_the_input_and_add_what_comes_in(size, layers, rank):
-    cross = Cross(size, layers, rank, rngs=nnx.Rngs(0))
+    cross = CrossLayers(size, layers, rank, rngs=nnx.Rngs(0))
     params = jax.tree.map(lambda leaf: leaf + 0.1, init(cross))
     first = np.asarray(jax.random.normal(jax.random.key(2), (3, size)), np.float64)
     x = first
@@ -200,7 +200,7 @@ def test_cross_layers_multiply_by_the_input_and_add_what_comes_in(size, layers, 
 
 
 def test_two_cross_layers_by_hand():
-    cross = Cross(1, 2, rngs=nnx.Rngs(0))
+    cross = CrossLayers(1, 2, rngs=nnx.Rngs(0))
     params = jax.tree.map(jnp.ones_like, init(cross))
     # x_0 = 2: x_1 = 2 (2 + 1) + 2 = 8, x_2 = 2 (8 + 1) + 8 = 26
     assert bind(cross, params)(jnp.array([[2.0]])).tolist() == [[26]]
@@ -208,13 +208,13 @@ def test_two_cross_layers_by_hand():
 
 def test_a_low_rank_needs_fewer_parameters():
     def count(rank):
-        return sum(leaf.size for leaf in jax.tree.leaves(init(Cross(16, 2, rank, rngs=nnx.Rngs(0)))))
+        return sum(leaf.size for leaf in jax.tree.leaves(init(CrossLayers(16, 2, rank, rngs=nnx.Rngs(0)))))
 
     assert count(0) == 2 * (16 * 16 + 16) and count(3) == 2 * (2 * 16 * 3 + 16)
 
 
 def test_layers_of_a_deep_cross_keep_their_order_in_a_bound_model():
-    cross = Cross(2, 12, rngs=nnx.Rngs(0))
+    cross = CrossLayers(2, 12, rngs=nnx.Rngs(0))
     x = 0.1 * X[:, :2]
     assert np.array_equal(bind(cross, init(cross))(x), cross(x))
     swapped = init(cross)
@@ -226,7 +226,7 @@ def test_layers_of_a_deep_cross_keep_their_order_in_a_bound_model():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_layers_keep_the_type_and_any_leading_axes(dtype):
     mlp = MLP((4, 6, 6, 2), normalization="layer", residual=True, dropout=0.5, dtype=dtype, rngs=nnx.Rngs(0))
-    cross = Cross(4, 2, 3, dtype=dtype, rngs=nnx.Rngs(1))
+    cross = CrossLayers(4, 2, 3, dtype=dtype, rngs=nnx.Rngs(1))
     x = jnp.ones((2, 3, 4), dtype)
     for module, size in ((mlp, 2), (cross, 4)):
         assert {leaf.dtype for leaf in jax.tree.leaves(init(module))} == {jnp.dtype(dtype)}

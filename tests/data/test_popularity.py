@@ -1,4 +1,4 @@
-"""What is known of a candidate from its count alone."""
+"""Priors from counts of candidates."""
 
 import numpy as np
 import pytest
