@@ -61,9 +61,11 @@ def test_probabilities_are_the_mean_shares_of_the_columns_that_are_really_drawn(
             every = np.arange(7)
             num_random = negatives.uniform + negatives.popular
             expected += len(columns) * negatives.probabilities(every, negatives.frequencies, len(columns) - num_random)
-            there = batch.candidates.rows[: len(np.unique(columns))]
-            probabilities = negatives.probabilities(there, negatives.frequencies[there], len(columns) - num_random)
-            assert np.array_equal(batch.probabilities[: len(there)], probabilities)
+            distinct = batch.candidates.rows[: len(np.unique(columns))]
+            probabilities = negatives.probabilities(
+                distinct, negatives.frequencies[distinct], len(columns) - num_random
+            )
+            assert np.array_equal(batch.probabilities[: len(distinct)], probabilities)
     assert held == pytest.approx(expected, rel=0.02, abs=1)
 
 
@@ -139,8 +141,8 @@ def test_negatives_are_the_same_in_blocks_and_wherever_a_run_starts(estimated):
     whole = steps(0, "device")
     for found, expected in ((steps(0, "stream"), whole), (steps(2, "device"), whole[20:])):
         assert len(found) == len(expected)
-        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            assert np.array_equal(ours, theirs)
+        for actual, desired in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert np.array_equal(actual, desired)
 
 
 def test_blocks_draw_what_batches_draw():

@@ -49,8 +49,8 @@ def test_blocks_change_neither_the_sums_nor_their_gradients(num_queries, num_can
 
     found = sums_and_gradients(blocked, queries, candidates)
     expected = sums_and_gradients(lambda q, c: plain(q, c, bias, mask, 0.5), queries, candidates)
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    for actual, desired in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-4, atol=1e-5)
 
 
 def test_a_query_without_candidates_has_an_empty_sum_and_no_gradient():

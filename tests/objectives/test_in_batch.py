@@ -124,11 +124,11 @@ def test_a_step_on_touched_rows_is_the_dense_one_with_negatives_and_in_context(t
     touched = create("adagrad", 0.1)
     state = create_state(model, touched)
     dense = optax.GradientTransformation(*touched)
-    ours, theirs = (
+    actual, desired = (
         jax.jit(functools.partial(train_step, loss=loss, model=model, optimizer=rule))(state, batch)[0]
         for rule in (touched, dense)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), actual, desired)
 
 
 def test_dislikes_sink_and_likes_rise():
@@ -150,8 +150,8 @@ def test_training_with_all_kinds_of_negatives_resumes_bit_for_bit():
     settings = {"batch_size": 6, "epochs": 3, "seed": 0, "negatives": negatives}
     whole = list(fit(make_model(), EXAMPLES, loss, optimizer, **settings))
     resumed = list(fit(make_model(), EXAMPLES, loss, optimizer, **settings, state=whole[0][0], placement="stream"))
-    for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1:]), strict=True):
-        assert np.array_equal(ours, theirs)
+    for actual, desired in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1:]), strict=True):
+        assert np.array_equal(actual, desired)
 
 
 def test_an_explanation_of_a_batch_adds_up_to_the_loss_of_its_example():

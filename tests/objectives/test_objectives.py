@@ -176,11 +176,11 @@ def test_a_step_on_touched_rows_is_the_dense_one(name):
     touched = create("adagrad", 0.1)
     state = create_state(model, touched)
     dense = optax.GradientTransformation(*touched)
-    ours, theirs = (
+    actual, desired = (
         jax.jit(functools.partial(train_step, loss=loss, model=model, optimizer=rule))(state, batch)[0]
         for rule in (touched, dense)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), actual, desired)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -272,19 +272,19 @@ def test_training_with_each_loss_ranks_far_better_than_by_popularity(task):
 
 def test_training_by_the_squared_loss_is_as_good_as_ials(task):
     factors = ials.fit(task.training, factors=16, regularization=20.0, alpha=4.0, iterations=15)
-    theirs = task.ndcg(np.concatenate([np.zeros((1, 400)), factors(task.training.histories)]))
+    als = task.ndcg(np.concatenate([np.zeros((1, 400)), factors(task.training.histories)]))
     weights = query_weights(task.examples, task.encoding.queries.num_rows)
     loss = ImplicitSquared(task.encoding.candidates.num_rows, weights, 1.0, embedding_l2=0.1)
-    ours = task.ndcg(trained_scores(task, loss, epochs=8))
-    differences = ours - theirs
+    towers = task.ndcg(trained_scores(task, loss, epochs=8))
+    differences = towers - als
     error = np.std(differences) / np.sqrt(len(differences))
-    assert np.mean(theirs) > 0.4 and abs(np.mean(differences)) < 3 * error
+    assert np.mean(als) > 0.4 and abs(np.mean(differences)) < 3 * error
 
 
 def test_the_penalty_of_a_candidate_is_scaled_by_its_row():
     model, batch = make_model(), a_batch()
     scale = jnp.arange(NUM_CANDIDATE_ROWS, dtype=jnp.float32)
-    plain, scaled = (InBatchSoftmax(embedding_l2=0.5, candidate_l2_scale=of) for of in (None, scale))
+    plain, scaled = (InBatchSoftmax(embedding_l2=0.5, candidate_l2_scale=factor) for factor in (None, scale))
     rows = batch.candidates.rows[batch.candidates.indices]
     norms = model.squared_norms(model.candidate(rows))
     difference = scaled(model, batch)[0] - plain(model, batch)[0]

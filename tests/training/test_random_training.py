@@ -42,8 +42,8 @@ def trained(**options):
     return list(fit(noisy_model(), EXAMPLES, InBatchSoftmax(), ADAGRAD, **settings))
 
 
-def same(ours, theirs):
-    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+def same(actual, desired):
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True))
 
 
 def test_a_run_of_a_random_model_goes_on_to_the_same_bits_from_any_epoch_on_any_placement():
@@ -74,7 +74,7 @@ def test_steps_and_modules_draw_apart_and_a_key_the_same_again():
     assert same(first, again)
     assert not any(np.array_equal(a, b) for other in (next_step, other_key) for a, b in zip(first, other, strict=True))
     assert not np.array_equal(*first)
-    assert all(np.all(of == 0) for of in noise(3, None))
+    assert all(np.all(noises == 0) for noises in noise(3, None))
 
 
 def test_another_seed_draws_otherwise_though_the_order_is_the_same():
@@ -86,9 +86,9 @@ def test_another_seed_draws_otherwise_though_the_order_is_the_same():
 def test_a_trained_random_model_is_not_random():
     model = noisy_model()
     params = trained()[-1][0].params
-    ours, again = (bind(model, params).query(jnp.array([1, 2])) for _ in range(2))
-    assert np.array_equal(ours, again) and np.array_equal(
-        ours, params["query_tower"]["table"]["embedding"]["embedding"][1:3]
+    once, again = (bind(model, params).query(jnp.array([1, 2])) for _ in range(2))
+    assert np.array_equal(once, again) and np.array_equal(
+        once, params["query_tower"]["table"]["embedding"]["embedding"][1:3]
     )
 
 

@@ -28,9 +28,9 @@ def test_the_warm_up_rises_in_equal_steps_to_the_peak(name):
 
 
 def test_cosine_after_a_warm_up_is_that_of_optax():
-    ours = shares("cosine", 50, warmup=0.1)[5:50]
-    theirs = optax.cosine_decay_schedule(1.0, 45)
-    assert ours == pytest.approx([float(theirs(step)) for step in range(45)], abs=1e-6)
+    values = shares("cosine", 50, warmup=0.1)[5:50]
+    cosine = optax.cosine_decay_schedule(1.0, 45)
+    assert values == pytest.approx([float(cosine(step)) for step in range(45)], abs=1e-6)
 
 
 @settings(deadline=None, max_examples=30)

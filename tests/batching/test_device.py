@@ -47,5 +47,5 @@ def test_the_blocks_are_those_of_the_orders_of_the_epochs_on_the_device():
         for block in blocks(EXAMPLES, epoch_order(5000, seed=3, epoch=epoch), 100, capacity, 50)
     ]
     found = list(device.device_blocks(EXAMPLES, placement="device", **SETTINGS))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert isinstance(ours, jax.Array) and np.array_equal(ours, theirs)
+    for actual, desired in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert isinstance(actual, jax.Array) and np.array_equal(actual, desired)

@@ -340,5 +340,5 @@ def all_alike(num_queries, num_candidates, **changes):
 def test_all_corrections_together_agree_with_the_loss_written_out_one_pair_after_the_other(problem):
     queries, candidates, case = problem
     found = value_and_gradients(queries, candidates, **case)
-    for ours, expected in zip(found, reference(queries, candidates, case), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-4)
+    for actual, expected in zip(found, reference(queries, candidates, case), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)

@@ -104,7 +104,7 @@ def shrunk_over_an_epoch(examples, rule, loss):
     for optimizer, objective in ((rule, loss), (by_name.create("sgd", 1e-5), InBatchSoftmax())):
         *_, (state, _) = fit(make_model(), examples, objective, optimizer, batch_size=1, epochs=1, seed=0)
         moved.append([table_of(state.params, tower) for tower in ("query_tower", "candidate_tower")])
-    return [ours - plain for ours, plain in zip(*moved, strict=True)]
+    return [actual - plain for actual, plain in zip(*moved, strict=True)]
 
 
 def test_with_power_1_rows_shrink_over_an_epoch_as_by_the_penalty_of_the_loss():

@@ -44,8 +44,8 @@ def tables(params):
     return [np.asarray(params[tower]["embedding"]["embedding"]) for tower in ("query_tower", "candidate_tower")]
 
 
-def same(ours, theirs):
-    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+def same(actual, desired):
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True))
 
 
 RNG = np.random.default_rng(0)
@@ -219,7 +219,7 @@ def streamed():
 
 def test_a_streamed_run_gives_the_same_bits_as_one_with_its_epochs_on_the_device(whole, streamed):
     assert [metrics for _, metrics in streamed] == [metrics for _, metrics in whole]
-    assert all(same(ours, theirs) for (ours, _), (theirs, _) in zip(streamed, whole, strict=True))
+    assert all(same(actual, desired) for (actual, _), (desired, _) in zip(streamed, whole, strict=True))
 
 
 def test_an_unknown_placement_is_refused_before_the_first_epoch():

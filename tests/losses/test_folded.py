@@ -136,10 +136,10 @@ def of_combinations(case, start):
 
 def assert_forms_agree(case, tolerance, start=0):
     for combination, (plain, *others) in of_combinations(case, start).items():
-        for ours in others:
+        for actual in others:
             jax.tree.map(
                 lambda a, b, name=combination: np.testing.assert_allclose(a, b, err_msg=name, **tolerance),
-                ours,
+                actual,
                 plain,
             )
 
@@ -240,16 +240,16 @@ def test_folding_does_not_change_the_reduced_loss(reduction):
         return of(folded), of(blocked), of(unfolded)
 
     *forms, plain = losses_and_gradients(case)
-    for ours in forms:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), ours, plain)
+    for actual in forms:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), actual, plain)
 
 
 def test_padding_rows_get_no_gradient_at_all():
     case = cast(make_case([0, 1, 1, 2, 0, 2, 1, 0], [0, 1, 2, 1, 1, 0, 0, 0], num_real=6), np.float32)
     case.own = np.minimum(case.own, 2)
     for _, *others in of_combinations(case, SCALED).values():
-        for ours in others:
-            d_queries, d_candidates = ours["gradients"]
+        for actual in others:
+            d_queries, d_candidates = actual["gradients"]
             assert np.all(d_queries[3:] == 0) and np.all(d_candidates[3:] == 0)
             assert np.any(d_queries[:3] != 0) and np.any(d_candidates[:3] != 0)
 
@@ -367,8 +367,8 @@ def test_the_objective_of_a_batch_is_that_of_its_examples_whatever_fills_it_up(m
         return expected, [with_gradients(lambda p, b=b: objective(bind(model, p), b)) for b in filled]
 
     expected, found = all_forms(init(model), one_batch(5), one_batch(8))
-    for ours in found:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), ours, expected)
+    for actual in found:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **FLOAT32), actual, expected)
 
 
 def test_the_penalty_is_the_squared_norms_of_both_towers_for_each_example_and_not_of_the_prior(model):

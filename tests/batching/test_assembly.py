@@ -144,8 +144,8 @@ def steps_of(stacked):
     ]
 
 
-def assert_equal(ours, theirs):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def assert_equal(actual, desired):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
         assert np.array_equal(a, b)
 
 
