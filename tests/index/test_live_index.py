@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from index_cases import reference
 
 from retrieval.index import ExactIndex, Filter, HnswIndex, IdIndex, LiveIndex
+from retrieval.index.live.background import BackgroundWork
 
 GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
 
@@ -179,7 +180,7 @@ def test_the_next_change_tries_to_rebuild_again_and_the_error_of_before_is_told_
 
     monkeypatch.setattr(ExactIndex, "rebuilt", rebuilt)
     index.remove([0])
-    while index._worker is not None:
+    while index._background._worker is not None:
         time.sleep(0.001)
     assert caplog.messages == ["the index was not rebuilt, the next change tries again: MemoryError('no room')"]
     index.remove([1])
@@ -205,15 +206,15 @@ def test_a_change_is_made_where_no_thread_can_be_had_to_rebuild(monkeypatch):
 
 def test_all_may_be_removed_while_the_background_begins(monkeypatch):
     index = live(np.eye(4), rebuild_at=0.1)
-    goes_on = LiveIndex._goes_on
+    continues = BackgroundWork._continues
 
-    def goes_on_and_all_are_removed(index):
-        answer = goes_on(index)
+    def continues_after_all_are_removed(work, is_due):
+        answer = continues(work, is_due)
         if len(index):
             index.remove(index.ids)
         return answer
 
-    monkeypatch.setattr(LiveIndex, "_goes_on", goes_on_and_all_are_removed)
+    monkeypatch.setattr(BackgroundWork, "_continues", continues_after_all_are_removed)
     index.remove([0])
     index.wait()
     assert len(index) == 0 and len(index.snapshot.base) == 4

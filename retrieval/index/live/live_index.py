@@ -1,8 +1,7 @@
-"""An index by raw id that is changed while it is searched: no reader waits, and none sees half of a change."""
+"""`LiveIndex`: candidates by raw id, changed while they are searched; no search waits or sees half of a change."""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,10 @@ from retrieval.index import files
 from retrieval.index.checks import as_vectors, check_flag, check_k, check_listed
 from retrieval.index.filters import Filter
 from retrieval.index.interface import Answers, Searcher
-from retrieval.index.live import changes
-from retrieval.index.live import files as live_files
+from retrieval.index.live import changes, snapshot_parts
+from retrieval.index.live.background import BackgroundWork
 from retrieval.index.live.snapshot import Snapshot, concatenate, take
 
-LOG = logging.getLogger(__name__)
 KIND = "live"
 REBUILD_AT = 0.2  # of the candidates changed
 
@@ -28,11 +26,11 @@ REBUILD_AT = 0.2  # of the candidates changed
 class LiveIndex:
     """Candidates by raw id, integers or strings, with attributes to filter by; `build` or `load` makes one.
 
-    It holds a snapshot that never changes: a base that was built, a mask of what has gone from it, and a segment of
-    what has come since, which is searched exactly. A change makes a new snapshot beside it and puts it in place by one
-    assignment. A search takes the snapshot that is there when it begins. Any number of threads may search; writers wait
-    for each other. When more than `rebuild_at` of the candidates changed, a new base is built in the background, and
-    another one after it where as many changed meanwhile.
+    The index holds an immutable snapshot: a base that was built, a mask of the candidates removed from it, and a
+    segment of the candidates added since, which is searched exactly. A change makes a new snapshot and puts it in place
+    by one assignment; a search uses the snapshot that is in place when it begins. Any number of threads may search;
+    writers wait for each other. When more than the share `rebuild_at` of the candidates has changed, a new base is
+    built in the background, and again if as many changed meanwhile.
 
     >>> from retrieval.index import ExactIndex
     >>> index = LiveIndex.build(["a", "b", "c"], ExactIndex.build([[1, 0], [0, 2], [3, 3]]))
@@ -47,10 +45,9 @@ class LiveIndex:
             raise ValueError(f"rebuild_at must be a share, 0 at least, or inf for never, got {rebuild_at!r}")
         self.rebuild_at = float(rebuild_at)
         self._snapshot = snapshot
-        self._lock = threading.Lock()  # of the writers
+        self._lock = threading.Lock()  # held by writers
         self._rebuilding = threading.Lock()
-        self._worker: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._background = BackgroundWork("the index was not rebuilt")
 
     @classmethod
     def build(
@@ -61,14 +58,14 @@ class LiveIndex:
         rebuild_at: float = REBUILD_AT,
         zeros: bool = False,
     ) -> LiveIndex:
-        """Gives a searcher ids and attributes.
+        """Makes an index of a searcher, ids and attributes.
 
         Args:
           ids: the raw id of each position, each once.
-          base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or what `tune` chose; a rebuild uses its settings.
+          base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or the result of `tune`; a rebuild uses its settings.
           attributes: columns by name, [n] each, or [n, size] of vectors, as of a `Table`; `Filter`s read the former.
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
-          zeros: takes zero vectors of the base, which score 0 with each query. False: they are refused.
+          zeros: accepts zero vectors in the base, which score 0 with each query. False: they are refused.
 
         Raises:
           ValueError: an id is there twice, its vector is zero, lengths differ, an attribute is neither text nor
@@ -89,12 +86,12 @@ class LiveIndex:
 
     @property
     def ids(self) -> Ids:
-        """The ids of all candidates, in no order."""
+        """The ids of all candidates, in no particular order."""
         return self._snapshot.alive_ids()
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state that a search which begins now answers from."""
+        """The snapshot that a search uses if it begins now."""
         return self._snapshot
 
     def search(
@@ -105,16 +102,16 @@ class LiveIndex:
         exclude: Sequence | None = None,
         filter: Filter | None = None,
     ) -> Answers:
-        """Finds the k candidates with the largest inner products, of those that are left; about, in a graph.
+        """Returns the k candidates with the largest inner products; approximately, if the base is a graph.
 
         Args:
           queries: [q, d].
           k: at least 1.
-          exclude: ids that each query must not get, one list for each; ids that are not there are ignored.
-          filter: what may be found, for all queries. None: everything.
+          exclude: ids that each query must not get, a list for each; ids that are not in the index are ignored.
+          filter: restricts the candidates of all queries. None: all candidates.
 
         Raises:
-          ValueError: an argument does not fit, or the filter names an attribute that is not there.
+          ValueError: an argument does not fit, or the index lacks an attribute that the filter names.
         """
         snapshot = self._snapshot
         vectors = as_vectors(queries, "queries", snapshot.base.embeddings.shape[1])
@@ -124,20 +121,20 @@ class LiveIndex:
         return snapshot.search(vectors, k, exclude, filter)
 
     def similar(self, ids: Sequence | Ids, k: int, *, filter: Filter | None = None) -> Answers:
-        """Finds the k candidates with the largest inner products with each of `ids`, but for itself.
+        """Returns the k candidates with the largest inner products with each of `ids`, without itself.
 
         Raises:
-          ValueError: an id is not there, or an argument does not fit.
+          ValueError: an id is not in the index, or an argument does not fit.
         """
         snapshot, ids = self._snapshot, as_ids(ids, "ids")
         check_k(k)
         return snapshot.search(snapshot.vectors(ids), k, list(ids[:, None]), filter)
 
     def vectors(self, ids: Sequence | Ids) -> Float32[np.ndarray, "m d"]:
-        """Returns the vectors of ids.
+        """Returns the vectors of ids [m, d].
 
         Raises:
-          ValueError: an id is not there.
+          ValueError: an id is not in the index.
         """
         return self._snapshot.vectors(ids)
 
@@ -147,9 +144,9 @@ class LiveIndex:
         embeddings: ArrayLike,
         attributes: Mapping[str, Shaped[np.ndarray, "m ..."] | Sequence] | None = None,
     ) -> None:
-        """Adds candidates, in place of those whose ids are there: all at once, for any search that begins after it.
+        """Adds candidates, or replaces those of the same ids: all at once, for each search that begins afterwards.
 
-        Takes O(n + r d) time for r candidates since the last rebuild: add many at a time.
+        Takes O(n + r d) time for r candidates added since the last rebuild: add many at a time.
 
         Args:
           ids: [m], each once.
@@ -157,29 +154,29 @@ class LiveIndex:
           attributes: the same columns as `build` had.
 
         Raises:
-          ValueError: an id is there twice in `ids`, a vector is not finite or zero, or columns differ.
+          ValueError: an id is in `ids` twice, a vector is not finite or zero, or columns differ.
         """
         with self._lock:
             self._snapshot = changes.added(self._snapshot, ids, embeddings, attributes)
         self._rebuild_if_due()
 
     def remove(self, ids: Sequence | Ids) -> None:
-        """Removes candidates, all at once, for any search that begins after it; O(n + r d) time as `add`.
+        """Removes candidates: all at once, for each search that begins afterwards; O(n + r d) time, as `add`.
 
         Raises:
-          ValueError: an id is not there; none is removed then.
+          ValueError: an id is not in the index; then none is removed.
         """
         with self._lock:
             self._snapshot = changes.removed(self._snapshot, ids)
         self._rebuild_if_due()
 
     def rebuild(self) -> None:
-        """Builds a new base of what is there now, and puts it in place; searches and changes go on meanwhile.
+        """Builds a new base of the present candidates; searches and changes go on meanwhile.
 
-        The one that runs in the background is waited for first.
+        A rebuild in the background is waited for first.
 
         Raises:
-          ValueError: there is no candidate left to build from.
+          ValueError: no candidate is left.
         """
         with self._rebuilding:
             if not len(old := self._snapshot):
@@ -187,20 +184,15 @@ class LiveIndex:
             self._replace(old)
 
     def wait(self) -> None:
-        """Waits for what is rebuilt in the background, if there is something.
+        """Waits for the rebuild in the background, if one runs.
 
         Raises:
-          Exception: what ended the last one; the index is then as it was, and the next change tries again.
+          Exception: the error that ended the last one; the index is then unchanged, and the next change tries again.
         """
-        worker = self._worker
-        if worker is not None:
-            worker.join()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        self._background.wait()
 
     def _replace(self, old: Snapshot) -> None:
-        """Puts a base of what was there in `old` in place, with what has changed since."""
+        """Builds a base of the candidates of `old`, and puts it in place with the changes since."""
         table = concatenate(take(old.filters.table, old.alive), old.recent.table)
         base = old.base.rebuilt(np.concatenate([old.base.embeddings[old.alive], old.recent.vectors]))
         built = changes.fresh(base, table, old.stamp)
@@ -211,58 +203,32 @@ class LiveIndex:
         return self._snapshot.changed > self.rebuild_at and len(self._snapshot) > 0
 
     def _rebuild_if_due(self) -> None:
-        with self._lock:
-            if self._worker is None and self._is_due():
-                worker = threading.Thread(target=self._rebuild_while_due, daemon=True)
-                try:
-                    worker.start()
-                except RuntimeError as error:  # no more threads: the change itself did not fail
-                    self._failed(error)
-                else:
-                    self._worker, self._error = worker, None
+        self._background.start_if_due(self._is_due, self._rebuild_once)
 
-    def _rebuild_while_due(self) -> None:
-        """Rebuilds until no more has changed than may: no write need come to tell of those that came meanwhile."""
-        try:
-            while self._goes_on():
-                with self._rebuilding:
-                    if len(old := self._snapshot):  # all may have been removed since
-                        self._replace(old)
-        except Exception as error:
-            with self._lock:
-                self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        """Keeps what ended a rebuild for `wait`, which raises it in the thread of a caller, and tells of it at once."""
-        LOG.error("the index was not rebuilt, the next change tries again: %r", error)
-        self._error, self._worker = error, None
-
-    def _goes_on(self) -> bool:
-        """Tells whether the background has to rebuild; if not, the next write that makes it due starts it anew."""
-        with self._lock:
-            if not self._is_due():
-                self._worker = None
-            return self._worker is not None
+    def _rebuild_once(self) -> None:
+        with self._rebuilding:
+            if len(old := self._snapshot):  # all may have been removed since
+                self._replace(old)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes what is there now into `folder`, in place of an index that is there, whole or not at all.
+        """Writes the present candidates into `folder`, whole or not at all; an existing index is replaced.
 
         Raises:
           OSError: the folder cannot be written.
         """
-        record, arrays = live_files.parts(self._snapshot)
+        record, arrays = snapshot_parts.parts(self._snapshot)
         fields = {"kind": KIND, "figures": {}, "rebuild_at": min(self.rebuild_at, 1e300)}
         files.save(folder, fields | record, arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LiveIndex:
-        """Reads what `save` wrote, once it is verified.
+        """Reads an index that `save` wrote, verified.
 
         Raises:
           ValueError: a file is missing or damaged, or has another format version.
         """
         with files.opened(folder, KIND) as (record, arrays):
             try:
-                return cls(live_files.from_parts(record, arrays), float(record["rebuild_at"]))
+                return cls(snapshot_parts.from_parts(record, arrays), float(record["rebuild_at"]))
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error
