@@ -25,6 +25,13 @@ def on_files(files, config):
     return files
 
 
+def on_page_markdown(markdown, page, **_):
+    """Gives the wide tables of the options the place of the table of contents."""
+    if page.file.src_uri == "config.md":
+        page.meta["hide"] = ["toc"]
+    return markdown
+
+
 def on_post_page(output, page, config):
     """Makes the links of the notebook those of the site, which other pages get from their Markdown."""
     if not page.file.src_uri.endswith(".ipynb"):
