@@ -11,9 +11,11 @@ import numpy as np
 
 from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.measure import Catalogue
-from retrieval.evaluation.protocol import LEVEL, SLICE_METRICS, Evaluation
+from retrieval.evaluation.protocol import LEVEL, Evaluation
+from retrieval.evaluation.slice_metrics import sliced_metrics
 from retrieval.ranking import blocks
 
+SLICED = tuple(metric.name for metric in sliced_metrics())
 SECONDS = 1.0  # bound of the evaluation of the tutorial
 RESAMPLES_MEASURED = 50  # of the bootstrap loop; its time is extrapolated
 
@@ -39,7 +41,7 @@ def movielens(ks: tuple[int, ...] = (5, 10, 20, 50, 100), resamples: int = 2000,
 
 
 def _evaluate(evaluation, queries, candidates, resamples):
-    return evaluation.measure(evaluation.rank(queries, candidates), resamples=resamples).measurements
+    return evaluation.measure(evaluation.rank(queries, candidates), resamples=resamples).metrics
 
 
 def loop_seconds(evaluation: Evaluation, queries: np.ndarray, candidates: np.ndarray, resamples: int) -> float:
@@ -89,11 +91,11 @@ def user_loop(
             indices = [index for index, candidate in enumerate(order) if candidate in own]
             for k in evaluation.ks:
                 values = user_metrics(indices, len(own), k) if own else {}
-                for name in SLICE_METRICS:
+                for name in SLICED:
                     note(slices, f"candidates {s} {name}_at_{k}", query, values.get(name, math.nan))
         for s, slice_ in enumerate(evaluation.query_slices):
             for k in evaluation.ks:
-                for name in SLICE_METRICS:
+                for name in SLICED:
                     value = table[f"excluding_seen/{name}_at_{k}"][0, query] if slice_.members[query] else math.nan
                     note(slices, f"queries {s} {name}_at_{k}", query, value)
     return table, slices

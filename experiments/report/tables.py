@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.report.records import Records
-from experiments.shared.labels import METRICS, MODEL, PROTOCOLS, interval_text, metric_label, number
+from experiments.shared.labels import MODEL, PROTOCOLS, TASK_METRICS, interval_text, metric_label, number
 from experiments.shared.workdir import training_seconds
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Task
 from retrieval.config.serialization import flatten
+from retrieval.evaluation.registry import TITLES, metrics_of
 from retrieval.index import Certificate, CurvePoint
 
-TASK_METRICS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
 RANKING_METRICS = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")  # higher is better
-LIST_METRICS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")  # neither is
+LIST_METRICS = tuple(metric.name for metric in metrics_of("list"))  # no row is the best
 
 
 class Cell(NamedTuple):
@@ -112,7 +112,7 @@ def protocol_tables(records: Records) -> list[tuple[str, HtmlTable]]:
 
 def _order(name: str) -> tuple[bool, int, int]:
     metric, _, k = name.split("/")[-1].partition("_at_")
-    position = list(METRICS).index(metric) if metric in METRICS else len(METRICS)
+    position = list(TITLES).index(metric) if metric in TITLES else len(TITLES)
     return "interactions" in name, position, int(k) if k.isdigit() else 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retrieval.config.schema import Addition, Config
+from retrieval.evaluation.registry import METRICS, TITLES
+from retrieval.ranking.ranking import COLD, EXCLUDING_SEEN, INCLUDING_SEEN
 
 MODEL, TOWERS, POPULARITY = "test", "towers", "popularity"  # as files name them; `TOWERS`: the model without additions
 MODEL_TITLE = "two towers"  # without additions
@@ -23,30 +25,13 @@ SYSTEMS = {  # in the order of tables and curves; others follow, under their own
     "random": "random",
 }
 PROTOCOLS = {
-    "excluding_seen": "items of train excluded",
-    "including_seen": "nothing excluded",
-    "cold_candidates": "among the items that train does not have",
+    EXCLUDING_SEEN: "items of train excluded",
+    INCLUDING_SEEN: "nothing excluded",
+    COLD: "among the items that train does not have",
 }
-METRICS = {
-    "ndcg": "nDCG",
-    "recall": "recall",
-    "capped_recall": "capped recall",
-    "precision": "precision",
-    "hit_rate": "hit rate",
-    "mrr": "MRR",
-    "map": "MAP",
-    "auc": "AUC",
-    "mean_rank": "mean rank",
-    "mse": "MSE",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "log_loss": "log loss",
-    "coverage": "coverage",
-    "gini": "Gini",
-    "novelty": "novelty",
-    "diversity": "diversity",
-    "average_popularity": "mean popularity",
-    "popularity_lift": "popularity lift",
+TASK_METRICS = {  # kind of the task -> metrics of its predictions in tables; the RMSE stands for the MSE
+    kind: tuple(metric.name for metric in METRICS if metric.kind == kind and metric.name != "mse")
+    for kind in ("regression", "binary")
 }
 SIDES = {"queries": "users", "candidates": "items"}  # of slices
 COLUMNS = {"activity": "interactions in train", "vocabulary": "presence in train"}
@@ -89,7 +74,7 @@ def metric_label(name: str) -> str:
     metric, _, k = last.partition("_at_")
     if metric.endswith("_categorical_accuracy"):
         return f"top-{metric.split('_')[1]} categorical accuracy"
-    label = METRICS[metric] if metric in METRICS else metric.replace("_", " ")
+    label = TITLES[metric] if metric in TITLES else metric.replace("_", " ")
     label = f"{label}@{k}" if k else label
     return f"{label}, interactions" if "interactions" in groups else label
 

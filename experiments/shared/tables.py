@@ -11,6 +11,7 @@ from experiments.shared.labels import (
     MODEL,
     POPULARITY,
     PROTOCOLS,
+    TASK_METRICS,
     TOWERS,
     metric_label,
     model_title,
@@ -19,12 +20,12 @@ from experiments.shared.labels import (
 )
 from experiments.shared.workdir import Workdir, training_seconds
 from retrieval.config.schema import Task
-from retrieval.evaluation.measure import COLD
+from retrieval.evaluation.registry import metrics_of
+from retrieval.ranking.ranking import COLD
 
 MAIN = ("precision", "recall", "ndcg")
 RANKING = ("hit_rate", "mrr", "map")
-LISTS = ("coverage", "gini", "novelty", "diversity", "average_popularity", "popularity_lift")
-TASK_METRICS = {"regression": ("rmse", "mae"), "binary": ("log_loss", "auc")}  # by the kind of the task
+LISTS = tuple(metric.name for metric in metrics_of("list"))
 SHOWN_SLICES = (  # a screen of them; `slices.json` and the report have all
     *(("queries", column) for column in ("activity", "vocabulary")),
     *(("candidates", column) for column in ("popularity", "vocabulary")),

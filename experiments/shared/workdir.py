@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -186,9 +185,9 @@ class Workdir:
         intervals = {f"{system}/{name}": interval for name, interval in result.intervals.items()}
         write_json(self.intervals_file, self.read_intervals() | intervals)
         others = [record for record in self.read_slices() if record["system"] != system]
-        records = [{"system": system} | dataclasses.asdict(slice_) for slice_ in result.slices]
+        records = [{"system": system} | sliced.to_record() for sliced in result.slices]
         write_json(self.slices_file, others + records)
-        self.add_metrics({f"{system}/{name}": value for name, value in result.figures.items()})
+        self.add_metrics({f"{system}/{name}": value for name, value in result.metrics.items()})
 
 
 def _with_nan(value: Any) -> Any:

@@ -169,7 +169,7 @@ def summarize_seeds(seeds: Mapping[str, PerQuery]) -> dict[str, SeedSummary]:
     sqrt(n / (n - 1) * sum w^2 (v - m)^2) / sum w: that of a ratio (Cochran 1977, eq. 2.46), v's mean being one of w v.
     """
     mean = average(seeds)
-    figures = [one.figures() for one in seeds.values()]
+    figures = [one.means() for one in seeds.values()]
     errors = _query_errors(*mean.columns(list(mean.values)))
     return {
         name: seed_summary([of_seed[name] for of_seed in figures], float(errors[i]))

@@ -14,9 +14,10 @@ from retrieval.config.schema import Task
 from retrieval.data.encoding import Encoding
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Interactions
-from retrieval.data.labels import BINARY, Labels, labels_of
+from retrieval.data.labels import Labels, labels_of
 from retrieval.evaluation import pointwise_metrics
-from retrieval.evaluation.per_query import PerQuery
+from retrieval.evaluation.per_query import Interval, PerQuery
+from retrieval.evaluation.registry import metrics_of
 
 PAIRS_A_CALL = 2**16  # whose embeddings are gathered at a time
 Predictions = Mapping[str, Float[np.ndarray, "n"]]  # by the name of the task
@@ -97,13 +98,12 @@ class Labelled:
                 continue
             known = ~np.isnan(self.labels[task.name])
             pairs = predictions[task.name][known], self.labels[task.name][known]
-            of_query = self.owners[known], len(self.query_ids)
-            errors = {"mse": pointwise_metrics.squared_errors, "mae": pointwise_metrics.absolute_errors}
-            for name, metric in ({"log_loss": pointwise_metrics.log_losses} if task.kind == BINARY else errors).items():
-                means, numbers = pointwise_metrics.means_by_query(metric(*pairs), *of_query)
-                values[f"{task.name}/{name}"], weights[f"{task.name}/{name}"] = means, numbers
-            if task.kind == BINARY:
-                values[f"{task.name}/auc"] = pointwise_metrics.auc_by_query(*pairs, *of_query)
+            owners, num_queries = self.owners[known], len(self.query_ids)
+            for metric in metrics_of("prediction", task.kind):
+                means, numbers = pointwise_metrics.means_by_query(metric.function(*pairs), owners, num_queries)
+                values[f"{task.name}/{metric.name}"], weights[f"{task.name}/{metric.name}"] = means, numbers
+            for metric in metrics_of("labels of a query", task.kind):
+                values[f"{task.name}/{metric.name}"] = metric.function(*pairs, owners, num_queries)
         return PerQuery(self.query_ids, values, weights, test_set)
 
 
@@ -116,7 +116,7 @@ def with_roots(figures: Mapping[str, float]) -> dict[str, float]:
     return dict(figures) | {_root(name): math.sqrt(value) for name, value in figures.items() if _has_root(name)}
 
 
-def with_roots_of_intervals(intervals: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def with_roots_of_intervals(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
     """Returns intervals with those of the roots: percentiles of roots are roots of percentiles."""
     roots = {_root(name): tuple(map(math.sqrt, ends)) for name, ends in intervals.items() if _has_root(name)}
     return dict(intervals) | roots

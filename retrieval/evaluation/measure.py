@@ -1,4 +1,4 @@
-"""Evaluation against the full corpus: embeddings -> exact ranks -> metrics."""
+"""Metrics of each query, from rankings of the corpus."""
 
 from __future__ import annotations
 
@@ -9,36 +9,21 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
 from retrieval.common.lists import Lists
-from retrieval.data.encoding import Cold, Targets
-from retrieval.evaluation import list_metrics, ranking_metrics
+from retrieval.data.encoding import Targets
+from retrieval.evaluation import ranking_metrics
 from retrieval.evaluation.per_query import PerQuery
-from retrieval.ranking.ranking import Ranking, Scorer, rank_embeddings, rank_scores
-
-USER_METRICS = {
-    "hit_rate": ranking_metrics.hit_rate_at,
-    "precision": ranking_metrics.precision_at,
-    "recall": ranking_metrics.recall_at,
-    "capped_recall": ranking_metrics.capped_recall_at,
-    "ndcg": ranking_metrics.ndcg_at,
-    "mrr": ranking_metrics.reciprocal_rank_at,
-    "map": ranking_metrics.average_precision_at,
-}
-COLD = "cold_candidates"  # the prefix of figures on those that train does not know, ranked among themselves
-INTERACTION_METRICS = {
-    "hit_rate": ranking_metrics.interaction_hit_rate_at,
-    "mrr": ranking_metrics.interaction_reciprocal_rank_at,
-    "ndcg": ranking_metrics.interaction_ndcg_at,
-}
+from retrieval.evaluation.registry import metrics_of
+from retrieval.ranking.ranking import COLD, INCLUDING_SEEN, EmbeddingRanker, Ranking, rank_corpus
 
 
 class Catalogue(NamedTuple):
-    """What train and metadata tell of the corpus, for the metrics of the lists.
+    """Facts of train and of the corpus that the metrics of recommended lists read.
 
     Attributes:
-      counts: how many queries have each candidate in train [N].
-      num_queries: how many queries train has.
+      counts: number of queries that have each candidate in train [N].
+      num_queries: number of queries in train.
       histories: positions of the candidates that each query of the evaluation has in train, as sets, without dislikes.
-      features: what two candidates are compared by, as genres or embeddings [N, F]; None: no diversity is measured.
+      features: features that the diversity compares candidates by, as genres or embeddings [N, F]; None: no diversity.
     """
 
     counts: Int[np.ndarray, "N"]
@@ -55,92 +40,21 @@ def evaluate(
     ks: Sequence[int],
     top_k_accuracies: Sequence[int] = (),
 ) -> dict[str, float]:
-    """Returns the metrics of embeddings, by name; those of `measure` without the ones of the lists.
+    """Returns the metrics of embeddings by name: those of `measure` except the metrics of lists.
 
     Args:
       queries: embedding of each query of `targets` [Q, D].
       candidates: embedding of each candidate of the corpus [N, D].
-      targets: what is relevant, and what the query has in train.
-      ks: lengths of the lists that the user-level metrics look at.
-      top_k_accuracies: likewise of the interaction-level accuracies.
+      targets: the relevant candidates of each query, and those that it has in train.
+      ks: lengths k of the lists of the metrics at k.
+      top_k_accuracies: lengths k of the top-k categorical accuracies.
 
     Raises:
       ValueError: a k is below 1, or an embedding is not finite.
     """
     check_ks([*ks, *top_k_accuracies])
-    rankings = rank(queries, candidates, targets, k=0)
-    return measure(rankings, targets, ks=ks, top_k_accuracies=top_k_accuracies).figures()
-
-
-def exclusions_of(targets: Targets) -> dict[str, Lists | None]:
-    """Returns what is taken out of each query's list, by the prefix that the figures have."""
-    return {"including_seen": None} | ({} if targets.seen is None else {"excluding_seen": targets.seen.sets()})
-
-
-def rank(
-    queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
-    targets: Targets,
-    *,
-    k: int,
-) -> dict[str, Ranking]:
-    """Ranks the corpus for the queries of `targets`, with what they have in train and without.
-
-    Where candidates that train does not know are relevant, all of these are ranked among themselves too.
-
-    Args:
-      queries: embedding of each query of `targets` [Q, D].
-      candidates: embedding of each candidate of the corpus [N, D].
-      targets: what is relevant, and what the query has in train.
-      k: length of the lists that are kept.
-
-    Raises:
-      ValueError: an embedding is not finite.
-    """
-    _check_finite("query", queries)
-    _check_finite("candidate", candidates)
-    exclusions = exclusions_of(targets)
-    rankings = rank_embeddings(queries, candidates, targets.relevant, list(exclusions.values()), k)
-    found = dict(zip(exclusions, rankings, strict=True))
-    if targets.cold is not None:
-        positions, relevant = targets.cold
-        (found[COLD],) = rank_embeddings(queries, candidates[positions], relevant, [None], 0)
-    return found
-
-
-def rank_by(scorer: Scorer, histories: Lists, targets: Targets, num_candidates: int, *, k: int) -> dict[str, Ranking]:
-    """Ranks the corpus for the queries of `targets` by the scores of their histories, as `rank` does by embeddings.
-
-    Args:
-      scorer: histories of some queries -> scores of the whole corpus; see `baselines`.
-      histories: positions of the candidates that each query of `targets` has in train.
-      targets: what is relevant, and what is taken out.
-      num_candidates: the size of the corpus.
-      k: length of the lists that are kept.
-
-    Raises:
-      ValueError: a score is not finite.
-    """
-    exclusions = exclusions_of(targets)
-    wanted = targets.relevant, list(exclusions.values()), k
-    rankings = rank_scores(scorer, histories, num_candidates, *wanted)
-    found = dict(zip(exclusions, rankings, strict=True))
-    if targets.cold is not None:
-        found[COLD] = _rank_cold_by(scorer, histories, targets.cold, num_candidates)
-    return found
-
-
-def _rank_cold_by(scorer: Scorer, histories: Lists, cold: Cold, num_candidates: int) -> Ranking:
-    """Ranks the cold candidates, by scores that are asked for again only of the queries that they are relevant to."""
-    asked = np.flatnonzero(cold.relevant.lengths > 0)
-
-    def of_cold(histories: Lists) -> Float32[np.ndarray, "q M"]:
-        return np.asarray(scorer(histories))[:, cold.positions]
-
-    wanted = cold.relevant.take(asked), [None], 0
-    (ranking,) = rank_scores(of_cold, histories.take(asked), num_candidates, *wanted)
-    none, left = np.zeros((len(histories), 0), np.int32), np.full(len(histories), len(cold.positions))
-    return ranking._replace(lists=none, num_ranked=left)
+    rankings = rank_corpus(EmbeddingRanker(queries, candidates), targets, k=0)
+    return measure(rankings, targets, ks=ks, top_k_accuracies=top_k_accuracies).means()
 
 
 def measure(
@@ -152,96 +66,86 @@ def measure(
     catalogue: Catalogue | None = None,
     test_set: str = "",
 ) -> PerQuery:
-    """Returns every metric of every query.
+    """Computes every metric of every query.
 
-    - `including_seen/...` and `excluding_seen/...`, with the candidates that the query has in train left among the
-      others, or taken out, if `targets` tells them: `{hit_rate,precision,recall,capped_recall,ndcg,mrr,map}_at_{k}`,
-      `auc` and `mean_rank` of each query, each counting once; `interactions/{hit_rate,ndcg,mrr}_at_{k}` of each
-      interaction. Equal scores stand in the order of their rows; for the AUC they count half.
-    - `{coverage,gini,novelty,diversity,average_popularity,popularity_lift}_at_{k}` of the lists beside them, with a
-      `catalogue`.
-    - `cold_candidates/...`, the same but those of the lists: of candidates that train does not know, ranked among
-      themselves, over the queries that one is relevant to. How they stand in the whole corpus is told by a slice.
-    - `factorized_top_k/top_{k}_categorical_accuracy`: the share of interactions whose candidate is among the
-      first k, nothing taken out and ties counted as hits, as in TensorFlow Recommenders.
+    Names begin with the protocol, see `ranking.rank_corpus`. After it comes, for each metric of `registry`:
+
+    - `{name}_at_{k}` at the level query: each query counts once. Equal scores stand in the order of their rows.
+    - `interactions/{name}_at_{k}` at the level interaction: the mean over the interactions.
+    - `auc`, `mean_rank` at the level ranking; equal scores share the mean of their ranks.
+    - `{name}_at_{k}` at the level list, with a `catalogue`, and not among the cold candidates.
+
+    `cold_candidates/...` are means over the queries that a cold candidate is relevant to. Beside the protocols,
+    `factorized_top_k/top_{k}_categorical_accuracy` is the share of interactions whose candidate is among the first k
+    with nothing excluded; ties count as hits, as in TensorFlow Recommenders.
 
     Args:
-      rankings: by prefix; see `rank`.
-      targets: what they are rankings of.
-      ks: lengths of the lists that the metrics look at.
-      top_k_accuracies: likewise of the accuracies.
-      catalogue: what train tells of the corpus; None: no metrics of the lists.
-      test_set: names what is asked, see `PerQuery`.
+      rankings: by protocol, see `ranking.rank_corpus`.
+      targets: the targets that were ranked.
+      ks: lengths k of the lists of the metrics at k.
+      top_k_accuracies: lengths k of the top-k categorical accuracies.
+      catalogue: facts of train and of the corpus; None: no metrics of lists.
+      test_set: names the targets, see `PerQuery`.
     """
     values: dict[str, Float64[np.ndarray, "Q"]] = {}
     weights: dict[str, Float64[np.ndarray, "Q"]] = {}
-    if "including_seen" in rankings and top_k_accuracies:
-        optimistic = ranking_metrics.Placed(rankings["including_seen"].ranks.optimistic, targets.relevant)
+    if INCLUDING_SEEN in rankings and top_k_accuracies:
+        optimistic = ranking_metrics.Placed(rankings[INCLUDING_SEEN].ranks.optimistic, targets.relevant)
         for k in top_k_accuracies:
             name = f"factorized_top_k/top_{k}_categorical_accuracy"
             values[name] = ranking_metrics.interaction_hit_rate_at(optimistic, k)
             weights[name] = targets.relevant.lengths.astype(np.float64)
-    for prefix, ranking in rankings.items():
-        relevant = targets.cold.relevant if prefix == COLD else targets.relevant
-        of_prefix = {f"{prefix}/{name}": of_each for name, of_each in _of_ranks(ranking, relevant, ks)}
+    for protocol, ranking in rankings.items():
+        relevant = targets.cold.relevant if protocol == COLD else targets.relevant
         num_relevant = relevant.lengths.astype(np.float64)
-        weights |= {name: num_relevant for name in of_prefix if name.startswith(f"{prefix}/interactions/")}
-        if prefix == COLD:
-            of_prefix = {name: np.where(num_relevant > 0, of_each, np.nan) for name, of_each in of_prefix.items()}
-        values |= of_prefix
-        if catalogue is not None and prefix != COLD:
-            of_lists = _of_lists(ranking.lists, catalogue, ks)
-            values |= {f"{prefix}/{name}": of_each for name, of_each in of_lists}
+        for name, column in _measure_ranks(ranking, relevant, ks):
+            values[f"{protocol}/{name}"] = np.where(num_relevant > 0, column, np.nan) if protocol == COLD else column
+            if name.startswith("interactions/"):
+                weights[f"{protocol}/{name}"] = num_relevant
+        if catalogue is not None and protocol != COLD:
+            values |= {f"{protocol}/{name}": column for name, column in _measure_lists(ranking.lists, catalogue, ks)}
     return PerQuery(targets.query_ids, values, weights, test_set)
 
 
-def _of_ranks(ranking: Ranking, relevant: Lists, ks: Sequence[int]) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
-    in_lists = ranking.places(relevant)
-    every = ranking_metrics.Placed(in_lists, relevant)
-    relevant, places = relevant.distinct()  # a repeated interaction is no second hit of its query
-    once = ranking_metrics.Placed(in_lists[places], relevant)
+def _measure_ranks(
+    ranking: Ranking, relevant: Lists, ks: Sequence[int]
+) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
+    list_ranks = ranking.list_ranks(relevant)
+    interactions = ranking_metrics.Placed(list_ranks, relevant)
+    relevant, kept = relevant.distinct()  # a repeated interaction is no second hit of its query
+    distinct = ranking_metrics.Placed(list_ranks[kept], relevant)
     for k in ks:
-        for name, metric in USER_METRICS.items():
-            yield f"{name}_at_{k}", metric(once, k)
-        for name, metric in INTERACTION_METRICS.items():
-            yield f"interactions/{name}_at_{k}", metric(every, k)
-    mean = ranking_metrics.Placed(ranking.ranks.mean[places], relevant)
-    yield "auc", ranking_metrics.auc(mean, ranking.num_ranked)
-    yield "mean_rank", ranking_metrics.mean_rank(mean)
+        for metric in metrics_of("query"):
+            yield f"{metric.name}_at_{k}", metric.function(distinct, k)
+        for metric in metrics_of("interaction"):
+            yield f"interactions/{metric.name}_at_{k}", metric.function(interactions, k)
+    mean_ranks = ranking_metrics.Placed(ranking.ranks.mean[kept], relevant)
+    for metric in metrics_of("ranking"):
+        yield metric.name, metric.function(mean_ranks, ranking.num_ranked)
 
 
-def _of_lists(
+def _measure_lists(
     lists: Int32[np.ndarray, "Q K"], catalogue: Catalogue, ks: Sequence[int]
 ) -> Iterator[tuple[str, Float64[np.ndarray, "Q"]]]:
-    counts, num_candidates = catalogue.counts, len(catalogue.counts)
     for k in ks:
-        yield f"coverage_at_{k}", _if_they_differ(list_metrics.coverage_at(lists, num_candidates, k))
-        yield f"gini_at_{k}", _if_they_differ(list_metrics.gini_at(lists, num_candidates, k))
-        yield f"novelty_at_{k}", list_metrics.novelty_at(lists, counts, catalogue.num_queries, k)
-        yield f"average_popularity_at_{k}", list_metrics.average_popularity_at(lists, counts, k)
-        yield f"popularity_lift_at_{k}", list_metrics.popularity_lift_at(lists, counts, catalogue.histories, k)
-        if catalogue.features is not None and k > 1:
-            yield f"diversity_at_{k}", list_metrics.diversity_at(lists, catalogue.features, k)
+        for metric in metrics_of("list"):
+            column = metric.function(lists, catalogue, k)
+            if column is not None:
+                yield f"{metric.name}_at_{k}", _without_known_spread(column) if metric.is_share else column
 
 
-def _if_they_differ(influence: Float64[np.ndarray, "Q"]) -> Float64[np.ndarray, "Q"]:
-    """Returns influence values, or their mean alone where all are equal: they tell nothing of the spread then."""
+def _without_known_spread(influence: Float64[np.ndarray, "Q"]) -> Float64[np.ndarray, "Q"]:
+    """Returns influence values; if all are equal, only the first: equal influence values do not estimate a spread."""
     if np.all(np.isclose(influence, influence[:1], rtol=1e-12)):
         return np.where(np.arange(len(influence)) == 0, influence, np.nan)
     return influence
 
 
 def check_ks(ks: Sequence[int]) -> None:
-    """Checks the lengths of lists; one may exceed the corpus, whose lists are then shorter.
+    """Checks the lengths k of lists; lists of a corpus smaller than k are shorter.
 
     Raises:
       ValueError: a k is below 1.
     """
     if ks and min(ks) < 1:
         raise ValueError(f"k must be at least 1, got {sorted(ks)}")
-
-
-def _check_finite(name: str, embeddings) -> None:
-    bad = np.flatnonzero(~np.isfinite(np.asarray(embeddings)).all(axis=1))
-    if len(bad):
-        raise ValueError(f"{len(bad)} {name} embeddings are not finite, the first in row {bad[0]}")

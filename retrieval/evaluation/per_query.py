@@ -1,4 +1,4 @@
-"""What an evaluation found out about each query, kept so that figures can be resampled, sliced and compared."""
+"""The metrics of each query, kept so that their means can be resampled, sliced and compared."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from retrieval.evaluation.bootstrap import bootstrap_intervals, weighted_means
 FORMAT = 1  # of the file; raise it when older programs would misread a new one
 METADATA = b"retrieval.evaluation.per_query"
 QUERY_ID = "query_id"
-WEIGHT = "weight/"  # before the name of the metric: the column of its weights
+WEIGHT = "weight/"  # prefix of the columns of weights
+Interval = tuple[float, float]  # lower and upper end
 
 
 @dataclasses.dataclass(frozen=True)
 class PerQuery:
-    """The value of each metric for each query of one system; a figure is the weighted mean of a metric.
+    """The value of each metric for each query of one system.
 
     Attributes:
       query_ids: raw ids of the queries [Q], ascending.
       values: value of each query [Q] by metric, as "excluding_seen/ndcg_at_10"; NaN where it is not defined.
-      weights: weight of each query [Q], by metric, where it is not 1: of a mean over interactions, their number.
-      test_set: SHA-256 of what was asked, hexadecimal: only systems that were asked the same can be compared.
+      weights: weight of each query [Q], by metric, where not 1: the number of interactions in their mean.
+      test_set: SHA-256 of the targets, hexadecimal: only systems with the same one can be compared.
 
     Raises:
       ValueError: ids are not ascending, lengths differ, or weights are negative or of no metric.
@@ -51,25 +52,27 @@ class PerQuery:
                 if len(column) != len(self.query_ids):
                     raise ValueError(f"{len(column)} {kind} of {name!r} for {len(self.query_ids)} queries")
 
-    def figures(self) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """Returns the weighted mean of each metric over the queries where it is defined; NaN where it is for none.
 
         >>> one = PerQuery(np.array([7, 9]), {"mrr_at_5": np.array([0.5, 0.25])}, {}, "")
-        >>> one.figures()
+        >>> one.means()
         {'mrr_at_5': 0.375}
         """
-        return self._by_name(weighted_means(*self.columns(list(self.values))))
+        means = weighted_means(*self.columns(list(self.values)))
+        return dict(zip(self.values, means.tolist(), strict=True))
 
-    def intervals(self, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Returns the ends of an interval of each figure, by `uncertainty.bootstrap_intervals` over the queries."""
+    def intervals(self, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
+        """Returns an interval of each mean, by `bootstrap.bootstrap_intervals` over the queries."""
         columns = self.columns(list(self.values))
         low, high = bootstrap_intervals(*columns, resamples=resamples, level=level, seed=seed)
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.values)}
 
     def take(self, query_ids: Ids) -> PerQuery:
-        """Returns what is known of some of the queries; ids that are not among them are left out."""
+        """Returns the metrics of some of the queries; ids of other queries are ignored."""
         chosen = np.isin(self.query_ids, query_ids)
-        values, weights = ({name: of[chosen] for name, of in by.items()} for by in (self.values, self.weights))
+        values = {name: column[chosen] for name, column in self.values.items()}
+        weights = {name: column[chosen] for name, column in self.weights.items()}
         return dataclasses.replace(self, query_ids=self.query_ids[chosen], values=values, weights=weights)
 
     def columns(self, metrics: Sequence[str]) -> tuple[Float64[np.ndarray, "Q M"], Float64[np.ndarray, "Q M"] | None]:
@@ -79,9 +82,6 @@ class PerQuery:
             return values, None
         ones = np.ones(len(self.query_ids))
         return values, _stacked([self.weights.get(name, ones) for name in metrics], len(self.query_ids))
-
-    def _by_name(self, figures: Float64[np.ndarray, "M"]) -> dict[str, float]:
-        return {name: float(figures[i]) for i, name in enumerate(self.values)}
 
 
 def write_per_query(path: pathlib.Path, per_query: PerQuery) -> None:
@@ -102,7 +102,7 @@ def write_per_query(path: pathlib.Path, per_query: PerQuery) -> None:
 
 
 def read_per_query(path: pathlib.Path) -> PerQuery:
-    """Reads what `write_per_query` wrote.
+    """Reads a file of `write_per_query`.
 
     Raises:
       FileNotFoundError: there is no such file.

@@ -1,12 +1,10 @@
-"""An evaluation of any system on held-out data: every metric with its interval, and every slice."""
+"""Evaluation of any system on held-out data: every metric with its interval, over all queries and in each slice."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int
@@ -17,83 +15,63 @@ from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
 from retrieval.data.splits import Parts
-from retrieval.evaluation import ranking_metrics, slices
-from retrieval.evaluation.bootstrap import bootstrap_intervals, weighted_means
+from retrieval.evaluation import slices
 from retrieval.evaluation.heads import with_roots, with_roots_of_intervals
-from retrieval.evaluation.measure import COLD, Catalogue, check_ks, measure, rank, rank_by
-from retrieval.evaluation.per_query import PerQuery
+from retrieval.evaluation.measure import Catalogue, check_ks, measure
+from retrieval.evaluation.per_query import Interval, PerQuery
+from retrieval.evaluation.registry import metric_of
+from retrieval.evaluation.slice_metrics import SliceMetrics, measure_slices
 from retrieval.evaluation.slices import Slice
-from retrieval.ranking.ranking import Ranking, Scorer
+from retrieval.ranking.ranking import (
+    EXCLUDING_SEEN,
+    INCLUDING_SEEN,
+    EmbeddingRanker,
+    Ranking,
+    Scorer,
+    ScoreRanker,
+    rank_corpus,
+)
 
-SLICE_METRICS = {
-    "hit_rate": ranking_metrics.hit_rate_at,
-    "precision": ranking_metrics.precision_at,
-    "recall": ranking_metrics.recall_at,
-    "ndcg": ranking_metrics.ndcg_at,
-}
 RESAMPLES, LEVEL = 2000, 0.95  # of the bootstrap over queries
-SLICED_VALUES = 2**24  # of all metrics, queries and slices that are in memory at a time
-SLICES_AT_A_TIME = 24  # at most: of each of their metrics all resamples are in memory
-Interval = tuple[float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class SliceFigures:
-    """The figures of one slice.
-
-    Attributes:
-      of: "candidates" or "queries".
-      column: what the slice is made by.
-      value: which group.
-      num_queries: queries with something relevant in it.
-      num_relevant: relevant candidates in it, over all queries.
-      figures: by name, as "excluding_seen/ndcg_at_10"; NaN where nothing is in the slice.
-      intervals: of each figure.
-    """
-
-    of: str
-    column: str
-    value: str
-    num_queries: int
-    num_relevant: int
-    figures: Mapping[str, float]
-    intervals: Mapping[str, Interval]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an evaluation says of a system.
+    """Metrics of one system.
 
     Attributes:
       per_query: every metric of every query.
-      figures: their means, by name.
-      intervals: 95 % intervals of the means, of a bootstrap over the queries.
-      slices: the figures of the slices.
+      metrics: mean of each metric over the queries, by name.
+      intervals: 95 % intervals of the means, by a bootstrap over the queries.
+      slices: the metrics of each slice.
     """
 
     per_query: PerQuery
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     intervals: Mapping[str, Interval]
-    slices: Sequence[SliceFigures]
+    slices: Sequence[SliceMetrics]
 
     @classmethod
     def of(cls, per_query: PerQuery) -> Result:
-        """Returns figures and intervals of values of each query, and those of the roots of mean squared errors."""
-        figures, intervals = per_query.figures(), per_query.intervals(resamples=RESAMPLES, level=LEVEL)
-        return cls(per_query, with_roots(figures), with_roots_of_intervals(intervals), ())
+        """Returns means and intervals of the metrics of each query; with each MSE comes the RMSE."""
+        intervals = per_query.intervals(resamples=RESAMPLES, level=LEVEL)
+        return cls(per_query, with_roots(per_query.means()), with_roots_of_intervals(intervals), ())
 
     def beside(self, other: Result) -> Result:
-        """Returns what this and another result say of one system that was asked both.
+        """Joins two results of one system, which have different metrics of the same queries.
 
         Raises:
-          ValueError: the queries are not the same.
+          ValueError: the queries differ.
         """
-        ours, theirs = self.per_query, other.per_query
-        if not np.array_equal(ours.query_ids, theirs.query_ids):
-            raise ValueError(f"results of {len(ours.query_ids)} and {len(theirs.query_ids)} queries, not the same ones")
+        first, second = self.per_query, other.per_query
+        if not np.array_equal(first.query_ids, second.query_ids):
+            raise ValueError(
+                f"results of {len(first.query_ids)} and {len(second.query_ids)} queries, not of the same ones; "
+                "evaluate both on one test part"
+            )
         return Result(
-            dataclasses.replace(ours, values=ours.values | theirs.values, weights=ours.weights | theirs.weights),
-            self.figures | other.figures,
+            dataclasses.replace(first, values=first.values | second.values, weights=first.weights | second.weights),
+            self.metrics | other.metrics,
             self.intervals | other.intervals,
             (*self.slices, *other.slices),
         )
@@ -101,17 +79,17 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What systems are asked, and how their answers are measured; the same for all of them.
+    """A held-out part prepared for the evaluation of any system: targets, facts of train, slices, lengths of lists.
 
     Attributes:
-      targets: the queries, what is relevant to them and what they have in train.
-      catalogue: what train and metadata tell of the corpus.
+      targets: the queries, their relevant candidates and the candidates that they have in train.
+      catalogue: facts of train and of the corpus.
       candidate_slices: slices of the corpus.
       query_slices: slices of the queries.
-      ks: lengths of the lists.
-      top_k_accuracies: lengths of the lists of the interaction-level accuracies.
-      test_set: SHA-256 of queries, relevant, seen and cold candidates and corpus: only results on the same can be
-        compared.
+      ks: lengths k of the lists.
+      top_k_accuracies: lengths k of the top-k categorical accuracies.
+      test_set: SHA-256 of queries, relevant, seen and cold candidates and corpus: only results with the same one can
+        be compared.
     """
 
     targets: Targets
@@ -138,14 +116,14 @@ class Evaluation:
         """Prepares the evaluation on `held_out` of systems that have seen `train`.
 
         Args:
-          train: all that was known before, validation included.
+          train: all interactions before the held-out part, validation included.
           held_out: the interactions to predict.
           corpus: all candidates; its first column with several values in a row, as genres, measures the diversity.
           queries: attributes of the queries, for the slices.
-          ks: lengths of the lists that the metrics look at.
-          top_k_accuracies: likewise of the interaction-level accuracies.
-          dislike_at_most: events with a rating up to this are neither positives nor relevant.
-          repeats: what is held out may be in train too, and is then no hit where train is excluded.
+          ks: lengths k of the lists of the metrics at k.
+          top_k_accuracies: lengths k of the top-k categorical accuracies.
+          dislike_at_most: interactions with a rating up to this are neither positive nor relevant.
+          repeats: whether train may hold pairs that are held out; such a pair is no hit where the seen are excluded.
 
         Raises:
           LeakageError: a ValueError; train has a (query, candidate) pair that is held out, and `repeats` is False.
@@ -175,23 +153,22 @@ class Evaluation:
         queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
         candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
     ) -> dict[str, Ranking]:
-        """Ranks the corpus by the embeddings of the targets' queries and of the corpus; see `evaluate.rank`."""
-        return rank(queries, candidates, self.targets, k=max(self.ks, default=0))
+        """Ranks the corpus by embeddings of the queries of `targets` and of the corpus; see `ranking.rank_corpus`."""
+        return rank_corpus(EmbeddingRanker(queries, candidates), self.targets, self._list_length)
 
     def rank_by(self, scorer: Scorer) -> dict[str, Ranking]:
-        """Ranks the corpus by the scores of the queries' histories; see `evaluate.rank_by`."""
-        catalogue = self.catalogue
-        return rank_by(scorer, catalogue.histories, self.targets, len(catalogue.counts), k=max(self.ks, default=0))
+        """Ranks the corpus by a scorer's scores of the queries' histories; see `ranking.rank_corpus`."""
+        ranker = ScoreRanker(scorer, self.catalogue.histories, len(self.catalogue.counts))
+        return rank_corpus(ranker, self.targets, self._list_length)
 
     def measure(self, rankings: Mapping[str, Ranking], *, resamples: int = RESAMPLES) -> Result:
-        """Returns every metric of a system's rankings, with intervals, in all and in each slice.
+        """Computes every metric of a system's rankings, with intervals, over all queries and in each slice.
 
-        Slices are of the last of the rankings of the whole corpus: of that without the seen candidates, where they are
-        known.
+        Slices are measured under `excluding_seen`, or `including_seen` where the seen candidates are not known.
 
         Args:
-          rankings: by prefix, see `rank`.
-          resamples: of the bootstrap.
+          rankings: by protocol, from `rank` or `rank_by`.
+          resamples: resamples of the bootstrap.
         """
         per_query = measure(
             rankings,
@@ -201,78 +178,39 @@ class Evaluation:
             catalogue=self.catalogue,
             test_set=self.test_set,
         )
-        prefix = [name for name in rankings if name != COLD][-1]
-        names = [f"{prefix}/{name}_at_{k}" for name, k in self._names()]
-        fit = SLICED_VALUES // max(1, len(self.targets.query_ids) * len(names))
-        size = max(1, min(SLICES_AT_A_TIME, fit))
-        sliced = itertools.chain(self._of_candidates(rankings[prefix], size), self._of_queries(prefix, per_query))
-        of_slices = []
-        while batch := list(itertools.islice(sliced, size)):
-            of_slices += _with_intervals(batch, names, resamples)
+        protocol = EXCLUDING_SEEN if EXCLUDING_SEEN in rankings else INCLUDING_SEEN
+        sliced = measure_slices(
+            self.candidate_slices,
+            self.query_slices,
+            protocol,
+            rankings[protocol],
+            self.targets.relevant,
+            per_query,
+            ks=self.ks,
+            resamples=resamples,
+            level=LEVEL,
+        )
         intervals = per_query.intervals(resamples=resamples, level=LEVEL)
-        in_range = {name: _in_range(name, interval) for name, interval in intervals.items()}
-        return Result(per_query, per_query.figures(), in_range, of_slices)
+        clipped = {name: _clip(name, interval) for name, interval in intervals.items()}
+        return Result(per_query, per_query.means(), clipped, sliced)
 
-    def _names(self) -> list[tuple[str, int]]:
-        return [(name, k) for k in self.ks for name in SLICE_METRICS]
-
-    def _of_candidates(self, ranking: Ranking, size: int) -> Iterator[_Sliced]:
-        relevant, places = self.targets.relevant.distinct()
-        in_lists = ranking.places(self.targets.relevant)[places]
-        for start in range(0, len(self.candidate_slices), size):
-            batch = self.candidate_slices[start : start + size]
-            lists, kept = slices.restricted(relevant, batch)
-            placed, shape = ranking_metrics.Placed(in_lists[kept], lists), (len(batch), len(relevant))
-            values = np.array([SLICE_METRICS[name](placed, k).reshape(shape) for name, k in self._names()])
-            lengths = lists.lengths.reshape(shape)
-            values = np.where(lengths > 0, values, np.nan)
-            for i, slice_ in enumerate(batch):
-                yield _Sliced("candidates", slice_, int(lengths[i].sum()), values[:, i].T)
-
-    def _of_queries(self, prefix: str, per_query: PerQuery) -> Iterator[_Sliced]:
-        every = np.array([per_query.values[f"{prefix}/{name}_at_{k}"] for name, k in self._names()]).T
-        lengths = self.targets.relevant.distinct()[0].lengths
-        for slice_ in self.query_slices:
-            values = np.where(slice_.members[:, None], every, np.nan)
-            yield _Sliced("queries", slice_, int(lengths[slice_.members].sum()), values)
+    @property
+    def _list_length(self) -> int:
+        return max(self.ks, default=0)
 
 
-def _in_range(name: str, interval: Interval) -> Interval:
-    """Returns the interval without what the figure cannot be; influence values may lie beyond it."""
-    if not any(share in name for share in ("coverage", "gini")):
+def _clip(name: str, interval: Interval) -> Interval:
+    """Clips the interval of coverage and Gini to [0, 1]; jackknife values can exceed it."""
+    metric = metric_of(name)
+    if metric is None or not metric.is_share:
         return interval
     return tuple(float(np.clip(bound, 0, 1)) for bound in interval)
 
 
-class _Sliced(NamedTuple):
-    """The metrics of each query in one slice [Q, names], NaN where it has nothing in it."""
-
-    of: str
-    slice: Slice
-    num_relevant: int
-    values: Float64[np.ndarray, "Q names"]
-
-
-def _with_intervals(batch: Sequence[_Sliced], names: Sequence[str], resamples: int) -> list[SliceFigures]:
-    """Returns the figures of slices, all intervals from the same resamples."""
-    values = np.concatenate([sliced.values for sliced in batch], axis=1)
-    bounds = bootstrap_intervals(values, None, resamples=resamples, level=LEVEL, seed=0)
-    columns = zip(weighted_means(values).tolist(), *(bound.tolist() for bound in bounds), strict=True)
-    results = []
-    for sliced in batch:
-        figures, intervals = {}, {}
-        for name, (mean, *interval) in zip(names, itertools.islice(columns, len(names)), strict=True):
-            figures[name], intervals[name] = mean, tuple(interval)
-        column, value, _ = sliced.slice
-        num_queries = int(np.sum(~np.isnan(sliced.values).all(axis=1)))
-        results.append(SliceFigures(sliced.of, column, value, num_queries, sliced.num_relevant, figures, intervals))
-    return results
-
-
 def _features(corpus: Table) -> Float64[np.ndarray, "N F"] | None:
-    """Returns which values each candidate has in the first column that holds several in one row, as genres.
+    """Returns the values of each candidate in the first column with several values in a row, as genres, one-hot.
 
-    None where no column does, or only such as have too many values to be categories.
+    None where there is no such column, or all have too many values to be categories.
     """
     for name, values in corpus.columns.items():
         if name != "title" and values.dtype.kind == "U" and (np.strings.find(values, slices.SEPARATOR) >= 0).any():
@@ -283,7 +221,10 @@ def _features(corpus: Table) -> Float64[np.ndarray, "N F"] | None:
 
 
 def _fingerprint(targets: Targets, corpus: Table) -> str:
-    """Returns the SHA-256 of what is asked, whatever the order of interactions; that of the corpus breaks ties."""
+    """Returns the SHA-256 of targets and corpus.
+
+    It does not depend on the order of the interactions, but on that of the corpus, which breaks ties.
+    """
     digest = hashlib.sha256()
     relevant, seen = targets.relevant.sets(), targets.seen.sets()
     parts: dict[str, Int[np.ndarray, "n"] | Bool[np.ndarray, "n"]] = {

@@ -141,7 +141,7 @@ class Phase:
         candidates = self.recipe.candidate_embeddings(params)
         metrics = evaluate(queries, candidates, self._targets, ks=self._config.evaluate.ks)
         predictions = self._labelled.by_heads(functools.partial(self.recipe.predict, params), queries, candidates)
-        metrics |= with_roots(self._labelled.measure(predictions).figures())
+        metrics |= with_roots(self._labelled.measure(predictions).means())
         return {f"{VALIDATION}{name}": value for name, value in metrics.items()}
 
     def _score(self, record: Record) -> float:

@@ -14,8 +14,9 @@ from retrieval.common.choices import did_you_mean
 from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
-from retrieval.evaluation.measure import measure, rank_by
+from retrieval.evaluation.measure import measure
 from retrieval.evaluation.protocol import Evaluation
+from retrieval.ranking.ranking import ScoreRanker, rank_corpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,10 @@ def tune_baseline(baseline: Baseline, config: Config, dataset: Dataset) -> Tuned
     )
 
     def score(settings: Mapping[str, Any]) -> float:
-        histories, num_candidates = evaluation.catalogue.histories, len(dataset.corpus)
-        rankings = rank_by(baseline.fit(training, **settings), histories, evaluation.targets, num_candidates, k=0)
-        metrics = measure(rankings, evaluation.targets, ks=evaluation.ks).figures()
+        scorer = baseline.fit(training, **settings)
+        ranker = ScoreRanker(scorer, evaluation.catalogue.histories, len(dataset.corpus))
+        rankings = rank_corpus(ranker, evaluation.targets, k=0)
+        metrics = measure(rankings, evaluation.targets, ks=evaluation.ks).means()
         if metric not in metrics:
             near = did_you_mean(metric, metrics)
             raise ValueError(f"train.metric must be one of {', '.join(metrics)}, got {metric!r}{near}")

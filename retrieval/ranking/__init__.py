@@ -1,1 +1,1 @@
-"""Scores become exact ranks and the exact top-k of a whole corpus, under one rule for equal scores."""
+"""Exact ranks, exact top-k and rankings of a whole corpus, with one tie rule: equal scores by ascending row."""

@@ -1,7 +1,8 @@
-"""How a system ranks the corpus for each query: what every metric is computed from."""
+"""Rankings of a whole corpus by embeddings or by a scorer: the input of every metric."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,114 +10,176 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from retrieval.common.lists import Lists
-from retrieval.ranking.ranks import Ranks, rank_each
-from retrieval.ranking.ranks import rank_scores as ranks_of
+from retrieval.data.encoding import Cold, Targets
+from retrieval.ranking.ranks import Ranks, rank_each, rank_scores
 from retrieval.ranking.selection import top_k_of_scores
 from retrieval.ranking.topk import top_k
 
 Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
-NOWHERE = np.int32(2**30)  # the place of what is in no list, however long
-SCORES_AT_A_TIME = 2**22  # of `rank_scores`: 16 MiB
+INCLUDING_SEEN, EXCLUDING_SEEN = "including_seen", "excluding_seen"  # protocols: the seen candidates compete, or do not
+COLD = "cold_candidates"  # protocol: the candidates that train does not know, ranked among themselves
+NOT_RANKED = np.int32(2**30)  # rank of an excluded candidate: beyond every list
+SCORES_AT_A_TIME = 2**22  # scores of a scorer in memory at once: 16 MiB
 
 
 class Ranking(NamedTuple):
-    """The exact ranks of what is relevant, and the first of each list, under one exclusion.
+    """Exact ranks of the relevant candidates and the head of each list, under one exclusion.
 
     Attributes:
-      ranks: how the corpus stands to each relevant candidate, in the order of its `Lists`.
+      ranks: ranks of the relevant candidates, in the order of their `Lists`.
       lists: positions of each query's best candidates, best first, -1 where fewer are left [Q, K].
-      num_ranked: how many candidates of each query are not excluded [Q].
+      num_ranked: number of candidates of each query that are not excluded [Q].
     """
 
     ranks: Ranks
     lists: Int32[np.ndarray, "Q K"]
     num_ranked: Int[np.ndarray, "Q"]
 
-    def places(self, relevant: Lists) -> Int32[np.ndarray, "total"]:
-        """Returns the place of each relevant candidate in its list; a place that no list has where it is excluded."""
+    def list_ranks(self, relevant: Lists) -> Int32[np.ndarray, "total"]:
+        """Returns the rank of each relevant candidate in its query's list; `NOT_RANKED` where it is excluded."""
         ordinal = self.ranks.ordinal
-        return np.where(ordinal < self.num_ranked[relevant.owners], ordinal, NOWHERE)
+        return np.where(ordinal < self.num_ranked[relevant.owners], ordinal, NOT_RANKED)
 
 
-def rank_embeddings(
-    queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"],
-    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"],
-    relevant: Lists,
-    exclusions: Sequence[Lists | None],
-    k: int,
-) -> list[Ranking]:
-    """Ranks the corpus by dot products, once for each way to exclude candidates; see `rank_each` and `top_k`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class EmbeddingRanker:
+    """Ranks the corpus by dot products; see `ranks.rank_each` and `topk.top_k`.
 
-    Args:
+    Attributes:
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
-      relevant: positions of the relevant candidates of each query.
-      exclusions: positions of the candidates left out for each query; None: nothing.
-      k: length of the lists; 0: none are made.
+
+    Raises:
+      ValueError: an embedding is not finite.
     """
-    ranks = rank_each(queries, candidates, relevant, exclusions)
-    return [
-        Ranking(
-            of_relevant,
-            top_k(queries, candidates, k, excluded)[1] if k else np.zeros((len(queries), 0), np.int32),
-            num_ranked(len(candidates), excluded, len(queries)),
-        )
-        for of_relevant, excluded in zip(ranks, exclusions, strict=True)
-    ]
+
+    queries: Float[Array, "Q D"] | Float32[np.ndarray, "Q D"]
+    candidates: Float[Array, "N D"] | Float32[np.ndarray, "N D"]
+
+    def __post_init__(self):
+        for name, embeddings in (("query", self.queries), ("candidate", self.candidates)):
+            broken = np.flatnonzero(~np.isfinite(np.asarray(embeddings)).all(axis=1))
+            if len(broken):
+                raise ValueError(f"{len(broken)} {name} embeddings are not finite, the first in row {broken[0]}")
+
+    def take(self, queries: Int[np.ndarray, "q"]) -> EmbeddingRanker:
+        """Returns the ranker of some of the queries."""
+        return EmbeddingRanker(self.queries[queries], self.candidates)
+
+    def restrict(self, positions: Int[np.ndarray, "M"]) -> EmbeddingRanker:
+        """Returns the ranker of some of the candidates."""
+        return EmbeddingRanker(self.queries, self.candidates[positions])
+
+    def rank(self, relevant: Lists, exclusions: Sequence[Lists | None], k: int) -> list[Ranking]:
+        """Ranks the corpus once per exclusion; arguments are those of `ScoreRanker.rank`."""
+        num_queries, num_candidates = len(self.queries), len(self.candidates)
+        all_ranks = rank_each(self.queries, self.candidates, relevant, exclusions)
+        rankings = []
+        for ranks, excluded in zip(all_ranks, exclusions, strict=True):
+            lists = np.zeros((num_queries, 0), np.int32)
+            if k:
+                lists = top_k(self.queries, self.candidates, k, excluded)[1]
+            rankings.append(Ranking(ranks, lists, _num_ranked(num_candidates, excluded, num_queries)))
+        return rankings
 
 
-def rank_scores(
-    scorer: Scorer,
-    histories: Lists,
-    num_candidates: int,
-    relevant: Lists,
-    exclusions: Sequence[Lists | None],
-    k: int,
-) -> list[Ranking]:
-    """Ranks the corpus by any scores, as `rank_embeddings` does by dot products.
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoreRanker:
+    """Ranks the corpus by the scores that a scorer gives to the histories of the queries.
 
-    Beside the time of the scores takes O(total N) to count and O(Q N) to select, and memory for a few blocks of scores
-    of at most 16 MiB, or one query.
-
-    Args:
+    Attributes:
       scorer: histories of some queries -> their scores of the whole corpus.
       histories: positions of the candidates that each query has in train.
-      num_candidates: the size of the corpus.
-      relevant: positions of the relevant candidates of each query.
-      exclusions: positions of the candidates left out for each query; None: nothing.
-      k: length of the lists; 0: none are made.
+      num_candidates: size of the corpus.
+    """
+
+    scorer: Scorer
+    histories: Lists
+    num_candidates: int
+
+    def take(self, queries: Int[np.ndarray, "q"]) -> ScoreRanker:
+        """Returns the ranker of some of the queries."""
+        return dataclasses.replace(self, histories=self.histories.take(queries))
+
+    def restrict(self, positions: Int[np.ndarray, "M"]) -> ScoreRanker:
+        """Returns the ranker of some of the candidates."""
+        return ScoreRanker(lambda some: np.asarray(self.scorer(some))[:, positions], self.histories, len(positions))
+
+    def rank(self, relevant: Lists, exclusions: Sequence[Lists | None], k: int) -> list[Ranking]:
+        """Ranks the corpus once per exclusion.
+
+        Beside the time of the scorer takes O(total N) to count and O(Q N) to select, and memory for blocks of scores of
+        16 MiB, or of one query where that is more.
+
+        Args:
+          relevant: positions of the relevant candidates of each query.
+          exclusions: positions of the candidates left out for each query; None: nothing.
+          k: length of the lists; 0: no lists.
+
+        Raises:
+          ValueError: a score is not finite.
+        """
+        size = max(1, SCORES_AT_A_TIME // self.num_candidates)
+        blocks = []
+        for start in range(0, max(len(self.histories), 1), size):
+            members = np.arange(start, min(start + size, len(self.histories)))
+            scores = np.asarray(self.scorer(self.histories.take(members)))
+            if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # NaN is the least and the most
+                first = members[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
+                raise ValueError(f"the scores of query {first} are not finite")
+            taken = [None if excluded is None else excluded.take(members) for excluded in exclusions]
+            blocks.append(_rank_block(scores, relevant.take(members), taken, k))
+        return [_concatenate(rankings) for rankings in zip(*blocks, strict=True)]
+
+
+def rank_corpus(ranker: EmbeddingRanker | ScoreRanker, targets: Targets, k: int) -> dict[str, Ranking]:
+    """Ranks the corpus for the queries of `targets`, once per protocol.
+
+    - `including_seen`: all candidates compete.
+    - `excluding_seen`: the candidates that a query has in train are left out; where `targets` has them.
+    - `cold_candidates`: the candidates that train does not know are ranked among themselves, without lists; where one
+      of them is relevant. Ranks are computed only for the queries that one is relevant to.
+
+    Args:
+      ranker: the system, for the queries of `targets` in their order.
+      targets: the relevant candidates of each query, and those that it has in train.
+      k: length of the lists that are kept; 0: none.
 
     Raises:
       ValueError: a score is not finite.
     """
-    size = max(1, SCORES_AT_A_TIME // num_candidates)
-    blocks = []
-    for start in range(0, max(len(histories), 1), size):
-        mine = np.arange(start, min(start + size, len(histories)))
-        scores = np.asarray(scorer(histories.take(mine)))
-        if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # NaN is the least and the highest
-            first = mine[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
-            raise ValueError(f"the scores of query {first} are not finite")
-        taken = [None if excluded is None else excluded.take(mine) for excluded in exclusions]
-        blocks.append(_of_block(scores, relevant.take(mine), taken, k))
-    return [_joined(of_exclusion) for of_exclusion in zip(*blocks, strict=True)]
+    exclusions = {INCLUDING_SEEN: None}
+    if targets.seen is not None:
+        exclusions[EXCLUDING_SEEN] = targets.seen.sets()
+    rankings = ranker.rank(targets.relevant, list(exclusions.values()), k)
+    by_protocol = dict(zip(exclusions, rankings, strict=True))
+    if targets.cold is not None:
+        by_protocol[COLD] = _rank_cold(ranker, targets.cold)
+    return by_protocol
 
 
-def _of_block(scores: Float32[np.ndarray, "q N"], relevant: Lists, exclusions, k: int) -> list[Ranking]:
+def _rank_cold(ranker: EmbeddingRanker | ScoreRanker, cold: Cold) -> Ranking:
+    num_queries, num_cold = len(cold.relevant), len(cold.positions)
+    asked = np.flatnonzero(cold.relevant.lengths > 0)
+    (ranking,) = ranker.take(asked).restrict(cold.positions).rank(cold.relevant.take(asked), [None], 0)
+    return Ranking(ranking.ranks, np.zeros((num_queries, 0), np.int32), np.full(num_queries, num_cold))
+
+
+def _rank_block(scores: Float32[np.ndarray, "q N"], relevant: Lists, exclusions, k: int) -> list[Ranking]:
     num_queries, num_candidates = scores.shape
-    none = np.zeros((num_queries, 0), np.int32)
-    lists = top_k_of_scores(scores, k, exclusions) if k else [none] * len(exclusions)
-    left = [num_ranked(num_candidates, excluded, num_queries) for excluded in exclusions]
-    return list(map(Ranking, ranks_of(scores, relevant, exclusions), lists, left))
+    lists = [np.zeros((num_queries, 0), np.int32)] * len(exclusions)
+    if k:
+        lists = top_k_of_scores(scores, k, exclusions)
+    numbers = [_num_ranked(num_candidates, excluded, num_queries) for excluded in exclusions]
+    return list(map(Ranking, rank_scores(scores, relevant, exclusions), lists, numbers))
 
 
-def _joined(rankings: Sequence[Ranking]) -> Ranking:
-    """Returns the rankings of some queries as one."""
+def _concatenate(rankings: Sequence[Ranking]) -> Ranking:
+    """Joins the rankings of consecutive queries."""
     ranks = Ranks(*(np.concatenate(parts) for parts in zip(*(ranking.ranks for ranking in rankings), strict=True)))
-    _, lists, left = zip(*rankings, strict=True)
-    return Ranking(ranks, np.concatenate(lists), np.concatenate(left))
+    _, lists, numbers = zip(*rankings, strict=True)
+    return Ranking(ranks, np.concatenate(lists), np.concatenate(numbers))
 
 
-def num_ranked(num_candidates: int, excluded: Lists | None, num_queries: int) -> Int[np.ndarray, "Q"]:
-    """Returns how many candidates are left to each query."""
+def _num_ranked(num_candidates: int, excluded: Lists | None, num_queries: int) -> Int[np.ndarray, "Q"]:
     return np.full(num_queries, num_candidates) - (0 if excluded is None else excluded.sets().lengths)

@@ -45,7 +45,7 @@ CASES = [(name, *case) for name, case in RANDOM.items()] + [("ials", *case) for 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), CASES)
 def test_figures_of_the_random_split(on_random, name, settings, expected):
-    got = figures(*on_random, name, settings).figures
+    got = figures(*on_random, name, settings).metrics
     for metric, value in zip(("precision", "recall", "ndcg"), expected, strict=True):
         assert got[f"excluding_seen/{metric}_at_10"] == pytest.approx(value, abs=0.003), metric
 
@@ -54,7 +54,7 @@ def test_figures_of_the_users_that_train_knows_in_the_temporal_split():
     training, evaluation = prepared("temporal")
     for name, (settings, expected) in TEMPORAL.items():
         slices = figures(training, evaluation, name, settings).slices
-        (known,) = (s for s in slices if (s.of, s.column, s.value) == ("queries", "vocabulary", "known"))
+        (known,) = (s for s in slices if (s.side, s.column, s.value) == ("queries", "vocabulary", "known"))
         assert known.num_queries == 109
         for metric, value in zip(("precision", "ndcg"), expected, strict=True):
-            assert known.figures[f"excluding_seen/{metric}_at_10"] == pytest.approx(value, abs=0.003), (name, metric)
+            assert known.metrics[f"excluding_seen/{metric}_at_10"] == pytest.approx(value, abs=0.003), (name, metric)

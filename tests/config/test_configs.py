@@ -75,7 +75,7 @@ def train_and_evaluate(config, dataset):
         "test": evaluate_model(evaluation, Trained(recipe, state.params, train, choice), train),
         "popularity": evaluate_popularity(evaluation),
     }
-    return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.figures.items()}
+    return {f"{system}/{name}": value for system, of in systems.items() for name, value in of.metrics.items()}
 
 
 @pytest.mark.slow
@@ -124,7 +124,9 @@ def test_the_best_temporal_variant_is_above_recent_popularity_for_users_known_an
     )
     evaluation = create_evaluation(config, dataset)
     result = evaluate_model(evaluation, Trained(recipe, state.kept, train, ChosenEpoch(FINAL, 8)), train)
-    figures = {of.value: of.figures for of in result.slices if (of.of, of.column) == ("queries", "vocabulary")}
+    figures = {
+        part.value: part.metrics for part in result.slices if (part.side, part.column) == ("queries", "vocabulary")
+    }
     for group, precision, ndcg in (("known", 0.1596, 0.2113), ("cold", 0.4833, 0.5140)):  # of 30 days
         assert figures[group]["excluding_seen/precision_at_10"] > precision
         assert figures[group]["excluding_seen/ndcg_at_10"] > ndcg + 0.01

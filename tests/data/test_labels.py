@@ -113,7 +113,7 @@ def test_figures_are_means_over_interactions_and_roots_of_them():
         2.0,
         1.0,
     ]
-    figures = Result.of(per_query).figures
+    figures = Result.of(per_query).metrics
     assert figures["rating/mse"] == pytest.approx(11 / 3) and figures["rating/rmse"] == pytest.approx((11 / 3) ** 0.5)
     assert figures["rating/mae"] == pytest.approx(5 / 3)
     assert figures["likes/log_loss"] == pytest.approx((-2 * np.log(0.75) - np.log(0.5)) / 3)
@@ -126,9 +126,9 @@ def test_intervals_of_roots_are_roots_of_intervals_and_results_join():
     result = Result.of(asked.measure({"rating": rng.normal(3.5, 1, len(asked.owners))}))
     np.testing.assert_allclose(np.square(result.intervals["rating/rmse"]), result.intervals["rating/mse"])
     both = result.beside(Result(result.per_query, {"x": 1.0}, {"x": (0.0, 2.0)}, ()))
-    assert {"x", "rating/rmse"} <= both.figures.keys() & both.intervals.keys()
+    assert {"x", "rating/rmse"} <= both.metrics.keys() & both.intervals.keys()
     fewer = Result.of(Labelled.of((), Encoding.fit(rated(), corpus()), rated(1).take(slice(5))).measure({}))
-    with pytest.raises(ValueError, match="not the same ones"):
+    with pytest.raises(ValueError, match="not of the same ones"):
         result.beside(fewer)
 
 
@@ -141,7 +141,7 @@ def test_biases_beat_candidate_means_and_those_the_mean():
     encoding, train = Encoding.fit(rated(), corpus()), rated()
     asked = Labelled.of((RATING, LIKES), encoding, train)
     errors = {
-        name: Result.of(asked.measure(predictions)).figures
+        name: Result.of(asked.measure(predictions)).metrics
         for name, predictions in asked.by_baselines(encoding, train).items()
     }
     assert set(errors) == set(PREDICTORS["regression"])

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.evaluation import bootstrap_loop, user_loop
+from experiments.benchmarks.evaluation import SLICED, bootstrap_loop, user_loop
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.leakage import LeakageError
 from retrieval.data.splits import split
-from retrieval.evaluation import protocol as evaluation_lib
-from retrieval.evaluation.protocol import SLICE_METRICS, Evaluation
+from retrieval.evaluation import slice_metrics
+from retrieval.evaluation.protocol import Evaluation
 
 KS = (1, 5, 10)
 
@@ -30,7 +30,7 @@ def world(seed, num_queries=25, num_candidates=40):
 
 @pytest.mark.parametrize(("seed", "sliced_values"), [(0, 2**24), (1, 1000), (2, 1)])  # in batches of slices too
 def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(monkeypatch, seed, sliced_values):
-    monkeypatch.setattr(evaluation_lib, "SLICED_VALUES", sliced_values)
+    monkeypatch.setattr(slice_metrics, "VALUES_AT_A_TIME", sliced_values)
     evaluation, queries, candidates, _ = world(seed)
     result = evaluation.measure(evaluation.rank(queries, candidates), resamples=20)
     table, of_slices = user_loop(evaluation, queries, candidates)
@@ -40,12 +40,12 @@ def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(monkeypatch, see
         np.testing.assert_allclose(result.per_query.values[name], values[0], rtol=1e-9, atol=1e-12, err_msg=name)
     found = {"candidates": iter(range(99)), "queries": iter(range(99))}
     for of_slice in result.slices:
-        number = next(found[of_slice.of])
-        for name in SLICE_METRICS:
+        number = next(found[of_slice.side])
+        for name in SLICED:
             for k in KS:
-                expected = of_slices[f"{of_slice.of} {number} {name}_at_{k}"][0]
+                expected = of_slices[f"{of_slice.side} {number} {name}_at_{k}"][0]
                 defined = expected[~np.isnan(expected)]
-                value = of_slice.figures[f"excluding_seen/{name}_at_{k}"]
+                value = of_slice.metrics[f"excluding_seen/{name}_at_{k}"]
                 np.testing.assert_allclose(value, defined.mean() if len(defined) else np.nan, rtol=1e-12)
         assert of_slice.num_queries == len(defined)
 
@@ -53,7 +53,7 @@ def test_every_metric_of_every_user_and_slice_is_that_of_a_loop(monkeypatch, see
 def test_slices_tell_how_much_is_in_them():
     evaluation, queries, candidates, parts = world(0)
     slices = evaluation.measure(evaluation.rank(queries, candidates), resamples=20).slices
-    by_name = {(s.of, s.column, s.value): s for s in slices}
+    by_name = {(s.side, s.column, s.value): s for s in slices}
     train_candidates, train_queries = set(parts.train.candidate_ids.tolist()), set(parts.train.query_ids.tolist())
     cold = [c not in train_candidates for c in parts.test.candidate_ids.tolist()]
     assert by_name["candidates", "vocabulary", "cold"].num_relevant == sum(cold)
@@ -83,15 +83,15 @@ def test_cold_candidates_are_ranked_among_themselves_too():
 
     for rankings in (by_embeddings, evaluation.rank_by(scorer)):
         result = evaluation.measure(rankings, resamples=10)
-        figures, values = result.figures, result.per_query.values
+        figures, values = result.metrics, result.per_query.values
         np.testing.assert_array_equal(values["cold_candidates/recall_at_1"], [0.5, np.nan, 0])
         np.testing.assert_array_equal(values["cold_candidates/precision_at_2"], [0.5, np.nan, 0])
         assert figures["cold_candidates/interactions/hit_rate_at_1"] == pytest.approx(1 / 3)
         assert figures["cold_candidates/auc"] == (0.5 + 0) / 2
         assert figures["excluding_seen/recall_at_1"] == pytest.approx((0 + 1 + 0.5) / 3)
         assert not any("cold_candidates/coverage" in name for name in figures)
-        (cold,) = (s for s in result.slices if (s.of, s.column, s.value) == ("candidates", "vocabulary", "cold"))
-        assert cold.num_relevant == 3 and cold.figures["excluding_seen/recall_at_2"] == 0  # behind all known ones
+        (cold,) = (s for s in result.slices if (s.side, s.column, s.value) == ("candidates", "vocabulary", "cold"))
+        assert cold.num_relevant == 3 and cold.metrics["excluding_seen/recall_at_2"] == 0  # behind all known ones
 
 
 def test_a_scorer_is_asked_again_only_for_queries_with_something_cold():
@@ -108,19 +108,19 @@ def test_a_scorer_is_asked_again_only_for_queries_with_something_cold():
 def test_without_something_cold_to_find_there_are_no_such_figures():
     train, test = Interactions([1, 2], [0, 1]), Interactions([1, 2], [1, 0])
     evaluation = Evaluation.of(train, test, Table(np.arange(3)), ks=(1,))  # 2 is cold, and nobody's
-    figures = evaluation.measure(evaluation.rank(np.ones((2, 1), np.float32), np.ones((3, 1), np.float32))).figures
+    figures = evaluation.measure(evaluation.rank(np.ones((2, 1), np.float32), np.ones((3, 1), np.float32))).metrics
     assert not any(name.startswith("cold_candidates") for name in figures)
 
 
 def test_the_intervals_are_those_of_a_loop_over_resamples_but_for_chance():
     evaluation, queries, candidates, _ = world(1, num_queries=60)
     result = evaluation.measure(evaluation.rank(queries, candidates), resamples=4000)
-    names = [f"excluding_seen/{name}_at_10" for name in SLICE_METRICS]
+    names = [f"excluding_seen/{name}_at_10" for name in SLICED]
     low, high = bootstrap_loop(np.array([result.per_query.values[name] for name in names]), 4000)
     for i, name in enumerate(names):
         width = high[i] - low[i]
         np.testing.assert_allclose(result.intervals[name], (low[i], high[i]), atol=0.1 * width)
-        assert result.intervals[name][0] <= result.figures[name] <= result.intervals[name][1]
+        assert result.intervals[name][0] <= result.metrics[name] <= result.intervals[name][1]
 
 
 def test_only_the_same_question_has_the_same_test_set():
@@ -140,17 +140,17 @@ def test_only_the_same_question_has_the_same_test_set():
 def test_a_corpus_without_attributes_has_no_diversity():
     evaluation, queries, candidates, parts = world(0)
     bare = Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5,))
-    figures = bare.measure(bare.rank(queries, candidates), resamples=10).figures
+    figures = bare.measure(bare.rank(queries, candidates), resamples=10).metrics
     assert "excluding_seen/diversity_at_5" not in figures
     assert "excluding_seen/coverage_at_5" in figures
-    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).figures
+    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).metrics
     assert 0 <= figures["excluding_seen/diversity_at_5"] <= 1
 
 
 def test_a_k_above_the_corpus_finds_all_that_is_relevant():
     _, queries, candidates, parts = world(0)
     evaluation = Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5, 100), top_k_accuracies=(100,))
-    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).figures
+    figures = evaluation.measure(evaluation.rank(queries, candidates), resamples=10).metrics
     assert figures["excluding_seen/recall_at_100"] == figures["including_seen/coverage_at_100"] == 1
     relevant = evaluation.targets.relevant.lengths
     assert figures["excluding_seen/precision_at_100"] == pytest.approx(relevant.mean() / 100)
@@ -160,8 +160,8 @@ def test_what_is_excluded_is_no_hit_however_long_the_list():
     train, test = Interactions([1, 2], [10, 11]), Interactions([1], [10])  # the same pair in both
     evaluation = Evaluation.of(train, test, Table([10, 11, 12]), ks=(3, 4, 100), repeats=True)
     embeddings = np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)
-    figures = evaluation.measure(evaluation.rank(*embeddings), resamples=5).figures
-    assert all(figures[f"excluding_seen/{name}_at_{k}"] == 0 for name in SLICE_METRICS for k in (3, 4, 100))
+    figures = evaluation.measure(evaluation.rank(*embeddings), resamples=5).metrics
+    assert all(figures[f"excluding_seen/{name}_at_{k}"] == 0 for name in SLICED for k in (3, 4, 100))
     assert figures["including_seen/recall_at_3"] == 1
 
 
@@ -185,7 +185,7 @@ def test_a_coverage_whose_spread_is_not_known_has_no_interval():
     evaluation, queries, candidates, _ = world(0)
     same = np.repeat(queries[:1], len(queries), axis=0)  # all get the same list
     result = evaluation.measure(evaluation.rank(same, candidates), resamples=20)
-    assert result.figures["including_seen/coverage_at_5"] == 5 / 40
+    assert result.metrics["including_seen/coverage_at_5"] == 5 / 40
     assert np.isnan(result.intervals["including_seen/coverage_at_5"]).all()
 
 
@@ -196,7 +196,7 @@ def test_no_interval_of_a_share_leaves_zero_to_one():
     candidates = np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]  # the first half for one query, the second for two
     result = evaluation.measure(evaluation.rank(queries, candidates), resamples=200)
     name = "including_seen/coverage_at_5"
-    assert result.figures[name] == pytest.approx(1)
+    assert result.metrics[name] == pytest.approx(1)
     assert result.per_query.intervals(resamples=200)[name][1] > 1  # influence values know no bounds
     assert 0 <= result.intervals[name][0] < result.intervals[name][1] == 1
 

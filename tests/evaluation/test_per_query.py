@@ -30,18 +30,18 @@ def assert_same(a, b):
 
 def test_figures_are_weighted_means_where_defined():
     # (1 + 0.5) / 2 of the queries that have a recall; one hit of one and one of four among eight interactions.
-    assert TWO.figures() == {"recall_at_2": 0.75, "interactions/hit_rate_at_2": 2 / 8}
+    assert TWO.means() == {"recall_at_2": 0.75, "interactions/hit_rate_at_2": 2 / 8}
 
 
 def test_a_metric_that_no_query_has_is_nan():
     empty = PerQuery(np.array([1]), {"auc": np.array([NAN])}, {}, "")
-    assert np.isnan(empty.figures()["auc"])
+    assert np.isnan(empty.means()["auc"])
     assert np.isnan(empty.intervals(resamples=5)["auc"]).all()
 
 
 def test_no_queries_and_no_metrics_have_no_figures():
     none = PerQuery(np.array([], np.int64), {"auc": np.array([])}, {}, "")
-    assert np.isnan([none.figures()["auc"], *none.intervals(resamples=5)["auc"]]).all()
+    assert np.isnan([none.means()["auc"], *none.intervals(resamples=5)["auc"]]).all()
     assert PerQuery(np.array([1]), {}, {}, "").intervals(resamples=5) == {}
 
 

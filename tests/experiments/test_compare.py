@@ -35,7 +35,7 @@ def make_run(path, gain=0.0, *, seed=0, system="test", test_set="abc", dimension
     columns = {NDCG: values[:, 0], RECALL: values[:, 1], "excluding_seen/auc": values[:, 0]}
     per_query = PerQuery(np.arange(60), columns, {}, test_set)
     write_per_query(workdir.per_query_file(system), per_query)
-    workdir.add_metrics({f"{system}/{name}": value for name, value in per_query.figures().items()})
+    workdir.add_metrics({f"{system}/{name}": value for name, value in per_query.means().items()})
     return workdir
 
 
@@ -145,9 +145,9 @@ def test_what_is_not_there_is_refused_with_who_writes_it(runs, name, message):
 
 def test_a_folder_may_have_a_colon_in_its_name(runs):
     make_run(runs / "at 12:30", gain=0.5)
-    assert read_system("at 12:30").per_query.figures()[NDCG] == pytest.approx(QUERIES[:, 0].mean() + 0.5)
+    assert read_system("at 12:30").per_query.means()[NDCG] == pytest.approx(QUERIES[:, 0].mean() + 0.5)
     make_run(runs / "at 12:30", gain=0.7, system="ease")
-    assert read_system("at 12:30:ease").per_query.figures()[NDCG] == pytest.approx(QUERIES[:, 0].mean() + 0.7)
+    assert read_system("at 12:30:ease").per_query.means()[NDCG] == pytest.approx(QUERIES[:, 0].mean() + 0.7)
 
 
 def test_metrics_are_those_named_or_what_there_is_at_ten():

@@ -50,7 +50,7 @@ def test_every_metric_of_a_system_has_an_interval_and_its_queries(finished):
     metrics, intervals = (json.loads((workdir / f"{name}.json").read_text()) for name in ("metrics", "intervals"))
     for system in ("test", "popularity"):
         per_query = read_per_query(workdir / "per_query" / f"{system}.parquet")
-        for name, value in per_query.figures().items():
+        for name, value in per_query.means().items():
             low, high = intervals[f"{system}/{name}"]
             assert metrics[f"{system}/{name}"] == value
             if low is not None:  # as of the coverage of lists that are all the same

@@ -40,7 +40,7 @@ def test_the_towers_are_ranked_by_their_own_dot_product(with_ease):
     queries = towers.query(jnp.asarray(recipe.encoding.queries.rows(evaluation.targets.query_ids)))
     result = evaluation.measure(evaluation.rank(queries, towers.candidate(jnp.asarray(recipe.encoding.corpus_rows))))
     metrics = workdir.read_metrics()
-    assert metrics[f"towers/{NDCG}"] == pytest.approx(result.figures[NDCG], rel=1e-5)
+    assert metrics[f"towers/{NDCG}"] == pytest.approx(result.metrics[NDCG], rel=1e-5)
     assert metrics[f"towers/{NDCG}"] != metrics[f"test/{NDCG}"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from retrieval.common.lists import Lists
 from retrieval.ranking import blocks, ranking
-from retrieval.ranking.ranking import rank_embeddings, rank_scores
+from retrieval.ranking.ranking import EmbeddingRanker, ScoreRanker
 
 
 @st.composite
@@ -33,7 +33,7 @@ def test_scores_are_ranked_as_by_a_plain_sort(world, k, size):
     names = Lists.from_sequences([[query] for query in range(num_queries)])  # a history that tells the query
     before, ranking.SCORES_AT_A_TIME = ranking.SCORES_AT_A_TIME, size * num_candidates  # size queries at a time
     try:
-        got = rank_scores(lambda h: scores[h.rows], names, num_candidates, relevant, [None, excluded], k)
+        got = ScoreRanker(lambda h: scores[h.rows], names, num_candidates).rank(relevant, [None, excluded], k)
     finally:
         ranking.SCORES_AT_A_TIME = before
     for lists_, left_out in zip(got, (Lists.empty(num_queries), excluded), strict=True):
@@ -53,8 +53,8 @@ def test_scores_of_several_blocks_of_the_corpus_are_ranked_as_embeddings_are():
     excluded = Lists.from_pairs(rng.integers(0, 5, 900), rng.integers(0, 40_000, 900), 5)
     scores = np.asarray(blocks.dot(*map(jnp.asarray, (queries, candidates))))
     names = Lists.from_sequences([[query] for query in range(5)])
-    got = rank_scores(lambda h: scores[h.rows], names, 40_000, relevant, [None, excluded], 50)
-    expected = rank_embeddings(queries, candidates, relevant, [None, excluded], 50)
+    got = ScoreRanker(lambda h: scores[h.rows], names, 40_000).rank(relevant, [None, excluded], 50)
+    expected = EmbeddingRanker(queries, candidates).rank(relevant, [None, excluded], 50)
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_array_equal(ours.lists, theirs.lists)
         np.testing.assert_array_equal(ours.num_ranked, theirs.num_ranked)
@@ -68,10 +68,10 @@ def test_a_score_that_is_not_finite_names_its_query(value):
     scores[1, 2] = value
     names = Lists.from_sequences([[0], [1], [2]])
     with pytest.raises(ValueError, match="the scores of query 1 are not finite"):
-        rank_scores(lambda h: scores[h.rows], names, 4, names, [None], 2)
+        ScoreRanker(lambda h: scores[h.rows], names, 4).rank(names, [None], 2)
 
 
 def test_no_queries_have_no_rankings():
     none = Lists.empty(0)
-    (got,) = rank_scores(lambda h: np.zeros((0, 4), np.float32), none, 4, none, [None], 2)
+    (got,) = ScoreRanker(lambda h: np.zeros((0, 4), np.float32), none, 4).rank(none, [None], 2)
     assert got.lists.shape == (0, 2) and not len(got.ranks.higher)
