@@ -1,4 +1,8 @@
-"""Fits the models that `model.additions` adds to the scores of the trained towers."""
+"""Fits the models that `model.additions` adds to the scores of the trained towers.
+
+An addition is a pair of fixed towers: an embedding for each query row and each candidate, appended to those of the
+trained towers, so that one index searches the sum of both scores.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,12 @@ from retrieval.models.two_tower import OFFSET_SCALE
 
 @dataclasses.dataclass(frozen=True)
 class Fitting:
-    """What an addition is fitted on.
+    """The data that additions are fitted to.
 
     Attributes:
       config: the experiment.
       encoding: vocabularies.
-      pairs: the training part without dislikes, in rows.
+      pairs: one example for each interaction of train that is no dislike.
       train: the training part.
     """
 

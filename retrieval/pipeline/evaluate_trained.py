@@ -67,8 +67,8 @@ def evaluate_trained(config: Config, dataset: Dataset, trained: Trained) -> Eval
     baselines = {POPULARITY: evaluate_popularity(evaluation)}
     queries = trained.query_embeddings(evaluation.targets.query_ids, before)
     model = evaluation.measure(evaluation.rank(queries, trained.candidate_embeddings))
-    if recipe.tasks.settings:
-        labelled = Labelled.of(recipe.tasks.settings, recipe.encoding, dataset.parts.test)
+    if recipe.tasks.entries:
+        labelled = Labelled.of(recipe.tasks.entries, recipe.encoding, dataset.parts.test)
         predict = functools.partial(recipe.predict, trained.params)
         by_heads = labelled.by_heads(predict, queries, trained.candidate_embeddings)
         model = model.beside(Result.of(labelled.measure(by_heads, evaluation.test_set)))

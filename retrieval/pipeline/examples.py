@@ -24,7 +24,19 @@ def create_examples(
     context: QueryContext,
     tasks: Tasks,
 ) -> tuple[Examples, int]:
-    """Returns the examples in the form that the query tower reads, and how many make a batch."""
+    """Returns the training examples in the form that the query tower reads, and the examples a step.
+
+    Args:
+      config: the experiment.
+      encoding: vocabularies.
+      examples: one for each interaction of train that is no dislike.
+      train: the training part.
+      context: the maker of the query tower's columns. If the tower reads histories, an example is a window of one.
+      tasks: what the heads predict.
+
+    Raises:
+      ValueError: `loss.rating_weight` is set, and the interactions have no ratings.
+    """
     train = encoding.without_dislikes(train)
     weights = rating_weights(train.ratings, config.loss.rating_weight)
     if not context.length:
@@ -34,13 +46,13 @@ def create_examples(
         return examples._replace(weights=weights, context=columns, labels=tasks.labels(train.ratings)), batch_size
     histories = encoding.histories(encoding.queries.ids, train)
     windows: Windows = histories.windows(context.length + 1)
-    of_rating = (
-        np.ones(windows.rows.shape)
-        if weights is None
-        else rating_weights(windows.ratings, config.loss.rating_weight, train.ratings)
-    )
-    examples = of_windows(1 + windows.owners, windows, of_rating, context)
+    if weights is None:
+        weights = np.ones(windows.rows.shape)
+    else:
+        weights = rating_weights(windows.ratings, config.loss.rating_weight, train.ratings)
+    examples = window_examples(1 + windows.owners, windows, weights, context)
     examples = examples._replace(labels=tasks.labels(windows.ratings))
+    # train.batch_size counts targets: so many windows have as many on average
     share = len(windows.owners) / max(int(windows.is_target.sum()), 1)
     return examples, max(1, min(round(config.train.batch_size * share), len(windows.owners)))
 
@@ -48,18 +60,21 @@ def create_examples(
 def rating_weights(
     ratings: Float32[np.ndarray, "*S"] | None, strength: float, train: Float32[np.ndarray, "n"] | None = None
 ) -> Float32[np.ndarray, "*S"] | None:
-    """Returns the weight of each example, 1 + strength * (rating - mean) / half the range, at least 0; None: all 1.
+    """Returns the weights of examples by rating: max(0, 1 + strength * (rating - mean) / half the range).
 
     >>> rating_weights(np.array([1.0, 5.0, 5.0, 5.0], np.float32), 0.5)
     array([0.25, 1.25, 1.25, 1.25], dtype=float32)
 
     Args:
-      ratings: of the examples; one that is NaN weighs 1.
-      strength: 0: all weigh the same.
-      train: the ratings whose mean and range count; None: those of the examples.
+      ratings: ratings of the examples; NaN gives the weight 1.
+      strength: how much ratings count; 0: not at all.
+      train: the ratings that give mean and range; None: `ratings`.
+
+    Returns:
+      Weights in the shape of the ratings; None if `strength` is 0: all weigh 1.
 
     Raises:
-      ValueError: there are no ratings, and `strength` is not 0.
+      ValueError: `strength` is not 0, and `ratings` is None.
     """
     if strength == 0:
         return None
@@ -74,10 +89,17 @@ def rating_weights(
     return np.maximum(1 + strength * np.nan_to_num(shares), 0.0).astype(np.float32)
 
 
-def of_windows(
+def window_examples(
     query_rows: Int32[np.ndarray, "n"], windows: Windows, weights: Float[np.ndarray, "n L"], context: QueryContext
 ) -> Examples:
-    """Returns windows of histories as examples, a number of targets each."""
+    """Returns windows of histories as examples with several targets each.
+
+    Args:
+      query_rows: row of the query of each window.
+      windows: the windows; their length L is that of the histories and one more.
+      weights: weight of each interaction as a target.
+      context: the maker of the query tower's columns.
+    """
     return Examples(
         query_rows.astype(np.int32),
         np.where(windows.is_target, windows.rows, np.int32(NO_ROW)),
@@ -87,23 +109,27 @@ def of_windows(
 
 
 def held_out_windows(encoding: Encoding, held_out: Interactions, before: Interactions, length: int) -> Windows:
-    """Returns a window for each held-out interaction: it is the target, after the last of what its query did before.
+    """Returns a window [n, length + 1] for each held-out interaction: its query's last history, then itself as target.
 
-    Windows are of `length` interactions and the target [n, length + 1].
+    Args:
+      encoding: vocabularies.
+      held_out: the interactions, n of them.
+      before: interactions that the histories of the queries are taken from.
+      length: interactions of a history at most.
     """
     history = encoding.histories(held_out.query_ids, before).last(length)
     number = len(held_out)
-    last = np.full((number, 1), np.nan, np.float32) if held_out.ratings is None else held_out.ratings[:, None]
-    times = np.full((number, 1), -1, np.int64) if held_out.timestamps is None else held_out.timestamps[:, None]
+    ratings = np.full(number, np.nan, np.float32) if held_out.ratings is None else held_out.ratings
+    times = np.full(number, -1, np.int64) if held_out.timestamps is None else held_out.timestamps
 
     def followed(column, by):
-        return np.concatenate([column, by], axis=1)
+        return np.concatenate([column, by[:, None]], axis=1)
 
     return Windows(
         history.owners,
-        followed(history.rows, encoding.candidates.rows(held_out.candidate_ids)[:, None]),
+        followed(history.rows, encoding.candidates.rows(held_out.candidate_ids)),
         np.arange(length + 1)[None, :] == np.full((number, 1), length),
-        followed(history.ratings, last),
+        followed(history.ratings, ratings),
         followed(history.times, times),
     )
 

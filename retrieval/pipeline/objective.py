@@ -1,4 +1,4 @@
-"""From the config's `loss` section to the objective that training minimises."""
+"""Makes the `loss` and `regularization` sections of a config into the objective that training minimises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from retrieval.objectives import OBJECTIVES, Objective, TrainingRows
 
 
 def create_objective(config: config_lib.Config, pairs: Examples, examples: Examples, encoding: Encoding) -> Objective:
-    """Creates the objective, with what it needs to know of the training part: as pairs, and as it is trained on."""
+    """Creates the objective.
+
+    Args:
+      config: the experiment.
+      pairs: one example for each interaction of train.
+      examples: the examples that are trained on: the pairs, or windows of histories.
+      encoding: vocabularies.
+    """
     loss, penalties = config.loss, config.regularization
     kind = OBJECTIVES[loss.name]
     rows = TrainingRows(pairs, examples, encoding.queries.num_rows, encoding.candidates.num_rows)

@@ -1,4 +1,4 @@
-"""From the config's `optimizer`, `regularization` and `train` sections to an optax optimizer."""
+"""Makes the `optimizer`, `regularization` and `train` sections of a config into an optax optimizer."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ def create_optimizer(
     candidate_counts: Float[np.ndarray, "N"],
     batch_size: int,
 ) -> optax.GradientTransformation:
-    """Creates the optimizer with its regularisation, from `config.optimizer`,
-    `config.regularization` and `config.train`.
+    """Creates the optimizer with frequency-scaled L2, weight decay, schedule and EMA, as far as the config sets them.
 
     Args:
       config: the experiment.
-      model: whose tables may have a penalty.
+      model: the two towers, whose embedding tables may have a penalty.
       examples: the training examples.
-      candidate_counts: how often each candidate row occurs in them.
+      candidate_counts: how often each candidate row occurs in train [N].
       batch_size: examples a step.
     """
-    settings, train = config.optimizer, config.train
+    section, train = config.optimizer, config.train
     steps_per_epoch = num_batches(len(examples.query_rows), batch_size)
     before, after = [], []
     if config.regularization.table_l2:
         counts = row_penalty.table_counts(model, np.bincount(examples.query_rows), candidate_counts)
-        # the mean of the loss over a batch divides its penalty too
+        # a loss that is a mean over the batch is divided by its size; the penalty has to be, too
         share = 1.0 if config.loss.reduction == "sum" else 1 / train.batch_size
         strengths = {beginning: strength * share for beginning, strength in config.regularization.table_l2.items()}
         rates = row_penalty.row_rates(counts, strengths, power=1.0, steps_per_epoch=steps_per_epoch)
         before.append(row_penalty.row_penalty(rates))
-    if settings.weight_decay:
-        after.append(row_penalty.decay_matrices(settings.learning_rate * settings.weight_decay))
-    if settings.schedule != "constant" or settings.warmup:
+    if section.weight_decay:
+        after.append(row_penalty.decay_matrices(section.learning_rate * section.weight_decay))
+    if section.schedule != "constant" or section.warmup:
         steps = steps_per_epoch * train.epochs
-        after.append(optax.scale_by_schedule(schedule(settings.schedule, steps, settings.warmup)))
-    rule = by_name.create(settings.name, settings.learning_rate, **settings.arguments)
+        after.append(optax.scale_by_schedule(schedule(section.schedule, steps, section.warmup)))
+    rule = by_name.create(section.name, section.learning_rate, **section.arguments)
     optimizer = by_name.chained(rule, before, after)
     return averaged(optimizer, train.average) if train.average else optimizer

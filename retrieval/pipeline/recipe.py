@@ -1,4 +1,4 @@
-"""From a config and training data to the pieces that train and evaluate."""
+"""Makes a config and training data into the pieces that training and evaluation take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import MultiTask, Objective
 from retrieval.pipeline import additions, architecture
 from retrieval.pipeline.architecture import Architecture
-from retrieval.pipeline.examples import create_examples, create_negatives, held_out_windows, of_windows
+from retrieval.pipeline.examples import create_examples, create_negatives, held_out_windows, window_examples
+from retrieval.pipeline.feature_encoders import reads_table
 from retrieval.pipeline.objective import create_objective
 from retrieval.pipeline.optimizer import create_optimizer
 from retrieval.pipeline.tasks import NO_TASKS, Tasks
@@ -39,18 +40,19 @@ QUERIES_A_CALL = 4096  # whose histories are on the device at a time
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What `train.fit` takes, and the vocabularies that its rows refer to.
+    """All that `retrieval.fit` takes, with the vocabularies that map ids to its rows.
 
     Attributes:
-      encoding: vocabularies from the training part, and the corpus.
-      examples: the training part in rows.
-      architecture: the towers, with initial parameters, and what makes the columns that they read.
+      encoding: vocabularies of the training part, and the corpus.
+      examples: the training examples, in rows of the vocabularies.
+      architecture: the towers with initial parameters, and the encoders of the columns that they read.
       loss: the objective.
       optimizer: the optax optimizer.
-      negatives: what a batch holds beside its own positives.
-      batch_size: examples a step; of windows, as many as have the targets that the config asks for on average.
+      negatives: the sampler of a batch's negatives beside its own positives.
+      batch_size: examples a step. Windows of histories have several targets each: their number is chosen so that a
+        batch has `train.batch_size` targets on average.
       tasks: what the heads of the model predict.
-      additions: models whose scores are added to that of the towers when the model answers.
+      additions: models whose scores are added to those of the towers when queries are answered.
     """
 
     encoding: Encoding
@@ -70,13 +72,13 @@ class Recipe:
 
     @property
     def num_examples(self) -> int:
-        """The number of interactions that an epoch predicts."""
+        """The number of interactions that an epoch has as targets."""
         rows = self.examples.candidate_rows
         return int(np.sum(rows != NO_ROW)) if self.examples.are_windows else len(rows)
 
     @property
     def context(self) -> QueryContext:
-        """What makes the columns that the query tower reads."""
+        """The maker of the columns that the query tower reads beside the row."""
         return self.architecture.context
 
     def query_embeddings(
@@ -87,45 +89,46 @@ class Recipe:
         Args:
           params: the parameters.
           query_ids: raw ids [Q].
-          before: interactions, of these queries and others, that their histories are taken from.
-          times: of the requests in Unix seconds; None: the end of train.
+          before: interactions that the histories of the queries are taken from; may hold other queries too.
+          times: Unix seconds of the requests [Q]; None: the end of train.
         """
         rows, columns = self.encoding.queries.rows(query_ids), self.columns(query_ids, before, times)
         step = QUERIES_A_CALL if columns else max(len(rows), 1)
-        pieces = [
-            self._encoders[0](params, rows[i : i + step], {name: of[i : i + step] for name, of in columns.items()})
-            for i in range(0, max(len(rows), 1), step)
-        ]
+        pieces = []
+        for start in range(0, max(len(rows), 1), step):
+            part = slice(start, start + step)
+            columns_of_part = {name: column[part] for name, column in columns.items()}
+            pieces.append(self._encoders[0](params, rows[part], columns_of_part))
         return jnp.concatenate(pieces)
 
     def columns(self, query_ids: Ids, before: Interactions, times: Int[np.ndarray, "Q"] | None = None) -> Columns:
-        """Returns what the query tower reads besides the row; arguments as of `query_embeddings`."""
-        if not self.context.length:  # all that is done before need not be gathered
+        """Returns the columns that the query tower reads beside the row; for arguments see `query_embeddings`."""
+        if not self.context.length:  # a tower without histories: gathering them would cost time for nothing
             return self.context.of_requests(times, len(query_ids))
         return self.context.of_queries(self.encoding.histories(query_ids, before), times)
 
     def candidate_embeddings(self, params: Params) -> Float[Array, "N D"]:
-        """Returns the embeddings of the whole corpus, in its order."""
+        """Returns the embeddings of all candidates, in the order of the corpus."""
         return self._encoders[1](params, self.encoding.corpus_rows)
 
     def held_out_examples(self, held_out: Interactions, before: Interactions) -> Examples:
-        """Returns held-out interactions as examples, each after what its query did before all of them."""
+        """Returns held-out interactions as examples, each with the history that its query has in `before`."""
         examples = self.encoding.examples(held_out)
         held_out = self.encoding.without_dislikes(held_out)
         if not self.context.length:
             context = self.context.of_requests(held_out.timestamps, len(held_out))
             return examples._replace(context=context, labels=self.tasks.labels(held_out.ratings))
         windows = held_out_windows(self.encoding, held_out, before, self.context.length)
-        examples = of_windows(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
+        examples = window_examples(examples.query_rows, windows, np.ones(windows.rows.shape), self.context)
         return examples._replace(labels=self.tasks.labels(windows.ratings))
 
     @functools.cached_property
     def predict(self) -> Callable[[Params, Float[Array, "n E"], Float[Array, "n E"]], dict[str, Float[Array, "n"]]]:
-        """Tells what the heads expect of pairs of embeddings, by the name of the task; see `TwoTower.predict`."""
+        """Returns the predictions of the heads for pairs of embeddings, by task; the jitted `TwoTower.predict`."""
         return jax.jit(lambda params, queries, candidates: self.bound(params).predict(queries, candidates))
 
     def bound(self, params: Params) -> TwoTower | Blend:
-        """Returns the model that answers queries: the towers with these parameters, and what is added to them."""
+        """Returns the model that answers queries: the towers with these parameters, plus the additions."""
         return functools.reduce(Blend, self.additions, bind(self.model, params))
 
     @functools.cached_property
@@ -147,45 +150,50 @@ def prepare(
     known: Interactions | None = None,
     queries: Table | None = None,
 ) -> Recipe:
-    """Builds vocabularies, model, loss and optimizer for a training part.
+    """Prepares a training: vocabularies, examples, model, objective, optimizer and additions.
 
     Args:
       config: the experiment.
       train: the training part.
       corpus: all candidates.
-      known: whose ids have a row of their own; None: those of the training part.
-      queries: attributes of the queries; None: they have none.
+      known: the interactions whose ids get a row in the vocabularies; None: those of the training part.
+      queries: attributes of the queries; None: there are none.
 
     Raises:
-      ValueError: settings make no sense, see `checks.check`, or do not fit the data.
+      ValueError: the config contradicts itself, see `checks.check`, or does not fit the data.
     """
     checks.check(config)
     encoding = Encoding.fit(
         train if known is None else known,
         corpus,
         config.data.dislike_at_most or None,
-        queries=queries if architecture.reads_table(config.model.query) else None,
-        has_features=architecture.reads_table(config.model.candidate),
+        queries=queries if reads_table(config.model.query) else None,
+        has_features=reads_table(config.model.candidate),
     )
-    examples = encoding.examples(train)
-    _check_any(examples, train, config.data.dislike_at_most)
-    counts = encoding.counts(examples)
+    pairs = encoding.examples(train)
+    _check_any(pairs, train, config.data.dislike_at_most)
+    counts = encoding.counts(pairs)
     prior = popularity.log_prior(counts) if config.model.popularity_prior else None
     tasks = Tasks.fit(config.tasks, encoding.without_dislikes(train).ratings)
     heads = tasks.heads(config.model.embedding_dimension, config.train.seed)
-    of_model = {"log_prior": prior, "heads": heads, "seed": config.train.seed}
-    towers, pairs = architecture.create(config.model, encoding, train, queries, **of_model), examples
+    towers = architecture.create(
+        config.model, encoding, train, queries, log_prior=prior, heads=heads, seed=config.train.seed
+    )
     examples, batch_size = create_examples(config, encoding, pairs, train, towers.context, tasks)
     loss = tasks.objective(create_objective(config, pairs, examples, encoding), counts)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
-        raise ValueError("negatives.queue and negatives.dislikes are not there for histories; set both to 0")
+        raise ValueError(
+            f"negatives.queue is {negatives.queue} and negatives.dislikes {negatives.dislikes}, and neither works with "
+            "model.history.encoder; set both to 0"
+        )
     added = additions.fit_all(additions.Fitting(config, encoding, pairs, train))
     return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, tasks, added)
 
 
 def _check_any(examples: Examples, train: Interactions, dislike_at_most: float) -> None:
+    """Raises ValueError if every interaction is a dislike."""
     if not len(examples.query_rows):
         raise ValueError(
             f"none of the {len(train)} interactions of train is an example: data.dislike_at_most is {dislike_at_most}, "

@@ -1,4 +1,4 @@
-"""From the tasks of a config to heads and their losses, with what train tells of the labels."""
+"""Makes the tasks of a config into heads and their losses, with statistics of the labels in train."""
 
 from __future__ import annotations
 
@@ -21,56 +21,62 @@ class Tasks:
     """The tasks of an experiment.
 
     Attributes:
-      settings: the section of the config.
-      statistics: of the labels of each in train.
+      entries: the entries of the config.
+      statistics: mean and variance of each task's labels in train.
     """
 
-    settings: Sequence[Task] = ()
+    entries: Sequence[Task] = ()
     statistics: Sequence[Statistics] = ()
 
     @classmethod
-    def fit(cls, settings: Sequence[Task], ratings: Float32[np.ndarray, "n"] | None) -> Tasks:
-        """Takes the statistics of the labels in train.
+    def fit(cls, entries: Sequence[Task], ratings: Float32[np.ndarray, "n"] | None) -> Tasks:
+        """Computes the statistics of the labels that the ratings of train give.
 
         Raises:
-          ValueError: a task cannot be built, or has nothing to learn there.
+          ValueError: an entry is wrong, there are no ratings, or all labels of a task are the same.
         """
-        check_tasks(settings)
-        labels = labels_of(settings, ratings)
-        return cls(settings, [statistics(task.name, labels[task.name]) for task in settings])
+        check_tasks(entries)
+        labels = labels_of(entries, ratings)
+        return cls(entries, [statistics(task.name, labels[task.name]) for task in entries])
 
     def labels(self, ratings: Float32[np.ndarray, "*S"] | None) -> Labels:
-        """Returns the labels of interactions, see `labels.labels_of`."""
-        return labels_of(self.settings, ratings)
+        """Returns the labels of interactions by task, in the shape of the ratings; see `labels.labels_of`."""
+        return labels_of(self.entries, ratings)
 
     def heads(self, dimension: int, seed: int) -> dict[str, Head]:
-        """Returns a head for each task, by name; towers with the same seed have initial values of their own."""
+        """Returns a head for each task, by name.
+
+        The key of their initial values is folded, so that they differ from those of towers with the same seed.
+        """
         rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 1))
         return {
             task.name: Head(
                 dimension,
                 task.hidden_sizes,
-                start=log_odds(of_task) if task.kind == BINARY else of_task.mean,
-                deviation=1.0 if task.kind == BINARY else of_task.variance**0.5,
+                start=log_odds(labels) if task.kind == BINARY else labels.mean,
+                deviation=1.0 if task.kind == BINARY else labels.variance**0.5,
                 is_binary=task.kind == BINARY,
                 rngs=rngs,
             )
-            for task, of_task in zip(self.settings, self.statistics, strict=True)
+            for task, labels in zip(self.entries, self.statistics, strict=True)
         }
 
     def objective(self, retrieval: Objective, counts: Float[np.ndarray, "N"]) -> Objective | MultiTask:
-        """Returns the objective with the losses of the heads; itself where there are none.
+        """Returns the objective of retrieval with the losses of the heads added; without tasks, itself.
+
+        Each head's loss is scaled: its best constant prediction costs as much as scores that ignore the query cost in
+        retrieval, so that weights of tasks do not depend on the units of their labels; see `objectives.scale_of`.
 
         Args:
-          retrieval: what trains the towers to retrieve.
-          counts: how often each candidate row occurs in train.
+          retrieval: the objective that trains the towers to retrieve.
+          counts: how often each candidate row occurs in train [N].
         """
-        if not self.settings:
+        if not self.entries:
             return retrieval
         trivial = retrieval.trivial_loss(counts)
         losses = (
-            HeadLoss(task.name, task.weight, scale_of(trivial, trivial_loss(task.kind, of_task)))
-            for task, of_task in zip(self.settings, self.statistics, strict=True)
+            HeadLoss(task.name, task.weight, scale_of(trivial, trivial_loss(task.kind, labels)))
+            for task, labels in zip(self.entries, self.statistics, strict=True)
         )
         return MultiTask(retrieval, tuple(losses))
 

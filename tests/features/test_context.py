@@ -11,7 +11,7 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.data.sequences import Windows
 from retrieval.features import fit
 from retrieval.features.context import QueryContext, num_rating_rows, rating_rows
-from retrieval.pipeline.examples import held_out_windows, of_windows, rating_weights
+from retrieval.pipeline.examples import held_out_windows, rating_weights, window_examples
 
 DAY = 86400
 TRAIN_TIMES = np.array([10 * DAY, 20 * DAY])
@@ -107,7 +107,7 @@ def test_weights_of_windows_count_from_the_mean_and_the_range_of_train():
 
 
 def test_windows_are_examples_with_a_target_where_there_is_one():
-    examples = of_windows(np.array([4, 2], np.int32), WINDOWS, np.full((2, 3), 2.0), context("history"))
+    examples = window_examples(np.array([4, 2], np.int32), WINDOWS, np.full((2, 3), 2.0), context("history"))
     assert examples.query_rows.tolist() == [4, 2] and examples.are_windows
     assert examples.candidate_rows.tolist() == [[-1, 3, 5], [-1, 0, 7]]  # the unknown candidate may be a target
     assert examples.weights.tolist() == [[0, 2, 2], [0, 2, 2]]

@@ -119,8 +119,8 @@ def test_one_column_may_be_several_features():
     ("query", "candidate", "history", "train", "message"),
     [
         ([ID], [], {}, {}, "model.candidate.features is empty"),
-        ([], [ID], {}, {}, "the query tower is empty"),
-        ([ID], [ID, ID], {}, {}, "feature 'id' is there 2 times; leave it once"),
+        ([], [ID], {}, {}, "a query tower needs one of them"),
+        ([ID], [ID, ID], {}, {}, "the feature 'id' is given 2 times; give it once"),
         ([ID], [GENRES, GENRES], {}, {}, "feature 'genres' of kind 'bag' is listed twice"),
         ([ID], [Feature("genre", "bag")], {}, {}, "no column 'genre' for a feature.*did you mean 'genres'"),
         ([Feature("genres")], [ID], {}, {}, "no column 'genres' for a feature, only 'id', 'age'"),
@@ -231,7 +231,7 @@ def test_a_batch_of_windows_has_about_as_many_targets_as_the_config_asks_for():
 def test_queues_and_dislikes_are_refused_beside_histories():
     settings = config([ID], encoder="mean")
     settings.negatives.queue = 8
-    with pytest.raises(ValueError, match="negatives.queue and negatives.dislikes are not there for histories"):
+    with pytest.raises(ValueError, match="negatives.queue is .*neither works with model.history.encoder"):
         prepare(settings, interactions(), CORPUS)
 
 

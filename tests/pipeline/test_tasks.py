@@ -213,7 +213,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits():
 def test_predictions_of_many_pairs_are_those_of_each(monkeypatch):
     recipe = recipe_of(small_config(RATING, LIKES))
     params = moved(init(recipe.model))
-    asked = Labelled.of(recipe.tasks.settings, recipe.encoding, rated(1))
+    asked = Labelled.of(recipe.tasks.entries, recipe.encoding, rated(1))
     queries, candidates = recipe.query_embeddings(params, asked.query_ids, EVENTS), recipe.candidate_embeddings(params)
     predict = functools.partial(recipe.predict, params)
     whole = asked.by_heads(predict, queries, candidates)
