@@ -183,7 +183,7 @@ def _width(module: nnx.Module) -> Shape:
 def _layer_details(module: nnx.Module) -> str:
     facts = [f"{module.heads} heads" if getattr(module, "heads", 1) > 1 else ""]
     if isinstance(module, MLP):
-        facts += ["relu" if len(module.layers) > 1 else "", "residual" if module.residual else ""]
+        facts.append("relu" if len(module.layers) > 1 else "")
     dropouts = {child.rate for _, child in nnx.iter_modules(module) if isinstance(child, Dropout) and child.rate}
     facts += [f"dropout {rate:g}" for rate in sorted(dropouts)]
     return ", ".join(filter(None, facts))

@@ -64,8 +64,6 @@ class FeatureTower(nnx.Module):
         dimension: int,
         combine: str = "sum",
         hidden_sizes: Sequence[int] = (),
-        normalization: str = "",
-        residual: bool = False,
         dropout: float = 0.0,
         cross_layers: int = 0,
         cross_rank: int = 0,
@@ -82,8 +80,6 @@ class FeatureTower(nnx.Module):
           dimension: D, size of the output.
           combine: "sum" or "concat".
           hidden_sizes: sizes of the MLP's hidden layers; an output layer of size D follows them.
-          normalization: normalization of the hidden layers, see `MLP`.
-          residual: whether hidden layers add their input, see `MLP`.
           dropout: dropout rate of the hidden layers; whole features are dropped by `FeatureInput.dropout`.
           cross_layers: number of cross layers; see `CrossLayers`.
           cross_rank: rank of the cross layers' matrices; 0: full.
@@ -116,9 +112,8 @@ class FeatureTower(nnx.Module):
         self.entities = nnx.Dict({name: Entities(feature.encoded) for name, feature in stored.items()})
         width = dimension if combine == "sum" else sum(feature.dimension or dimension for feature in features.values())
         sizes = (width, *hidden_sizes, dimension) if hidden_sizes or combine == "concat" else ()
-        hidden = {"normalization": normalization, "residual": residual, "dropout": dropout}
         self.cross = CrossLayers(width, cross_layers, cross_rank, **common) if cross_layers else None
-        self.mlp = MLP(sizes, **hidden, **common) if sizes else None
+        self.mlp = MLP(sizes, dropout=dropout, **common) if sizes else None
         self.output_dropout = Dropout(output_dropout)
 
     def __call__(self, rows: Int[Array, "B"], **context: Shaped[Array, "B ..."]) -> Float[Array, "B D"]:

@@ -11,10 +11,6 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from retrieval.common.choices import check_choice
-
-NORMALIZATIONS = ("", "layer")
-
 
 class Dropout(nnx.Module):
     """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, if the layer has a key.
@@ -82,18 +78,12 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class MLP(nnx.Module):
-    """Dense layers with ReLU between them; the last layer is linear.
-
-    A hidden layer is: linear, normalization, ReLU, dropout, and with `residual` the sum with its input if both have one
-    size.
-    """
+    """Dense layers: hidden layers are linear, ReLU and dropout; the last layer is linear."""
 
     def __init__(
         self,
         sizes: Sequence[int],
         *,
-        normalization: str = "",
-        residual: bool = False,
         dropout: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -102,39 +92,27 @@ class MLP(nnx.Module):
 
         Args:
           sizes: sizes of the input, of the hidden layers and of the output.
-          normalization: normalization of the hidden layers, before ReLU: "layer" (see `LayerNorm`), or "" for none.
-          residual: whether a hidden layer adds its input to its output if their sizes agree.
           dropout: dropout rate of the hidden layers.
           dtype: type of the parameters and of the output.
           rngs: random streams of the initial values.
 
         Raises:
-          ValueError: the normalization is unknown, or the rate is not in [0, 1).
+          ValueError: the rate is not in [0, 1).
         """
-        check_choice("normalization", normalization, NORMALIZATIONS)
-        hidden = {f"layer_{i}": size for i, size in enumerate(sizes[1:-1])}
         self.layers = nnx.Dict(
             {
                 f"layer_{i}": nnx.Linear(inputs, outputs, dtype=dtype, param_dtype=dtype, rngs=rngs)
                 for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
             }
         )
-        normalized = hidden.items() if normalization else ()
-        self.norms = nnx.Dict({name: LayerNorm(size, dtype=dtype) for name, size in normalized})
-        self.dropouts = nnx.Dict({name: Dropout(dropout) for name in hidden})
-        self.residual = residual
+        self.dropouts = nnx.Dict({f"layer_{i}": Dropout(dropout) for i in range(len(sizes) - 2)})
 
     def __call__(self, x: Float[Array, "*B In"]) -> Float[Array, "*B Out"]:
         for i in range(len(self.layers)):  # not .values(): `bind` sorts the entries by name, layer_10 before layer_2
             name = f"layer_{i}"
-            outputs = self.layers[name](x)
-            if name in self.norms:
-                outputs = self.norms[name](outputs)
-            if name in self.dropouts:
-                outputs = self.dropouts[name](jax.nn.relu(outputs))
-                if self.residual and outputs.shape == x.shape:
-                    outputs = outputs + x
-            x = outputs
+            x = self.layers[name](x)
+            if name in self.dropouts:  # a hidden layer
+                x = self.dropouts[name](jax.nn.relu(x))
         return x
 
 

@@ -113,7 +113,7 @@ def test_features_stand_side_by_side_in_their_order_under_a_linear_layer():
 
 @pytest.mark.parametrize("combine", ["sum", "concat"])
 def test_cross_layers_and_an_mlp_follow_the_combination(combine):
-    options = {"hidden_sizes": (6, 6), "normalization": "layer", "residual": True}
+    options = {"hidden_sizes": (6, 6)}
     model, params = moved(tower(combine=combine, cross_layers=2, cross_rank=2, **options))
     parts = list(by_hand(params, np.arange(7)).values())
     x = jnp.asarray(sum(parts) if combine == "sum" else np.concatenate(parts, axis=1), jnp.float32)
@@ -180,7 +180,7 @@ def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(order, size):
     np.testing.assert_allclose(model(rows), WHOLE[np.array(order[:size])], rtol=1e-4, atol=1e-5)
 
 
-FULL = moved(tower(hidden_sizes=(4,), cross_layers=1, normalization="layer"))[0]
+FULL = moved(tower(hidden_sizes=(4,), cross_layers=1))[0]
 WHOLE = np.asarray(FULL(ROWS))
 
 
@@ -298,7 +298,7 @@ def test_a_step_on_the_rows_that_a_tower_tells_is_the_dense_one(key):
 
 
 def test_a_tower_is_exported_for_any_batch_size():
-    model, _ = moved(tower(hidden_sizes=(4,), cross_layers=1, normalization="layer", dropout=0.5))
+    model, _ = moved(tower(hidden_sizes=(4,), cross_layers=1, dropout=0.5))
     programs, arrays = export_towers({"tower": (model, {})})
     program = jax_export.deserialize(bytearray(programs["tower"]))
     for rows in (ROWS[:1], ROWS):
@@ -314,7 +314,7 @@ def test_an_embedding_of_new_entities_is_exported_for_any_batch_size():
 
 
 def test_a_narrow_tower_has_narrow_parameters_and_outputs_near_those_of_a_wide_one():
-    options = {"hidden_sizes": (4,), "cross_layers": 1, "normalization": "layer", "combine": "concat"}
+    options = {"hidden_sizes": (4,), "cross_layers": 1, "combine": "concat"}
     wide, narrow = tower(STATIC | OF_EXAMPLE, **options), tower(STATIC | OF_EXAMPLE, **options, dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(init(narrow))} == {jnp.dtype(jnp.bfloat16)}
     narrowed = bind(narrow, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), init(wide)))

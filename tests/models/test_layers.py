@@ -117,35 +117,23 @@ def test_a_constant_vector_is_normalised_to_the_bias_with_a_finite_gradient():
     assert np.all(np.isfinite(jax.grad(lambda x: jnp.sum(layer(x) ** 2))(jnp.zeros((1, 3)))))
 
 
-def plain_mlp(params, x, normalization, residual):
+def plain_mlp(params, x):
     """Returns the MLP of one vector, layer by layer, in NumPy."""
     number = len(params["layers"])
     for i in range(number):
         layer = params["layers"][f"layer_{i}"]
-        y = x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"])
-        if i < number - 1:
-            if normalization:
-                norm = params["norms"][f"layer_{i}"]
-                y = (y - y.mean()) / np.sqrt(y.var() + 1e-6) * np.asarray(norm["scale"]) + np.asarray(norm["bias"])
-            y = np.maximum(y, 0)
-            if residual and len(y) == len(x):
-                y = y + x
-        x = y
+        x = x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"])
+        x = np.maximum(x, 0) if i < number - 1 else x
     return x
 
 
 @settings(deadline=None, max_examples=15)
-@given(
-    sizes=st.lists(st.sampled_from([1, 4]), min_size=2, max_size=5),
-    normalization=st.sampled_from(["", "layer"]),
-    residual=st.booleans(),
-)
-def test_an_mlp_is_its_layers_one_after_the_other(sizes, normalization, residual):
-    options = {"normalization": normalization, "residual": residual}
-    mlp = MLP(sizes, dropout=0.5, **options, rngs=nnx.Rngs(0))
+@given(sizes=st.lists(st.sampled_from([1, 4]), min_size=2, max_size=5))
+def test_an_mlp_is_its_layers_one_after_the_other(sizes):
+    mlp = MLP(sizes, dropout=0.5, rngs=nnx.Rngs(0))
     params = jax.tree.map(lambda leaf: leaf + 0.1, init(mlp))
     x = np.asarray(jax.random.normal(jax.random.key(1), (2, sizes[0])))
-    expected = [plain_mlp(params, row.astype(np.float64), **options) for row in x]
+    expected = [plain_mlp(params, row.astype(np.float64)) for row in x]
     np.testing.assert_allclose(bind(mlp, params)(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-3)
 
 
@@ -167,21 +155,14 @@ def test_dropout_of_an_mlp_reaches_the_hidden_layers_and_not_the_output():
 
 
 def test_hidden_layers_of_an_mlp_drop_different_values():
-    mlp = MLP((1, 50, 50, 50, 50), dropout=0.5, residual=False, rngs=nnx.Rngs(0))
+    mlp = MLP((1, 50, 50, 50, 50), dropout=0.5, rngs=nnx.Rngs(0))
     keys = [module.key for _, module in nnx.iter_modules(with_key(mlp)) if isinstance(module, Dropout)]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"normalization": "batch"}, "normalization must be one of '', 'layer', got 'batch'"),
-        ({"dropout": 1.5}, "a dropout rate must be in"),
-    ],
-)
-def test_an_option_of_an_mlp_that_does_not_exist_is_refused(option, message):
-    with pytest.raises(ValueError, match=message):
-        MLP((2, 2, 2), **option, rngs=nnx.Rngs(0))
+def test_a_dropout_rate_of_an_mlp_that_is_no_probability_is_refused():
+    with pytest.raises(ValueError, match="a dropout rate must be in"):
+        MLP((2, 2, 2), dropout=1.5, rngs=nnx.Rngs(0))
 
 
 @settings(deadline=None, max_examples=12)
@@ -225,7 +206,7 @@ def test_layers_of_a_deep_cross_keep_their_order_in_a_bound_model():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_layers_keep_the_type_and_any_leading_axes(dtype):
-    mlp = MLP((4, 6, 6, 2), normalization="layer", residual=True, dropout=0.5, dtype=dtype, rngs=nnx.Rngs(0))
+    mlp = MLP((4, 6, 6, 2), dropout=0.5, dtype=dtype, rngs=nnx.Rngs(0))
     cross = CrossLayers(4, 2, 3, dtype=dtype, rngs=nnx.Rngs(1))
     x = jnp.ones((2, 3, 4), dtype)
     for module, size in ((mlp, 2), (cross, 4)):
