@@ -12,22 +12,12 @@ from typing import Any
 
 from retrieval.common.choices import did_you_mean
 from retrieval.config.fields import type_hints
-from retrieval.config.schema import ADDITIONS, Addition, Config
+from retrieval.config.schema import ADDITIONS, LOSSES, Addition, Config
 from retrieval.config.values import check_values
 
-LOSS_FIELDS = {  # the fields of its section that each loss reads, beside those that all read: `Objective.options`
-    "in_batch_softmax": (
-        *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
-        "num_hard_negatives",
-    ),
-    "full_softmax": ("temperature", "remove_known_positives"),
-    "implicit_squared": ("unobserved_weight",),
-    "cosine_contrastive": ("remove_known_positives", "margin", "negative_weight"),
-    "bpr": ("remove_known_positives",),
-}
 SOFTMAXES = ("in_batch_softmax", "full_softmax")  # losses whose scores are log-probabilities
 OVER_CORPUS = ("full_softmax", "implicit_squared")  # losses that compare with all candidates and draw none
-WITHOUT_DISLIKES = (*OVER_CORPUS, "cosine_contrastive", "bpr")
+READS_DISLIKES = ("in_batch_softmax",)  # losses with negatives drawn from what a query disliked
 LOWER_IS_BETTER = ("mean_rank", "mse", "rmse", "mae", "log_loss")  # metrics that cannot choose the best epoch
 
 
@@ -138,9 +128,9 @@ def _without_effect(config: Config) -> Iterator[tuple[str, tuple[str, ...], str]
             yield f"model.{side}.mlp", ("dropout",), f"without model.{side}.mlp.hidden_sizes"
         if not tower.cross.layers:
             yield f"model.{side}.cross", ("rank",), f"without model.{side}.cross.layers"
-    fields_of_losses = {name for names in LOSS_FIELDS.values() for name in names}
-    yield "loss", tuple(sorted(fields_of_losses - set(LOSS_FIELDS[loss]))), f"with loss.name={loss!r}"
+    fields_of_losses = {name for names in LOSSES.values() for name in names}
+    yield "loss", tuple(sorted(fields_of_losses - set(LOSSES[loss]))), f"with loss.name={loss!r}"
     if loss in OVER_CORPUS:
         yield "negatives", ("uniform", "popular", "queue"), f"with loss.name={loss!r}"
-    if loss in WITHOUT_DISLIKES:
+    if loss not in READS_DISLIKES:
         yield "negatives", ("dislikes",), f"with loss.name={loss!r}"

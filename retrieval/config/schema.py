@@ -16,7 +16,16 @@ DATASETS = (
 )
 KINDS_OF_FEATURES = ("category", "bag", "number", "buckets", "periodic", "text", "vector")
 ENCODERS = ("recency", "mean", "weighted", "attention", "gru", "transformer", "hstu")
-LOSSES = ("in_batch_softmax", "full_softmax", "implicit_squared", "cosine_contrastive", "bpr")
+LOSSES = {  # each loss, with the fields of its section that it reads beside those that all read: `Objective.options`
+    "in_batch_softmax": (
+        *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
+        "num_hard_negatives",
+    ),
+    "full_softmax": ("temperature", "remove_known_positives"),
+    "implicit_squared": ("unobserved_weight",),
+    "cosine_contrastive": ("remove_known_positives", "margin", "negative_weight"),
+    "bpr": ("remove_known_positives",),
+}
 OPTIMIZERS = (  # those of optax whose first argument is a learning rate, and two of `retrieval.training.optimizers`
     *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad"),
     *("fromage", "lamb", "lars", "lazy_adam", "lion", "noisy_sgd", "novograd", "optimistic_adam"),
@@ -213,7 +222,7 @@ class Model(Section):
 class Loss(Section):
     """What training minimises; see `retrieval.objectives`."""
 
-    name: str = choice("in_batch_softmax", LOSSES, "The loss.")
+    name: str = choice("in_batch_softmax", tuple(LOSSES), "The loss.")
     temperature: float = ranged(1.0, "Divides the scores of the softmaxes.", above=0)
     log_q: bool = option(True, "In-batch softmax: correct for the sampling probabilities of the candidates.")
     remove_accidental_hits: bool = option(True, "In-batch softmax: copies of a positive are no negatives.")

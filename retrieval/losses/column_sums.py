@@ -67,7 +67,7 @@ def column_sums(
 
     columns = queries, offsets, bounds_of(known)
     size = queries_per_block(len(queries), len(candidates), scores_per_block)
-    if size == len(queries):
+    if size == len(queries):  # one block: all scores fit, and are kept for the backward pass
         return block_sums(columns)
     sums, numbers = jax.lax.map(jax.checkpoint(block_sums), in_blocks(columns, size))
     return sums.reshape(-1)[: len(queries)], numbers.reshape(-1)[: len(queries)]

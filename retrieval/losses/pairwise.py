@@ -104,7 +104,8 @@ def bpr(
     >>> bool(jnp.isclose(loss, (jnp.log(5 / 4) + jnp.log(6 / 4)) / 2))  # sigmoid(ln 4 - ln x) = 4 / (4 + x)
     True
     """
-    queries = queries[query_indices]  # [B, D]
+    # the offset in softplus(s_j - s_i) depends on the example: queries unfold to [B, D]
+    queries = queries[query_indices]
     positives = scores_at(queries, candidates, candidate_indices)
     if known_positives is not None:
         known_positives = known_positives._replace(positives=known_positives.positives.take(query_indices))
@@ -119,6 +120,7 @@ def normalized(embeddings: Float[Array, "n D"]) -> Float[Array, "n D"]:
     """Returns the embeddings divided by their norms, at least in float32; zeros stay zeros, with a gradient of 0."""
     wide = embeddings.astype(accumulator(embeddings))
     squares = jnp.sum(wide**2, axis=1, keepdims=True)
+    # rsqrt(inf) = 0: zeros stay zeros, without the infinite derivative of rsqrt at 0
     return wide * jax.lax.rsqrt(jnp.where(squares > 0, squares, jnp.inf))
 
 
@@ -150,4 +152,5 @@ class _Negatives(NamedTuple):
         sums, numbers = column_sums(function, queries, self.candidates, self.counts, **options)
         total = sums[query_indices] - copies * function(positives - offsets[query_indices])
         number = numbers[query_indices] - copies
+        # the gradient of the unused branch must be finite as well: no division by 0
         return jnp.where(number > 0, total / jnp.maximum(number, 1), 0)

@@ -128,6 +128,7 @@ def keep_hard_negatives(logits: Float[Array, "B M"], count: int) -> Float[Array,
     >>> keep_hard_negatives(jnp.array([[0.0, 3.0, 1.0, 3.0]]), 2).tolist()
     [[0.0, 3.0, -inf, 3.0]]
     """
+    # top_k over all but the positive, which stays in any case and must not take the place of a negative
     negatives = jnp.where(_is_positive(logits), -jnp.inf, logits)
     _, columns = jax.lax.top_k(negatives, min(count, logits.shape[1] - 1))
     kept = jnp.put_along_axis(jnp.zeros(logits.shape, bool), columns, True, axis=1, inplace=False)

@@ -61,6 +61,7 @@ def implicit_squared(
     """
     positives = scores_at(queries[query_indices], candidates, candidate_indices)
     wide = queries.astype(positives.dtype)
+    # q' G q for all queries at once, [U, D] @ [D, D]: the scores [U, V] are never computed
     squares = shares * jnp.sum(_product(wide, gramian(candidates, counts)) * wide, axis=1)  # [U]
     return reduce((positives - 1) ** 2 + unobserved_weight * squares[query_indices], weights, reduction)
 

@@ -110,6 +110,7 @@ class Objective(abc.ABC):
         if self.candidate_l2_scale is not None:
             candidate_norms *= self.candidate_l2_scale[batch.candidates.rows]
         norms += candidate_norms[batch.candidates.indices]
+        # the penalty is a part of each example: it has the weight of the example, and grows with the count of a row
         value = losses.reduce(terms + self.embedding_l2 * norms, batch.weights, self.reduction)
         return value, {"loss": jnp.sum(batch.weights * terms), "examples": jnp.sum(batch.weights)}
 
@@ -142,6 +143,7 @@ def embeddings(model: TwoTower, batch: Batch) -> tuple[Float[Array, "U D"], Floa
     the rows of the embeddings [U] and [V].
     """
     (rows, indices), candidates = batch.queries, model.candidate(batch.candidates.rows)
+    # in both branches the returned `indices` become 0 ... U - 1: query u is that of example u, and rows may repeat
     if model.reads_windows:
         queries = model.query_at(indices, rows, batch.context)
         positions = next(iter(batch.context.values())).shape[1]

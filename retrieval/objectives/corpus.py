@@ -49,6 +49,7 @@ class OverCorpus(Objective):
         """
         rows = batch.candidates.rows[batch.candidates.indices]
         rows = jnp.where(rows < self.num_candidate_rows, rows, UNKNOWN_ROW)
+        # shapes stay static: the draws are cut to length 0, not dropped
         corpus = jnp.arange(self.num_candidate_rows, dtype=rows.dtype)
         shared, own, num_disliked = batch.negatives
         return batch._replace(
@@ -147,7 +148,7 @@ class ImplicitSquared(OverCorpus):
             batch.queries.indices,
             batch.candidates.indices,
             self.counts(batch),
-            1 / jnp.where(weights > 0, weights, 1.0),
+            1 / jnp.where(weights > 0, weights, 1.0),  # f_q; 1 for a query without examples in the training part
             unobserved_weight=self.unobserved_weight,
             reduction="none",
         )

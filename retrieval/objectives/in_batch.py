@@ -58,6 +58,7 @@ class InBatchSoftmax(Objective):
         """
         common = {"temperature": self.temperature, "scale_log_q": self.scale_log_q, "reduction": "none"}
         common |= {"label_smoothing": self.label_smoothing}
+        # equal candidates count as several of the hardest negatives: their choice has no folded form
         if self.num_hard_negatives:
             columns = self.columns(queries, candidates, batch)
             return losses.sampled_softmax(**columns, num_hard_negatives=self.num_hard_negatives, **common)
@@ -92,6 +93,7 @@ class InBatchSoftmax(Objective):
             log_weights += (
                 jnp.log(num_disliked * columns.astype(jnp.float32) / own.shape[1])[:, None] / self._log_q_scale
             )
+        # an absent negative keeps a valid index, for the gather, and the weight exp(-inf) = 0
         return losses.OwnNegatives(jnp.maximum(own, 0), jnp.where(own < 0, -jnp.inf, log_weights))
 
     @property

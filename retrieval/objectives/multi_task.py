@@ -92,6 +92,7 @@ class MultiTask:
                     f"head {head.name!r}: the model has the heads {sorted(outputs)}, "
                     f"the batch the labels {sorted(batch.labels)}"
                 )
+            # padding has labels of 0 in the batch: NaN excludes it as it excludes unknown labels
             labels = jnp.where(batch.real, batch.labels[head.name], jnp.nan)
             known = (~jnp.isnan(labels)).astype(jnp.float32)
             loss = losses.log_loss if model.heads[head.name].is_binary else losses.squared_error
