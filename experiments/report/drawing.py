@@ -11,28 +11,30 @@ from matplotlib.figure import Figure
 from experiments.report.findings import Findings
 from experiments.report.palette import UNIT, colour
 from experiments.shared.labels import MODEL, POPULARITY, TOWERS
+from retrieval.baselines import BASELINES
 
 WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points
-STYLES = {  # system -> role of its colour, marker
-    MODEL: ("model", "o"),
-    TOWERS: ("sky", "o"),
-    POPULARITY: ("vermillion", "s"),
-    "ials": ("green", "D"),
-    "ease": ("pink", "^"),
-    "ease_nearby": ("pink", "<"),
-    "item_knn_bm25": ("orange", "v"),
-    "item_knn_cosine": ("sky", "P"),
-    "recent_popularity": ("violet", "X"),
-    "last_week_popularity": ("violet", "p"),
-    "random": ("grey", "."),
+COLOURS_OF_SYSTEMS = {  # roles; baselines that are not here are grey, and differ by their markers
+    MODEL: "model",
+    TOWERS: "sky",
+    POPULARITY: "vermillion",
+    "ials": "green",
+    "ease": "pink",
+    "ease_nearby": "pink",
+    "item_knn_bm25": "orange",
+    "item_knn_cosine": "sky",
+    "recent_popularity": "violet",
+    "last_week_popularity": "violet",
 }
 
 
 def style(system: str) -> tuple[str, str]:
     """Returns the colour and the marker of a system."""
-    role, marker = STYLES[system] if system in STYLES else ("grey", "*")
-    return colour(role), marker
+    role = COLOURS_OF_SYSTEMS[system] if system in COLOURS_OF_SYSTEMS else "grey"
+    if system in (MODEL, TOWERS):
+        return colour(role), "o"
+    return colour(role), BASELINES[system].marker if system in BASELINES else "*"
 
 
 def new_axes(

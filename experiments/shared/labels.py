@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from retrieval.baselines import BASELINES
 from retrieval.config.schema import Addition, Config
 from retrieval.evaluation.registry import METRICS, TITLES
 from retrieval.ranking.ranking import COLD, EXCLUDING_SEEN, INCLUDING_SEEN
@@ -13,16 +14,7 @@ MODEL_TITLE = "two towers"  # without additions
 SYSTEMS = {  # in the order of tables and curves; others follow, under their own names
     MODEL: MODEL_TITLE,
     TOWERS: "towers alone",
-    "ials": "iALS",
-    "ease": "EASE",
-    "ease_nearby": "EASE of near pairs",
-    "item_knn_bm25": "item-kNN, BM25",
-    "item_knn_cosine": "item-kNN, cosine",
-    "content": "content, TF-IDF",
-    "recent_popularity": "recent popular",
-    "last_week_popularity": "popular of the last week",
-    POPULARITY: "most popular",
-    "random": "random",
+    **{name: baseline.title for name, baseline in reversed(BASELINES.items())},  # the strongest kinds first
 }
 PROTOCOLS = {
     EXCLUDING_SEEN: "items of train excluded",
