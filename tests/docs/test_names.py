@@ -15,6 +15,7 @@ from experiments.config_reference import page as config_page
 from retrieval.config import checks
 from retrieval.config.fields import check_field, field_types
 from retrieval.config.schema import Config
+from retrieval.evaluation.registry import METRICS
 
 EXPERIMENTS = ROOT / "experiments"
 WRITTEN = [page for page in PAGES if page not in GENERATED]
@@ -111,6 +112,11 @@ def test_the_readme_is_short_and_has_the_two_commands():
 def test_the_reference_of_the_config_is_up_to_date():
     written = text_of("config.md").rstrip("\n")
     assert written == config_page().rstrip("\n"), "run: python -m experiments.config_reference > docs/config.md"
+
+
+def test_every_metric_has_a_formula():
+    text = text_of("evaluation.md")
+    assert not [metric.name for metric in METRICS if not re.search(rf"[`/]{metric.name}(_at_k)?`", text)]
 
 
 def test_the_rooms_are_listed_in_their_order():
