@@ -20,6 +20,8 @@ from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
 from retrieval.config.values import check_text, check_values
 
+# An override and its value, as --config.train.epochs=3; --index.k=3 sets index.k. A value may follow after a blank.
+OVERRIDE = re.compile(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", re.DOTALL)
 MISTAKES = (
     ValueError,
     OSError,
@@ -57,7 +59,7 @@ def define_roll_back() -> None:
 def define_index() -> None:
     """Defines --index.FIELD of each field."""
     text = "How the candidates are searched; --index.FIELD=VALUE overrides a field of the run's config.index."
-    _check_overrides(sys.argv)  # the next line reads them already
+    check_overrides(sys.argv)  # the next line reads them already
     config_flags.DEFINE_config_dataclass("index", Index(), text)
 
 
@@ -177,13 +179,10 @@ def run_on(main: Callable[[list[str]], None]) -> None:
     app.run(checked, flags_parser=_parse)
 
 
-def _check_overrides(argv: list[str]) -> None:
+def check_overrides(argv: list[str]) -> None:
     """Ends the program where a flag overrides a field that does not exist, or with text that is no such value."""
     for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
-        match = re.match(
-            r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", argument, re.DOTALL
-        )  # --index.k: index.k
-        if match:
+        if match := OVERRIDE.match(argument):
             path, has_text, text = match.groups()
             try:
                 check_field(Config, path)
@@ -204,7 +203,7 @@ def _check_override(path: str, text: str, is_alone: bool) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    _check_overrides(argv)
+    check_overrides(argv)
     for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
         flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
     try:

@@ -1,0 +1,73 @@
+"""Wrong overrides on the command line end a program with one line, before a config file is read."""
+
+import pytest
+
+from experiments.shared import flags
+
+
+def ending(*arguments):
+    """Returns the message that a command line with these arguments ends with; None where it is accepted."""
+    try:
+        flags.check_overrides(["program", *arguments])
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("evaluate.ks=ten", "evaluate.ks must be a tuple of whole numbers, got ten"),
+        ("evaluate.ks=5,ten", "evaluate.ks must be a tuple of whole numbers, got 5,ten"),
+        ("evaluate.ks=1.5", "evaluate.ks must be a tuple of whole numbers, got 1.5"),
+        ("evaluate.ks=True", "evaluate.ks must be a tuple of whole numbers, got True"),
+        ("evaluate.ks=", "evaluate.ks must be a tuple of whole numbers, got nothing"),
+        ("evaluate.ks=(5, 10", "evaluate.ks must be a tuple of whole numbers, got (5, 10"),
+        ("evaluate.ks={5, 10}", "evaluate.ks must be a tuple of whole numbers, got {5, 10}"),
+        (
+            "model.query.mlp.hidden_sizes=64,x",
+            "hidden_sizes must be a tuple of whole numbers, got 64,x",
+        ),
+        ("train.epochs=1e3", "train.epochs must be a whole number, got 1e3"),
+        ("train.epochs=", "train.epochs must be a whole number, got nothing"),
+        ("train.seed=0x10", "train.seed must be a whole number, got 0x10"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number, got fast"),
+        ("optimizer.arguments.b1=x", "optimizer.arguments.b1 must be a number, got x"),
+        ("optimizer.arguments={}", "optimizer.arguments is a dictionary of numbers, which the config file sets"),
+        ("train.refit=maybe", "train.refit must be True or False, got maybe"),
+        ("tasks=3", "tasks is a tuple of sections Task, which the config file sets"),
+        (
+            "train.epoch=3",
+            "the config has no field 'train.epoch'; did you mean 'train.epochs'?",
+        ),
+        ("loss.embedding_l2=1", "did you mean 'regularization.embedding_l2'?"),
+        ("model=3", "the config has no field 'model'"),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_field_and_value(argument, message):
+    error = ending("--quiet", f"--config.{argument}")
+    assert error.startswith("error: ") and message in error and "\n" not in error
+
+
+def test_a_value_after_a_blank_is_checked_too():
+    assert "must be a whole number, got three" in ending("--config.train.epochs", "three", "--quiet")
+    assert "must be a whole number, got nothing" in ending("--config.train.epochs")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("config.evaluate.ks=5", "config.evaluate.ks=5,10", "config.evaluate.ks=(5, 10)", "config.evaluate.ks=()"),
+        *("config.train.epochs=-3", "config.optimizer.learning_rate=1e-3", "config.optimizer.learning_rate=1"),
+        *("config.train.refit", "noconfig.train.refit", "config.train.refit=false", "config.loss.log_q=1"),
+        *("config.name=", "config.data.columns.title=a=b", "config.optimizer.arguments.b1=0.9"),
+        *("config.model.history.inputs=gaps", "config.model.history.inputs=('gaps', 'ages')"),
+        *("index.k=3", "index.hnsw.M=16", "config=configs/x.py", "workdir=runs/config.x"),
+    ],
+)
+def test_what_can_be_read_is_accepted(argument):
+    assert ending(f"--{argument}") is None
+
+
+def test_the_settings_of_an_index_are_named_by_their_path():
+    assert "index.hnsw.M must be a whole number, got many" in ending("--index.hnsw.M=many")
+    assert "no field 'index.target'; did you mean" in ending("--index.target=0.5")
