@@ -18,6 +18,10 @@ HEAD = """# Options of a config
 Generated from the schema by `python -m experiments.config_reference`. `--config.PATH=VALUE` sets an option from the
 shell, `config.PATH = VALUE` in a config file or in Python; options in tuples of sections are set in config files and
 Python alone. A value of another type, out of range or under a misspelt name is refused before any work.
+
+The last column names the shipped configs that set another value than the default; for the other options, the command,
+the measurement or the request that they are there for. Metrics in it are those of the validation part with training
+seed 0, in `metrics.jsonl` of a run with that option and `--config.train.refit=False`.
 """
 
 

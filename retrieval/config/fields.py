@@ -1,4 +1,4 @@
-"""Declares the options of a configuration: default, range or choices, meaning and user stand at the field.
+"""Declares the options of a configuration: default, range or choices, and meaning stand at the field.
 
     @dataclasses.dataclass
     class Optimizer(Section):
@@ -63,18 +63,16 @@ class Option:
       meaning: one line for the reference.
       range: the numbers allowed, for each element of a tuple and each value of a dictionary; None: no numbers.
       choices: the texts allowed; (): any.
-      user: who needs an option that no shipped config sets: a measured figure, a command or a demand.
     """
 
     meaning: str = ""
     range: Range | None = None
     choices: tuple[str, ...] = ()
-    user: str = ""
 
 
-def option(default: Any, meaning: str, *, user: str = "") -> Any:
+def option(default: Any, meaning: str) -> Any:
     """Declares a field without a range: text, a boolean, or a tuple of sections."""
-    return _field(default, Option(meaning, user=user))
+    return _field(default, Option(meaning))
 
 
 def ranged(
@@ -85,15 +83,14 @@ def ranged(
     above: float | int = -math.inf,
     most: float | int = math.inf,
     below: float | int = math.inf,
-    user: str = "",
 ) -> Any:
     """Declares a field of numbers, or of a tuple or dictionary of numbers, each within the bounds."""
-    return _field(default, Option(meaning, Range(least, above, most, below), user=user))
+    return _field(default, Option(meaning, Range(least, above, most, below)))
 
 
-def choice(default: Any, choices: Sequence[str], meaning: str, *, user: str = "") -> Any:
+def choice(default: Any, choices: Sequence[str], meaning: str) -> Any:
     """Declares a field of text, or of a tuple of texts, each one of `choices`."""
-    return _field(default, Option(meaning, choices=tuple(choices), user=user))
+    return _field(default, Option(meaning, choices=tuple(choices)))
 
 
 def section(make: Callable[[], Any], meaning: str) -> Any:

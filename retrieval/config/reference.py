@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from retrieval.config.fields import Option, field_types, options, type_hints
 from retrieval.config.schema import ADDITIONS, Config
+from retrieval.config.users import USERS
 from retrieval.config.values import described
 
 MANY = 4  # shipped configs that set an option, from which on they are counted
@@ -67,12 +68,15 @@ def reference(experiments: Mapping[str, Config]) -> str:
     for name, section in type_hints(Config).items():
         if dataclasses.is_dataclass(section):
             tables.append(_table(f"`{name}`", section, [e for e in every if e.path.startswith(f"{name}.")], users))
+    elements: dict[type, list[str]] = {}
     for entry in every:
         if dataclasses.is_dataclass(element := _element(entry.hint)):
-            tables.append(_table(f"Each of `{entry.path}`", element, list(entries(element())), None))
+            elements.setdefault(element, []).append(f"`{entry.path}`")
+    for cls, paths in elements.items():
+        tables.append(_table(f"Each of {', '.join(paths)}", cls, list(entries(cls())), None))
     for name, cls in ADDITIONS.items():
         tables.append(_table(f'Arguments of the addition "{name}"', cls, list(entries(cls())), None))
-    return "\n".join(dict.fromkeys(tables))
+    return "\n".join(tables)
 
 
 def _table(title: str, cls: type, rows: Sequence[Entry], users: Mapping[str, Sequence[str]] | None) -> str:
@@ -82,13 +86,23 @@ def _table(title: str, cls: type, rows: Sequence[Entry], users: Mapping[str, Seq
         cells = [
             f"`{entry.path}`",
             described(entry.hint),
-            f"`{entry.default!r}`",
+            f"`{_default(entry.default)}`",
             _allowed(entry.declared),
             entry.declared.meaning,
         ]
         lines.append(cells if users is None else [*cells, _user(entry, users[entry.path])])
     table = "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
     return f"## {title}\n\n{cls.__doc__}\n\n{table}\n"
+
+
+def _default(value: Any) -> str:
+    """Returns a default as a config file writes it: of sections, the fields that have other values than theirs."""
+    if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        return f"({', '.join(map(_default, value))},)"
+    if dataclasses.is_dataclass(value):
+        set_fields = [e for e, unset in zip(entries(value), entries(type(value)()), strict=True) if e != unset]
+        return f"{type(value).__name__}({', '.join(f'{e.path}={e.default!r}' for e in set_fields)})"
+    return repr(value)
 
 
 def _allowed(declared: Option) -> str:
@@ -99,7 +113,7 @@ def _allowed(declared: Option) -> str:
 
 def _user(entry: Entry, names: Sequence[str]) -> str:
     if not names:
-        return entry.declared.user
+        return USERS.get(entry.path, "")
     if len(names) > MANY:
         return f"{len(names)} shipped configs"
     return ", ".join(f"`{name}`" for name in names)

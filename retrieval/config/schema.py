@@ -2,8 +2,8 @@
 
 A file in `configs/` returns a `Config` from `get_config()`. Fields are text, numbers, booleans, tuples and
 dictionaries, so that `config.json` holds all of them and a flag can override each one outside a tuple of sections.
-Where the meaning of a field says "none", an empty text or an empty tuple stands for it. An option that no shipped
-config sets names its user. (Annotations here are evaluated: the flags are made from them.)
+Where the meaning of a field says "none", an empty text or an empty tuple stands for it. `retrieval.config.users` says
+whom the options serve that no shipped config sets. (Annotations here are evaluated: the flags are made from them.)
 """
 
 import dataclasses
@@ -32,18 +32,17 @@ OPTIMIZERS = (  # those of optax whose first argument is a learning rate, and tw
     *("optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rowwise_adagrad", "rprop", "sgd"),
     *("sign_sgd", "signum", "sm3", "yogi"),
 )
-YOUR_DATA = "the commands of configs/my_interactions.py"
 
 
 @dataclasses.dataclass
 class Columns(Section):
     """Names of the columns in the user's files."""
 
-    query_id: str = option("user_id", "Ids of the queries.", user=YOUR_DATA)
-    candidate_id: str = option("item_id", "Ids of the candidates.", user=YOUR_DATA)
-    rating: str = option("", "Ratings; none: every event counts the same.", user=YOUR_DATA)
-    timestamp: str = option("", "Times of the events; none: no split by time.", user="configs/my_sequences.py")
-    title: str = option("", "Titles in the table of candidates; none: ids stand for titles.", user=YOUR_DATA)
+    query_id: str = option("user_id", "Ids of the queries.")
+    candidate_id: str = option("item_id", "Ids of the candidates.")
+    rating: str = option("", "Ratings; none: every event counts the same.")
+    timestamp: str = option("", "Times of the events; none: no split by time.")
+    title: str = option("", "Titles in the table of candidates; none: ids stand for titles.")
 
 
 @dataclasses.dataclass
@@ -61,13 +60,7 @@ class Split(Section):
     validation_fraction: float = ranged(
         0.2, "Share of the validation part in what the test part leaves; 0: none.", least=0, below=1
     )
-    seed: int = ranged(
-        42,
-        "Seed of a random split.",
-        least=0,
-        most=LARGEST,
-        user="several splits in configs/movielens_100k_ensemble.py",
-    )
+    seed: int = ranged(42, "Seed of a random split.", least=0, most=LARGEST)
 
 
 @dataclasses.dataclass
@@ -75,29 +68,24 @@ class Data(Section):
     """Where interactions come from: a published data set, one file to split, or ready-made parts."""
 
     dataset: str = choice("", ("", *DATASETS), "Published data set; none: the files below.")
-    path: str = option("", "Local copy of it; none: downloaded.", user="the command of configs/movielens_1m.py")
-    cache: str = option(
-        "~/.cache/retrieval", "Folder of downloads and of encoded rows.", user="training out of core, `stream/memory`"
-    )
-    interactions: str = option("", "One file (.csv, .tsv, .parquet), divided by `split`.", user=YOUR_DATA)
-    train: str = option("", "Or ready-made parts: the training part.", user=YOUR_DATA)
-    validation: str = option("", "Validation part; none: no search for the number of epochs.", user=YOUR_DATA)
-    test: str = option("", "Test part.", user=YOUR_DATA)
-    candidates: str = option("", "Table of all candidates; none: every id seen.", user="configs/my_items.py")
-    queries: str = option("", "Table of the queries' attributes; none.", user=YOUR_DATA)
+    path: str = option("", "Local copy of it; none: downloaded.")
+    cache: str = option("~/.cache/retrieval", "Folder of downloads and of encoded rows.")
+    interactions: str = option("", "One file (.csv, .tsv, .parquet), divided by `split`.")
+    train: str = option("", "Or ready-made parts: the training part.")
+    validation: str = option("", "Validation part; none: no search for the number of epochs.")
+    test: str = option("", "Test part.")
+    candidates: str = option("", "Table of all candidates; none: every id seen.")
+    queries: str = option("", "Table of the queries' attributes; none.")
     columns: Columns = section(Columns, "Names of the columns.")
     dislike_at_most: float = ranged(
-        0.0, "Events with a rating up to this are dislikes, not positives; 0: none.", least=0, user="negatives.dislikes"
+        0.0, "Events with a rating up to this are dislikes, not positives; 0: none.", least=0
     )
-    drop_duplicates: bool = option(
-        True, "Keep the first event of each (query, candidate) pair only.", user="training out of core, `stream/memory`"
-    )
+    drop_duplicates: bool = option(True, "Keep the first event of each (query, candidate) pair only.")
     split: Split = section(Split, "How one file is divided.")
     placement: str = choice(
         "auto",
         ("auto", "device", "stream"),
         "Where the batches of an epoch are: on the device, streamed to it, or on the device if they fit.",
-        user="the figures `stream/epoch` and `stream/memory`",
     )
     vocabulary: str = choice("train", ("train", "all"), "Which ids have a row of their own: of train, or of all parts.")
 
@@ -146,7 +134,6 @@ class Tower(Section):
     features: tuple[Feature, ...] = dataclasses.field(
         default_factory=_ids, metadata=option((), "Columns that the tower reads.").metadata
     )
-    combine: str = choice("sum", ("sum", "concat"), "How the embeddings of the features are combined.")
     mlp: Mlp = section(Mlp, "MLP over the combined features.")
     cross: Cross = section(Cross, "Cross layers before the MLP.")
 

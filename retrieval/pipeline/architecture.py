@@ -140,7 +140,6 @@ class _Maker:
             inputs,
             num_entities=vocabulary.num_entities,
             dimension=self.model.embedding_dimension,
-            combine=tower.combine,
             hidden_sizes=tower.mlp.hidden_sizes,
             dropout=tower.mlp.dropout,
             cross_layers=tower.cross.layers,

@@ -19,7 +19,7 @@ from retrieval.data import labels
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.published.movielens import RELEASES
 from retrieval.data.splits import STRATEGIES
-from retrieval.features.base import COMBINERS
+from retrieval.features.encoded import COMBINERS
 from retrieval.features.registry import KINDS as FEATURES
 from retrieval.index.hnsw.spaces import SPACES
 from retrieval.index.registry import KINDS as INDEXES
@@ -32,7 +32,7 @@ from retrieval.pipeline.recipe import prepare
 from retrieval.training.optimizers.by_name import create
 from retrieval.training.optimizers.schedules import SCHEDULES
 
-NAN = float("nan")
+NAN, NOTHING = float("nan"), np.zeros(0, np.int64)
 
 
 def choices(section, field):
@@ -62,6 +62,7 @@ def test_the_choices_of_a_field_are_the_entries_of_its_registry(section, field, 
     assert sorted(choices(section, field)) == sorted(names)
 
 
+@pytest.mark.filterwarnings("ignore")  # of optax, that an optimizer will change
 @pytest.mark.parametrize("name", choices(schema.Optimizer, "name"))
 def test_every_optimizer_that_the_schema_names_can_be_created(name):
     assert create(name, 0.1).update
@@ -141,7 +142,7 @@ def test_a_wrong_value_is_refused_before_any_work(field, value, message):
     with pytest.raises(ValueError, match=message):
         check(config)
     with pytest.raises(ValueError, match=message):
-        prepare(config, None, None)  # nothing of the data is looked at
+        prepare(config, Interactions(NOTHING, NOTHING), Table(NOTHING))  # the data are not looked at
 
 
 def test_a_list_or_dictionary_changed_in_place_is_checked_too():

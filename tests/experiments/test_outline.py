@@ -24,7 +24,7 @@ def recipe_of(change=lambda settings: None, query=(ID, AGE, HOUR), candidate=(ID
 
 
 def rich(settings):
-    settings.model.candidate.mlp.hidden_sizes, settings.model.candidate.combine = (8,) * 11, "concat"
+    settings.model.candidate.mlp.hidden_sizes = (8,) * 11
     settings.model.candidate.cross.layers, settings.model.candidate.cross.rank = 2, 3
     settings.model.candidate.mlp.dropout = 0.2
     settings.model.candidate_bias, settings.model.temperature = True, 0.1
