@@ -38,7 +38,7 @@ USERS = {  # by path
     "model.history.layers": "`my_sequences` on MovieLens 100K, `transformer` of 2 and 2 heads: nDCG@10 .100, of 1 .091",
     "model.history.heads": "see `model.history.layers`",
     "model.history.inputs": "`my_sequences` on MovieLens 100K with all three: nDCG@10 .134, none .132",
-    "model.precision": "`bfloat16` on MovieLens 100K, see docs/training.md: precision@10 .3709, `float32` .3714",
+    "model.precision": "`bfloat16` on MovieLens 100K, see docs/models.md: precision@10 .3709, `float32` .3714",
     "model.candidate_bias": "`bpr` on MovieLens 100K: nDCG@10 .162, without .110",
     "model.temperature": "`cosine_contrastive`; asked for: guidance on temperature (tensorflow/recommenders #566)",
     "loss.temperature": "asked for: guidance on temperature (tensorflow/recommenders #566, #633)",

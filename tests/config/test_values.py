@@ -1,4 +1,4 @@
-"""Wrong values set in Python are refused with one line; choices at the fields are those of the registries."""
+"""Wrong values set in Python are refused with one line before any work."""
 
 import copy
 import dataclasses
@@ -10,62 +10,14 @@ import pytest
 
 from retrieval.config import schema
 from retrieval.config.checks import arguments_of, check
-from retrieval.config.fields import LARGEST, Range, UnknownField, options
-from retrieval.config.placements import PLACEMENTS
+from retrieval.config.fields import LARGEST, Range, UnknownField
 from retrieval.config.schema import Addition, Config, Feature, History, Task
 from retrieval.config.space import with_settings
 from retrieval.config.values import check_values
-from retrieval.data import labels
 from retrieval.data.interactions import Interactions, Table
-from retrieval.data.published.movielens import RELEASES
-from retrieval.data.splits import STRATEGIES
-from retrieval.features.encoded import COMBINERS
-from retrieval.features.registry import KINDS as FEATURES
-from retrieval.index.hnsw.spaces import SPACES
-from retrieval.index.registry import KINDS as INDEXES
-from retrieval.models.history import ENCODERS
-from retrieval.models.history.visibility import VISIBLE
-from retrieval.objectives import OBJECTIVES
-from retrieval.pipeline.additions import ADDITIONS
-from retrieval.pipeline.architecture import PRECISIONS
 from retrieval.pipeline.recipe import prepare
-from retrieval.training.optimizers.by_name import create
-from retrieval.training.optimizers.schedules import SCHEDULES
 
 NAN, NOTHING = float("nan"), np.zeros(0, np.int64)
-
-
-def choices(section, field):
-    return [name for name in options(section)[field].choices if name]
-
-
-@pytest.mark.parametrize(
-    ("section", "field", "names"),
-    [
-        (schema.Data, "dataset", [*RELEASES, "synthetic"]),
-        (schema.Data, "placement", PLACEMENTS),
-        (schema.Split, "strategy", STRATEGIES),
-        (schema.Feature, "kind", FEATURES),
-        (schema.Feature, "combiner", COMBINERS),
-        (schema.History, "encoder", ENCODERS),
-        (schema.History, "visible", VISIBLE),
-        (schema.Model, "precision", PRECISIONS),
-        (schema.Addition, "name", ADDITIONS),
-        (schema.Loss, "name", OBJECTIVES),
-        (schema.Task, "kind", labels.KINDS),
-        (schema.Optimizer, "schedule", SCHEDULES),
-        (schema.Index, "kind", INDEXES),
-        (schema.Hnsw, "space", SPACES),
-    ],
-)
-def test_the_choices_of_a_field_are_the_entries_of_its_registry(section, field, names):
-    assert sorted(choices(section, field)) == sorted(names)
-
-
-@pytest.mark.filterwarnings("ignore")  # of optax, that an optimizer will change
-@pytest.mark.parametrize("name", choices(schema.Optimizer, "name"))
-def test_every_optimizer_that_the_schema_names_can_be_created(name):
-    assert create(name, 0.1).update
 
 
 @pytest.mark.parametrize(

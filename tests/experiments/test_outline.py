@@ -77,8 +77,8 @@ def test_outputs_are_those_that_towers_and_features_return():
     for name in tower.names:
         expected = jax.eval_shape(lambda name=name: tower.features[name](*inputs_of(tower, name, rows))).shape[1:]
         assert part_of(root, f"candidate_tower/features/{name}").output == expected
-    wide = jnp.zeros((2, 20))
-    assert part_of(root, "candidate_tower/combine").output == (20,) == jax.eval_shape(tower.cross, wide).shape[1:]
+    combined = jnp.zeros((2, 4))
+    assert part_of(root, "candidate_tower/combine").output == (4,) == jax.eval_shape(tower.cross, combined).shape[1:]
     tokens = jax.eval_shape(model.query_tower.tokens, jnp.zeros((2, 5, 4)), jnp.ones((2, 5), bool))
     assert part_of(root, "query_tower/tokens").output == tokens[0].shape[1:]
     encoded = jax.eval_shape(model.query_tower.encoder, *tokens)
