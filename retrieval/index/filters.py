@@ -50,11 +50,11 @@ class Filter:
     deny: Sequence | np.ndarray = ()
 
     def __post_init__(self):
-        for what, of in {"one_of": self.one_of, "between": self.between}.items():
-            if not isinstance(of, Mapping):
-                raise ValueError(f"{what} must be a mapping by column, got {of!r}")
-            if not all(isinstance(name, str) for name in of):
-                raise ValueError(f"{what} must be a mapping by the names of columns, got {list(of)}")
+        for what, conditions in {"one_of": self.one_of, "between": self.between}.items():
+            if not isinstance(conditions, Mapping):
+                raise ValueError(f"{what} must be a mapping by column, got {conditions!r}")
+            if not all(isinstance(name, str) for name in conditions):
+                raise ValueError(f"{what} must be a mapping by the names of columns, got {list(conditions)}")
         for name, values in self.one_of.items():
             is_list = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
             if isinstance(values, str | bytes) or not is_list:
@@ -81,7 +81,10 @@ class Filter:
         listed = {
             name: frozenset((isinstance(value, str), value) for value in values) for name, values in self.one_of.items()
         }
-        ids = [None if of is None else tuple(np.unique(as_ids(of, "ids")).tolist()) for of in (self.allow, self.deny)]
+        ids = [
+            None if listed_ids is None else tuple(np.unique(as_ids(listed_ids, "ids")).tolist())
+            for listed_ids in (self.allow, self.deny)
+        ]
         return (
             frozenset(listed.items()),
             frozenset(self.between.items()),

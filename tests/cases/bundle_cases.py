@@ -78,4 +78,4 @@ def copy(folder: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
 def sign(folder: pathlib.Path) -> None:
     """Makes the manifest list the files as they are: what is wrong with them is then found by other means."""
     manifest = dict(bundle.BundleFiles.open(folder).manifest)
-    write_manifest(folder, {name: of for name, of in manifest.items() if name not in ("files", "format_version")})
+    write_manifest(folder, {name: value for name, value in manifest.items() if name not in ("files", "format_version")})

@@ -23,7 +23,7 @@ CONTENTS = {
 def files(tmp_path):
     for name, content in CONTENTS.items():
         (tmp_path / name).write_bytes(content)
-    listed = {name: ListedFile(len(of), hashlib.sha256(of).hexdigest()) for name, of in CONTENTS.items()}
+    listed = {name: ListedFile(len(content), hashlib.sha256(content).hexdigest()) for name, content in CONTENTS.items()}
     return VerifiedFolder(folder=tmp_path, files=listed, list_name="list", remedy="write it again", place=tmp_path)
 
 

@@ -165,7 +165,9 @@ def test_the_cheaper_of_graph_and_exact_search_is_asked(graph, monkeypatch):
     index, queries = graph
     asked = []
     traverse = HnswIndex._traverse
-    monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
+    monkeypatch.setattr(
+        HnswIndex, "_traverse", lambda index, *arguments: asked.append(arguments[1]) or traverse(index, *arguments)
+    )
     for share, seconds, wide in ((0.5, 1e-9, 240), (0.5, 1.0, None), (0.01, 1e-9, None), (0.95, 1.0, 64)):
         costs = plan.Costs(reaches=((20, 60, seconds), (40, 240, seconds)))
         allowed = np.arange(4000) < share * 4000
@@ -178,7 +180,9 @@ def test_exclusions_widen_the_search_as_far_as_the_graph_is_known_to_need(graph,
     index, queries = graph
     asked = []
     traverse = HnswIndex._traverse
-    monkeypatch.setattr(HnswIndex, "_traverse", lambda index, *of: asked.append(of[1]) or traverse(index, *of))
+    monkeypatch.setattr(
+        HnswIndex, "_traverse", lambda index, *arguments: asked.append(arguments[1]) or traverse(index, *arguments)
+    )
     index = dataclasses.replace(index, costs=plan.Costs(reaches=((20, 60, 1.0), (40, 240, 1.0))))
     index.search(queries[:3], 10, [[], range(15), range(300)])
     assert asked == [60, 240]  # 300 are beyond its reach: exact search

@@ -126,8 +126,8 @@ def test_a_batch_in_pieces_is_answered_as_one(corpus, index, monkeypatch):
     together = [index.search(corpus[1], 10, own) for own in (None, excluded)]
     monkeypatch.setattr(hnsw_index, "_FOUND", 200)
     for own, expected in zip((None, excluded), together, strict=True):
-        for part, of in zip(index.search(corpus[1], 10, own), expected, strict=True):
-            np.testing.assert_array_equal(part, of)
+        for part, expected_part in zip(index.search(corpus[1], 10, own), expected, strict=True):
+            np.testing.assert_array_equal(part, expected_part)
 
 
 def test_exclusions_may_be_lists_of_the_library(corpus, index):
@@ -326,10 +326,10 @@ def test_a_loaded_index_is_the_saved_one(corpus, index, saved):
     assert (loaded.graph.M, loaded.graph.ef_construction, loaded.graph.ef) == (8, 40, 30)
     assert loaded.figures == {"recall_at_10": 0.75}
     for excluded in (None, [[1, 2, 3]] * 40):
-        for ours, theirs in zip(
+        for expected, found in zip(
             index.search(corpus[1], 10, excluded), loaded.search(corpus[1], 10, excluded), strict=True
         ):
-            np.testing.assert_array_equal(ours, theirs)
+            np.testing.assert_array_equal(expected, found)
 
 
 def array_files(folder):

@@ -55,10 +55,10 @@ def test_whatever_is_changed_the_answers_are_those_of_what_is_there(tmp_path_fac
     )
     for step, what in steps:
         if step == "add":
-            state |= {name(i): of for i, of in what.items()}
+            state |= {name(i): value for i, value in what.items()}
             index.add([*map(name, what)], [v for v, _ in what.values()], {"year": [y for _, y in what.values()]})
         elif step == "remove" and (ids := [name(i) for i in what if name(i) in state]):
-            state = {i: of for i, of in state.items() if i not in ids}
+            state = {i: value for i, value in state.items() if i not in ids}
             index.remove(ids)
         elif step == "rebuild" and state:
             index.rebuild()
@@ -227,10 +227,10 @@ def test_what_is_replaced_leaves_memory_at_once():
     try:
         for change in (lambda: index.remove([0]), lambda: index.add([0], [np.ones(10)], {"year": [3]}), index.rebuild):
             index.search(np.eye(10), 3, filter=years)
-            old = [weakref.ref(of) for of in (index.snapshot, index.snapshot.recent)]
+            old = [weakref.ref(part) for part in (index.snapshot, index.snapshot.recent)]
             base, filters = weakref.ref(index.snapshot.base), weakref.ref(index.snapshot.filters)
             change()
-            assert not any(of() for of in old)
+            assert not any(reference() for reference in old)
         assert base() is None and filters() is None
     finally:
         gc.enable()

@@ -306,9 +306,9 @@ def test_a_signed_program_of_another_kind_is_refused(whole, folder):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("query_context.json", lambda of: of.update(appeared=7)),
-        ("query_context.json", lambda of: of.update(length="x")),
-        ("candidate_features.json", lambda of: of["features"][0].update(name=1.5)),
+        ("query_context.json", lambda content: content.update(appeared=7)),
+        ("query_context.json", lambda content: content.update(length="x")),
+        ("candidate_features.json", lambda content: content["features"][0].update(name=1.5)),
     ],
 )
 def test_signed_text_with_values_of_other_types_is_refused(folder, name, change):

@@ -33,19 +33,19 @@ def given(parameters):
 
 
 def test_a_program_is_as_long_for_a_million_rows_as_for_ten():
-    lengths = [[len(of) for of in exported(size)[0].values()] for size in (10, 1_000_000)]
+    lengths = [[len(program) for program in exported(size)[0].values()] for size in (10, 1_000_000)]
     assert np.allclose(*lengths, rtol=0, atol=100)
 
 
 def test_what_towers_read_is_there_once_and_nothing_else():
     _, parameters, towers = exported(5)
-    assert sorted(of.shape for of in parameters.values()) == [(), (5, 4)]
+    assert sorted(array.shape for array in parameters.values()) == [(), (5, 4)]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_towers_come_back_whatever_the_type_of_their_parameters(dtype):
     programs, parameters, towers = exported(5, dtype)
-    assert all(of.dtype.isbuiltin == 1 for of in parameters.values())  # as .npy files have them
+    assert all(array.dtype.isbuiltin == 1 for array in parameters.values())  # as .npy files have them
     first, second = (load_tower(programs[name], given(parameters)) for name in towers)
     bias = np.arange(12, dtype=np.float32).reshape(3, 4)
     expected = towers["first"](ROWS) + bias
@@ -59,7 +59,7 @@ def test_a_loaded_tower_is_a_tree_of_its_arrays():
     tower = load_tower(programs["first"], given(parameters))
     alone = by_row(tower, {"bias": np.arange(20, dtype=np.float32).reshape(5, 4)})
     arrays, join = lift(alone)
-    assert sorted(of.shape for of in arrays.values()) == [(5, 4), (5, 4)]
+    assert sorted(array.shape for array in arrays.values()) == [(5, 4), (5, 4)]
     zeros = join(jax.tree.map(jnp.zeros_like, arrays))
     assert not zeros(ROWS).any() and np.allclose(
         alone(ROWS), towers["first"](ROWS) + np.asarray(alone.args[1]["bias"])[ROWS]

@@ -81,7 +81,7 @@ def test_a_save_that_is_killed_leaves_a_whole_bundle(old, tmp_path):
         assert result.returncode == -signal.SIGKILL, result.stderr
         assert is_sound(folder), f"killed at {last} of {number}"
         scores = bundle.load(folder).recommend(EVERYBODY, 3).scores
-        seen |= {name for name, of in answers.items() if np.array_equal(of, scores)}
+        seen |= {name for name, known_scores in answers.items() if np.array_equal(known_scores, scores)}
         save(folder, scale=2.0)  # what the killed one left is in nobody's way
         assert np.array_equal(bundle.load(folder).recommend(EVERYBODY, 3).scores, answers["new"])
     assert seen == {"old", "new"}
@@ -128,7 +128,7 @@ def test_a_bundle_is_loaded_whole_while_others_take_its_place(folder, tmp_path):
     finally:
         stop.set()
         writer.join()
-    assert all(any(np.array_equal(of, answer) for answer in answers) for of in found)
+    assert all(any(np.array_equal(scores, answer) for answer in answers) for scores in found)
 
 
 def test_the_bundle_before_is_kept_and_comes_back(folder):
@@ -183,7 +183,7 @@ def test_a_damaged_bundle_does_not_come_back(folder):
 def test_what_is_no_bundle_is_not_replaced(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "thesis.txt").write_text("the only copy")
-    with pytest.raises(ValueError, match=f"{name} is there and is no bundle; move it"):
+    with pytest.raises(ValueError, match=f"{name} exists and is no bundle; move it"):
         save(tmp_path / "bundle")
     assert (tmp_path / name / "thesis.txt").exists() and len(list(tmp_path.iterdir())) == 1
 
@@ -221,9 +221,9 @@ def test_an_answer_that_is_changed_in_any_place_is_named(folder, place):
     def put_an_unknown_one(records):
         records[1]["answer"]["ids"][0][place] = 12345
 
-    for of in (change, put_an_unknown_one):
-        assert all("golden queries 1, query 0: got " in problem for problem in replayed(folder, of))
-        assert len(replayed(folder, of)) == 1
+    for changed in (change, put_an_unknown_one):
+        assert all("golden queries 1, query 0: got " in problem for problem in replayed(folder, changed))
+        assert len(replayed(folder, changed)) == 1
 
 
 def test_candidates_of_nearly_equal_scores_may_change_places(folder, monkeypatch):

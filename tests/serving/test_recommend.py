@@ -219,7 +219,7 @@ def test_an_argument_of_another_form_is_named(arguments, message):
 def test_what_is_seen_is_told_by_raw_id():
     served = recommender()
     assert served.seen_ids("bob").tolist() == ["D", "A", "C"]
-    assert [of.tolist() for of in served.seen_ids(["bob", "nobody", "ann"])] == [["D", "A", "C"], [], ["B"]]
+    assert [ids.tolist() for ids in served.seen_ids(["bob", "nobody", "ann"])] == [["D", "A", "C"], [], ["B"]]
     assert served.seen_ids([]) == []
     live = served.live_index().search(served.embed_queries(["bob"]), 4, exclude=[served.seen_ids("bob")])
     assert live.ids.tolist() == served.recommend(["bob"], 4).ids.tolist()

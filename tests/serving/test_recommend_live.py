@@ -34,9 +34,12 @@ def live(served) -> LiveIndex:
 )
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_unchanged_it_answers_as_the_bundle_does(served, live, asked, k):
-    ours, theirs = served.recommend(EVERYBODY, k, index=live, **asked), served.recommend(EVERYBODY, k, **asked)
+    live_answer, plain_answer = (
+        served.recommend(EVERYBODY, k, index=live, **asked),
+        served.recommend(EVERYBODY, k, **asked),
+    )
     for name in ("ids", "titles", "scores", "known", "positions"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+        np.testing.assert_array_equal(getattr(live_answer, name), getattr(plain_answer, name), err_msg=name)
     one = served.recommend("ann", k, index=live)
     np.testing.assert_array_equal(one.ids, served.recommend("ann", k).ids)
     assert served.recommend([], k, index=live).ids.shape == (0, k)

@@ -31,7 +31,8 @@ def plain(side, table, rows):
     encoders = getattr(RECIPE.architecture, f"{side}_features")
     encoded = encode_table(encoders, table, table.ids)
     features = {
-        name: type(of)(*(None if x is None else jnp.asarray(x[1:]) for x in of)) for name, of in encoded.items()
+        name: type(columns)(*(None if x is None else jnp.asarray(x[1:]) for x in columns))
+        for name, columns in encoded.items()
     }
     rows = jnp.asarray(rows)
     outputs = getattr(MODEL, f"{side}_tower").embed(features, rows)
@@ -55,8 +56,8 @@ def test_new_candidates_have_the_embeddings_of_the_models_code(served, rows):
     table = Table(
         np.arange(1000, 1000 + len(rows)),
         {
-            "genres": np.array(["|".join(of.get("genres", [])) for of in rows]),
-            "year": np.array([np.nan if of.get("year") is None else float(of["year"]) for of in rows]),
+            "genres": np.array(["|".join(raw.get("genres", [])) for raw in rows]),
+            "year": np.array([np.nan if raw.get("year") is None else float(raw["year"]) for raw in rows]),
         },
     )
     expected = plain("candidate", table, np.zeros(len(rows), np.int32))
@@ -120,18 +121,21 @@ def test_ids_may_stand_among_the_features(served):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda of: of.embed_candidates(features={"genre": "War"}), "no column 'genre'.*did you mean 'genres'"),
-        (lambda of: of.embed_candidates([1, 2], features=[{}]), "one mapping for each of 2, got 1"),
         (
-            lambda of: of.embed_candidates(features=[{}, {"year": "soon"}]),
+            lambda recommender: recommender.embed_candidates(features={"genre": "War"}),
+            "no column 'genre'.*did you mean 'genres'",
+        ),
+        (lambda recommender: recommender.embed_candidates([1, 2], features=[{}]), "one mapping for each of 2, got 1"),
+        (
+            lambda recommender: recommender.embed_candidates(features=[{}, {"year": "soon"}]),
             "'year', entity 1: must be a number, got 'soon'",
         ),
-        (lambda of: of.embed_candidates(), "candidate_id, features is needed, received none of them"),
-        (lambda of: of.embed_candidates("ten"), "ids are <U3"),
-        (lambda of: of.recommend(), "user_id, history or features is needed"),
-        (lambda of: of.recommend("ann", history=[10]), "history was given for 1 queries"),
-        (lambda of: of.similar(7), "candidate id 7 is not in the corpus; give its features"),
-        (lambda of: of.score("ann", [10, 11]), "candidate id 11 is not in the corpus"),
+        (lambda recommender: recommender.embed_candidates(), "candidate_id, features is needed, received none of them"),
+        (lambda recommender: recommender.embed_candidates("ten"), "ids are <U3"),
+        (lambda recommender: recommender.recommend(), "user_id, history or features is needed"),
+        (lambda recommender: recommender.recommend("ann", history=[10]), "history was given for 1 queries"),
+        (lambda recommender: recommender.similar(7), "candidate id 7 is not in the corpus; give its features"),
+        (lambda recommender: recommender.score("ann", [10, 11]), "candidate id 11 is not in the corpus"),
     ],
 )
 def test_what_cannot_be_embedded_is_refused(served, call, message):
@@ -183,7 +187,7 @@ def test_all_kinds_of_features_serve_what_train_has_not_seen(tmp_path):
     made = of_rest.of_raw(np.array([0], np.int32), None, raw)
     tower = recipe.bound(params).candidate_tower
     assert set(made) == set(tower.table_columns)
-    got = tower(jnp.array([row]), **{name: jnp.asarray(of) for name, of in made.items()})
+    got = tower(jnp.array([row]), **{name: jnp.asarray(column) for name, column in made.items()})
     np.testing.assert_allclose(got, tower(jnp.array([row])), rtol=1e-6, atol=1e-6)
 
 
@@ -191,8 +195,8 @@ def test_features_come_back_from_disk_as_they_were(served):
     for features in (served.query_features, served.candidate_features, EntityFeatures()):
         back = EntityFeatures.from_json(features.to_json(), features.arrays())
         assert back.encoders == features.encoders and back.columns == features.columns
-        for name, of in features.encoded.items():
-            for found, expected in zip(back.encoded[name], of, strict=True):
+        for name, parts in features.encoded.items():
+            for found, expected in zip(back.encoded[name], parts, strict=True):
                 assert (found is None and expected is None) or np.array_equal(found, expected)
 
 
@@ -213,7 +217,7 @@ def test_a_tower_takes_columns_of_its_table_one_by_one():
         RECIPE.architecture.candidate_features, CORPUS, RECIPE.encoding.candidates.entity_ids
     ).of_rows(np.array([2, 1], np.int32))
     rows = jnp.array([1, 2])
-    swapped = tower(rows, **{name: jnp.asarray(of) for name, of in columns.items()})
+    swapped = tower(rows, **{name: jnp.asarray(column) for name, column in columns.items()})
     year = f"{TABLE}year"
     of_year = tower(rows, **{year: jnp.asarray(columns[year])})
     assert not np.allclose(of_year, tower(rows)) and not np.allclose(of_year, swapped)

@@ -203,8 +203,8 @@ def test_a_single_query_is_answered_as_one_of_many(servings):
         answer = recommender.recommend(**arguments, k=4, times=1_700_000_000)
         many = recommender.recommend(**one, k=4, times=[1_700_000_000])
         assert answer.ids.shape == (4,) and answer.ids.tolist() == many.ids[0].tolist()
-    told = {"history": [8, 16], "features": {"age": 3}}
-    answer = recommender.recommend(NOBODY, 4, **told)
+    given = {"history": [8, 16], "features": {"age": 3}}
+    answer = recommender.recommend(NOBODY, 4, **given)
     many = recommender.recommend(history=[[8, 16]], features=[{"age": 3}], k=4)
     np.testing.assert_array_equal(answer.ids, many.ids[0])
     assert not np.allclose(answer.scores, recommender.recommend(NOBODY, 4, history=[8, 16]).scores)
@@ -362,7 +362,7 @@ def test_a_saved_model_answers_as_the_bundle_does(servings, tmp_path, name):
     signatures = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
 
     def check(signature, expected, **arguments):
-        found = signature(**{key: tf.constant(of, tf.int64) for key, of in arguments.items()})
+        found = signature(**{key: tf.constant(value, tf.int64) for key, value in arguments.items()})
         np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(found["ids"], expected.ids)
 
@@ -371,5 +371,8 @@ def test_a_saved_model_answers_as_the_bundle_does(servings, tmp_path, name):
     assert ("recommend_history" in signatures) == (name not in ("time", "features"))
     if "recommend_history" in signatures:
         histories = [[8, 16, 24], [], [16, 8, 40, 48, 56, 64, 8], NEVER_TRAINED]
-        padded = [[-1] * (7 - len(of)) + of if len(of) < 3 else of + [-1] * (7 - len(of)) for of in histories]
+        padded = [
+            [-1] * (7 - len(history)) + history if len(history) < 3 else history + [-1] * (7 - len(history))
+            for history in histories
+        ]
         check(signatures["recommend_history"], recommender.recommend(history=histories, k=K), history=padded)

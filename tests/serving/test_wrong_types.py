@@ -62,6 +62,6 @@ for case in json.load(sys.stdin):
 def test_arguments_of_other_types_are_refused_by_name():
     given = json.dumps([case for case, _ in CASES])
     done = subprocess.run([sys.executable, "-c", CODE, TESTS], input=given, capture_output=True, text=True, check=True)
-    told = map(json.loads, done.stdout.splitlines())
-    wrong = [(case, got) for (case, message), got in zip(CASES, told, strict=True) if not got.startswith(message)]
+    outcome = map(json.loads, done.stdout.splitlines())
+    wrong = [(case, got) for (case, message), got in zip(CASES, outcome, strict=True) if not got.startswith(message)]
     assert not wrong

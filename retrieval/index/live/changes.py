@@ -1,4 +1,4 @@
-"""What a change makes of an index: of one snapshot the next, once what is given is checked."""
+"""Changes of a live index: each checks its arguments and returns the next snapshot."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _HOLDS = {"U": "text", "i": "integers", "u": "unsigned integers", "f": "numbers"
 
 
 def fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:
-    """Returns a snapshot of a base in which nothing has changed."""
+    """Returns the snapshot of a new base without changes."""
     recent = Segment(empty_like(table), np.zeros((0, base.embeddings.shape[1]), np.float32), np.zeros(0, np.int64))
     return Snapshot(base, Filters(table), np.ones(len(table), bool), recent, stamp)
 
 
 def added(old: Snapshot, ids: Sequence | Ids, embeddings: ArrayLike, attributes: Mapping[str, Any] | None) -> Snapshot:
-    """Returns the snapshot with candidates, in place of those whose ids are there; see `LiveIndex.add`."""
+    """Returns the snapshot with added or replaced candidates; see `LiveIndex.add`."""
     table = as_table(ids, attributes, old.filters.table)
     vectors = check_vectors(table.ids, embeddings, old.base.embeddings.shape[1])
     if not len(table):
@@ -48,7 +48,7 @@ def removed(old: Snapshot, ids: Sequence | Ids) -> Snapshot:
 
 
 def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
-    """Returns the freshly built snapshot with what has changed while it was built."""
+    """Returns the newly built snapshot with the changes that were made while it was built."""
     since = now.recent.take(now.recent.stamps > built.stamp)
     ids = built.filters.table.ids
     alive = np.isin(ids, now.alive_ids()) & ~np.isin(ids, since.table.ids)
@@ -56,10 +56,10 @@ def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
 
 
 def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
-    """Returns candidates with their attributes; integers are numbers where those of the table `like` are.
+    """Returns candidates with their attributes; integers become floats where the column of the table `like` is floats.
 
     Raises:
-      ValueError: an id is there twice, or attributes are neither text nor numbers, one for each id, by name.
+      ValueError: an id is given twice, or attributes are neither text nor numbers, one for each id, by name.
     """
     if attributes is not None and not isinstance(attributes, Mapping):
         raise ValueError(f"attributes must be a mapping of columns by name, got {attributes!r}")
@@ -79,7 +79,7 @@ def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Ta
 def check_columns(new: Table, old: Table) -> None:
     """Raises ValueError unless the columns, and the types of ids and values, are the same."""
     given, held = (
-        {"the id": _described(table.ids)} | {repr(name): _described(of) for name, of in table.columns.items()}
+        {"the id": _described(table.ids)} | {repr(name): _described(column) for name, column in table.columns.items()}
         for table in (new, old)
     )
     for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
@@ -89,10 +89,11 @@ def check_columns(new: Table, old: Table) -> None:
 
 
 def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None) -> Float32[np.ndarray, "m d"]:
-    """Returns the vectors of candidates, float32.
+    """Returns the vectors of candidates as float32 [m, d].
 
     Raises:
-      ValueError: there is not one for each id, or one is not finite, or zero: nearly always a mistake, and never found.
+      ValueError: there is not one vector for each id, or a vector is not finite, or zero: nearly always a mistake, as
+        such a candidate is never recommended.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = as_matrix(embeddings, "embeddings")
@@ -118,7 +119,7 @@ def _described(column: Shaped[np.ndarray, "n ..."]) -> str:
 def _without(
     snapshot: Snapshot, places: Int32[np.ndarray, " m"], recent: Int32[np.ndarray, " m"]
 ) -> tuple[Segment, Bool[np.ndarray, " n"]]:
-    """Returns what came since, and what is still there of the base, without what stands at these places."""
+    """Returns the added segment and the mask of the base, without the candidates at these places."""
     alive, kept = snapshot.alive.copy(), np.ones(len(snapshot.recent.table), bool)
     alive[places[places >= 0]] = False
     kept[recent[recent >= 0]] = False

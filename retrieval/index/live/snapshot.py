@@ -1,4 +1,4 @@
-"""One state of an index that changes: what is searched as one, and never changed."""
+"""Immutable states of a live index, and their search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from retrieval.index.subset import Norms, Subset
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Segment:
-    """Candidates that came after the base was built, searched exactly; all of them are alive.
+    """Candidates that were added after the base was built; they are searched exactly.
 
     Attributes:
       table: their ids and attributes.
       vectors: float32 [m, d].
-      stamps: when each came; later ones have higher stamps [m].
+      stamps: number of the change that added each [m].
     """
 
     table: Table
@@ -50,11 +50,11 @@ class Segment:
         return Filters(self.table)
 
     def take(self, kept: Bool[np.ndarray, " m"]) -> Segment:
-        """Returns the segment of those that are kept."""
+        """Returns the segment of the candidates in a mask."""
         return Segment(take(self.table, kept), self.vectors[kept], self.stamps[kept])
 
     def join(self, other: Segment) -> Segment:
-        """Returns the segment of both, whose columns are the same."""
+        """Returns the candidates of both segments, which have the same columns."""
         return Segment(
             concatenate(self.table, other.table),
             np.concatenate([self.vectors, other.vectors]),
@@ -64,14 +64,14 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The candidates of an index at one time: a base that was built, less what has gone, and what has come since.
+    """The candidates of a live index at one time: a base without the removed candidates, and the added ones.
 
     Attributes:
-      base: searches what was built.
-      filters: its ids and attributes, and filters over them.
-      alive: which of the base are still there [n].
-      recent: what came since.
-      stamp: how many changes there were.
+      base: searches the candidates that it was built from.
+      filters: ids and attributes of the base, with filters over them.
+      alive: whether each candidate of the base is still in the index [n].
+      recent: candidates added since the base was built.
+      stamp: number of changes so far.
     """
 
     base: Searcher
@@ -85,12 +85,12 @@ class Snapshot:
 
     @functools.cached_property
     def num_alive(self) -> int:
-        """How many of the base are still there."""
+        """The number of candidates of the base that are still in the index."""
         return int(self.alive.sum())
 
     @functools.cached_property
     def changed(self) -> float:
-        """The share of the candidates that the base does not have, or has and should not."""
+        """The number of candidates that the base lacks or should lack, as a share of the base."""
         return (len(self.alive) - self.num_alive + len(self.recent.table)) / max(len(self.alive), 1)
 
     @functools.cached_property
@@ -122,13 +122,13 @@ class Snapshot:
         return Answers(ids, scores, functools.partial(self._attribute, places))
 
     def _attribute(self, places: Int32[np.ndarray, "q k"], name: str) -> Shaped[np.ndarray, "q k ..."] | None:
-        """Returns an attribute of the candidates at places, those of the base before those that came since."""
+        """Returns an attribute of the candidates at places; places of the base precede those of the segment."""
         if name not in self.filters.table.columns:
             return None
         return _at(self.filters.table.columns[name], self.recent.table.columns[name], places)
 
     def _excluded(self, exclude: Sequence | None) -> tuple[Lists | None, Lists | None]:
-        """Returns the positions in both parts of ids, a list of them for each query; others are ignored."""
+        """Returns the positions of excluded ids in the base and in the segment; other ids are ignored."""
         if exclude is None:
             return None, None
         lists = [as_ids(own, f"exclude[{query}]") for query, own in enumerate(exclude)]
@@ -155,7 +155,7 @@ class Snapshot:
         return vectors
 
     def places(self, ids: Sequence | Ids) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the positions of ids in the base and in what came since, -1 where they are not."""
+        """Returns the positions of ids in the base and in the segment; -1 if an id is not there."""
         places = self.filters.table.positions(ids)
         return np.where((places >= 0) & self.alive[places], places, -1), self.recent.table.positions(ids)
 
@@ -165,14 +165,14 @@ class Snapshot:
 
 
 def _left(alive: Bool[np.ndarray, " n"], num_alive: int, filters: Filters, wanted: Filter | None) -> Subset | None:
-    """Returns what a filter leaves of a base of which some have gone; None: all."""
+    """Returns the alive candidates that a filter leaves of a base; None: all."""
     if num_alive == len(alive):
         return None if wanted is None else filters.subset(wanted)
     return Subset(alive if wanted is None else alive & filters.subset(wanted).mask)
 
 
 def take(table: Table, kept: np.ndarray) -> Table:
-    """Returns the rows of a table that are kept."""
+    """Returns the rows of a table in a mask."""
     return Table(table.ids[kept], {name: column[kept] for name, column in table.columns.items()})
 
 
@@ -190,7 +190,7 @@ def empty_like(table: Table) -> Table:
 def _at(
     base: Shaped[np.ndarray, "n ..."], recent: Shaped[np.ndarray, "m ..."], places: Int32[np.ndarray, "q k"]
 ) -> Shaped[np.ndarray, "q k ..."]:
-    """Returns what stands at places of both columns, one after the other; zero or "" at place -1."""
+    """Returns the values at places of two columns that follow each other; zero or "" at place -1."""
     found = base[np.minimum(places, len(base) - 1)]
     if (is_recent := places >= len(base)).any():
         found = found.astype(np.result_type(base, recent))

@@ -86,5 +86,5 @@ def _seconds(index: HnswIndex, queries: Float32[np.ndarray, "q d"], clock: Clock
 def _is_enough(index: HnswIndex, queries, truth: Int32[np.ndarray, "q depth"], k: int, target: float) -> bool:
     """Tells whether a search as wide as ef finds the truth, and the last k of it, as surely as meant."""
     found = index.search(queries, index.settings.ef)[1]
-    hits = np.array([np.isin(own, of) for own, of in zip(truth, found, strict=True)])
+    hits = np.array([np.isin(own, found_positions) for own, found_positions in zip(truth, found, strict=True)])
     return min(lower_bound(hits.mean(axis=1)), lower_bound(hits[:, -k:].mean(axis=1))) >= target

@@ -1,4 +1,4 @@
-"""Whether a bundle is what was exported, and answers as it did then: each check by itself, each mismatch named."""
+"""Checks whether a bundle is unchanged since its export and answers as it did then; each mismatch is named."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:
-      check: what was looked at.
-      problems: what is wrong, a sentence each; empty: nothing.
-      facts: what was found out where nothing is wrong.
+      check: name of the check.
+      problems: a sentence for each problem; empty: the check passed.
+      facts: what the check found, if it passed.
     """
 
     check: str
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
-    """Yields the findings of each check of a bundle, in order, up to one that leaves nothing for those after it.
+    """Yields the finding of each check of a bundle, in order, until one makes the next checks impossible.
 
     The manifest, then names and sizes, then hashes of all files; whether they go together; whether the candidate tower
     makes the stored embeddings of them; whether golden queries get the answers of the export.
@@ -60,7 +60,7 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
 
 
 def _origin(files: BundleFiles) -> str:
-    versions = ", ".join(f"{name} {of}" for name, of in files.manifest.get("versions", {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in files.manifest.get("versions", {}).items())
     return f"format {files.manifest['format_version']}, written by {versions}"
 
 
@@ -70,7 +70,7 @@ def _size(files: BundleFiles) -> str:
 
 
 def _changed(files: BundleFiles) -> list[str]:
-    """Returns what is wrong with the hashes of the files, a sentence for each."""
+    """Returns a sentence for each file whose hash differs."""
     problems = []
     for name in files.files:
         try:
@@ -89,7 +89,7 @@ def _sizes(recommender: Recommender) -> str:
 
 
 def _embeddings(files: BundleFiles, recommender: Recommender) -> Finding:
-    """Compares what the candidate tower makes of the corpus with the stored embeddings."""
+    """Compares the outputs of the candidate tower for the corpus with the stored embeddings."""
     check, worst = "candidate tower", 0.0
     for start in range(0, len(recommender.corpus), AT_A_TIME):
         ids, stored = recommender.corpus.ids[start:][:AT_A_TIME], recommender.embeddings[start:][:AT_A_TIME]
@@ -104,7 +104,7 @@ def _embeddings(files: BundleFiles, recommender: Recommender) -> Finding:
 
 
 def _golden(files: BundleFiles, recommender: Recommender) -> Finding:
-    """Asks the golden queries again."""
+    """Answers the golden queries again, and compares."""
     check, path = "golden queries", files.folder / layout.GOLDEN
     try:
         records = files.json(layout.GOLDEN)

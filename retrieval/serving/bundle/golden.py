@@ -1,4 +1,4 @@
-"""Golden queries: what a bundle answered when it was written, to be asked again wherever it is loaded."""
+"""Golden queries: requests with the answers of a bundle when it was written, to be compared wherever it is loaded."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ Record = dict[str, Any]  # {"request": arguments of `recommend`, "answer": ids, 
 def ask(recommender: Recommender, examples: Table | None = None) -> list[Record]:
     """Returns golden queries with the answers of a bundle.
 
-    Some 32: that train knows, nothing excluded or what was seen, that it does not know, with other candidates excluded,
-    with a filter, and with a history or features where the query tower reads some.
+    About 32 queries: seen ones, with and without their seen candidates; an unseen one; some with candidates excluded or
+    with a filter; and some with a history or features, if the query tower reads these.
 
     Args:
       recommender: the bundle.
-      examples: queries with raw features; None: none of the golden queries has features.
+      examples: queries with raw features; None: no golden query has features.
     """
     requests = _requests(recommender, examples)
     return [{"request": request, "answer": _answer(_replay(recommender, request))} for request in requests]
 
 
 def differences(recommender: Recommender, records: Any) -> list[str]:
-    """Returns which golden queries a bundle answers in another way, a sentence for each.
+    """Returns a sentence for each golden query that a bundle answers differently.
 
-    Candidates whose scores are within the tolerance of each other may change places, or come in their stead at the end.
+    Candidates whose scores differ by less than the tolerance may change places, or replace each other at the end.
 
     Args:
       recommender: the bundle.
-      records: what `ask` returned, out of JSON.
+      records: the result of `ask`, read from JSON.
 
     Raises:
-      ValueError: they are no such records.
+      ValueError: the records are not a result of `ask`.
     """
     if not isinstance(records, list) or not records:
         raise ValueError(f"golden queries must be a list of some, got {str(records)[:60]!r}")
@@ -65,7 +65,9 @@ def _differences(recommender: Recommender, record: Record) -> list[str]:
         return [": which of them train has differs"]
     right = _right(recommender, request, answer, (ids, scores))
     wrong = np.flatnonzero(~right.all(axis=1)).tolist()
-    return [f", query {query}: {_told(answer, ids, scores, query, int(np.argmin(right[query])))}" for query in wrong]
+    return [
+        f", query {query}: {_difference(answer, ids, scores, query, int(np.argmin(right[query])))}" for query in wrong
+    ]
 
 
 def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
@@ -82,21 +84,23 @@ def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
         histories = [_spread(recommender.candidates.ids)[:length].tolist() for length in (0, 1, NUMBER)]
         requests.append({"history": histories, "k": K})
     if examples is not None and recommender.query_features.encoders:
-        read = {of.column for of in recommender.query_features.encoders.values()}
+        read = {encoder.column for encoder in recommender.query_features.encoders.values()}
         columns = {name: column[:NUMBER].tolist() for name, column in examples.columns.items() if name in read}
-        rows = [{name: _plain(of[i]) for name, of in columns.items()} for i in range(len(examples.ids[:NUMBER]))]
+        rows = [
+            {name: _plain(column[i]) for name, column in columns.items()} for i in range(len(examples.ids[:NUMBER]))
+        ]
         requests.append({"features": rows, "k": K})
     return requests
 
 
 def _replay(recommender: Recommender, request: Mapping[str, Any]) -> Recommendations:
-    """Returns the answer to a request out of JSON."""
+    """Returns the answer to a request that was read from JSON."""
     filters = {"filter": Filter(**request["filter"])} if "filter" in request else {}
     return recommender.recommend(**{**request, **filters})
 
 
 def _one_of(corpus: Table) -> dict[str, Any]:
-    """Returns a condition on the first attribute of text besides titles that some candidate has; none without one."""
+    """Returns a condition on the first text attribute besides the title that a candidate has; {} without one."""
     for name, column in corpus.columns.items():
         if name != "title" and column.dtype.kind == "U" and (column != "").any():
             return {"one_of": {name: column[column != ""][:1].tolist()}}
@@ -104,7 +108,7 @@ def _one_of(corpus: Table) -> dict[str, Any]:
 
 
 def _spread(ids: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "m"]:
-    """Returns a few of the ids, from all over."""
+    """Returns up to `NUMBER` ids, evenly spaced."""
     return ids[np.unique(np.linspace(0, max(len(ids) - 1, 0), min(NUMBER, len(ids))).astype(int))]
 
 
@@ -113,40 +117,45 @@ def _plain(value: Any) -> Any:
 
 
 def _answer(answer: Recommendations) -> Mapping[str, Any]:
-    scores = [[score if np.isfinite(score) else None for score in of] for of in answer.scores.tolist()]
+    scores = [[score if np.isfinite(score) else None for score in row] for row in answer.scores.tolist()]
     return {"ids": answer.ids.tolist(), "scores": scores, "known": answer.known.tolist()}
 
 
 def _expected(answer: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns ids, scores and known of an answer out of JSON."""
-    scores = [[-np.inf if score is None else score for score in of] for of in answer["scores"]]
+    """Returns ids, scores and known of an answer that was read from JSON."""
+    scores = [[-np.inf if score is None else score for score in row] for row in answer["scores"]]
     return np.asarray(answer["ids"]), np.asarray(scores, np.float32), np.asarray(answer["known"])
 
 
 def _right(
     recommender: Recommender, request: Record, answer: Recommendations, expected: tuple[np.ndarray, ...]
 ) -> Bool[np.ndarray, "Q k"]:
-    """Tells which places have the score that is expected, and an id that the bundle gives this score.
+    """Tells for each rank whether the score is the expected one, and the bundle gives the expected id this score.
 
-    So ids may differ where scores are near ties, in the list or at its end; nowhere else.
+    So ids may differ only where scores are nearly tied, within the list or at its end.
     """
     ids, scores = expected
     if answer.ids.shape != ids.shape or answer.scores.shape != scores.shape or answer.ids.dtype.kind != ids.dtype.kind:
         return np.zeros(answer.ids.shape, bool)
     positions = recommender.corpus.positions(ids.ravel()).reshape(ids.shape)
-    told = {name: of for name, of in request.items() if name in ("user_id", "history", "features", "times")}
-    found = np.vecdot(recommender.embed_queries(**told)[:, None], recommender.embeddings[positions])
+    query_arguments = {
+        name: argument for name, argument in request.items() if name in ("user_id", "history", "features", "times")
+    }
+    found = np.vecdot(recommender.embed_queries(**query_arguments)[:, None], recommender.embeddings[positions])
     is_left = np.isneginf(scores)
     found[positions == PADDING_ROW], found[is_left] = np.nan, -np.inf
-    near = [np.isclose(of, scores, rtol=TOLERANCE, atol=TOLERANCE) for of in (answer.scores, found)]
+    near = [
+        np.isclose(candidate_scores, scores, rtol=TOLERANCE, atol=TOLERANCE)
+        for candidate_scores in (answer.scores, found)
+    ]
     return near[0] & near[1] & ((answer.ids == ids) | ~is_left)
 
 
-def _told(answer: Recommendations, ids, scores, query: int, place: int) -> str:
+def _difference(answer: Recommendations, ids, scores, query: int, rank: int) -> str:
     if answer.ids.shape != ids.shape:
         return f"got an answer of shape {answer.ids.shape}, expected {ids.shape}"
-    got, score = answer.ids[query, place].item(), answer.scores[query, place]
+    got, score = answer.ids[query, rank].item(), answer.scores[query, rank]
     return (
-        f"got {got!r} with score {score:.6g} in place {place + 1}, expected {ids[query, place].item()!r} with "
-        f"{scores[query, place]:.6g}"
+        f"got {got!r} with score {score:.6g} at rank {rank + 1}, expected {ids[query, rank].item()!r} with "
+        f"{scores[query, rank]:.6g}"
     )

@@ -46,7 +46,9 @@ def corpus_from_json(text: str) -> Table:
     """
     try:
         content = json.loads(text)
-        columns = {name: np.array(of["values"], np.dtype(of["dtype"])) for name, of in content["columns"].items()}
+        columns = {
+            name: np.array(column["values"], np.dtype(column["dtype"])) for name, column in content["columns"].items()
+        }
         if any(column.dtype.kind not in "Uiufb" for column in columns.values()):
             raise ValueError("a column is neither text nor numbers")
         return Table(np.asarray(content["ids"]), columns)

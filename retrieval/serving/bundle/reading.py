@@ -30,16 +30,16 @@ _OF_OTHER_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowErro
 
 
 def load(folder: pathlib.Path | str) -> Recommender:
-    """Verifies a bundle and returns it ready to answer, from its index.
+    """Verifies a bundle and returns its recommender.
 
-    Every file is read once, in O(its size), and has the SHA-256 that the manifest lists, which is looked at while other
-    files are read. That detects damage, not forgery: load bundles of those whom you trust.
+    Every file is read once, in O(size) time, and its SHA-256 is compared with the manifest while other files are read.
+    That detects damage, not forgery: load bundles only from people whom you trust.
 
-    Another bundle may take its place meanwhile, and one that is removed before it is read is replaced by what is there.
+    Another bundle may take the place of this one meanwhile: one of the two is loaded, whole.
 
     Raises:
       ValueError: the folder is no bundle, of another format version, or a file is missing, changed, not listed, or does
-        not go with the others; the message names it.
+        not fit the others; the message names the file.
     """
     folder = pathlib.Path(folder)
     with pinned(folder) as place:
@@ -53,14 +53,14 @@ def load(folder: pathlib.Path | str) -> Recommender:
 
 
 def read(files: BundleFiles) -> Recommender:
-    """Returns the bundle of these files; see `load`."""
+    """Returns the recommender of a bundle whose manifest was read; see `load`."""
     files.check_names()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         files = dataclasses.replace(files, executor=pool)
         try:
             recommender = _read(files)
         except Exception:
-            files.check_rest()  # an error gives way to that of the damage behind it
+            files.check_rest()  # damage, if it is the cause, is the better error
             raise
         files.check_rest()
     return recommender
@@ -96,7 +96,7 @@ def _read(files: BundleFiles) -> Recommender:
 
 
 def _parameter(files: BundleFiles, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[Array, "..."]:
-    """Returns an array that towers read; what both read is in memory once."""
+    """Returns an array that towers read; `_read` caches it by name, so that both towers share it."""
     array = files.array_checked_later(layout.parameter_file(name))
     if array.shape != shape or array.dtype != stored(dtype):
         raise ValueError(f"{name} is {array.dtype} {array.shape}, the program reads {stored(dtype)} {shape}")
@@ -104,7 +104,7 @@ def _parameter(files: BundleFiles, name: str, shape: tuple[int, ...], dtype: np.
 
 
 def _made(files: BundleFiles, name: str, make: Callable, content_of: Callable = str) -> Any:
-    """Returns what is made of the content of a file; an error names it."""
+    """Returns what `make` returns for the content of a file; its errors name the file."""
     content = content_of(name)
     try:
         return make(content)
@@ -118,7 +118,7 @@ def _made(files: BundleFiles, name: str, make: Callable, content_of: Callable = 
 
 
 def _index(files: BundleFiles, number: int) -> Searcher:
-    """Returns the index, which verifies its arrays itself; its vectors are the stored embeddings, by their hashes."""
+    """Returns the index, which verifies its own arrays; by their hashes, its vectors are the stored embeddings."""
     folder = files.place / layout.INDEX
     index = _made(files, layout.INDEX, lambda _: index_lib.load(folder))
     files.check(f"{layout.INDEX}/{index_lib.RECORD_FILE}")
@@ -168,7 +168,7 @@ def _features(files: BundleFiles, side: str, name: str) -> EntityFeatures:
 
 
 def _check_sizes(files: BundleFiles, recommender: Recommender) -> None:
-    """Raises ValueError unless what is known of each row is of as many rows as the vocabularies have."""
+    """Raises ValueError unless each file about rows has as many rows as the vocabularies."""
     queries, candidates = recommender.queries.num_entities, recommender.candidates.num_entities
     sizes: list[tuple[str, object, object]] = [
         (layout.SEEN_OFFSETS, len(recommender.seen) >= queries, True),
@@ -186,7 +186,7 @@ def _check_sizes(files: BundleFiles, recommender: Recommender) -> None:
 
 
 def _check_towers(files: BundleFiles, recommender: Recommender, towers: Sequence[Tower]) -> None:
-    """Raises ValueError unless the towers read the columns that are made for them, and make embeddings of one size."""
+    """Raises ValueError unless the towers read the columns that are made for them, and return vectors of one size."""
     row = np.zeros(1, np.int32)
     of_requests = _made(files, layout.CONTEXT, lambda _: recommender.context.of_queries(Histories(Lists.empty(1))))
     of_query = of_requests | recommender.query_features.of_rows(row)

@@ -1,7 +1,7 @@
-"""Towers as StableHLO programs, which run where there is no model code, and the arrays that they read.
+"""Towers as StableHLO programs, which run without the model's code, and the arrays that they read.
 
-A program does not hold the arrays of its model: a table of millions of rows would be compiled into it, anew for each
-size of batch, and a program cannot have more than 2 GiB. They are inputs, by name, and lie beside.
+The arrays of a model are inputs of its program, by name, and are stored beside it. Constants would be compiled into the
+program anew for each batch size, and a program cannot have more than 2 GiB.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _REAL = np.bool_, np.floating, *(np.dtype(f"{sign}{size}") for sign in "iu" for 
 
 
 def lift(tree: Any) -> tuple[Arrays, Callable[[Arrays], Any]]:
-    """Takes the arrays out of a pytree, as models and `jax.tree_util.Partial` are.
+    """Takes the arrays out of a pytree, such as a model or a `jax.tree_util.Partial`.
 
-    NumPy's arrays stay, which code may read as constants, and so do keys and complex numbers.
+    NumPy arrays stay in the tree, as code may read them as constants, and so do PRNG keys and complex numbers.
 
     Returns:
-      The arrays by name, each once, wherever it stands; and what makes the tree anew of others by these names.
+      The arrays by name, each once, even if several leaves share it; and a function that makes the tree from arrays of
+      these names.
     """
     leaves, structure = jax.tree.flatten(tree)
     names: dict[int, str] = {}
@@ -49,24 +50,24 @@ def lift(tree: Any) -> tuple[Arrays, Callable[[Arrays], Any]]:
 
 
 def _is_real(leaf: Any) -> bool:
-    """Tells arrays of JAX that files and TensorFlow have as they are, or as bytes of as many numbers."""
-    return isinstance(leaf, jax.Array) and any(jnp.issubdtype(leaf.dtype, of) for of in _REAL)
+    """Tells whether a leaf is a JAX array that `.npy` files and TensorFlow can hold, if need be as integers."""
+    return isinstance(leaf, jax.Array) and any(jnp.issubdtype(leaf.dtype, kind) for kind in _REAL)
 
 
 def export_towers(
     towers: Mapping[str, tuple[Tower, Columns]],
 ) -> tuple[dict[str, bytes], dict[str, Shaped[np.ndarray, "..."]]]:
-    """Returns towers as serialised StableHLO programs for cpu, cuda and tpu, of any batch size, and what they read.
+    """Exports towers as serialised StableHLO programs for cpu, cuda and tpu and any batch size.
 
     A program takes arrays by name, rows [B], and columns by name as keyword arguments.
 
     Args:
-      towers: by name, a pytree that maps rows [B], and columns as keyword arguments, to embeddings [B, D]; and columns
-        such as it reads, of any number of examples: the program takes those of these names, types and shapes. Features
-        of entities that look rows up may have any number of them.
+      towers: by name, a pytree that maps rows [B], and columns as keyword arguments, to embeddings [B, D]; and example
+        columns, with any number of rows, whose names, types and shapes the program takes. Bags of table rows may have
+        any width.
 
     Returns:
-      The programs, by name; and the arrays in the towers that some of them read, by theirs.
+      The programs by name, and by name the arrays of the towers that a program reads.
     """
     arrays, join = lift({name: tower for name, (tower, _) in towers.items()})
     programs: dict[str, bytes] = {}
@@ -75,7 +76,7 @@ def export_towers(
         call = _program(name, arrays, join)
         rows, like = _symbolic(columns)
         # by shape and type alone: the devices that parameters lie on would go into the program
-        specs = {array: jax.ShapeDtypeStruct(of.shape, of.dtype) for array, of in arrays.items()}
+        specs = {array: jax.ShapeDtypeStruct(value.shape, value.dtype) for array, value in arrays.items()}
         own = {array: specs[array] for array in _read(call, specs, rows, like)}
         program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(own, rows, **like)
         programs[name] = bytes(program.serialize())
@@ -84,7 +85,7 @@ def export_towers(
 
 
 def _program(name: str, arrays: Arrays, join: Callable[[Arrays], Any]) -> Callable:
-    """Returns a tower as a function of the arrays that it reads, or of more of them, rows and columns."""
+    """Returns a tower as a function of arrays, rows and columns; arrays that are not given are constants."""
 
     def call(given, rows, /, **columns):
         return join({**arrays, **given})[name](rows, **columns).astype(jnp.float32)
@@ -93,7 +94,7 @@ def _program(name: str, arrays: Arrays, join: Callable[[Arrays], Any]) -> Callab
 
 
 def _symbolic(columns: Columns) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.ShapeDtypeStruct]]:
-    """Returns rows and columns of any number of examples."""
+    """Returns the shapes of rows and columns, with a symbolic batch size and symbolic widths of bags."""
     of_bags = [name for name in columns if name.startswith(TABLE) and f"{name}/weights" in columns]
     size, *widths = jax_export.symbolic_shape(", ".join(["batch", *(f"w{i}" for i in range(len(of_bags)))]))
     shapes = {name: column.shape[1:] for name, column in columns.items()}
@@ -104,54 +105,56 @@ def _symbolic(columns: Columns) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.Sha
 
 
 def _read(call: Callable, arrays: Mapping[str, Any], rows, columns: Mapping) -> list[str]:
-    """Returns the names of the arrays that a function of them, rows and columns reads."""
+    """Returns the names of the arrays that `call` reads, a function of arrays, rows and columns."""
     jaxpr = jax.jit(call).trace(arrays, rows, **columns).jaxpr.jaxpr
-    used = {id(of) for equation in jaxpr.eqns for of in equation.invars} | {id(of) for of in jaxpr.outvars}
-    return [name for name, of in zip(sorted(arrays), jaxpr.invars[: len(arrays)], strict=True) if id(of) in used]
+    inputs = [variable for equation in jaxpr.eqns for variable in equation.invars]
+    used = {id(variable) for variable in [*inputs, *jaxpr.outvars]}
+    variables = zip(sorted(arrays), jaxpr.invars[: len(arrays)], strict=True)
+    return [name for name, variable in variables if id(variable) in used]
 
 
 def _to_numpy(array: Shaped[Array, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Returns an array as files have it, see `stored`."""
+    """Returns an array in the type that files hold, see `stored`."""
     found = np.asarray(array)
     return found.view(stored(found.dtype))
 
 
 def stored(dtype: np.dtype) -> np.dtype:
-    """Returns the type that .npy files have a type as: unsigned integers for those that NumPy lacks, as bfloat16."""
+    """Returns the type in which `.npy` files hold a type: unsigned integers for types that NumPy lacks, as bfloat16."""
     return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
 
 
 def load_tower(
     content: bytes | memoryview, array: Callable[[str, tuple[int, ...], np.dtype], Shaped[Array, "..."]]
 ) -> Tower:
-    """Returns a tower of rows, and columns as keyword arguments, out of its program; needs no model code.
+    """Returns a tower, a function of rows and columns, from its program; needs no model code.
 
-    It is a pytree with the arrays as leaves, which `lift` takes out again.
+    The tower is a pytree whose leaves are its arrays; `lift` takes them out again.
 
     Args:
-      content: the program, as of `export_towers`.
-      array: name, shape, type -> an array that the program reads.
+      content: the program, as `export_towers` returns it.
+      array: returns the array of a name, shape and type that the program reads.
 
     Raises:
       ValueError: the bytes are no such program, or it does not run on this platform.
     """
     try:
         program = jax_export.deserialize(bytearray(content))
-        (of_arrays, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
-        expected = {name: (of.shape, np.dtype(of.dtype)) for name, of in of_arrays.items()}
+        (avals, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+        expected = [(name, aval.shape, np.dtype(aval.dtype)) for name, aval in avals.items()]
     except Exception as error:  # whatever the parser meets
         raise ValueError(f"not a StableHLO program that this version of jax reads: {error!r}"[:300]) from None
-    return Partial(jax.jit(program.call), {name: array(name, *of) for name, of in expected.items()})
+    return Partial(jax.jit(program.call), {name: array(name, shape, dtype) for name, shape, dtype in expected})
 
 
 @dataclasses.dataclass(frozen=True)
 class InFewSizes:
-    """A tower for batches of any size, none included, which are padded to powers of two.
+    """A tower for batches of any size, also empty ones: pads them to powers of two.
 
-    It is compiled anew for each size that it gets.
+    A tower is compiled anew for each batch size; padding bounds the number of sizes.
 
     Attributes:
-      tower: of a batch of one or more.
+      tower: takes batches of at least one row.
     """
 
     tower: Tower
@@ -159,7 +162,7 @@ class InFewSizes:
     def __call__(
         self, rows: Int[np.ndarray, "n"], **columns: Shaped[np.ndarray, "n ..."]
     ) -> Float32[np.ndarray, "n D"]:
-        """Returns the embeddings of rows, in the columns that the tower reads."""
+        """Returns the embeddings of rows, given the columns that the tower reads."""
         number = len(rows)
         missing = (1 << max(number - 1, 0).bit_length()) - number
         if missing:
@@ -172,7 +175,7 @@ class InFewSizes:
 
 
 def by_row(tower: Tower, columns: Columns) -> Tower:
-    """Returns a tower of rows alone, which holds the columns that it reads, [num_rows, ...] each, as more leaves."""
+    """Returns a tower of rows alone, which holds its columns, [num_rows, ...] each, as further leaves."""
     return Partial(_at_rows, tower, {name: jnp.asarray(column) for name, column in columns.items()})
 
 

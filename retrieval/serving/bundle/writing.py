@@ -67,39 +67,39 @@ def save(
     """Writes a bundle and returns it as it was read back.
 
     The new bundle takes the place of the one at `folder` once it is whole and has answered its golden queries.
-    At each instant a whole bundle is at `folder`, see `replace_folder`; the one before stays beside it, see `previous`,
-    and `roll_back` brings it back. A process that is killed on the way leaves `.{name}-*` beside, to be deleted. Heads
-    of the model stay behind.
+    At each instant `folder` is a whole bundle, see `replace_folder`; the one before stays as `previous`,
+    and `roll_back` brings it back. A killed process leaves a folder `.{name}-*` next to it, to be deleted. Heads of the
+    model are not written.
 
     Args:
-      folder: where; its parent exists.
+      folder: destination; its parent exists.
       model: the trained model.
       queries: vocabulary of the query tower's rows.
       candidates: vocabulary of the candidate tower's rows.
       corpus: all candidates, in the order of the index.
-      seen: positions in the corpus of what each query row has in train.
+      seen: positions in the corpus of the candidates that each query row has in train.
       index: over the embeddings of the corpus.
-      facts: what else the manifest records: config, data fingerprint, figures.
-      context: makes the columns that the query tower reads; None: it reads the rows alone.
-      histories: what each query row did in train, row 0 nothing; of each the last interactions that the query tower
-        reads are kept. None: it reads none.
-      query_features: what the query tower reads of the queries' table; None: nothing.
-      candidate_features: likewise of the corpus.
-      dimension: how many of the embeddings' first columns tell what a candidate is like, without its popularity, which
-        `similar` compares; None: all.
-      examples: queries with raw features, some of which become golden queries; None: there are none.
-      exports: writes what is made of a bundle for others; receives the folder `exports` of the whole new bundle, which
-        is moved to its place together with them, and the bundle as it was read back. None: there are none.
+      facts: further entries of the manifest: config, data fingerprint, metrics.
+      context: makes the columns that the query tower reads; None: the tower reads the rows alone.
+      histories: history of each query row in train, empty for row 0; the last interactions, as many as the query tower
+        reads, are written. None: the query tower reads none.
+      query_features: features that the query tower reads from the table of queries; None: none.
+      candidate_features: features that the candidate tower reads from the corpus; None: none.
+      dimension: number of leading columns of the embeddings that `similar` compares; popularity is in the others. None:
+        all columns.
+      examples: queries with raw features, some of which become golden queries; None: no golden query has features.
+      exports: writes formats of other systems; receives the folder `exports` of the whole new bundle, which is moved to
+        its place together with them, and the bundle as it was read back. None: nothing is exported.
 
     Raises:
-      ValueError: the query tower reads histories and there are none, or the reverse; the parts do not belong together;
-        or something else than a bundle is at `folder`.
-      OSError: the folder cannot be written, as on a full disk; what is at `folder` stays.
+      ValueError: the query tower reads histories and none are given, or the reverse; the parts do not belong together;
+        or `folder` exists and is no bundle.
+      OSError: the folder cannot be written, as on a full disk; `folder` is unchanged.
     """
     folder = pathlib.Path(folder)
     for place in (folder, previous(folder)):
         if place.exists() and not (place / MANIFEST).is_file():
-            raise ValueError(f"{place} is there and is no bundle; move it or choose another folder")
+            raise ValueError(f"{place} exists and is no bundle; move it or choose another folder")
     context = QueryContext() if context is None else context
     if bool(context.length) != (histories is not None):
         reads = f"histories of {context.length} interactions" if context.length else "no histories"
@@ -141,16 +141,16 @@ def save(
 
 
 def previous(folder: pathlib.Path | str) -> pathlib.Path:
-    """Returns where the bundle lies that `save` replaced last: beside, as `{name}.previous`."""
+    """Returns the folder of the bundle that `save` replaced last: `{name}.previous`, next to it."""
     folder = pathlib.Path(folder)
     return folder.with_name(f"{folder.name}.previous")
 
 
 def roll_back(folder: pathlib.Path | str) -> None:
-    """Exchanges a bundle and the one before it, in one step; a second time, it exchanges them back.
+    """Exchanges a bundle and the previous one, in one step; a second call exchanges them back.
 
     Raises:
-      ValueError: there is none before it, or it is damaged; nothing is moved.
+      ValueError: there is no previous bundle, or it is damaged; nothing is moved.
     """
     folder, before = pathlib.Path(folder), previous(folder)
     if not before.exists():
@@ -163,7 +163,7 @@ def roll_back(folder: pathlib.Path | str) -> None:
 def _programs(
     model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
 ) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
-    """Returns the programs of both towers, which read columns as these make them, and their parameters, by file."""
+    """Returns the programs of both towers, with columns as `context` and `features` make them, and parameters, by file."""
     of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
     of_candidate = features["candidate"].of_rows(NO_ROWS)
     programs, parameters = export_towers(
@@ -184,15 +184,15 @@ def _candidate(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[
 
 
 def _arrays_of(index: Searcher, seen: Lists, features: Mapping[str, EntityFeatures]) -> dict[str, np.ndarray]:
-    """Returns the embeddings, what each query has, and the columns of the features, by file."""
+    """Returns the embeddings, the seen candidates of each query, and the columns of the features, by file."""
     arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
     for side, of_side in features.items():
-        arrays |= {layout.feature_file(side, name): of for name, of in of_side.arrays().items()}
+        arrays |= {layout.feature_file(side, name): array for name, array in of_side.arrays().items()}
     return arrays
 
 
 def _arrays_of_histories(histories: Histories, context: QueryContext) -> dict[str, np.ndarray]:
-    """Returns the last interactions of each history, in the columns that the query tower reads, by file."""
+    """Returns the last interactions of each history, with the columns that the query tower reads, by file."""
     lists, length = histories.lists, context.length
     kept = np.arange(len(lists.rows)) >= np.repeat(lists.offsets[1:] - length, lists.lengths)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lists.lengths, length))]).astype(np.int64)

@@ -95,7 +95,7 @@ def _of_history(
     history: Int[Array, "b L"],
 ) -> Float[Array, "b D"]:
     number = history.shape[0]
-    filled = {name: jnp.broadcast_to(of, (number, *of.shape[1:])) for name, of in unknown.items()}
+    filled = {name: jnp.broadcast_to(column, (number, *column.shape[1:])) for name, column in unknown.items()}
     return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
 
 
