@@ -163,7 +163,7 @@ def roll_back(folder: pathlib.Path | str) -> None:
 def _programs(
     model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
 ) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
-    """Returns the programs of both towers, with columns as `context` and `features` make them, and parameters, by file."""
+    """Returns the programs of both towers and their parameters, by file; `features` are by side."""
     of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
     of_candidate = features["candidate"].of_rows(NO_ROWS)
     programs, parameters = export_towers(
