@@ -10,31 +10,22 @@ from matplotlib.figure import Figure
 
 from experiments.report.findings import Findings
 from experiments.report.palette import UNIT, colour
-from experiments.shared.labels import MODEL, POPULARITY, TOWERS
+from experiments.shared.labels import MODEL, TOWERS
 from retrieval.baselines import BASELINES
 
 WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points
-COLOURS_OF_SYSTEMS = {  # roles; baselines that are not here are grey, and differ by their markers
-    MODEL: "model",
-    TOWERS: "sky",
-    POPULARITY: "vermillion",
-    "ials": "green",
-    "ease": "pink",
-    "ease_nearby": "pink",
-    "item_knn_bm25": "orange",
-    "item_knn_cosine": "sky",
-    "recent_popularity": "violet",
-    "last_week_popularity": "violet",
+STYLES = {  # system -> role of its colour, marker
+    MODEL: ("model", "o"),
+    TOWERS: ("sky", "o"),
+    **{name: (baseline.colour, baseline.marker) for name, baseline in BASELINES.items()},
 }
 
 
 def style(system: str) -> tuple[str, str]:
     """Returns the colour and the marker of a system."""
-    role = COLOURS_OF_SYSTEMS[system] if system in COLOURS_OF_SYSTEMS else "grey"
-    if system in (MODEL, TOWERS):
-        return colour(role), "o"
-    return colour(role), BASELINES[system].marker if system in BASELINES else "*"
+    role, marker = STYLES[system] if system in STYLES else ("grey", "*")
+    return colour(role), marker
 
 
 def new_axes(

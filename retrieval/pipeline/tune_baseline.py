@@ -42,7 +42,7 @@ def possible_baselines(dataset: Dataset) -> list[str]:
     return [
         name
         for name, baseline in BASELINES.items()
-        if (has_times or not baseline.by_time) and (has_attributes or not baseline.by_attributes)
+        if (has_times or not baseline.needs_timestamps) and (has_attributes or not baseline.needs_attributes)
     ]
 
 

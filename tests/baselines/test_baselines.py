@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.report.drawing import style
+from experiments.shared.labels import system_label
 from retrieval.baselines import BASELINES, Training, ease, neighbours, popularity
 from retrieval.baselines.search import climb
 from retrieval.common.lists import Lists
 from retrieval.data.interactions import Interactions, Table
 
-TIMELESS = [name for name, baseline in BASELINES.items() if not baseline.by_time]
+TIMELESS = [name for name, baseline in BASELINES.items() if not baseline.needs_timestamps]
 
 
 def training_of(pairs, num_candidates, timestamps=None):
@@ -206,3 +208,10 @@ def test_a_search_climbs_one_axis_at_a_time_and_tries_nothing_twice():
     best, value, num_tried = climb(score, {"x": (0, 1, 2, 3), "y": (0, 1, 2, 3)}, {"x": 3, "y": 0})
     assert (best, value) == ({"x": 1, "y": 3}, 0)
     assert num_tried == len(tried) == len(set(tried))
+
+
+def test_reports_show_every_baseline_by_a_title_and_marker_of_its_own():
+    assert len({baseline.title for baseline in BASELINES.values()}) == len(BASELINES)
+    styles = [style(name) for name in BASELINES]
+    assert len(set(styles)) == len(styles)
+    assert [system_label(name) for name in BASELINES] == [baseline.title for baseline in BASELINES.values()]
