@@ -173,7 +173,7 @@ def _check_candidates(corpus: Table, parts: dict[str, Interactions], data: Data)
       ValueError: the corpus lacks a candidate; the message names the first.
     """
     for name, part in parts.items():
-        if (corpus.positions(part.distinct_ids[1]) < 0).any():
+        if (corpus.positions(part.distinct_ids[1]) < 0).any():  # distinct ids are few; look at events only to report
             missing = np.flatnonzero(corpus.positions(part.candidate_ids) < 0)
             first = missing[0]
             raise ValueError(

@@ -213,7 +213,7 @@ class Encoding:
     def lists_of(self, query_ids: Ids, interactions: Interactions) -> Lists:
         """Returns the corpus positions of the candidates of each of the sorted, unique `query_ids`."""
         owners, positions = [], []
-        for piece in interactions.pieces():
+        for piece in interactions.pieces():  # interactions out of core are read a piece at a time
             found = find(query_ids, piece.query_ids)
             is_asked = found >= 0
             owners.append(found[is_asked])

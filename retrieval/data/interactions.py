@@ -31,7 +31,7 @@ class Interactions:
     ratings: Float32[np.ndarray, " n"] | Sequence | None = None
     timestamps: Int64[np.ndarray, " n"] | Sequence | None = None
 
-    def __post_init__(self):
+    def __post_init__(self):  # frozen: sequences are replaced by arrays once, here
         object.__setattr__(self, "query_ids", as_ids(self.query_ids, "query_ids"))
         object.__setattr__(self, "candidate_ids", as_ids(self.candidate_ids, "candidate_ids"))
         if self.ratings is not None:
@@ -108,6 +108,7 @@ def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drops repeats of a (query, candidate) pair; the first event in file order stays."""
     _, query = np.unique(interactions.query_ids, return_inverse=True)
     candidates, candidate = np.unique(interactions.candidate_ids, return_inverse=True)
+    # Each pair is one integer; int64, because the product of two int32 counts may overflow.
     _, first = np.unique(query.astype(np.int64) * len(candidates) + candidate, return_index=True)
     return interactions if len(first) == len(interactions) else interactions.take(np.sort(first))
 

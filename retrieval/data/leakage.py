@@ -84,7 +84,7 @@ def _check_pairs(earlier: str, part: Interactions, later: str, held_out: Interac
     known = held_out.distinct_ids
     pairs = np.unique(_codes(held_out, known))
     num_shared, example = 0, None
-    for piece in part.pieces():
+    for piece in part.pieces():  # a part out of core does not fit in memory
         codes = _codes(piece, known)
         indices = np.minimum(np.searchsorted(pairs, codes), len(pairs) - 1)
         shared = np.flatnonzero(pairs[indices] == codes) if len(pairs) else np.zeros(0, np.int64)
@@ -104,6 +104,7 @@ def _codes(interactions: Interactions, known) -> Int64[np.ndarray, "n"]:
     """Returns a unique integer for each (query, candidate) pair whose ids are known, -1 for other pairs."""
     queries = find(known[0], interactions.query_ids).astype(np.int64)
     candidates = find(known[1], interactions.candidate_ids).astype(np.int64)
+    # Indices fit 31 bits, so that a pair fits an int64 and pairs are found by one search.
     return np.where((queries >= 0) & (candidates >= 0), queries << 32 | candidates, -1)
 
 

@@ -114,6 +114,7 @@ def recent_prior(
       half_life: age in days at which an interaction counts half.
       news: weight of candidates that are new to returning queries; 0: none.
     """
+    # First and last interaction of each query; queries without any keep the extremes.
     first = np.full(num_query_rows, np.iinfo(np.int64).max)
     last = np.full(num_query_rows, np.iinfo(np.int64).min)
     np.minimum.at(first, query_rows, times)
@@ -134,7 +135,7 @@ def recent_prior(
     is_known = last > np.iinfo(np.int64).min
     away = (end - np.where(is_known, last, end)) / SECONDS_A_DAY
     groups = np.where(is_known, PRESENT + np.searchsorted(absences, away, side="right"), UNKNOWN)
-    groups[0] = UNKNOWN
+    groups[0] = UNKNOWN  # row 0 stands for unknown queries, even if some interactions of train have it
     return RecentPrior(
         np.stack([*now, *new], axis=1).astype(np.float32), mixes.astype(np.float32), groups.astype(np.int32)
     )

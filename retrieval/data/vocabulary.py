@@ -45,6 +45,7 @@ class Vocabulary:
         """
         self.ids: Ids = distinct(as_ids(ids, "ids"))
         others = self.ids[:0] if others is None else distinct(as_ids(others, "others"))
+        # An id with a row in the table needs no second one.
         self.others: Ids = others[find(self.ids, others) < 0]
 
     @property
@@ -121,6 +122,7 @@ class Vocabulary:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a vocabulary: {error!r} in {text[:60]!r}") from None
         vocabulary = cls(ids, others)
+        # Rows follow from the order of the ids: ids in another order would get the embeddings of others.
         if not (np.array_equal(vocabulary.ids, ids) and np.array_equal(vocabulary.others, others)):
             raise ValueError("not a vocabulary: its ids are not sorted and unique")
         return vocabulary

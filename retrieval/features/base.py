@@ -101,6 +101,7 @@ class Encoder(abc.ABC):
         Raises:
           ValueError: a field is missing, unknown, of another type, not finite, or contradicts the others.
         """
+        # The file may come from anywhere: names and types are checked before a constructor sees them.
         hints = {field.name: typing.get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
         for name in fields.keys() - hints.keys():
             raise ValueError(f"unknown field {name!r}{did_you_mean(name, hints)}")

@@ -145,6 +145,7 @@ class Bag(LookupEncoder):
         given = tokenize(texts, values_of)
         expected = np.bincount(tokens.owners, minlength=num_entities)
         received = np.bincount(given.owners, minlength=num_entities)
+        # An entity without any weight has weights 1; with some, each value needs one.
         wrong = np.flatnonzero((received != expected) & (texts != ""))
         if len(wrong):
             row = int(wrong[0])
@@ -211,7 +212,7 @@ class ColumnTokens(NamedTuple):
 
     def look_up(self, table: Known | Hashed, weights: Float32[np.ndarray, "total"], num_entities: int) -> Encoded:
         """Returns the rows of tokens that are known and have a weight above 0, with the tokens' weights."""
-        rows = table.rows(self.distinct)[self.codes]
+        rows = table.rows(self.distinct)[self.codes]  # each distinct token is looked up, or hashed, once
         kept = (rows[:, 0] > 0) & (weights > 0)
         owners, weights = (np.repeat(column[kept], table.width) for column in (self.owners, weights))
         return Encoded.of_rows(owners, rows[kept].ravel(), weights, num_entities)

@@ -217,7 +217,7 @@ def _merged(table: Encoded, indices: Int[np.ndarray, "m"], encoded: Encoded) -> 
             width = 1 << (new.shape[1] - 1).bit_length()
         merged = np.zeros((len(stored), width), stored.dtype)
         merged[:, : stored.shape[1]] = stored
-        merged[indices] = 0
+        merged[indices] = 0  # padding of the wider features has weight 0
         merged[indices, : new.shape[1]] = new
         return merged
 

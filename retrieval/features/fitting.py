@@ -104,6 +104,7 @@ def encode_table(encoders: Mapping[str, Encoder], table: Table, ids: Sequence | 
             encoded = encoder.encode(values, weights)
         except RefusedValue as error:
             raise error.at(f"id {ids[present][error.row].item()!r}") from None
+        # Encoded are the ids that are present; the others, and row 0 before all, miss the feature.
         positions = np.where(present, np.cumsum(present) - 1, -1)
         features[name] = encoded.spread(np.append(-1, positions))
     return features

@@ -82,6 +82,7 @@ class Hashed:
     def rows(self, texts: Text) -> Int32[np.ndarray, "n {self.hashes}"]:
         """Returns the rows of each value; O(n (length + hashes)) time."""
         streams = np.arange(1, self.hashes + 1, dtype=np.uint64) * GOLDEN
+        # The text is hashed once; a distinct offset for each stream, mixed, stands for a hash function of its own.
         mixed = _mix(hash_texts(texts)[:, None] + streams[None, :])
         rows = (mixed % np.uint64(self.size - 1)).astype(np.int32) + 1
         rows[texts == ""] = 0

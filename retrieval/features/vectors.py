@@ -56,6 +56,7 @@ class Vector(Encoder):
             raise RefusedValue(
                 self.column, int(partly[0]), "a vector must have all or none of its numbers, got NaN among them"
             )
+        # Zeros and the indicator: NaN would reach the gradients of all examples of a batch.
         marked = np.concatenate([np.where(missing[:, None], 0.0, vectors), missing[:, None]], axis=1)
         return Encoded(None, None, marked.astype(np.float32))
 

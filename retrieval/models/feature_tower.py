@@ -125,6 +125,7 @@ class FeatureTower(nnx.Module):
         Raises:
           ValueError: a column is missing or unknown.
         """
+        # A column without a reader would be a mistake that no one sees.
         if not set(self.context) <= set(context) <= {*self.context, *self.table_columns}:
             raise ValueError(f"the tower reads the columns {sorted(self.context)}, received {sorted(context)}")
         found = {
@@ -173,10 +174,11 @@ class FeatureTower(nnx.Module):
         found = {}
         for path, looked_up in self.rows_read(rows).items():
             name = path.removeprefix("features/").removesuffix("/table")
+            # Rows of entities are rows of the ids then, distinct and ascending already.
             if name == ID and self.all_known and not self.features[ID].dropout.rate:
                 found[path] = rows
                 continue
-            number = looked_up.size + 1
+            number = looked_up.size + 1  # static under jit: no more distinct rows than this, row 0 included
             if number * ROWS_A_LOOKUP <= self.features[name].num_rows:
                 looked_up = jnp.append(looked_up.ravel(), jnp.int32(UNKNOWN_ROW))
                 found[path] = jnp.unique(looked_up, size=number, fill_value=UNKNOWN_ROW)

@@ -64,7 +64,7 @@ class Blend(nnx.Module):
 
     def predict(self, queries: Float[Array, "B D"], candidates: Float[Array, "B D"]) -> dict[str, Float[Array, "B"]]:
         """Returns the predictions of the first model's heads for pairs of embeddings; the second model has none."""
-        width = queries.shape[1] - self.second.queries.shape[1]
+        width = queries.shape[1] - self.second.queries.shape[1]  # of the first model's embeddings
         return self.first.predict(queries[:, :width], candidates[:, :width])
 
 

@@ -121,6 +121,7 @@ class HistoryTower(nnx.Module):
         tokens, real = self.tokens(
             self._embed(history), history != PADDING, context.get(RATINGS), context.get(GAPS), context.get(AGES)
         )
+        # Token 0 has time 0; it is never visible to others.
         times = jnp.pad(context[TIMES], ((0, 0), (1, 0))) if TIMES in context else None
         outputs = self.encoder(tokens, real, times)
         return outputs if self.last is None else outputs + self.last(history)

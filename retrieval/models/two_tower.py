@@ -179,6 +179,7 @@ class TwoTower(nnx.Module):
             found |= {f"{side}/{name}": table_rows for name, table_rows in tables.items()}
             for path, module in nnx.iter_modules(tower):
                 paths.setdefault(id(module), []).append("/".join([side, *map(str, path)]))
+        # A module is listed once for each tower that holds it.
         shared = {path for same in paths.values() if len(same) > 1 for path in same}
         return {path: rows for path, rows in found.items() if path not in shared}
 

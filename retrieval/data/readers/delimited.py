@@ -133,7 +133,7 @@ def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
 def _parse(source: Source, header: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Parses the columns as text. Quotes are counted first: parsing is faster if no quote can hide a line end."""
     quotes = _count_quotes(source) if source.quoted else 0
-    if quotes % 2:
+    if quotes % 2:  # pyarrow would take all rows after an open quote for one field
         _check_quotes(source)
     try:
         with source.open() as file:

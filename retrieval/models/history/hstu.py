@@ -57,7 +57,7 @@ class Hstu(nnx.Module):
         buckets = None
         if times is not None:
             buckets = log_buckets(jnp.maximum(times[:, :, None] - times[:, None, :], 0))
-        x = tokens * tokens.shape[2] ** 0.5
+        x = tokens * tokens.shape[2] ** 0.5  # embeddings start small, see `initial_scale`
         for i in range(len(self.layers)):
             x = self.layers[f"layer_{i}"](x, seen, buckets)
         return self.norm(x)
@@ -101,5 +101,6 @@ class HstuLayer(nnx.Module):
         scores = head_products(queries, keys) + self.distances(x.shape[1])[None]
         if buckets is not None:
             scores = scores + self.time_bias[...].astype(jnp.float32)[buckets][:, None]
+        # Pointwise weights in place of a softmax: a masked weight is 0, not -inf before an exponential.
         sums = weighted_sums(jnp.where(seen[:, None], jax.nn.silu(scores), 0.0), values).reshape(x.shape)
         return x + self.output(self.dropout(gates * self.sums_norm(sums)))

@@ -30,6 +30,7 @@ class Gru(nnx.Module):
         states = tokens
         for i in range(len(self.cells)):
             states = self.dropouts[f"dropout_{i}"](self.cells[f"cell_{i}"](states, real))
+        # Before the first interaction the state is 0 and tells nothing.
         begun = jnp.cumsum(real, axis=1) > 0
         return jnp.where(begun[..., None], self.output(states), tokens)
 

@@ -104,7 +104,7 @@ class Tokens(nnx.Module):
                 embeddings = embeddings + jnp.take(self.tables[name][...], rows, axis=0, mode="clip")
             elif values is not None:
                 raise ValueError(f"Tokens has no table of {name}, yet received them; create it with one, or pass None")
-        if self.key is not None and self.noise > 0:
+        if self.key is not None and self.noise > 0:  # removed interactions become START, as padding does
             real = real & jax.random.bernoulli(self.key, 1 - self.noise, real.shape)
         tokens = jnp.where(real[..., None], self.dropout(embeddings), self.start[...][None, None])
         first = jnp.broadcast_to(self.start[...], (tokens.shape[0], 1, tokens.shape[2]))

@@ -63,6 +63,7 @@ class Transformer(nnx.Module):
         if size > length:
             raise ValueError(f"the encoder has {length} positions and received {size} tokens; cut to the last {length}")
         positions = jnp.pad(self.positions[...][:size][::-1], ((1, 0), (0, 0)))  # token 0 is START
+        # Token embeddings are scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); START has no position.
         x = tokens * tokens.shape[2] ** 0.5 + jnp.where(real[..., None], positions[None], 0)
         seen = visibility.with_itself(visibility.mask(real, "past"))
         for i in range(len(self.layers)):
