@@ -1,24 +1,21 @@
-"""Runs an experiment from data to recommendations: trains, evaluates, builds the index, exports the bundle.
+"""Runs an experiment: data -> trained model -> evaluation -> index -> bundle -> report.
 
     python -m experiments.run --config=configs/movielens_100k.py --workdir=runs/movielens_100k
 
-Interrupted, the same command resumes; finished, it says so and changes nothing.
+If it is interrupted, the same command resumes; once the run is finished, the command says so and changes nothing.
 """
 
 from __future__ import annotations
-
-import contextlib
-import time
-from collections.abc import Iterator
 
 import numpy as np
 
 from experiments.evaluate import evaluate
 from experiments.export import export, index_metrics
 from experiments.report import write_report
-from experiments.shared import compilation, console, flags, tables
+from experiments.shared import console, flags, tables
 from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
+from experiments.shared.stopwatch import Stopwatch
+from experiments.shared.workdir import MODEL, Workdir
 from experiments.train import train_or_restore
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
@@ -27,26 +24,6 @@ from retrieval.pipeline.trained import Trained
 from retrieval.serving.recommender import Recommender
 
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
-
-
-class Stopwatch:
-    """Wall time by stage, in seconds."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._started, self._compiled = time.perf_counter(), compilation.seconds()
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measures the body of a with statement."""
-        started = time.perf_counter()
-        yield
-        self.seconds[f"seconds/{name}"] = time.perf_counter() - started
-
-    def total(self) -> dict[str, float]:
-        """Returns the stages' times, how much of them was compilation, and the whole time since the start."""
-        total = time.perf_counter() - self._started
-        return self.seconds | {"seconds/compilation": compilation.seconds() - self._compiled, "seconds/total": total}
 
 
 def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
@@ -63,7 +40,7 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     workdir.check(config)
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
-    index_choices(config.index)  # fails before the training, not after it
+    index_choices(config.index)  # a wrong setting of the index fails before the training, not after it
     watch = Stopwatch()
     with watch.stage("data"):
         dataset = load_data(config, workdir)
@@ -76,10 +53,10 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     with watch.stage("export"):
         recommender = export(config, dataset, trained, index, workdir)
     show_recommendations(dataset, trained, recommender)
-    workdir.add_metrics(index_metrics(index) | watch.seconds)
+    workdir.add_metrics(index_metrics(index) | watch.seconds)  # the report shows them
     with watch.stage("report"):
         write_report(config, dataset, trained, index, workdir)
-    workdir.add_metrics(watch.total())
+    workdir.add_metrics(watch.total())  # the last to be written: marks the run as finished
     tables.print_metrics(workdir)
     console.say(f"recall@10 of the index against exact search: {index.figures['recall_at_10']:.4f}")
     times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
@@ -100,12 +77,12 @@ def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recomm
 
 
 def say_where(workdir: Workdir) -> None:
-    """Prints where everything lies."""
+    """Prints the path of everything that the run has written."""
     for what, path in (
-        ("figures", workdir.metrics_file),
-        ("their intervals", workdir.intervals_file),
-        ("slices", workdir.slices_file),
-        ("figures of each query", workdir.per_query_file("test").parent),
+        ("metrics", workdir.metrics_file),
+        ("intervals of the metrics", workdir.intervals_file),
+        ("metrics of the slices", workdir.slices_file),
+        ("metrics of each query", workdir.per_query_file(MODEL).parent),
         ("log of epochs", workdir.log_file),
         ("config", workdir.config_file),
         ("manifest", workdir.manifest_file),
