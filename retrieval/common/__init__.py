@@ -1,1 +1,1 @@
-"""Lists, files, choices, errors and facts of the environment: what every room needs. It knows nothing of retrieval."""
+"""Lists, files, choices, errors and facts of the environment; knows nothing of retrieval."""

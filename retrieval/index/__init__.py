@@ -1,4 +1,4 @@
-"""Search over candidate embeddings: exact or by a graph, certified, by ids, under filters, while it changes."""
+"""Searches embeddings by inner product, exactly or by a graph; engines are imported only here."""
 
 from retrieval.index.certificate import Certificate, CurvePoint
 from retrieval.index.checks import Exclusions

@@ -1,4 +1,4 @@
-"""What is known about the recall of an index: measured on queries that did not choose its settings, with a bound."""
+"""`Certificate`: the recall of an index with a lower bound, from queries that did not choose its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class CurvePoint:
-    """One setting that was tried.
+    """One setting that `tune` tried: a point of the curve of recall and time.
 
     Attributes:
       kind: of the searcher, "exact" or "hnsw".
@@ -42,7 +42,7 @@ class CurvePoint:
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """How good an index is, and why it is the one.
+    """The recall of an index, and why `tune` chose it.
 
     Attributes:
       k: length of the lists.
@@ -67,12 +67,12 @@ class Certificate:
     curve: tuple[CurvePoint, ...]
 
     def to_record(self) -> dict[str, Any]:
-        """Returns what JSON can hold."""
+        """Returns the certificate as a mapping that JSON can hold."""
         return dataclasses.asdict(self) | {"curve": [dataclasses.asdict(point) for point in self.curve]}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any] | None) -> Certificate | None:
-        """Returns what `to_record` was made from; None of None.
+        """Returns the certificate that `to_record` described; None for None.
 
         Raises:
           TypeError: a field is missing or unknown.

@@ -1,4 +1,4 @@
-"""Filters by attribute and by id, compiled to the part of a corpus that they leave; never a call per candidate."""
+"""Filters by attribute and by id, compiled to a subset of the corpus; no function is called for each candidate."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Range = tuple[Any, Any]  # from, to; None is no bound
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filter:
-    """What may be recommended: every condition must hold. Filters that say the same are equal, whatever the order.
+    """Restricts the candidates: every condition must hold. Filters of the same conditions are equal in any order.
 
-    It copies what it is given.
+    The values are copied.
 
     >>> Filter(one_of={"genres": ["Comedy"]}, between={"year": (1990, None)}, deny=[7])
     Filter(one_of={'genres': ['Comedy']}, between={'year': (1990, None)}, allow=None, deny=[7])
@@ -99,7 +99,7 @@ class Filter:
 
 
 class Filters:
-    """Compiles filters over the candidates of a table, and keeps the last ones. Threads may use it at the same time.
+    """Compiles filters over the candidates of a table, and caches the last ones; safe for several threads.
 
     >>> table = Table([1, 2, 3], {"genres": np.array(["Comedy|War", "", "War"]), "year": np.array([1990, 1991, 1992])})
     >>> Filters(table).subset(Filter(one_of={"genres": ["War"]}, between={"year": (1991, None)})).positions
@@ -113,7 +113,7 @@ class Filters:
         self._compiled = functools.lru_cache(MOST_KEPT)(functools.partial(_compiled, self._attributes))
 
     def subset(self, wanted: Filter) -> Subset:
-        """Returns what the filter leaves, compiled once: O(n) time, and O(1) when it is asked for again.
+        """Returns the subset that a filter leaves: O(n) time, and O(1) for a cached filter.
 
         Raises:
           ValueError: as `mask`, or it is no `Filter`.
@@ -122,7 +122,7 @@ class Filters:
         return self._compiled(wanted)
 
     def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
-        """Tells of each candidate whether the filter leaves it.
+        """Returns whether the filter leaves each candidate [n].
 
         Raises:
           ValueError: the table has no such column, or its values do not compare with those of the filter.
@@ -135,7 +135,7 @@ def _compiled(attributes: _Attributes, wanted: Filter) -> Subset:
 
 
 class _Attributes:
-    """The columns of a table, and the distinct texts of those that were asked for."""
+    """The columns of a table, with the distinct texts of the columns that filters have used."""
 
     def __init__(self, table: Table):
         self.table = table

@@ -1,4 +1,4 @@
-"""What the searchers over fixed candidates share: checked searches, norms, and files."""
+"""Base class of the searchers over fixed candidates: checked searches, norms, and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What searches a corpus: the interface that the engines share, and that an external one can implement."""
+"""Interfaces of indexes: `Searcher` over fixed candidates, and `IdIndex` by raw id, also for external engines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Searcher(Protocol):
         excluded: Exclusions | None = None,
         allowed: Subset | np.ndarray | None = None,
     ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Finds the k candidates with the largest inner products, or about those.
+        """Returns the k candidates with the largest inner products; approximately, if the engine is a graph.
 
         Args:
           queries: [q, d], converted to float32.
@@ -54,8 +54,8 @@ class Searcher(Protocol):
             what it has gathered for the next search. None: all.
 
         Returns:
-          Inner products and positions, best first, the lower position first where scores tie. Where no candidate is
-          left the position is -1 and the score -inf; there is none left out that could stand there.
+          Inner products and positions, best first; of tied scores the lower position first. If fewer than k candidates
+          are allowed, the rest has position -1 and score -inf; otherwise all k are filled.
 
         Raises:
           ValueError: an argument does not fit.
@@ -69,9 +69,9 @@ class Searcher(Protocol):
         """
 
     def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
-        """Writes it into `folder`, with `figures` (None: its own), in place of an index that is there.
+        """Writes the index into `folder`, with `figures` (None: its own); an existing index is replaced.
 
-        The new index is there whole, or the old one is.
+        At each instant the folder holds the old index or the new one, whole.
 
         Raises:
           ValueError: a figure is not finite.
@@ -79,7 +79,7 @@ class Searcher(Protocol):
         """
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns what its file holds: a record with its "kind", and arrays by name."""
+        """Returns the content of its files: a record with its "kind", and arrays by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +108,15 @@ class Answers:
 
     @property
     def found(self) -> Bool[np.ndarray, "q k"]:
-        """Where there is a candidate."""
+        """Whether each place holds a candidate [q, k]."""
         return self.scores > -np.inf
 
 
 @runtime_checkable
 class IdIndex(Protocol):
-    """Candidates by raw id that may change while they are searched: what an engine outside of this process implements.
+    """Candidates by raw id that may change while they are searched, also in an engine outside of this process.
 
-    `LiveIndex` is one, over any `Searcher`; its methods say what the arguments are, and what is refused.
+    `LiveIndex` implements it over any `Searcher`; its methods describe the arguments and errors.
     """
 
     @classmethod
@@ -126,7 +126,7 @@ class IdIndex(Protocol):
     def add(
         self, ids: Sequence | np.ndarray, embeddings: ArrayLike, attributes: Mapping[str, Any] | None = None
     ) -> None:
-        """Adds candidates, in place of those whose ids are there, all at once."""
+        """Adds candidates, or replaces those of the same ids, all at once."""
 
     def remove(self, ids: Sequence | np.ndarray) -> None:
         """Removes candidates, all at once."""
@@ -134,11 +134,11 @@ class IdIndex(Protocol):
     def search(
         self, queries: ArrayLike, k: int, *, exclude: Sequence | None = None, filter: Filter | None = None
     ) -> Answers:
-        """Finds the k candidates with about the largest inner products, or all that are left."""
+        """Returns the k candidates with about the largest inner products, or all that are allowed."""
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes what is there now into a folder, whole or not at all."""
+        """Writes the present candidates into a folder, whole or not at all."""
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> IdIndex:
-        """Reads what `save` wrote, once it is verified."""
+        """Reads an index that `save` wrote, verified."""

@@ -1,1 +1,1 @@
-"""What leaves the lab: bundles, recommendations, exports. It holds no model code."""
+"""Bundles, recommendations and exports: everything that leaves the lab. No model code."""

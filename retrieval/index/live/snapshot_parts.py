@@ -1,4 +1,4 @@
-"""What the file of a live index holds: its snapshot as a record and arrays, text as code points."""
+"""Converts snapshots of a live index to a record and arrays for its files, text as code points, and back."""
 
 from __future__ import annotations
 

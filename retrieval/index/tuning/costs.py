@@ -1,4 +1,4 @@
-"""Measures what the plan of a filtered search needs to know of a machine, a corpus and a graph."""
+"""Measures the costs by which `hnsw.plan` decides between a graph and exact search, on this machine and corpus."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def timed(call: Callable[[], object], clock: Clock) -> float:
 def measure_costs(
     whole: ExactIndex, index: HnswIndex, queries: Float32[np.ndarray, "q d"], k: int, target: float, clock: Clock
 ) -> Costs:
-    """Returns what the plan of a search with a filter or exclusions needs to know of this machine, corpus and graph."""
+    """Returns the times and reaches by which `hnsw.plan` decides under filters and exclusions."""
     rows = np.random.default_rng(0).permutation(len(whole))[:_ROWS]
     numbers = len(rows) * whole.embeddings.shape[1]
     part, batch = ExactIndex.build(whole.embeddings[rows]), queries[:_BATCH]

@@ -1,4 +1,4 @@
-"""How much of the truth a search finds."""
+"""Recall of an index against exact search."""
 
 from __future__ import annotations
 
