@@ -12,8 +12,8 @@ under `cold_candidates/` are of these items ranked among themselves. To rank kno
 column `id`: training then drops the id of half of the examples, so that attributes answer where there is none.
 (`data.split.strategy=random` measures that.)
 
-The query tower has no id: it is the mean of what the candidate tower makes of the query's items, of all but the one
-that training asks for, so that new queries need no training either. Nothing needs tuning to begin, and this is how it
+The query tower has no id: it is the mean of the candidate embeddings of the query's items, without the item that
+training predicts, so that new queries need no training either. It can be used without tuning. How it
 scales: 256 dimensions for each value of the attributes; a history holds what nine in ten queries have, from 10 to 200
 interactions; the softmax compares with 1,024 random items, whatever their number; the number of epochs, 12 at most, is
 chosen on the validation part.

@@ -9,7 +9,7 @@ time. The last interaction of each query is the test part, the one before it the
 
 The query tower has no id: it reads the history, so that new queries need no training. It adds a sum of the last
 candidates, which weigh less the longer ago they were (learned), and an embedding of the very last one. Sums share their
-table with the candidate tower. Nothing needs tuning to begin, and this is how it scales:
+table with the candidate tower. It can be used without tuning. How it scales:
 
 - a history holds what nine in ten queries have, from 10 to 200 interactions; longer ones are cut into windows, so that
   each interaction is predicted once. Time and memory of a step grow with that length;
