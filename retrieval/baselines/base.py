@@ -1,4 +1,4 @@
-"""What a baseline learns from, and what it answers with."""
+"""The training data of a baseline, and the scorer that it becomes."""
 
 from __future__ import annotations
 

@@ -49,19 +49,19 @@ def tf_idf(training: Training, *, title_weight: float) -> Scorer:
 
 def attributes(corpus: Table) -> list[str]:
     """Returns the columns that `tf_idf` reads."""
-    return [name for name, of in corpus.columns.items() if of.ndim == 1 and of.dtype.kind in "Uiub"]
+    return [name for name, values in corpus.columns.items() if values.ndim == 1 and values.dtype.kind in "Uiub"]
 
 
 def _vectors(corpus: Table, title_weight: float) -> scipy.sparse.csr_array:
     """Returns the TF-IDF vector of each candidate [N, attributes], of length 1, or 0 where it has no attributes."""
-    blocks = [_of_column(corpus, name) * (title_weight if name == TITLE else 1.0) for name in attributes(corpus)]
+    blocks = [_weigh_column(corpus, name) * (title_weight if name == TITLE else 1.0) for name in attributes(corpus)]
     vectors = scipy.sparse.hstack(blocks, format="csr")
     lengths = scipy.sparse.linalg.norm(vectors, axis=1)
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return (scipy.sparse.diags_array(scale) @ vectors).astype(np.float32).tocsr()
 
 
-def _of_column(corpus: Table, name: str) -> scipy.sparse.csr_array:
+def _weigh_column(corpus: Table, name: str) -> scipy.sparse.csr_array:
     """Returns the weight log(N / n) of each value of a column, or word, where a candidate has it [N, values]."""
     tokens = tokenize(to_texts(corpus.columns[name], name), words if name == TITLE else values_of)
     pairs = np.unique(np.stack([tokens.owners, tokens.codes]), axis=1)  # a value that is there twice counts once

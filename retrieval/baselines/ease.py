@@ -115,10 +115,10 @@ def _near_pairs(sequences: Lists, num_candidates: int, half_distance: float) -> 
     """Returns the sum over all pairs of a sequence of 1 / (1 + their distance / half_distance), by candidates."""
     total = np.zeros((num_candidates, num_candidates), np.float32)
     steps = np.arange(sequences.lengths.max(initial=0), dtype=np.float32)
-    of_distance = scipy.linalg.toeplitz(1 / (1 + steps / np.float32(half_distance)))
+    distance_weights = scipy.linalg.toeplitz(1 / (1 + steps / np.float32(half_distance)))
     for query in range(len(sequences)):
-        there = sequences[query]  # distinct, so that no pair is written twice
-        total[there[:, None], there] += of_distance[: len(there), : len(there)]
+        members = sequences[query]  # distinct, so that no pair is written twice
+        total[members[:, None], members] += distance_weights[: len(members), : len(members)]
     return total
 
 

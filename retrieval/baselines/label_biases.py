@@ -1,4 +1,4 @@
-"""Predictions of labels without a model of queries and candidates together: what heads must be better than."""
+"""Predictions of labels from means and biases alone: the baselines of heads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def candidate_mean(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Ro
     """
     overall = float(np.mean(labels, dtype=np.float64))
     biases = _biases(labels - overall, candidates, DAMPING)
-    return lambda queries, candidates: overall + _of(biases, candidates)
+    return lambda queries, candidates: overall + _take(biases, candidates)
 
 
 def biases(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Rows) -> Predictor:
@@ -37,11 +37,11 @@ def biases(labels: Float[np.ndarray, "n"], queries: Rows, candidates: Rows) -> P
     Source: Koren 2010, "Factor in the neighbors", section 2.1. Rows of 0, the unknown ones, have a bias of 0.
     """
     overall = float(np.mean(labels, dtype=np.float64))
-    of_query, of_candidate = np.zeros(1), np.zeros(1)
+    query_biases, candidate_biases = np.zeros(1), np.zeros(1)
     for _ in range(SWEEPS):
-        of_candidate = _biases(labels - overall - _of(of_query, queries), candidates, DAMPING)
-        of_query = _biases(labels - overall - _of(of_candidate, candidates), queries, DAMPING)
-    return lambda queries, candidates: overall + _of(of_query, queries) + _of(of_candidate, candidates)
+        candidate_biases = _biases(labels - overall - _take(query_biases, queries), candidates, DAMPING)
+        query_biases = _biases(labels - overall - _take(candidate_biases, candidates), queries, DAMPING)
+    return lambda queries, candidates: overall + _take(query_biases, queries) + _take(candidate_biases, candidates)
 
 
 PREDICTORS = {  # by the kind of the task; sums of biases are no probabilities
@@ -58,6 +58,6 @@ def _biases(residuals: Float[np.ndarray, "n"], rows: Rows, damping: float) -> Fl
     return damped
 
 
-def _of(biases: Float64[np.ndarray, "num_rows"], rows: Rows) -> Float64[np.ndarray, "n"]:
+def _take(biases: Float64[np.ndarray, "num_rows"], rows: Rows) -> Float64[np.ndarray, "n"]:
     """Returns the biases of rows, 0 beyond those that train has."""
     return np.where(rows < len(biases), biases[np.minimum(rows, len(biases) - 1)], 0.0)

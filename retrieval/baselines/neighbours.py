@@ -27,8 +27,8 @@ def cosine(training: Training, *, neighbours: int, shrinkage: float = 0.0) -> Sc
     norms = np.sqrt(training.counts).astype(np.float32)
 
     def similar(rows, products: scipy.sparse.csr_array) -> Float[np.ndarray, "n"]:
-        of_row = np.repeat(norms[rows], np.diff(products.indptr))
-        return products.data / (of_row * norms[products.indices] + np.float32(shrinkage))
+        row_norms = np.repeat(norms[rows], np.diff(products.indptr))
+        return products.data / (row_norms * norms[products.indices] + np.float32(shrinkage))
 
     return _scorer(training, by_candidate, neighbours, similar)
 

@@ -1,8 +1,8 @@
-"""How far figures would move with other users: the bootstrap of many weighted means at once; pure NumPy.
+"""Bootstrap intervals of many weighted means at once: how far they would move with other users; pure NumPy.
 
-A figure is the weighted mean of one value a query. A resample draws as many queries as there are, with replacement, so
-that it is a vector of counts, and all figures of all resamples are two matrix products: counts times weighted values,
-and counts times weights. The second is shared by figures with the same weights and the same undefined queries.
+A mean is the weighted mean of one value per query. A resample draws as many queries as there are, with replacement, so
+that it is a vector of counts, and all means of all resamples are two matrix products: counts times weighted values,
+and counts times weights. The second is shared by means with the same weights and the same undefined queries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is one system better than another, or only luckier? Paired tests over the queries that both were asked."""
+"""Paired tests of two systems over the same queries, and summaries of trainings that differ by their seed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ROUNDING = 1e-12  # of a sum of differences, relative to that of their sizes: su
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far a figure of one system lies above that of the reference, over the queries where both have it.
+    """The difference of a metric between a system and the reference, over the queries where both have it.
 
     Attributes:
-      difference: figure of the system minus figure of the reference; NaN where no query has both.
+      difference: metric of the system minus metric of the reference; NaN where no query has both.
       low: lower end of its paired bootstrap interval; NaN below two queries, as `high`.
       high: upper end.
       bootstrap_p: two-sided p-value of the paired bootstrap; NaN below two queries.
@@ -37,9 +37,9 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class SeedSummary:
-    """A figure over several trainings that differ by their seed alone.
+    """A metric over several trainings that differ by their seed alone.
 
-    The two spreads answer two questions and are not added: `sd` says how far another seed would move the figure on
+    The two spreads answer two questions and are not added: `sd` says how far another seed would move the metric on
     these queries, `query_error` how far other queries would move the mean over these seeds.
 
     Attributes:
@@ -65,7 +65,7 @@ def compare(
 ) -> dict[str, Comparison]:
     """Compares two systems query by query; one `Comparison` a metric, O(resamples * Q * M) time in matrix products.
 
-    - The interval is that of `uncertainty.bootstrap_intervals`, of the differences.
+    - The interval is that of `bootstrap.bootstrap_intervals`, of the differences.
     - The bootstrap's p-value is the share of resamples whose mean difference lies as far from the observed one as that
       lies from 0 (the shift method: Efron & Tibshirani 1993, ch. 16; Smucker, Allan & Carterette 2007, "A Comparison
       of Statistical Significance Tests for Information Retrieval Evaluation").
@@ -88,8 +88,8 @@ def compare(
       ValueError: the systems were asked different things, or one lacks a metric.
     """
     check_comparable({"the reference": reference, "the other": other}, metrics)
-    ours, weights = reference.columns(metrics)
-    differences = other.columns(metrics)[0] - ours
+    reference_values, weights = reference.columns(metrics)
+    differences = other.columns(metrics)[0] - reference_values
     counted = ~np.isnan(differences) & (True if weights is None else weights > 0)
     num_queries = counted.sum(axis=0)
     means, deviations = bootstrap_deviations(differences, weights, resamples=resamples, seed=seed)
@@ -163,22 +163,21 @@ def average(seeds: Mapping[str, PerQuery]) -> PerQuery:
 
 
 def summarize_seeds(seeds: Mapping[str, PerQuery]) -> dict[str, SeedSummary]:
-    """Returns what several trainings say of each metric; arguments and errors are those of `average`.
+    """Summarizes each metric over several trainings; arguments and errors are those of `average`.
 
     Of a weighted mean m of n queries, with weights w and values v, the error is
     sqrt(n / (n - 1) * sum w^2 (v - m)^2) / sum w: that of a ratio (Cochran 1977, eq. 2.46), v's mean being one of w v.
     """
     mean = average(seeds)
-    figures = [one.means() for one in seeds.values()]
+    all_means = [one.means() for one in seeds.values()]
     errors = _query_errors(*mean.columns(list(mean.values)))
     return {
-        name: seed_summary([of_seed[name] for of_seed in figures], float(errors[i]))
-        for i, name in enumerate(mean.values)
+        name: seed_summary([means[name] for means in all_means], float(errors[i])) for i, name in enumerate(mean.values)
     }
 
 
 def seed_summary(figures: Sequence[float], query_error: float = float("nan")) -> SeedSummary:
-    """Returns what several trainings say of one figure.
+    """Summarizes the means of one metric over several trainings.
 
     >>> seed_summary([0.25, 0.5, 0.75])
     SeedSummary(mean=0.5, sd=0.25, query_error=nan)
@@ -215,7 +214,7 @@ def _same_queries(a: PerQuery, b: PerQuery, metrics: Sequence[str]) -> bool:
     """Tells whether ids and weights are the same."""
     pairs = [(a.query_ids, b.query_ids)]
     pairs += [(a.weights.get(name, 1.0), b.weights.get(name, 1.0)) for name in metrics]
-    return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+    return all(np.array_equal(first, second) for first, second in pairs)
 
 
 def _query_errors(

@@ -1,4 +1,4 @@
-"""Evaluation of heads: what is expected of held-out interactions, beside their labels, query by query."""
+"""Evaluation of heads: predictions for held-out interactions against their labels, query by query."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class Labelled:
         return predictions
 
     def measure(self, predictions: Predictions, test_set: str = "") -> PerQuery:
-        """Returns how far predictions are off, query by query.
+        """Computes the errors of predictions, query by query.
 
-        `TASK/mse` and `TASK/mae` of a number; `TASK/log_loss` and `TASK/auc` of an event, see `label_metrics`. All but
-        the AUC are weighted by the query's number of known labels: figures are means over the interactions.
+        Regression: `TASK/mse` and `TASK/mae`. Binary: `TASK/log_loss` and `TASK/auc`. See `pointwise_metrics`. All but
+        the AUC are weighted by the query's number of known labels: their means are means over the interactions.
 
         Args:
           predictions: of some of the tasks, by name [n].

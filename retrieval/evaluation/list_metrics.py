@@ -1,7 +1,7 @@
 """Metrics of the lists that queries get, whatever is relevant to them; pure NumPy.
 
 Lists are positions in the corpus, int32 [Q, K], the best first, no candidate twice in one, with -1 at the end of those
-that are shorter; metrics at k look at the first k. They return one value per query, whose mean is the figure.
+that are shorter; metrics at k look at the first k. They return one value per query, whose mean is the metric.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def diversity_at(positions: Positions, vectors: Float[np.ndarray, "N D"], k: int
     ones = np.ones(k)  # a matrix product sums up faster than `sum`
     sums = [ones @ np.take(units, lists[start : start + size], axis=0) for start in range(0, len(lists), size)]
     squares = np.concatenate([np.einsum("qd,qd->q", block, block) for block in sums] or [np.zeros(0)])
-    of_themselves = np.append(lengths[:, 0] > 0, False)[lists].sum(axis=1)
+    self_products = np.append(lengths[:, 0] > 0, False)[lists].sum(axis=1)
     num_listed = np.sum(lists >= 0, axis=1)
-    return 1 - per(squares - of_themselves, num_listed * (num_listed - 1))
+    return 1 - per(squares - self_products, num_listed * (num_listed - 1))
 
 
 def _first(positions: Positions, k: int) -> Int32[np.ndarray, "Q k"]:

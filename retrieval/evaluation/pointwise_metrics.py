@@ -1,4 +1,4 @@
-"""How far predictions of labels are off, query by query: figures are weighted means over the queries."""
+"""Errors of predicted labels, query by query; the metrics are weighted means over the queries."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def log_losses(predictions: Float[np.ndarray, "n"], labels: Float[np.ndarray, "n
     >>> log_losses(np.array([0.25, 0.25]), np.array([1.0, 0.0])).round(4).tolist()
     [1.3863, 0.2877]
     """
-    of_label = np.where(labels == 1, predictions, 1 - predictions.astype(np.float64))
-    return -np.log(np.clip(of_label, LEAST_PROBABILITY, 1.0))
+    probabilities = np.where(labels == 1, predictions, 1 - predictions.astype(np.float64))
+    return -np.log(np.clip(probabilities, LEAST_PROBABILITY, 1.0))
 
 
 def means_by_query(

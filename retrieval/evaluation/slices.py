@@ -1,4 +1,4 @@
-"""Slices of an evaluation: groups of candidates or of queries whose figures stand on lines of their own."""
+"""Slices of an evaluation: groups of candidates or of queries that are measured apart."""
 
 from __future__ import annotations
 

@@ -99,11 +99,11 @@ def pairs_by_block(
     owners: Int[np.ndarray, "e"], rows: Int32[np.ndarray, "e"], blocks: int, size: int, capacity: int
 ) -> tuple[Pairs, Int[np.ndarray, "e"]]:
     """Returns the pairs by block of the corpus, padded to `capacity`, and the order they are in."""
-    of_block = rows // np.int32(size)
-    order = np.argsort(of_block, kind="stable") if blocks > 1 else np.arange(len(rows))
+    block_of = rows // np.int32(size)
+    order = np.argsort(block_of, kind="stable") if blocks > 1 else np.arange(len(rows))
     padded = np.zeros((2, capacity), np.int32)
     padded[0, : len(rows)], padded[1, : len(rows)] = owners[order], rows[order]
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(of_block, minlength=blocks))]).astype(np.int32)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(block_of, minlength=blocks))]).astype(np.int32)
     return Pairs(padded[0], padded[1], bounds), order
 
 

@@ -127,9 +127,9 @@ def rank_scores(scores: Float32[np.ndarray, "Q N"], relevant: Lists, exclusions:
     own = scores[relevant.owners, relevant.rows]
     counts = np.empty((3, len(own)), np.int32)
     for i, (query, row) in enumerate(zip(relevant.owners.tolist(), relevant.rows.tolist(), strict=True)):
-        of_query = scores[query]
-        equal = of_query == own[i]
-        counts[:, i] = np.count_nonzero(of_query > own[i]), np.count_nonzero(equal[:row]), np.count_nonzero(equal)
+        query_scores = scores[query]
+        equal = query_scores == own[i]
+        counts[:, i] = np.count_nonzero(query_scores > own[i]), np.count_nonzero(equal[:row]), np.count_nonzero(equal)
     sets = [Lists.empty(len(scores)) if lists is None else lists.sets() for lists in exclusions]
     left_out, num_candidates = ~(own > -np.inf), scores.shape[1]
     return [
@@ -160,11 +160,13 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
     candidates, results, orders = jnp.asarray(candidates), [], []
     for step in range(steps):  # none is waited for before the last is under way
         rows = slice(step * size, (step + 1) * size)
-        mine = members[step]
-        pairs, order = scoring.pairs_by_block(pair_places[mine] - rows.start, pair_rows[mine], blocks, block, capacity)
+        in_step = members[step]
+        pairs, order = scoring.pairs_by_block(
+            pair_places[in_step] - rows.start, pair_rows[in_step], blocks, block, capacity
+        )
         padded = scoring.pad_rows(queries[queries_of[rows]], size)
         results.append(count_block(padded, candidates, slots[rows], pairs, block))
-        orders.append(mine[order])
+        orders.append(in_step[order])
     pair_scores = np.empty(len(pair_rows), np.float32)
     for order, (_, _, scores) in zip(orders, results, strict=True):
         pair_scores[order] = np.asarray(scores)[: len(order)]
@@ -222,7 +224,7 @@ def _score_columns(queries, candidates, rows, size):
     """Returns the scores of `rows` [Q, m], of matrix products that have the shape of a block of the corpus."""
     steps = -(-rows.size // size)
     columns = jnp.pad(rows.ravel(), (0, steps * size - rows.size)).reshape(steps, size)
-    scores = jax.lax.map(lambda of_step: scoring.dot(queries, candidates[of_step]), columns)  # [steps, Q, size]
+    scores = jax.lax.map(lambda rows: scoring.dot(queries, candidates[rows]), columns)  # [steps, Q, size]
     places = jnp.arange(rows.size, dtype=jnp.int32).reshape(rows.shape)
     owners = jnp.arange(len(rows), dtype=jnp.int32)[:, None]
     return scores[places // size, owners, places % size]
