@@ -111,7 +111,10 @@ class Workdir:
         """
         if not self.config_file.exists():
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
-        return from_json(self.config_file.read_text(encoding="utf-8"))
+        try:
+            return from_json(self.config_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.config_file}: {error}") from None
 
     def read_choice(self) -> ChosenEpoch:
         """Reads the phase and epoch of the chosen checkpoint.

@@ -12,6 +12,8 @@ from retrieval.config.fields import type_hints
 from retrieval.config.schema import Config
 from retrieval.config.values import check_values, described
 
+SHOWN = 8  # fields that an error lists
+
 
 def to_json(config: Config) -> str:
     """Returns the config as JSON text, one field in a line."""
@@ -37,12 +39,17 @@ def from_json(text: str) -> Config:
 
 
 def _other_version(unknown: list[str], missing: list[str]) -> str:
-    known = [f"it sets {', '.join(unknown)}, which this version does not know"] if unknown else []
-    lacking = [f"it lacks {', '.join(missing)}"] if missing else []
+    known = [f"it sets {_listed(unknown)}, which this version does not know"] if unknown else []
+    lacking = [f"it lacks {_listed(missing)}"] if missing else []
     return (
         f"the config is of another version of the schema: {', and '.join(known + lacking)}; "
         "use another --workdir, or the version of retrieval that wrote it"
     )
+
+
+def _listed(paths: list[str]) -> str:
+    more = len(paths) - SHOWN
+    return ", ".join(paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _mismatches(cls: type, content: Mapping[str, Any], prefix: str = "") -> tuple[list[str], list[str]]:
