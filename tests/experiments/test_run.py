@@ -47,6 +47,8 @@ def test_each_phase_prepares_once_and_what_is_trained_or_bundled_is_not_loaded_a
     assert calls["read"] == 1  # the bundle, to ask it its golden queries
 
     metrics = json.loads(workdir.metrics_file.read_text())
+    towers, model = (metrics[f"{system}/excluding_seen/ndcg_at_10"] for system in ("towers", "test"))
+    assert towers != model
     workdir.metrics_file.unlink()  # as if the run had been interrupted after the training
     calls.clear()
     run(config, workdir)
