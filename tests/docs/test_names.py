@@ -114,6 +114,13 @@ def test_the_reference_of_the_config_is_up_to_date():
     assert written == config_page().rstrip("\n"), "run: python -m experiments.config_reference > docs/config.md"
 
 
+def test_the_recipes_name_what_their_files_define():
+    recipes = re.findall(r"`([A-Za-z_]+)` in `([a-z_/]+\.py)`", text_of("contributing.md"))
+    assert len(recipes) >= 10
+    for name, file in recipes:
+        assert re.search(rf"^(def |class )?{name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
 def test_every_metric_has_a_formula():
     text = text_of("evaluation.md")
     assert not [metric.name for metric in METRICS if not re.search(rf"[`/]{metric.name}(_at_k)?`", text)]
