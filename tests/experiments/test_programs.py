@@ -138,7 +138,7 @@ def test_the_steps_alone_come_to_what_the_run_does(finished, tmp_path):
         assert (tmp_path / "steps/bundle" / name).read_bytes() == (finished[0] / "bundle" / name).read_bytes()
     before = json.loads((tmp_path / "steps/metrics.json").read_text())
     output = program(
-        "export", steps, "--index.kind=hnsw", "--index.M=5", "--index.ef=10", "--index.target_recall=0.9999"
+        "export", steps, "--index.kind=hnsw", "--index.hnsw.M=5", "--index.hnsw.ef=10", "--index.target_recall=0.9999"
     )
     assert "index: hnsw, recall@10 " in output and "warning: 0.9999 was meant" in output
     assert json.loads((tmp_path / "steps/bundle/index/index.json").read_text())["settings"]["M"] == 5
