@@ -12,9 +12,10 @@ from tower_cases import AGE, GENRES, HOUR, Feature, interactions, moved, recipe
 
 from retrieval.batching.assembly import batches
 from retrieval.models.binding import bind, init
-from retrieval.models.history import ENCODERS
-from retrieval.models.history.bags import PowerBag
-from retrieval.models.history_tower import LastEmbedding
+from retrieval.models.embedding_table import EmbeddingTable
+from retrieval.models.history import ENCODERS, Tokens
+from retrieval.models.history.bags import MeanBag, PowerBag
+from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.objectives import embeddings
 
 LENGTH = 5
@@ -25,7 +26,7 @@ each_encoder = pytest.mark.parametrize(("name", "visible"), CASES)
 @functools.cache
 def case(name, visible="past", **settings):
     """Returns a recipe with all that a history may have, its model off the initial values, and compiled calls."""
-    settings = {"last": True, "ratings": True, "gaps": True, "ages": True, "heads": 2, "length": LENGTH} | settings
+    settings = {"last": True, "inputs": ("ratings", "gaps", "ages"), "heads": 2, "length": LENGTH} | settings
     made = recipe([Feature("id"), HOUR, AGE], [Feature("id"), GENRES], encoder=name, visible=visible, **settings)
     model = bind(made.model, moved(made.model))
     columns = {name: column[:4] for name, column in made.examples.context.items()}
@@ -118,30 +119,38 @@ def test_a_step_of_training_moves_start_and_every_parameter_that_serving_reads()
     assert np.all(np.any(positions != 0, axis=1))  # the place of the last interaction too, which serving asks after
 
 
-@pytest.mark.parametrize("items", ["shared", "separate"])
-def test_a_candidate_that_train_has_not_seen_is_read_by_its_features_where_it_has_some(items):
-    made, *_, ask = case("mean", items=items, last=False, ratings=False, gaps=False, ages=False)
+def test_a_candidate_that_train_has_not_seen_is_read_by_its_features():
+    made, *_, ask = case("mean", last=False, inputs=())
     before = interactions().take(slice(0, 0))
     columns = made.columns(np.array([0, 0, 0]), before)
     columns["history"][:, -1] = made.encoding.candidates.rows([9, 10, 777])  # two with features, and nobody
     columns["history"][:, -2] = made.encoding.candidates.rows([1])[0]
     answers = np.asarray(ask(jnp.ones(3, jnp.int32), columns))
     assert np.all(np.isfinite(answers))
-    apart = [not np.allclose(answers[i], answers[2]) for i in range(2)] + [not np.allclose(answers[0], answers[1])]
-    assert apart == [items == "shared"] * 3
+    assert all(not np.allclose(answers[i], answers[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
 
 
-def test_shared_tables_are_one_parameter_and_separate_ones_two():
-    shared, separate = (case("mean", items=items)[0] for items in ("shared", "separate"))
-    assert "items" not in init(shared.model)["query_tower"]
-    assert init(separate.model)["query_tower"]["items"]["embedding"].shape == (10, 4)
-    model, params = shared.model, moved(shared.model)
-    columns = {n: jnp.asarray(c[:1]) for n, c in shared.examples.context.items()}
+def test_the_table_of_the_candidate_tower_is_one_parameter_that_histories_read():
+    made, *_ = case("mean")
+    model, params = made.model, moved(made.model)
+    assert "items" not in params["query_tower"]
+    columns = {n: jnp.asarray(c[:1]) for n, c in made.examples.context.items()}
     ask = jax.jit(lambda params: bind(model, params).query_at(jnp.array([LENGTH]), jnp.array([1]), columns))
     before = ask(params)
     table = params["candidate_tower"]["features"]["id"]["table"]
     table["embedding"] = table["embedding"] + 1.0
     assert not np.allclose(ask(params), before)
+
+
+def test_a_history_may_have_a_table_of_its_own_where_unknown_candidates_are_padding():
+    table = EmbeddingTable(5, 4, initializer=nnx.initializers.normal(1.0), rngs=nnx.Rngs(0))
+    tower = HistoryTower(table, 5, Tokens(4, rngs=nnx.Rngs(1)), MeanBag(visible="past"))
+    assert init(tower)["items"]["embedding"].shape == (5, 4)
+    known, unknown, padded = (
+        tower(jnp.zeros(1, jnp.int32), history=jnp.array([[1, row]], jnp.int32)) for row in (2, 7, 0)
+    )
+    assert not np.allclose(known, unknown)
+    np.testing.assert_array_equal(unknown, padded)
 
 
 @pytest.mark.parametrize("size", [1, 4])
