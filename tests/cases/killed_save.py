@@ -1,6 +1,6 @@
 """Saves a bundle and is killed at the n-th thing that it does to the disk; prints how many there are where n is 0.
 
-python tests/killed_save.py FOLDER N SCALE
+python tests/cases/killed_save.py FOLDER N SCALE
 """
 
 import os
@@ -28,7 +28,7 @@ class Killer:
 
 def main():
     here = pathlib.Path(__file__).parent
-    sys.path[:0] = [str(here), str(here.parent)]
+    sys.path[:0] = [str(here), str(here.parents[1])]
     from bundle_cases import save
 
     folder, scale = pathlib.Path(sys.argv[1]), float(sys.argv[3])

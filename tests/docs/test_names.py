@@ -123,7 +123,8 @@ def test_the_recipes_name_what_their_files_define():
 
 def test_every_metric_has_a_formula():
     text = text_of("evaluation.md")
-    assert not [metric.name for metric in METRICS if not re.search(rf"[`/]{metric.name}(_at_k)?`", text)]
+    missing = [metric.name for metric in METRICS if not re.search(rf"[`/]{metric.name}(_at_k)?`", text)]
+    assert not missing, f"docs/evaluation.md has no formula of {missing}"
 
 
 def test_the_rooms_are_listed_in_their_order():

@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_old_bundle(folder, limit):
 
 
 def killed_save(folder, last):
-    command = [sys.executable, str(ROOT / "tests/killed_save.py"), str(folder), str(last), "2.0"]
+    command = [sys.executable, str(ROOT / "tests/cases/killed_save.py"), str(folder), str(last), "2.0"]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 

@@ -44,7 +44,9 @@ class HistoryEncoder:
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the constructor's arguments."""
-        return tuple(inspect.signature(self.module.__init__).parameters)[1:]  # without `self`
+        parameters = inspect.signature(self.module.__init__).parameters.values()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)  # no *args of a default init
+        return tuple(parameter.name for parameter in parameters if parameter.kind in named)[1:]  # without `self`
 
 
 # Bags and pooling read each token by itself, so that one token can be left out. A state, or an output of a layer,
