@@ -141,4 +141,4 @@ def test_the_program_prints_the_parts_and_writes_the_page(tmp_path):
     assert (tmp_path / "run" / "towers.html").read_bytes() == (tmp_path / "towers.html").read_bytes()
     assert "towers.html" not in program("inspect", *common)
     wrong = program("inspect", *common, "--config.model.history.encoder=bert", fails=True)
-    assert "no history encoder 'bert'" in wrong
+    assert "model.history.encoder must be one of" in wrong and "got 'bert'" in wrong

@@ -190,9 +190,11 @@ def test_without_a_validation_part_there_is_nothing_to_compare(tmp_path, changes
 
 @pytest.mark.slow
 def test_settings_that_the_config_cannot_take_stop_the_sweep(tmp_path, capfd):
-    with pytest.raises(ValueError, match="ended with status 1"):
-        sweep(SweepFolder(tmp_path), space={"optimizer.name": Choice("adagrad", "adagrat")}, trials=9)
-    assert "did you mean 'adagrad'" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="optimizer.name must be .*did you mean 'adagrad'"):  # before the first trial
+        sweep(SweepFolder(tmp_path / "name"), space={"optimizer.name": Choice("adagrad", "adagrat")}, trials=9)
+    with pytest.raises(ValueError, match="ended with status 1"):  # what the data lack ends the worker
+        sweep(SweepFolder(tmp_path / "argument"), space={"negatives.dislikes": Choice(0, 5)}, trials=9)
+    assert "dislike" in capfd.readouterr().err
 
 
 @pytest.mark.slow
