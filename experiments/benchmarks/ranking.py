@@ -38,7 +38,7 @@ def exact_top_k(
 ) -> list[Measurement]:
     """Measures the k best candidates of each query, beside the scores alone."""
     queries, candidates = _embeddings(num_queries, num_candidates, dimension)
-    library, bare = seconds(lambda: top_k(queries, candidates, k), _bare_scores(queries, candidates), rounds=3)
+    library, bare = seconds(lambda: top_k(queries, candidates, k), _bare_scores(queries, candidates), rounds=9)
     return [share("topk/exact", library, bare, "s", "the scores alone, in the same blocks", 1.5)]
 
 
