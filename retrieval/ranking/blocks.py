@@ -1,4 +1,4 @@
-"""Scores in blocks of one shape, for all who look at the whole corpus: exact ranks and exact top-k."""
+"""Computes the dot products of queries and corpus in blocks of one shape, for exact ranks and exact top-k."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from retrieval.common.lists import Lists
 
 QUERIES_PER_BLOCK = 512
 CANDIDATES_PER_BLOCK = 16384  # with 512 queries, 32 MiB of float32 scores
-SMALL_QUERIES_PER_BLOCK = 256  # where one block holds the corpus: less is filled up at the end
-TILE = 128  # blocks of a large corpus are multiples of it, so that their scores are computed in full tiles
+SMALL_QUERIES_PER_BLOCK = 256  # if one block holds the corpus: the last block of queries has less padding
+TILE = 128  # blocks of a large corpus are multiples of TILE, so that their scores are computed in full tiles
 PAIRS_AT_A_TIME = 2048
-LEAST_PAIRS = 2**14  # room for pairs beside a block of queries: mostly enough, hence one compiled program
+LEAST_PAIRS = 2**14  # capacity for the pairs of a block of queries; usually enough, so one program is compiled
 
 
 class Pairs(NamedTuple):
-    """(query, candidate) pairs of a block of queries, ordered by the block of the corpus that they fall into.
+    """(query, candidate) pairs of a block of queries, ordered by the block of the corpus that holds the candidate.
 
     Attributes:
-      owners: place of the query in its block [E]; padded with 0.
-      rows: candidates [E]; padded with 0.
-      bounds: the pairs of block b are those from `bounds[b]` to `bounds[b + 1]`, [B + 1].
+      owners: index of the query in its block [E]; padded with 0.
+      rows: row of the candidate in the corpus [E]; padded with 0.
+      bounds: block b has the pairs from `bounds[b]` up to, not including, `bounds[b + 1]`; [B + 1].
     """
 
     owners: Int[np.ndarray | Array, "E"]
@@ -34,9 +34,9 @@ class Pairs(NamedTuple):
 
 
 def block_shape(num_queries: int, num_candidates: int) -> tuple[int, int]:
-    """Returns how many queries and candidates are scored at a time; neither grows without bound.
+    """Returns the numbers of queries and of candidates in one block of scores; both are bounded.
 
-    The number of queries is a power of two, so that calls with other numbers hardly compile anything anew.
+    The number of queries is a power of two, so that calls with different numbers of queries rarely recompile.
 
     >>> block_shape(941, 1682), block_shape(3, 1_000_000)
     ((256, 1682), (4, 16256))
@@ -48,7 +48,7 @@ def block_shape(num_queries: int, num_candidates: int) -> tuple[int, int]:
 
 
 def power_of_two(number: int) -> int:
-    """Returns the least power of two that is not below `number`.
+    """Returns the smallest power of two that is at least `number`.
 
     >>> [power_of_two(n) for n in (0, 1, 5, 8)]
     [1, 1, 8, 8]
@@ -57,17 +57,17 @@ def power_of_two(number: int) -> int:
 
 
 def num_blocks(num_candidates: int, size: int) -> int:
-    """Returns how many blocks of `size` candidates cover the corpus."""
+    """Returns the number of blocks of `size` candidates that cover the corpus."""
     return -(-num_candidates // size)
 
 
 def score_block(
     queries: Float[Array, "Q D"], candidates: Float[Array, "N D"], block: Int[Array, ""], size: int
 ) -> tuple[Float[Array, "Q {size}"], Int[Array, "{size}"]]:
-    """Returns the scores of a block of the corpus, and its candidates; for use in compiled functions.
+    """Returns the scores of a block of the corpus and the rows of its candidates; for use in compiled functions.
 
-    The last block ends with the corpus: what has a row below `block * size` was in the block before, too. To mask it
-    here would write all scores a second time.
+    The last block ends at the end of the corpus, so it can overlap the block before: candidates with a row below
+    `block * size` are in both, and the caller must skip them. Masking them here would write all scores a second time.
     """
     first = jnp.minimum(block * size, len(candidates) - size)
     scores = dot(queries, jax.lax.dynamic_slice_in_dim(candidates, first, size))
@@ -75,22 +75,23 @@ def score_block(
 
 
 def dot(queries: Float[Array, "Q D"], candidates: Float[Array, "n D"]) -> Float[Array, "Q n"]:
-    """Returns all dot products in full precision."""
+    """Computes all dot products in full float32 precision."""
     return jax.lax.dot_general(queries, candidates, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
 
 
 def for_pairs_of(block: Int[Array, ""], pairs: Pairs, visit, carry):
-    """Returns `carry` after `visit(carry, start, owners, rows, real)` of the block's pairs, a fixed number at a time.
+    """Returns `carry` after calls of `visit(carry, start, owners, rows, real)` on the pairs of a block of the corpus.
 
-    Each call gets the pairs from `start` on, and which of them are the block's; for use in compiled functions.
+    Each call gets `PAIRS_AT_A_TIME` pairs from index `start` on; the mask `real` marks the pairs that belong to the
+    block. For use in compiled functions.
     """
     low, high = pairs.bounds[block], pairs.bounds[block + 1]
 
     def visit_next(step, carry):
         start = step * PAIRS_AT_A_TIME
         owners, rows = (jax.lax.dynamic_slice(x, (start,), (PAIRS_AT_A_TIME,)) for x in (pairs.owners, pairs.rows))
-        places = start + jnp.arange(PAIRS_AT_A_TIME, dtype=jnp.int32)
-        return visit(carry, start, owners, rows, (low <= places) & (places < high))
+        indices = start + jnp.arange(PAIRS_AT_A_TIME, dtype=jnp.int32)
+        return visit(carry, start, owners, rows, (low <= indices) & (indices < high))
 
     return jax.lax.fori_loop(low // PAIRS_AT_A_TIME, -(-high // PAIRS_AT_A_TIME), visit_next, carry)
 
@@ -98,25 +99,26 @@ def for_pairs_of(block: Int[Array, ""], pairs: Pairs, visit, carry):
 def pairs_by_block(
     owners: Int[np.ndarray, "e"], rows: Int32[np.ndarray, "e"], blocks: int, size: int, capacity: int
 ) -> tuple[Pairs, Int[np.ndarray, "e"]]:
-    """Returns the pairs by block of the corpus, padded to `capacity`, and the order they are in."""
-    block_of = rows // np.int32(size)
-    order = np.argsort(block_of, kind="stable") if blocks > 1 else np.arange(len(rows))
+    """Returns the pairs ordered by block of the corpus and padded to `capacity`, and their order."""
+    blocks_of_pairs = rows // np.int32(size)
+    order = np.argsort(blocks_of_pairs, kind="stable") if blocks > 1 else np.arange(len(rows))
     padded = np.zeros((2, capacity), np.int32)
     padded[0, : len(rows)], padded[1, : len(rows)] = owners[order], rows[order]
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(block_of, minlength=blocks))]).astype(np.int32)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(blocks_of_pairs, minlength=blocks))]).astype(np.int32)
     return Pairs(padded[0], padded[1], bounds), order
 
 
 def pad_rows(array: Float32[np.ndarray, "n D"], size: int) -> Float32[np.ndarray, "size D"]:
-    """Returns `array` with rows of zeros appended up to `size`."""
+    """Returns `array` with rows of zeros appended, so that it has `size` rows."""
     return np.concatenate([array, np.zeros((size - len(array), array.shape[1]), array.dtype)])
 
 
 def check_embeddings(queries, candidates, *lists: Lists | None) -> tuple[int, int]:
-    """Returns the numbers of queries and candidates.
+    """Checks the shapes of embeddings and lists; returns the numbers of queries and of candidates.
 
     Raises:
-      ValueError: the dimensions differ, there is not one list per query, or a row in a list is no candidate's.
+      ValueError: the dimensions differ, the number of lists is not the number of queries, or a list has a row outside
+        [0, N).
     """
     if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries [Q, D] and candidates [N, D] needed, got {queries.shape}, {candidates.shape}")

@@ -1,4 +1,4 @@
-"""Rankings of a whole corpus by embeddings or by a scorer: the input of every metric."""
+"""Ranks the whole corpus by embeddings or by a scorer: ranks and top-k lists, the input of every metric."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from retrieval.ranking.selection import top_k_of_scores
 from retrieval.ranking.topk import top_k
 
 Scorer = Callable[[Lists], Float[Array, "q N"] | Float32[np.ndarray, "q N"]]  # histories -> scores of the whole corpus
-INCLUDING_SEEN, EXCLUDING_SEEN = "including_seen", "excluding_seen"  # protocols: the seen candidates compete, or do not
-COLD = "cold_candidates"  # protocol: the candidates that train does not know, ranked among themselves
+INCLUDING_SEEN = "including_seen"  # protocol: the candidates that a query has in train compete
+EXCLUDING_SEEN = "excluding_seen"  # protocol: they are left out
+COLD = "cold_candidates"  # protocol: cold-start candidates (not in train), ranked among themselves
 NOT_RANKED = np.int32(2**30)  # rank of an excluded candidate: beyond every list
 SCORES_AT_A_TIME = 2**22  # scores of a scorer in memory at once: 16 MiB
 
 
 class Ranking(NamedTuple):
-    """Exact ranks of the relevant candidates and the head of each list, under one exclusion.
+    """Exact ranks of the relevant candidates and the top-k list of each query, under one exclusion.
 
     Attributes:
       ranks: ranks of the relevant candidates, in the order of their `Lists`.
-      lists: positions of each query's best candidates, best first, -1 where fewer are left [Q, K].
+      lists: positions of each query's best candidates, best first, padded with -1 [Q, K].
       num_ranked: number of candidates of each query that are not excluded [Q].
     """
 
@@ -36,7 +37,7 @@ class Ranking(NamedTuple):
     num_ranked: Int[np.ndarray, "Q"]
 
     def list_ranks(self, relevant: Lists) -> Int32[np.ndarray, "total"]:
-        """Returns the rank of each relevant candidate in its query's list; `NOT_RANKED` where it is excluded."""
+        """Returns the rank of each relevant candidate in its query's list; `NOT_RANKED` if it is excluded."""
         ordinal = self.ranks.ordinal
         return np.where(ordinal < self.num_ranked[relevant.owners], ordinal, NOT_RANKED)
 
@@ -63,15 +64,15 @@ class EmbeddingRanker:
                 raise ValueError(f"{len(broken)} {name} embeddings are not finite, the first in row {broken[0]}")
 
     def take(self, queries: Int[np.ndarray, "q"]) -> EmbeddingRanker:
-        """Returns the ranker of some of the queries."""
+        """Returns a ranker of some of the queries, by index."""
         return EmbeddingRanker(self.queries[queries], self.candidates)
 
     def restrict(self, positions: Int[np.ndarray, "M"]) -> EmbeddingRanker:
-        """Returns the ranker of some of the candidates."""
+        """Returns a ranker of some of the candidates, by position."""
         return EmbeddingRanker(self.queries, self.candidates[positions])
 
     def rank(self, relevant: Lists, exclusions: Sequence[Lists | None], k: int) -> list[Ranking]:
-        """Ranks the corpus once per exclusion; arguments are those of `ScoreRanker.rank`."""
+        """Ranks the corpus once per exclusion; takes the arguments of `ScoreRanker.rank`."""
         num_queries, num_candidates = len(self.queries), len(self.candidates)
         all_ranks = rank_each(self.queries, self.candidates, relevant, exclusions)
         rankings = []
@@ -85,10 +86,10 @@ class EmbeddingRanker:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScoreRanker:
-    """Ranks the corpus by the scores that a scorer gives to the histories of the queries.
+    """Ranks the corpus by the scores that a scorer computes from the histories of the queries.
 
     Attributes:
-      scorer: histories of some queries -> their scores of the whole corpus.
+      scorer: maps histories [q lists] to scores of the whole corpus [q, N].
       histories: positions of the candidates that each query has in train.
       num_candidates: size of the corpus.
     """
@@ -98,23 +99,25 @@ class ScoreRanker:
     num_candidates: int
 
     def take(self, queries: Int[np.ndarray, "q"]) -> ScoreRanker:
-        """Returns the ranker of some of the queries."""
+        """Returns a ranker of some of the queries, by index."""
         return dataclasses.replace(self, histories=self.histories.take(queries))
 
     def restrict(self, positions: Int[np.ndarray, "M"]) -> ScoreRanker:
-        """Returns the ranker of some of the candidates."""
-        return ScoreRanker(lambda some: np.asarray(self.scorer(some))[:, positions], self.histories, len(positions))
+        """Returns a ranker of some of the candidates, by position."""
+        return ScoreRanker(
+            lambda histories: np.asarray(self.scorer(histories))[:, positions], self.histories, len(positions)
+        )
 
     def rank(self, relevant: Lists, exclusions: Sequence[Lists | None], k: int) -> list[Ranking]:
         """Ranks the corpus once per exclusion.
 
-        Beside the time of the scorer takes O(total N) to count and O(Q N) to select, and memory for blocks of scores of
-        16 MiB, or of one query where that is more.
+        Besides the time of the scorer, takes O(total N) time to count and O(Q N) to select. The memory is a block of
+        scores of 16 MiB, or the scores of one query if they are larger.
 
         Args:
           relevant: positions of the relevant candidates of each query.
-          exclusions: positions of the candidates left out for each query; None: nothing.
-          k: length of the lists; 0: no lists.
+          exclusions: for each exclusion, positions of the candidates left out for each query; None excludes nothing.
+          k: length of the lists; 0 for no lists.
 
         Raises:
           ValueError: a score is not finite.
@@ -124,7 +127,7 @@ class ScoreRanker:
         for start in range(0, max(len(self.histories), 1), size):
             members = np.arange(start, min(start + size, len(self.histories)))
             scores = np.asarray(self.scorer(self.histories.take(members)))
-            if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # NaN is the least and the most
+            if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # min and max propagate NaN
                 first = members[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
                 raise ValueError(f"the scores of query {first} are not finite")
             taken = [None if excluded is None else excluded.take(members) for excluded in exclusions]
@@ -136,14 +139,14 @@ def rank_corpus(ranker: EmbeddingRanker | ScoreRanker, targets: Targets, k: int)
     """Ranks the corpus for the queries of `targets`, once per protocol.
 
     - `including_seen`: all candidates compete.
-    - `excluding_seen`: the candidates that a query has in train are left out; where `targets` has them.
-    - `cold_candidates`: the candidates that train does not know are ranked among themselves, without lists; where one
-      of them is relevant. Ranks are computed only for the queries that one is relevant to.
+    - `excluding_seen`: the candidates that a query has in train are left out; present if `targets.seen` is set.
+    - `cold_candidates`: the cold-start candidates, absent from train, are ranked among themselves, without lists;
+      present if `targets.cold` is set. Only the queries with a relevant cold-start candidate are ranked.
 
     Args:
-      ranker: the system, for the queries of `targets` in their order.
-      targets: the relevant candidates of each query, and those that it has in train.
-      k: length of the lists that are kept; 0: none.
+      ranker: the system under evaluation, with the queries of `targets` in the same order.
+      targets: the relevant candidates of each query, and its candidates in train.
+      k: length of the lists to keep; 0 for no lists.
 
     Raises:
       ValueError: a score is not finite.

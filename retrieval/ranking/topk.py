@@ -1,8 +1,8 @@
 """Exact top-k over the full corpus, in blocks of queries and candidates.
 
-A block of the corpus is scored on the device and reduced to the maxima of chunks of candidates. Most chunks of most
-blocks hold nothing that comes before the k best found so far; the host looks only at the others. It joins scores and
-rows in integers whose order is that of the result (`keys`).
+The device scores a block of the corpus and computes the maximum of each chunk of candidates. In most blocks, most
+chunks hold no candidate that ranks before the k best found so far; the host reads only the other chunks. It encodes
+scores and rows as integers whose order is the order of the result (`keys`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from retrieval.ranking.keys import NOTHING, decode, encode
 from retrieval.ranking.selection import indices_of_true, merge, select
 
 CHUNK = 32  # candidates per maximum
-CHUNKS_AT_A_TIME = 2**11  # chunks that are gathered at once: 256 KiB, which stay in the cache of the host
-LEAST_CHUNKS = 2**8  # chunks that a gather on another device takes at least
-PENDING = 1 / 4  # candidates found, as a share of the best so far, after which they are merged
+CHUNKS_AT_A_TIME = 2**11  # chunks gathered at once: 256 KiB, which fit in the cache of the host
+LEAST_CHUNKS = 2**8  # smallest number of chunks in a gather on another device; fewer are padded
+PENDING = 1 / 4  # unmerged candidates, as a share of the Q k best, beyond which they are merged
 
 
 class ScoredBlock(NamedTuple):
     """Scores of a block of the corpus.
 
     Attributes:
-      first: row of its first candidate.
-      new: row of its first candidate that no block before has.
-      chunks: the scores in chunks, -inf for a candidate that the query must not get [Q, C, CHUNK].
-      maxima: highest score of each chunk, NaN where one is NaN [Q, C].
+      first: row of the first candidate of the block.
+      new: row of the first candidate that is not also in the block before.
+      chunks: scores in chunks, -inf for a candidate that is excluded or not allowed for the query [Q, C, CHUNK].
+      maxima: highest score of each chunk, NaN if the chunk has a NaN [Q, C].
     """
 
     first: int
@@ -52,21 +52,20 @@ def top_k(
 ) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
     """Returns the scores and rows of the k candidates with the highest dot product with each query.
 
-    Scores descend; equal scores stand in the order of their rows; NaN comes before all. XLA flushes denormal products
-    (below 1.2e-38) to zero, where they tie. Where fewer than k candidates
-    are left, the row is -1 and the score -inf. Takes O(Q N D) time, and memory for two blocks of scores beside inputs
-    and outputs, whatever Q and N.
+    Scores descend; equal scores are ordered by row; NaN comes first. XLA flushes denormal products (below 1.2e-38) to
+    zero, where they tie. If fewer than k candidates are left, the lists are padded with row -1 and score -inf. Takes
+    O(Q N D) time. Besides inputs and outputs, the memory is two blocks of scores, whatever Q and N.
 
     Args:
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
       k: length of the lists, at least 1; may exceed N.
-      excluded: rows of the candidates that each query must not get.
-      allowed: the only candidates to choose from: a mask for all queries [N] or for each [Q, N], or the rows of each
-        query; None: all.
+      excluded: rows of the candidates left out for each query; None excludes nothing.
+      allowed: the only candidates to choose from: a mask shared by all queries [N], a mask per query [Q, N], or the
+        rows of each query; None allows all.
 
     Raises:
-      ValueError: k is below 1, the shapes do not fit, or a row in a list is no candidate's.
+      ValueError: k is below 1, the shapes do not fit, or a list has a row outside [0, N).
 
     >>> top_k(np.eye(2, dtype=np.float32), np.array([[1., 5.], [3., 5.]], np.float32), 2)[1]
     array([[1, 0],
@@ -108,13 +107,17 @@ def top_k(
 def _find_best(queries, candidates, k, excluded, allowed, buffers) -> UInt64[np.ndarray, "Q k"]:
     """Returns the keys of each query's k best candidates, best first."""
     best = np.full((len(queries), k), NOTHING)
-    threshold = np.full(len(queries), -np.inf, np.float32)  # only a higher score can be among the best
+    threshold = np.full(
+        len(queries), -np.inf, np.float32
+    )  # score of the k-th best: later ties have higher rows and lose
     owners, keys, pending = [], [], 0
     for block in _score_blocks(queries, candidates, excluded, allowed, buffers):
         maxima = np.asarray(block.maxima)
         if block.new > 0:
             found = _find_above(threshold, block, maxima)
-        elif maxima.shape[1] >= k:  # the k-th highest maximum bounds the k-th highest score of all from below
+        elif maxima.shape[1] >= k:
+            # k chunks have a candidate that scores at least the k-th highest maximum: nothing below it is needed.
+            # Scores equal to it are, hence the next float below as the threshold.
             bound = np.partition(maxima, -k, axis=1)[:, -k]
             found = _find_above(np.nextafter(bound, np.float32(-np.inf)), block, maxima)
         else:
@@ -134,15 +137,15 @@ def _find_best(queries, candidates, k, excluded, allowed, buffers) -> UInt64[np.
 def _find_above(
     threshold: Float32[np.ndarray, "Q"], block: ScoredBlock, maxima: Float32[np.ndarray, "Q C"]
 ) -> tuple[Int[np.ndarray, "found"], UInt64[np.ndarray, "found"]]:
-    """Returns owners and keys of the block's new candidates with a score above `threshold`, or NaN."""
-    above = np.flatnonzero(~(maxima <= threshold[:, None]))  # index of a chunk over all queries
+    """Returns owners and keys of the new candidates of the block with a score above `threshold`, or NaN."""
+    above = np.flatnonzero(~(maxima <= threshold[:, None]))  # indices of chunks over all queries; `~ <=` keeps NaN
     found = [(above[:0], np.zeros(0, np.uint64))]
     for start in range(0, len(above), CHUNKS_AT_A_TIME):
         piece = above[start : start + CHUNKS_AT_A_TIME]
-        owners, places = np.divmod(piece, maxima.shape[1])
+        owners, chunk_indices = np.divmod(piece, maxima.shape[1])
         scores = _take_chunks(block.chunks, piece)
         chunk, column = indices_of_true(~(scores <= threshold[owners, None]))
-        rows = block.first + places[chunk] * scores.shape[1] + column
+        rows = block.first + chunk_indices[chunk] * scores.shape[1] + column
         new = rows >= block.new
         chunk, column = chunk[new], column[new]
         found.append((owners[chunk], encode(scores[chunk, column], rows[new])))
@@ -152,15 +155,15 @@ def _find_above(
 def _take_chunks(
     chunks: Float[Array, "Q C chunk"], indices: Int[np.ndarray, "found"]
 ) -> Float32[np.ndarray, "found chunk"]:
-    """Returns some chunks, by their indices over all queries."""
-    if _is_on_host(chunks):  # a gather on the device would wait there for the scores of the next block
+    """Returns the chunks with the given indices over all queries."""
+    if _is_on_host(chunks):  # a gather on the device would wait for the scores of the next block
         return np.take(np.asarray(chunks).reshape(-1, chunks.shape[2]), indices, axis=0)
     padding = max(LEAST_CHUNKS, scoring.power_of_two(len(indices))) - len(indices)  # few shapes, hence few programs
     return np.asarray(_gather_chunks(chunks, np.pad(indices.astype(np.int32), (0, padding))))[: len(indices)]
 
 
 def _is_on_host(array: Array) -> bool:
-    """Tells whether NumPy reads the array in place."""
+    """Returns whether NumPy can read the array without a copy from a device."""
     return all(device.platform == "cpu" for device in array.devices())
 
 
@@ -170,7 +173,7 @@ def _gather_chunks(chunks, indices):
 
 
 def _buffers(num_queries: int, num_candidates: int) -> list[Float[Array, "Q C chunk"]]:
-    """Returns the memory of two blocks of scores, which all blocks share: fresh pages cost as much as the scores."""
+    """Allocates two blocks of scores, reused for all blocks: touching new pages costs as much time as the scores."""
     _, size = scoring.block_shape(num_queries, num_candidates)
     return [jnp.zeros((num_queries, -(-size // CHUNK), CHUNK), jnp.float32) for _ in range(2)]
 
@@ -178,8 +181,8 @@ def _buffers(num_queries: int, num_candidates: int) -> list[Float[Array, "Q C ch
 def _score_blocks(queries, candidates, excluded, allowed, buffers) -> Iterator[ScoredBlock]:
     """Yields the scores of each block of the corpus.
 
-    The device computes the next block while the host looks at this one. The memory of a block comes from `buffers` and
-    goes back there after the block; views of a block must be gone by then, or XLA copies.
+    The device computes the next block while the host reads this one. Each block takes its memory from `buffers` and
+    returns it there once the caller asks for the next block; NumPy views of it must be gone by then, or XLA copies.
     """
     _, size = scoring.block_shape(len(queries), len(candidates))
     blocks = scoring.num_blocks(len(candidates), size)
@@ -199,14 +202,14 @@ def _score_blocks(queries, candidates, excluded, allowed, buffers) -> Iterator[S
 
 
 def _take_allowed(allowed, queries: Int[np.ndarray, "q"]):
-    """Returns what some queries may choose from, in the form of `allowed`."""
+    """Returns the part of `allowed` for the given queries, in the same form."""
     if isinstance(allowed, Lists):
         return allowed.take(queries)
     return allowed[queries] if allowed is not None and allowed.ndim == 2 else allowed
 
 
 def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
-    """Returns which of the `size` candidates from `first` on each query may get; one row where all queries share it."""
+    """Returns the mask of `allowed` for the `size` candidates from row `first` on; one row if all queries share it."""
     if allowed is None:
         return None
     if isinstance(allowed, Lists):
@@ -217,21 +220,6 @@ def _mask(allowed, num_queries, first, size) -> Bool[np.ndarray, "q n"] | None:
     if allowed.ndim == 1:
         return allowed[None, first : first + size]
     return np.pad(allowed[:, first : first + size], ((0, num_queries - len(allowed)), (0, 0)))
-
-
-@functools.partial(jax.jit, static_argnames=("size", "chunk"), donate_argnums=0, keep_unused=True)
-def _score_block(buffer, queries, candidates, pairs, allowed, block, size, chunk):
-    scores, rows = scoring.score_block(queries, candidates, block, size)
-
-    def leave_out(scores, start, owners, excluded, real):
-        return scores.at[jnp.where(real, owners, len(queries)), excluded - rows[0]].set(-jnp.inf, mode="drop")
-
-    if allowed is not None:
-        scores = jnp.where(allowed, scores, -jnp.inf)
-    scores = scoring.for_pairs_of(block, pairs, leave_out, scores)
-    padded = jnp.pad(scores, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
-    chunks = padded.reshape(len(queries), -1, chunk)
-    return chunks, jnp.max(chunks, axis=2)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "chunk"), donate_argnums=0, keep_unused=True)
