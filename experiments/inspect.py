@@ -29,6 +29,8 @@ def main() -> None:
     if WORKDIR.value:
         Workdir(WORKDIR.value).check(config)
     dataset = load_checked(config)
+    if WORKDIR.value:
+        Workdir(WORKDIR.value).check_data(dataset)
     found = inspect(config, prepare_on(config, dataset, dataset.parts.train_and_validation()))
     console.show_table(config.name or "The towers", HEADER, found.rows())
     for about, fact in found.facts.items():

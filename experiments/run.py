@@ -38,12 +38,12 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
       ValueError: the folder holds another run, or the config or the data cannot be used.
     """
     workdir.check(config)
-    if "seconds/total" in workdir.read_metrics():
-        return console.say(f"{workdir.path} holds this run, finished; nothing to do")
     index_choices(config.index)  # a wrong setting of the index fails before the training, not after it
     watch = Stopwatch()
     with watch.stage("data"):
-        dataset = load_data(config, workdir)
+        dataset = load_data(config, workdir)  # checks that the data are those of a run that began before
+    if "seconds/total" in workdir.read_metrics():
+        return console.say(f"{workdir.path} holds this run, finished; nothing to do")
     with watch.stage("train"):
         trained = train_or_restore(config, dataset, workdir, profile)
     with watch.stage("evaluate"):

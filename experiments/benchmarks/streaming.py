@@ -102,7 +102,7 @@ def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
     config = Config(data=Data(**files, placement="stream", drop_duplicates=False))
     dataset = load(config.data)
     done("encode")
-    dataset.fingerprint()
+    _ = dataset.fingerprint
     done("fingerprint")
     recipe = prepare(config, dataset.parts.train, dataset.corpus)
     initial = create_state(recipe.model, recipe.optimizer)

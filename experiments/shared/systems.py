@@ -60,8 +60,11 @@ def read_slice(name: str, slice_name: str) -> Ids:
     Raises:
       ValueError: the system or the slice does not exist.
     """
-    config = seed_runs(_parsed(name)[0])[0].read_config()
-    evaluation = create_evaluation(config, load_checked(config))
+    run = seed_runs(_parsed(name)[0])[0]
+    config = run.read_config()
+    dataset = load_checked(config)
+    run.check_data(dataset)
+    evaluation = create_evaluation(config, dataset)
     slices = {f"{slice_.column}={slice_.value}": slice_.members for slice_ in evaluation.query_slices}
     if slice_name not in slices:
         near = did_you_mean(slice_name, slices)

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.shared.data_facts import check_same_data, data_facts
 from experiments.shared.labels import MODEL
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.storage import write_atomically, write_json
@@ -79,25 +80,23 @@ class Workdir:
         Raises:
           ValueError: the run began on other data.
         """
-        fingerprint = dataset.fingerprint()
         if self._is_begun():
-            before = json.loads(self.manifest_file.read_text(encoding="utf-8"))["data"]["fingerprint"]
-            if before != fingerprint:
-                raise ValueError(
-                    f"{self.path} was begun on other data (fingerprint {before[:12]}, now {fingerprint[:12]}); "
-                    "use another --workdir"
-                )
-            return
+            return self.check_data(dataset)
         facts = {
             "versions": versions(),
             "git_commit": git_commit(),
             "device": describe_devices(),
             "seed": config.train.seed,
-            "data": {"fingerprint": fingerprint, "duplicates_dropped": dataset.num_duplicates},
+            "data": {**data_facts(dataset), "duplicates_dropped": dataset.num_duplicates},
         }
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, to_json(config))
         write_json(self.manifest_file, facts)
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Checks that a data set is the one that the run began on, if it began; see `check_same_data`."""
+        if self._is_begun():
+            check_same_data(self.path, self.read_manifest().get("data", {}), dataset)
 
     def _is_begun(self) -> bool:
         """Tells whether an epoch is logged or a baseline evaluated; before that, the folder belongs to no config."""

@@ -10,11 +10,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from experiments.shared.data_facts import check_same_data, data_facts
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
 from retrieval.config.serialization import differences, from_json
 from retrieval.config.space import Space, from_record, to_record
+from retrieval.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +56,19 @@ class SweepFolder:
         self.report_file = self.path / "sweep.html"
         self.report_plots = self.path / "report"
 
-    def begin(self, config: Config, space: Space, fingerprint: str) -> None:
+    def begin(self, config: Config, space: Space, dataset: Dataset) -> None:
         """Records config, space and data of the sweep, or checks them against the record of a sweep that began before.
 
         Raises:
           ValueError: the sweep began with another config, another space or other data.
         """
         if self.sweep_file.exists():
-            return self._check(config, space, fingerprint)
-        facts = {"versions": versions(), "git_commit": git_commit(), "data": {"fingerprint": fingerprint}}
+            return self._check(config, space, dataset)
+        facts = {"versions": versions(), "git_commit": git_commit(), "data": data_facts(dataset)}
         record = {"config": dataclasses.asdict(config), "space": to_record(space), "manifest": facts}
         write_json(self.sweep_file, record)
 
-    def _check(self, config: Config, space: Space, fingerprint: str) -> None:
+    def _check(self, config: Config, space: Space, dataset: Dataset) -> None:
         begun_config, begun_space = self.read()
         lines = differences(begun_config, config)
         begun, given = to_record(begun_space), to_record(space)
@@ -81,12 +83,11 @@ class SweepFolder:
                 + "\n  ".join(lines)
                 + "\nuse another --workdir, or the same config and space"
             )
-        before = self.manifest()["data"]["fingerprint"]
-        if before != fingerprint:
-            raise ValueError(
-                f"{self.path} was begun on other data (fingerprint {before[:12]}, now {fingerprint[:12]}); "
-                "use another --workdir"
-            )
+        self.check_data(dataset)
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Checks that a data set is the one that the sweep began on; see `check_same_data`."""
+        check_same_data(self.path, self.manifest()["data"], dataset)
 
     def read(self) -> tuple[Config, Space]:
         """Returns the config and the space of the sweep."""

@@ -38,7 +38,7 @@ def sweep(config: Config, space: Space, folder: SweepFolder, trials: int, proces
         dataset = load_checked(config)
         if dataset.parts.validation is None:
             raise ValueError("a sweep needs a validation part: set data.split.validation_fraction or data.validation")
-        folder.begin(config, space, dataset.fingerprint())
+        folder.begin(config, space, dataset)
         del dataset  # each process loads its own
         study_lib.mend(folder.journal)
         study = study_lib.open_study(folder.journal, warmup=0)

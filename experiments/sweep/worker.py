@@ -35,6 +35,7 @@ def work(folder: SweepFolder, worker: int, most: int) -> None:
     """
     config, space = folder.read()
     dataset = load(config.data)
+    folder.check_data(dataset)
     study = study_lib.open_study(folder.journal, study_lib.WARMUP * config.train.evaluate_every)
     while trial := study_lib.claim(study, space, most, worker):
         if not study_lib.repeat(study, trial, space):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from retrieval.common.choices import check_choice, did_you_mean
 from retrieval.config.placements import check_placement
 from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Data
+from retrieval.data.fingerprint import ROWS, Fingerprint, Source
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
 from retrieval.data.out_of_core import stored
@@ -30,15 +33,30 @@ class Dataset:
       corpus: table of all candidates that can be retrieved, with a column "title" if titles are known.
       queries: table of the queries, or None.
       num_duplicates: number of dropped repeats of a (query, candidate) pair.
+      sources: where the parts ("train", "validation", "test") and the tables ("candidates", "queries") were read from.
     """
 
     parts: Parts
     corpus: Table
     queries: Table | None
     num_duplicates: int
+    sources: Mapping[str, Source] = dataclasses.field(default_factory=dict)
 
-    def fingerprint(self) -> str:
-        """Computes the SHA-256 of the parts and of the ids of the corpus, hexadecimal."""
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The digest of each column of the parts and of both tables; computed once."""
+        parts = {"train": self.parts.train, "validation": self.parts.validation, "test": self.parts.test}
+        tables = parts | {"candidates": self.corpus, "queries": self.queries}
+        return Fingerprint(
+            {name: {ROWS: len(table), **table.digests()} for name, table in tables.items() if table is not None}
+        )
+
+    def differences(self, before: Fingerprint) -> list[str]:
+        """Returns a line for each file and column that differs from the data with the fingerprint `before`."""
+        return before.differences(self.fingerprint, self.sources)
+
+    def old_fingerprint(self) -> str:
+        """Computes the digest by which earlier versions knew a data set: of the parts and the ids of the corpus."""
         corpus = Interactions(self.corpus.ids, self.corpus.ids)
         parts = (self.parts.train, self.parts.validation, self.parts.test, corpus)
         digests = [part.fingerprint() if part is not None else "" for part in parts]
@@ -80,20 +98,37 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
         corpus = Table(distinct(np.concatenate(candidates)))
     _check_candidates(corpus, interactions, data)
     num_duplicates = sum(map(len, interactions.values())) - sum(map(len, kept.values()))
-    return Dataset(parts, corpus, queries, num_duplicates)
+    return Dataset(parts, corpus, queries, num_duplicates, _sources(data))
 
 
-Sources = tuple[dict[str, Interactions], Table | None, Table | None]  # interactions by field of `Data`, corpus, queries
+def _sources(data: Data) -> dict[str, Source]:
+    """Returns where each part and each table is read from, with the names of the columns in the user's files."""
+    names = data.columns
+    roles = {"query_ids": names.query_id, "candidate_ids": names.candidate_id}
+    roles |= {"ratings": names.rating, "timestamps": names.timestamp}
+    fields = {part: "interactions" if data.interactions else part for part in ("train", "validation", "test")}
+    fields["candidates"] = "candidates" if data.candidates else fields["train"]
+    fields["queries"] = "queries"
+    if data.dataset:
+        fields, roles = dict.fromkeys(fields, "dataset"), {}
+    sources = {}
+    for table, field in fields.items():
+        ids = {"": {"candidates": names.candidate_id, "queries": names.query_id}.get(table, "")} if roles else {}
+        sources[table] = Source(f"data.{field} ({getattr(data, field)})", roles | ids)
+    return sources
 
 
-def _published(data: Data, progress: Progress | None) -> Sources:
+Contents = tuple[dict[str, Interactions], Table | None, Table | None]  # interactions by field, corpus, queries
+
+
+def _published(data: Data, progress: Progress | None) -> Contents:
     _refuse(data, "dataset", ("interactions", "train", "validation", "test", "candidates", "queries"))
     check_choice("data.dataset", data.dataset, DATASETS)
     published = DATASETS[data.dataset](data.path, data.cache, progress)
     return {"dataset": published.interactions}, published.candidates, published.queries
 
 
-def _own_files(data: Data) -> Sources:
+def _own_files(data: Data) -> Contents:
     if data.interactions:
         _refuse(data, "interactions", ("train", "validation", "test"))
         names = ["interactions"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -82,6 +83,10 @@ class Interactions:
             candidate_ids=self.candidate_ids.astype(np.str_) if candidates else self.candidate_ids,
         )
 
+    def digests(self) -> dict[str, str]:
+        """Computes the SHA-256 of each column, hexadecimal, by field name."""
+        return {name: column_digest(column) for name, column in self.columns().items()}
+
     def fingerprint(self) -> str:
         """Computes the SHA-256 of all columns, hexadecimal; equal data have equal fingerprints."""
         digest = hashlib.sha256()
@@ -96,6 +101,16 @@ def update_digest(digest, name: str, dtype: np.dtype, length: int, pieces: Itera
     digest.update(f"{name}:{dtype.str}:{length};".encode())
     for piece in pieces:
         digest.update(np.ascontiguousarray(piece).tobytes())
+
+
+def column_digest(column: Shaped[np.ndarray, "n ..."]) -> str:
+    """Returns the SHA-256 of the type, the length and the values of a column, hexadecimal; O(size) time."""
+    digest, column = hashlib.sha256(), narrow(column)
+    if column.dtype.kind == "O":  # lists of values: their addresses in memory say nothing
+        text = json.dumps([np.asarray(values).tolist() for values in column])
+        column = np.frombuffer(text.encode(), np.uint8)
+    update_digest(digest, str(column.shape[1:]), column.dtype, len(column), [column])
+    return digest.hexdigest()
 
 
 def concatenate(first: Interactions, second: Interactions) -> Interactions:
@@ -155,13 +170,9 @@ class Table:
         known = self.columns.get("title", ids).astype(str)
         return np.where(known == "", ids, known)
 
-    def fingerprint(self) -> str:
-        """Computes the SHA-256 of ids and columns, hexadecimal."""
-        digest = hashlib.sha256()
-        for name, column in {"": self.ids, **self.columns}.items():
-            column = narrow(column)
-            update_digest(digest, name, column.dtype, len(column), [column])
-        return digest.hexdigest()
+    def digests(self) -> dict[str, str]:
+        """Computes the SHA-256 of the ids, under "", and of each column, hexadecimal, by name."""
+        return {"": column_digest(self.ids)} | {name: column_digest(column) for name, column in self.columns.items()}
 
     @functools.cached_property
     def _order(self) -> tuple[Int32[np.ndarray, "n"], Ids]:

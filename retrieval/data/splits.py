@@ -6,6 +6,7 @@ A new split is a function that cuts events in two and an entry of `STRATEGIES`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,6 +30,10 @@ class Parts:
 
     def train_and_validation(self) -> Interactions:
         """Returns all interactions outside of test, for the last fit, after the number of epochs is chosen."""
+        return self._train_and_validation
+
+    @functools.cached_property
+    def _train_and_validation(self) -> Interactions:
         return self.train if self.validation is None else concatenate(self.train, self.validation)
 
     def all(self) -> Interactions:

@@ -60,7 +60,9 @@ def evaluate_trained(config: Config, dataset: Dataset, trained: Trained) -> Eval
 
     Raises:
       LeakageError: a ValueError; training has seen interactions of the test part.
+      ValueError: the model was trained on other data.
     """
+    trained.check_data(dataset)
     recipe, any_vocabulary = trained.recipe, config.data.vocabulary == "all"
     leakage.check_encoding(recipe.encoding, recipe.negatives.counts, trained.train, any_vocabulary=any_vocabulary)
     evaluation, before = create_evaluation(config, dataset), dataset.parts.train_and_validation()

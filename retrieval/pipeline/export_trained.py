@@ -38,7 +38,7 @@ def export_trained(
     intervals: Mapping[str, tuple[float, float]],
     exports: Sequence[str] = (),
 ) -> Recommender:
-    """Writes the bundle of a trained model, and returns it, loaded; see `bundle.save`, whose errors it raises.
+    """Writes the bundle of a trained model, and returns it, loaded; raises as `bundle.save` and `Trained.check_data`.
 
     Args:
       config: the experiment.
@@ -55,6 +55,7 @@ def export_trained(
         for name in exports:
             EXPORTS[name](made, recommender, dataset.queries)
 
+    trained.check_data(dataset)
     recipe, encoding = trained.recipe, trained.recipe.encoding
     before = dataset.parts.train_and_validation()
     queries = Table(encoding.queries.ids) if dataset.queries is None else dataset.queries
@@ -69,7 +70,8 @@ def export_trained(
         index=index,
         facts={
             "config": dataclasses.asdict(config),
-            "data_fingerprint": dataset.fingerprint(),
+            "data_fingerprint": dataset.fingerprint.sha256,
+            "data_columns": dataset.fingerprint.to_record(),
             "figures": dict(metrics),
             "intervals": dict(intervals),
         },

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,8 @@ from retrieval.training.epochs import fit
 from retrieval.training.step import TrainState, create_state
 
 LOG = logging.getLogger(__name__)
+DIGEST_OF_COLUMNS = "columns:"  # begins a fingerprint that covers every column of the data
+DIGEST_OF_IDS = re.compile("[0-9a-f]{64}")  # a fingerprint of an earlier version: attributes are not in it
 VALIDATION = "validation/"  # prefix of the metrics on the validation part
 Record = dict[str, Any]  # what is logged of an epoch, by name
 OnEpoch = Callable[[list[Record]], None]  # receives the phase's records so far; only the last is new
@@ -72,7 +75,7 @@ class Phase:
             return self._train(checkpoints, restored, epoch, on_epoch=lambda history: None)[1]
 
     def _checkpoints(self, folder: pathlib.Path) -> Checkpoints:
-        return Checkpoints(folder / self.name, self._fingerprint)
+        return Checkpoints(folder / self.name, self._fingerprint, DIGEST_OF_IDS)
 
     def _initial_state(self) -> TrainState:
         return create_state(self.recipe.model, self.recipe.optimizer)
@@ -163,12 +166,12 @@ def best_validated_epoch(history: list[Record], metric: str) -> int:
 
 
 def _fingerprint(config: Config, dataset: Dataset) -> str:
-    """Returns the SHA-256 of all that decides the parameters, which checkpoints of other trainings do not share."""
+    """Returns a digest of all that decides the parameters, which checkpoints of other trainings do not share."""
     sections = [config.model, config.loss, config.regularization, *config.tasks]
     sections += [config.negatives, config.optimizer, config.train]
-    facts = [dataset.fingerprint(), config.data.vocabulary, config.data.dislike_at_most]
+    facts = [dataset.fingerprint.sha256, config.data.vocabulary, config.data.dislike_at_most]
     facts += map(dataclasses.asdict, sections)
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return DIGEST_OF_COLUMNS + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _evaluated(history: list[Record]) -> list[Record]:

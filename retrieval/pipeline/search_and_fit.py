@@ -14,6 +14,7 @@ import pathlib
 
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
+from retrieval.models.binding import Params
 from retrieval.pipeline.phase import OnEpoch, Phase, best_validated_epoch
 from retrieval.pipeline.trained import FINAL, SEARCH, ChosenEpoch, Trained
 
@@ -40,11 +41,11 @@ def train(config: Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEp
         history, _ = search.run(folder, epochs, on_epoch)
         epochs = best_validated_epoch(history, config.train.metric)
         if not config.train.refit:
-            return _trained(search, search.restore(folder, epochs).kept, epochs)
+            return _trained(search, dataset, search.restore(folder, epochs).kept, epochs)
         del search  # frees its examples before those of the final phase are made
     final = Phase(FINAL, config, dataset)
     _, state = final.run(folder, epochs, on_epoch)
-    return _trained(final, state.kept, epochs)
+    return _trained(final, dataset, state.kept, epochs)
 
 
 def restore(config: Config, dataset: Dataset, folder: pathlib.Path, choice: ChosenEpoch) -> Trained:
@@ -57,8 +58,8 @@ def restore(config: Config, dataset: Dataset, folder: pathlib.Path, choice: Chos
       ValueError: `folder` holds checkpoints of another config or other data.
     """
     phase = Phase(choice.phase, config, dataset)
-    return _trained(phase, phase.restore(folder, choice.epoch).kept, choice.epoch)
+    return _trained(phase, dataset, phase.restore(folder, choice.epoch).kept, choice.epoch)
 
 
-def _trained(phase: Phase, params, epoch: int) -> Trained:
-    return Trained(phase.recipe, params, phase.interactions, ChosenEpoch(phase.name, epoch))
+def _trained(phase: Phase, dataset: Dataset, params: Params, epoch: int) -> Trained:
+    return Trained(phase.recipe, params, phase.interactions, ChosenEpoch(phase.name, epoch), dataset.fingerprint)

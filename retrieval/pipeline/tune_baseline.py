@@ -90,8 +90,7 @@ def fit_baseline(baseline: Baseline, settings: Mapping[str, Any], config: Config
 
 def baseline_fingerprint(name: str, config: Config, dataset: Dataset, evaluation: Evaluation) -> str:
     """Returns the SHA-256 of all that decides the metrics of a baseline."""
-    tables = [table.fingerprint() for table in (dataset.corpus, dataset.queries) if table is not None]
-    data = [evaluation.test_set, dataset.fingerprint(), *tables]
+    data = [evaluation.test_set, dataset.fingerprint.sha256]
     settings = [config.data.dislike_at_most, config.train.metric]
     ks = [list(config.evaluate.ks), list(config.evaluate.top_k_accuracies)]
     facts = [*data, *settings, *ks, name, dict(BASELINES[name].axes), dict(BASELINES[name].start)]

@@ -69,14 +69,16 @@ class Checkpoints:
     Use it as a context manager: leaving it waits for pending writes.
     """
 
-    def __init__(self, folder: pathlib.Path, fingerprint: str):
+    def __init__(self, folder: pathlib.Path, fingerprint: str, earlier: re.Pattern[str] | None = None):
         """Opens the checkpoints in a folder, which the first write creates.
 
         Args:
           folder: folder of the files.
           fingerprint: digest of everything that the trained state depends on, such as config, vocabulary and data.
+          earlier: form of the fingerprints of earlier versions, which cannot be compared: checkpoints with such a one
+            are restored with a warning. None: there is no such form.
         """
-        self._folder, self._fingerprint = folder, fingerprint
+        self._folder, self._fingerprint, self._earlier = folder, fingerprint, earlier
         self._best: dict[str, Any] = {"epoch": -1, "score": -math.inf}
         self._written: int | None = None  # epoch of the last write or restore
         self._lock, self._pending = threading.Lock(), []  # at most the best and the last, in this order
@@ -155,10 +157,13 @@ class Checkpoints:
         return ((epoch, epochs[epoch]) for epoch in sorted(epochs, reverse=True) if at_most is None or epoch <= at_most)
 
     def _check(self, path: pathlib.Path, header: dict[str, Any], template: TrainState) -> None:
-        if header["fingerprint"] != self._fingerprint:
+        found = header["fingerprint"]
+        if self._earlier is not None and self._earlier.fullmatch(found):
+            LOG.warning("%s is of an earlier version: that its config and data are those of now is not checked", path)
+        elif found != self._fingerprint:
             raise ValueError(
                 f"the checkpoint {path} was trained with another config, vocabulary or data "
-                f"(fingerprint {header['fingerprint'][:12]}, expected {self._fingerprint[:12]}); use another workdir"
+                f"(fingerprint {found[:20]}, expected {self._fingerprint[:20]}); use another workdir"
             )
         expected = [_description(*leaf) for leaf in jax.tree_util.tree_leaves_with_path(template)]
         if header["leaves"] != expected:

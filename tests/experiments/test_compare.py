@@ -10,8 +10,10 @@ from program_cases import program
 from experiments.compare import chosen_metrics, compare_systems
 from experiments.seeds import summarize
 from experiments.shared import comparison_tables
+from experiments.shared.data_facts import data_facts
 from experiments.shared.systems import read_slice, read_system, seed_runs
 from experiments.shared.workdir import Workdir
+from retrieval.common.storage import write_json
 from retrieval.config.schema import Config, Data
 from retrieval.config.serialization import to_json
 from retrieval.data.dataset import load
@@ -166,6 +168,7 @@ def test_a_slice_of_the_queries_is_compared_alone(tmp_path):
     ids, members = evaluation.targets.query_ids, evaluation.query_slices[0].members
     for name, gain in (("a", 0.0), ("b", 0.25)):
         workdir = make_run(tmp_path / name, config=config)
+        write_json(workdir.manifest_file, {"data": data_facts(load(config.data))})
         values = np.where(members, 0.5 + gain, 0.0)
         write_per_query(
             workdir.per_query_file("test"), PerQuery(ids, {NDCG: values}, {NDCG: 1.0 + np.arange(len(ids))}, "abc")

@@ -15,7 +15,7 @@ from experiments.sweep import __main__ as program
 from experiments.sweep import search, worker
 from experiments.sweep import study as study_lib
 from experiments.sweep.folder import SweepFolder
-from retrieval.config.schema import Config, Data, Train
+from retrieval.config.schema import Config, Data, Split, Train
 from retrieval.config.space import Choice, LogUniform, default_space, with_settings
 from retrieval.data.dataset import load
 from retrieval.pipeline import phase, search_and_fit
@@ -163,7 +163,7 @@ def test_a_sweep_of_another_config_space_or_data_is_refused(swept):
     with pytest.raises(ValueError, match="space of train.batch_size: .'LogUniform', 512, 2048., none"):
         sweep(folder, space={field: SPACE[field] for field in list(SPACE)[:2]})
     with pytest.raises(ValueError, match="other data"):
-        folder.begin(CONFIG, SPACE, "0" * 64)
+        folder.begin(CONFIG, SPACE, load(Data(dataset="synthetic", split=Split(seed=7))))
 
 
 def test_a_folder_in_use_or_of_something_else_is_refused(swept, tmp_path):

@@ -11,8 +11,9 @@ from experiments.report.palette import SETTINGS, to_svg
 from experiments.sweep import plots
 from experiments.sweep.folder import SweepFolder, Trial
 from experiments.sweep.report import write_sweep
-from retrieval.config.schema import Config
+from retrieval.config.schema import Config, Data
 from retrieval.config.space import Choice, LogUniform, Uniform
+from retrieval.data.dataset import load
 
 SPACE = {
     "regularization.embedding_l2": LogUniform(0.005, 0.5),
@@ -45,7 +46,7 @@ def made_up(num_trials, seed=0):
 @pytest.fixture
 def folder(tmp_path):
     folder = SweepFolder(tmp_path)
-    folder.begin(Config(name="made <up>"), SPACE, "0" * 64)
+    folder.begin(Config(name="made <up>"), SPACE, load(Data(dataset="synthetic")))
     return folder
 
 

@@ -94,6 +94,15 @@ class StoredInteractions(Interactions):
                 )
         return self
 
+    def digests(self) -> dict[str, str]:
+        """Computes the SHA-256 of each column of raw ids; equal to those of the same interactions in memory."""
+        digests = {}
+        for name, ids, rows in zip(COLUMNS, self.distinct_ids, self.rows, strict=True):
+            digest = hashlib.sha256()
+            update_digest(digest, "()", ids.dtype, len(rows), (ids[part - 1] for part in windows(rows)))
+            digests[f"{name}_ids"] = digest.hexdigest()
+        return digests
+
     def fingerprint(self) -> str:
         """Computes the SHA-256 of the raw ids, hexadecimal; equal to that of the same interactions in memory."""
         digest = hashlib.sha256()
