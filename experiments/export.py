@@ -19,8 +19,9 @@ from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.index import Searcher
 from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.checks import index_choices
 from retrieval.pipeline.export_trained import export_trained
-from retrieval.pipeline.index_trained import build_index, index_choices
+from retrieval.pipeline.index_trained import build_index
 from retrieval.pipeline.trained import Trained
 from retrieval.serving import bundle
 from retrieval.serving.exports import savedmodel

@@ -19,7 +19,7 @@ from experiments.shared.workdir import MODEL, Workdir
 from experiments.train import train_or_restore
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
-from retrieval.pipeline.index_trained import build_index, index_choices
+from retrieval.pipeline.index_trained import build_index
 from retrieval.pipeline.trained import Trained
 from retrieval.serving.recommender import Recommender
 
@@ -38,7 +38,6 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
       ValueError: the folder holds another run, or the config or the data cannot be used.
     """
     workdir.check(config)
-    index_choices(config.index)  # a wrong setting of the index fails before the training, not after it
     watch = Stopwatch()
     with watch.stage("data"):
         dataset = load_data(config, workdir)  # checks that the data are those of a run that began before

@@ -14,11 +14,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.shared import compilation, console
-from retrieval.config.checks import check
 from retrieval.config.fields import check_field, field_types
 from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
 from retrieval.config.values import check_text, check_values
+from retrieval.pipeline.checks import check_experiment
 
 # An override and its value, as --config.train.epochs=3; --index.k=3 sets index.k. A value may follow after a blank.
 OVERRIDE = re.compile(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", re.DOTALL)
@@ -91,7 +91,7 @@ def config() -> Config:
         except OSError as error:
             raise ValueError(f"--config: {error}") from None
         raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
-    check(experiment)
+    check_experiment(experiment)
     return experiment
 
 

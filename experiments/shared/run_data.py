@@ -10,14 +10,14 @@ from retrieval.config.remedies import naming_fields
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset, load
 from retrieval.data.splits import STRATEGIES
-from retrieval.evaluation.measure import check_ks
+from retrieval.pipeline.checks import check_experiment
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
     """Loads the data of a run, as `load_checked` does, and writes config and manifest into its folder.
 
     Raises:
-      ValueError: the data are not usable, a part holds what another asks, or a k is below 1.
+      ValueError: the data are not usable, or a part holds what another asks.
     """
     for sentence in checks.unread(config):
         console.say(sentence)
@@ -31,10 +31,9 @@ def load_checked(config: config_lib.Config) -> Dataset:
     """Loads the data of an experiment, with a progress bar while they are fetched.
 
     Raises:
-      ValueError: settings make no sense, the data are not usable, a part holds what another asks, or a k is below 1.
+      ValueError: settings make no sense, the data are not usable, or a part holds what another asks.
     """
-    checks.check(config)
-    check_ks([*config.evaluate.ks, *config.evaluate.top_k_accuracies])
+    check_experiment(config)
     with console.fetching() as progress:
         dataset = load(config.data, progress)
     strategy = STRATEGIES[config.data.split.strategy]

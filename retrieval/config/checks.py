@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
-from retrieval.config.fields import type_hints
+from retrieval.config.fields import shown, type_hints
 from retrieval.config.schema import ADDITIONS, LOSSES, Addition, Config
 from retrieval.config.values import check_values
 
@@ -21,12 +21,15 @@ READS_DISLIKES = ("in_batch_softmax",)  # losses with negatives drawn from what 
 LOWER_IS_BETTER = ("mean_rank", "mse", "rmse", "mae", "log_loss")  # metrics that cannot choose the best epoch
 
 
-def check(config: Config) -> None:
+def check(config: Any) -> None:  # a `Config`, which is checked here
     """Checks every value of the config, see `values.check_values`, and that no setting contradicts another.
 
     Raises:
-      ValueError: a value is wrong, or two settings contradict each other; the message says which and what to do.
+      ValueError: it is no config, a value is wrong, or two settings contradict each other; the message says which and
+        what to do.
     """
+    if type(config) is not Config:
+        raise ValueError(f"a config must be a retrieval.Config, got {shown(config)}")
     check_values(config)
     for name in ("query_id", "candidate_id"):
         if not getattr(config.data.columns, name):

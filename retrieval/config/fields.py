@@ -14,13 +14,15 @@ import dataclasses
 import functools
 import math
 import numbers
+import os
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
 
 LARGEST = 2**31 - 1  # the largest int32: what counts, sizes and seeds may be at most
+SHOWN = 200  # characters of a value in a message
 METADATA = "option"  # key of an `Option` among the metadata of a dataclass field
 
 
@@ -38,7 +40,7 @@ class Range:
     below: float | int = math.inf
 
     def __contains__(self, value: float | int) -> bool:
-        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+        return -math.inf < value < math.inf and self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
         return self.described(0)
@@ -113,29 +115,75 @@ class UnknownField(AttributeError, ValueError):
 class Section:
     """Base of the sections of a configuration: assigning a field that does not exist raises an error.
 
-    Values of a neighbouring type become the annotated type on assignment: lists become tuples, whole numbers become
-    floats, and NumPy scalars become numbers of Python. `values.check_values` checks everything else.
+    Values of a neighbouring type become the annotated type on assignment, see `normalised`. `values.check_values`
+    does the same with what was changed in place, and refuses everything else.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
         hints = type_hints(type(self))
         if name not in hints:
             raise UnknownField(
-                f"{type(self).__name__} has no field {name!r}, got {name}={value!r}{did_you_mean(name, hints)}"
+                f"{type(self).__name__} has no field {name!r}, got {name}={shown(value)}{did_you_mean(name, hints)}"
             )
-        object.__setattr__(self, name, _converted(hints[name], value))
+        object.__setattr__(self, name, normalised(hints[name], value))
 
 
-def _converted(hint: Any, value: Any) -> Any:
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_converted(typing.get_args(hint)[0], element) for element in value)
-    if typing.get_origin(hint) is dict and isinstance(value, dict):
-        return {key: _converted(typing.get_args(hint)[1], element) for key, element in value.items()}
-    if hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+def normalised(hint: Any, value: Any) -> Any:
+    """Returns a value as the annotated type, where it means the same; any other value as it is.
+
+    Beside what `plain` does: subclasses of numbers and of text become the plain types of Python; whole numbers that a
+    float holds exactly, floats; paths, text.
+
+    >>> normalised(tuple[int, ...], range(3)), normalised(float, 2), normalised(int, 2.0), normalised(bool, "no")
+    ((0, 1, 2), 2.0, 2.0, 'no')
+    """
+    value, container = plain(value), typing.get_origin(hint)
+    if container is tuple and isinstance(value, tuple):
+        return tuple(normalised(typing.get_args(hint)[0], item) for item in value)
+    if container is dict and isinstance(value, Mapping):
+        key, element = typing.get_args(hint)
+        return {normalised(key, name): normalised(element, item) for name, item in value.items()}
+    if hint is str and isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        return str.__str__(path) if isinstance(path, str) else value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    if hint is float and (not isinstance(value, numbers.Integral) or _is_exact(value)):
         return float(value)
-    if hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    return value
+    return int(value) if hint is int and isinstance(value, numbers.Integral) else value
+
+
+def plain(value: Any) -> Any:
+    """Returns scalars of NumPy and JAX as numbers of Python, and their vectors, lists and ranges as tuples.
+
+    >>> import numpy as np
+    >>> plain([np.int64(5), np.array([0.5, 1.0])]), plain("text")
+    ((5, (0.5, 1.0)), 'text')
+    """
+    if (dimensions := getattr(value, "ndim", None)) in (0, 1):
+        value = value.item() if dimensions == 0 else value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple | range) else value
+
+
+def _is_exact(value: numbers.Integral) -> bool:
+    """Tells whether a float holds a whole number without rounding."""
+    try:
+        return int(float(value)) == int(value)
+    except OverflowError:
+        return False
+
+
+def shown(value: Any) -> str:
+    """Returns a value for a message, cut where it is long.
+
+    >>> len(shown("a" * 999)), shown(10**9999)
+    (206, 'int (too long to show)')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return f"{type(value).__name__} (too long to show)"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} (cut)"
 
 
 @functools.cache

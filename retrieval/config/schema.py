@@ -318,7 +318,7 @@ class Index(Section):
 
     kind: str = choice("", ("", "exact", "hnsw"), "none: exact, unless a graph is certified and twice as fast.")
     target_recall: float = ranged(
-        0.99, "What the lower bound of the 95 % interval of recall@k must reach.", least=0, most=1
+        0.99, "What the lower bound of the 95 % interval of recall@k must reach.", above=0, below=1
     )
     k: int = ranged(10, "Of the recall.", least=1, most=LARGEST)
     threads: int = ranged(

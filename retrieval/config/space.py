@@ -22,7 +22,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from retrieval.config.fields import check_field, field_types
+from retrieval.config.fields import check_field, field_types, plain
 from retrieval.config.schema import Config
 from retrieval.config.values import check_values
 
@@ -34,6 +34,9 @@ class Uniform:
     low: float | int
     high: float | int
 
+    def __post_init__(self):
+        _make_plain(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
@@ -41,6 +44,9 @@ class LogUniform:
 
     low: float | int
     high: float | int
+
+    def __post_init__(self):
+        _make_plain(self)
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -51,6 +57,13 @@ class Choice:
 
     def __init__(self, *values: Any):
         object.__setattr__(self, "values", values)
+        _make_plain(self)
+
+
+def _make_plain(declaration: Any) -> None:
+    """Makes scalars of NumPy numbers of Python, and lists tuples, see `fields.plain`: a record holds no others."""
+    for field in dataclasses.fields(declaration):
+        object.__setattr__(declaration, field.name, plain(getattr(declaration, field.name)))
 
 
 Declaration = Uniform | LogUniform | Choice

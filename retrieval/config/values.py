@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 import typing
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
-from retrieval.config.fields import Option, options, type_hints
+from retrieval.config.fields import Option, options, shown, type_hints
 
 WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no line, no terminal and no UTF-8 file holds them
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}  # as absl reads them
 
 
 def check_values(section: Any, path: str = "") -> None:
     """Checks the type, range and choices of each field of a section and of the sections in it.
+
+    Values of a neighbouring type that were put into a dictionary become that of the field, see `fields.normalised`.
 
     >>> from retrieval.config.schema import Config
     >>> config = Config()
@@ -34,6 +38,7 @@ def check_values(section: Any, path: str = "") -> None:
     """
     declared = options(type(section))
     for name, hint in type_hints(type(section)).items():
+        setattr(section, name, getattr(section, name))  # normalises it
         _check(getattr(section, name), hint, declared[name], f"{path}.{name}" if path else name)
 
 
@@ -41,19 +46,25 @@ def _check(value: Any, hint: Any, declared: Option, path: str) -> None:
     container = typing.get_origin(hint)
     if container in (tuple, dict):
         if not isinstance(value, container):
-            raise ValueError(f"{path} must be {described(hint)}, got {value!r}")
+            raise ValueError(f"{path} must be {described(hint)}, got {shown(value)}")
         element = typing.get_args(hint)[-1 if container is dict else 0]
         for key, item in value.items() if container is dict else enumerate(value):
+            if container is dict:
+                _check(key, str, Option(), f"the key {shown(key)} of {path}")
             _check(item, element, declared, f"{path}.{key}" if container is dict else f"{path}[{key}]")
     elif type(value) is not hint:
-        raise ValueError(f"{path} must be {described(hint)}, got {value!r}")
+        is_inexact = hint is float and type(value) is int
+        why = " that a float holds exactly" if is_inexact else ""
+        raise ValueError(f"{path} must be {described(hint)}{why}, got {shown(value)}")
     elif dataclasses.is_dataclass(hint):
         check_values(value, path)
     elif declared.range is not None and value not in declared.range:
-        raise ValueError(f"{path} must be {declared.range.described(value)}, got {value}")
+        raise ValueError(f"{path} must be {declared.range.described(value)}, got {shown(value)}")
     elif declared.choices and value not in declared.choices:
         names = ", ".join(map(repr, declared.choices))
-        raise ValueError(f"{path} must be one of {names}, got {value!r}{did_you_mean(value, declared.choices)}")
+        raise ValueError(f"{path} must be one of {names}, got {shown(value)}{did_you_mean(value, declared.choices)}")
+    elif hint is str and (place := UNWRITABLE.search(value)):
+        raise ValueError(f"{path} must be text without control characters, and in Unicode, got {place[0]!r} in it")
 
 
 def described(hint: Any) -> str:
@@ -85,7 +96,7 @@ def check_text(hint: Any, text: str, path: str) -> None:
     if typing.get_origin(hint) is dict or any(map(dataclasses.is_dataclass, typing.get_args(hint))):
         raise ValueError(f"{path} is {described(hint)}, which the config file sets; a flag cannot")
     if not _is_readable(hint, text):
-        raise ValueError(f"{path} must be {described(hint)}, got {text or 'nothing'}")
+        raise ValueError(f"{path} must be {described(hint)}, got {shown(text) if text else 'nothing'}")
 
 
 def _is_readable(hint: Any, text: str) -> bool:

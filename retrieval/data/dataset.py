@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from retrieval.common.choices import check_choice, did_you_mean
-from retrieval.config.placements import check_placement
+from retrieval.common.choices import did_you_mean
 from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Data
+from retrieval.config.values import check_values
 from retrieval.data.fingerprint import ROWS, Fingerprint, Source
 from retrieval.data.ids import distinct
 from retrieval.data.interactions import Interactions, Table, drop_duplicates
@@ -78,7 +78,7 @@ def load(data: Data, progress: Progress | None = None) -> Dataset:
       ValueError: the section names no source or several, or a file is not usable; the message names file, line and
         column.
     """
-    check_placement(data.placement)
+    check_values(data, "data")
     interactions, corpus, queries = _published(data, progress) if data.dataset else _own_files(data)
     kept = {name: drop_duplicates(part) if data.drop_duplicates else part for name, part in interactions.items()}
     if "train" in kept:
@@ -123,7 +123,6 @@ Contents = tuple[dict[str, Interactions], Table | None, Table | None]  # interac
 
 def _published(data: Data, progress: Progress | None) -> Contents:
     _refuse(data, "dataset", ("interactions", "train", "validation", "test", "candidates", "queries"))
-    check_choice("data.dataset", data.dataset, DATASETS)
     published = DATASETS[data.dataset](data.path, data.cache, progress)
     return {"dataset": published.interactions}, published.candidates, published.queries
 

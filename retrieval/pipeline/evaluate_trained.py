@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from retrieval.baselines.popularity import by_counts
 from retrieval.config.remedies import naming_fields
 from retrieval.config.schema import Config
+from retrieval.config.values import check_values
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions
@@ -42,7 +43,12 @@ class EvaluatedModel:
 
 @naming_fields()
 def create_evaluation(config: Config, dataset: Dataset) -> Evaluation:
-    """Returns the evaluation on the test part, the same for the model of an experiment and for its baselines."""
+    """Returns the evaluation on the test part, the same for the model of an experiment and for its baselines.
+
+    Raises:
+      ValueError: a value of the config is wrong, or the data cannot be evaluated on.
+    """
+    check_values(config)
     return Evaluation.of(
         dataset.parts.train_and_validation(),
         dataset.parts.test,

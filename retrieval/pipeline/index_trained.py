@@ -11,29 +11,13 @@ import numpy as np
 from retrieval import index as index_lib
 from retrieval.config import schema as config_lib
 from retrieval.index import Searcher
-from retrieval.index.tuning import search
-from retrieval.index.tuning.search import Choices
+from retrieval.pipeline.checks import SEED, index_choices
 from retrieval.pipeline.trained import Trained
 from retrieval.ranking.topk import top_k
 from retrieval.serving.bundle import layout
 
 NUM_QUERIES = 4096  # of those that train knows, at most, that choose the index and certify its recall
-SEED = 0  # of their choice and of the graph
 RECALL_AT = 10  # the length of lists at which the recall of every index is measured
-
-
-def index_choices(settings: config_lib.Index) -> Choices:
-    """Returns the kinds and settings of an index that the config allows; checks all its settings.
-
-    Raises:
-      ValueError: a setting is out of range.
-    """
-    try:
-        search.check(k=settings.k, target=settings.target_recall, seed=SEED, threads=settings.threads)
-        graph = settings.hnsw
-        return Choices(settings.kind, graph.space, graph.M, graph.ef_construction, graph.ef)
-    except ValueError as error:
-        raise ValueError(f"config.index: {error}") from None
 
 
 def build_index(settings: config_lib.Index, trained: Trained) -> Searcher:

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 
 from retrieval.batching.batch import NO_ROW
 from retrieval.batching.negatives import Negatives
-from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.config.remedies import naming_fields
 from retrieval.data import popularity
@@ -29,6 +28,7 @@ from retrieval.models.two_tower import TwoTower
 from retrieval.objectives import MultiTask, Objective
 from retrieval.pipeline import additions, architecture
 from retrieval.pipeline.architecture import Architecture
+from retrieval.pipeline.checks import check_experiment
 from retrieval.pipeline.examples import create_examples, create_negatives, held_out_windows, window_examples
 from retrieval.pipeline.feature_encoders import reads_table
 from retrieval.pipeline.objective import create_objective
@@ -160,9 +160,9 @@ def prepare(
       queries: attributes of the queries; None: there are none.
 
     Raises:
-      ValueError: the config contradicts itself, see `checks.check`, or does not fit the data.
+      ValueError: the config contradicts itself, see `check_experiment`, or does not fit the data.
     """
-    checks.check(config)
+    check_experiment(config)
     encoding = Encoding.fit(
         train if known is None else known,
         corpus,

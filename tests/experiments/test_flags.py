@@ -16,24 +16,24 @@ def ending(*arguments):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("evaluate.ks=ten", "evaluate.ks must be a tuple of whole numbers, got ten"),
-        ("evaluate.ks=5,ten", "evaluate.ks must be a tuple of whole numbers, got 5,ten"),
-        ("evaluate.ks=1.5", "evaluate.ks must be a tuple of whole numbers, got 1.5"),
-        ("evaluate.ks=True", "evaluate.ks must be a tuple of whole numbers, got True"),
+        ("evaluate.ks=ten", "evaluate.ks must be a tuple of whole numbers, got 'ten'"),
+        ("evaluate.ks=5,ten", "evaluate.ks must be a tuple of whole numbers, got '5,ten'"),
+        ("evaluate.ks=1.5", "evaluate.ks must be a tuple of whole numbers, got '1.5'"),
+        ("evaluate.ks=True", "evaluate.ks must be a tuple of whole numbers, got 'True'"),
         ("evaluate.ks=", "evaluate.ks must be a tuple of whole numbers, got nothing"),
-        ("evaluate.ks=(5, 10", "evaluate.ks must be a tuple of whole numbers, got (5, 10"),
-        ("evaluate.ks={5, 10}", "evaluate.ks must be a tuple of whole numbers, got {5, 10}"),
+        ("evaluate.ks=(5, 10", "evaluate.ks must be a tuple of whole numbers, got '(5, 10'"),
+        ("evaluate.ks={5, 10}", "evaluate.ks must be a tuple of whole numbers, got '{5, 10}'"),
         (
             "model.query.mlp.hidden_sizes=64,x",
-            "hidden_sizes must be a tuple of whole numbers, got 64,x",
+            "hidden_sizes must be a tuple of whole numbers, got '64,x'",
         ),
-        ("train.epochs=1e3", "train.epochs must be a whole number, got 1e3"),
+        ("train.epochs=1e3", "train.epochs must be a whole number, got '1e3'"),
         ("train.epochs=", "train.epochs must be a whole number, got nothing"),
-        ("train.seed=0x10", "train.seed must be a whole number, got 0x10"),
-        ("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number, got fast"),
-        ("optimizer.arguments.b1=x", "optimizer.arguments.b1 must be a number, got x"),
+        ("train.seed=0x10", "train.seed must be a whole number, got '0x10'"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number, got 'fast'"),
+        ("optimizer.arguments.b1=x", "optimizer.arguments.b1 must be a number, got 'x'"),
         ("optimizer.arguments={}", "optimizer.arguments is a dictionary of numbers, which the config file sets"),
-        ("train.refit=maybe", "train.refit must be True or False, got maybe"),
+        ("train.refit=maybe", "train.refit must be True or False, got 'maybe'"),
         ("tasks=3", "tasks is a tuple of sections Task, which the config file sets"),
         (
             "train.epoch=3",
@@ -49,7 +49,7 @@ def test_a_wrong_override_is_named_with_its_field_and_value(argument, message):
 
 
 def test_a_value_after_a_blank_is_checked_too():
-    assert "must be a whole number, got three" in ending("--config.train.epochs", "three", "--quiet")
+    assert "must be a whole number, got 'three'" in ending("--config.train.epochs", "three", "--quiet")
     assert "must be a whole number, got nothing" in ending("--config.train.epochs")
 
 
@@ -69,5 +69,5 @@ def test_what_can_be_read_is_accepted(argument):
 
 
 def test_the_settings_of_an_index_are_named_by_their_path():
-    assert "index.hnsw.M must be a whole number, got many" in ending("--index.hnsw.M=many")
+    assert "index.hnsw.M must be a whole number, got 'many'" in ending("--index.hnsw.M=many")
     assert "no field 'index.target'; did you mean" in ending("--index.target=0.5")
