@@ -14,13 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32
 
 from retrieval.common.lists import Lists
 from retrieval.ranking import blocks as scoring
 from retrieval.ranking.keys import encode_by_owner
 
 RELEVANT_PER_ROW = 16  # a query with more relevant candidates takes several rows of a block
+MOST_PASSES = 4  # a device that rounds the same product alike each time needs one pass, or two after a wrong guess
 
 
 class Ranks(NamedTuple):
@@ -99,6 +100,7 @@ def rank_each(
     Raises:
       ValueError: the dimensions differ, the number of lists is not the number of queries, or a list has a row outside
         [0, N).
+      FloatingPointError: the device gives the same product another value in each pass, so that no rank is exact.
     """
     num_queries, num_candidates = scoring.check_embeddings(queries, candidates, relevant, *exclusions)
     if not len(relevant.rows):
@@ -182,11 +184,16 @@ def _count(queries, candidates, relevant, pair_owners, pair_rows):
         padded = scoring.pad_rows(queries[row_queries[rows]], size)
         results.append(count_block(padded, candidates, slots[rows], pairs, block))
         orders.append(in_step[order])
+    if any(bool(unsettled) for *_, unsettled in results):
+        raise FloatingPointError(
+            f"the scores of the same embeddings differ in each of {MOST_PASSES} passes over the corpus, so that ranks "
+            "are not exact; set XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+        )
     pair_scores = np.empty(len(pair_rows), np.float32)
-    for order, (_, _, scores) in zip(orders, results, strict=True):
+    for order, (_, _, scores, _) in zip(orders, results, strict=True):
         pair_scores[order] = np.asarray(scores)[: len(order)]
-    relevant_scores = np.concatenate([relevant_scores for relevant_scores, _, _ in results])
-    counts = np.concatenate([counts for _, counts, _ in results], axis=1)
+    relevant_scores = np.concatenate([relevant_scores for relevant_scores, *_ in results])
+    counts = np.concatenate([counts for _, counts, *_ in results], axis=1)
     return relevant_scores.ravel()[slot_indices], counts.reshape(3, -1)[:, slot_indices], pair_scores
 
 
@@ -197,28 +204,35 @@ def count_block(
     rows: Int[Array, "Q m"],
     pairs: scoring.Pairs,
     size: int,
-) -> tuple[Float[Array, "Q m"], Int[Array, "3 Q m"], Float[Array, "E"]]:
+) -> tuple[Float[Array, "Q m"], Int[Array, "3 Q m"], Float[Array, "E"], Bool[Array, ""]]:
     """Counts the candidates ahead of `rows`, `size` candidates at a time; the compiled program of `rank`.
 
     Returns:
       The scores of `rows`; the numbers of candidates that score higher, that score equal and have a lower row, and
-      that score equal; and the scores of the pairs.
+      that score equal; the scores of the pairs; and whether the scores of `rows` still differ after `MOST_PASSES`.
     """
     if len(candidates) == size:
         scores, columns = scoring.score_block(queries, candidates, jnp.int32(0), size)
         relevant_scores = jnp.take_along_axis(scores, rows, axis=1)
         pair_scores = _gather(scores, columns, jnp.int32(0), pairs, jnp.zeros(pairs.rows.shape, scores.dtype))
-        return relevant_scores, _compare(scores, columns, jnp.int32(0), relevant_scores, rows), pair_scores
+        counts = _compare(scores, columns, jnp.int32(0), relevant_scores, rows)
+        return relevant_scores, counts, pair_scores, jnp.array(False)
 
     # The relevant scores are needed before their blocks are reached, so they are guessed first. Matrix products of
     # another shape may round differently: if a bit differs from the score in the block, count again with the latter.
     def count(state):
-        block_scores, counts, pair_scores = _count_corpus(queries, candidates, state[1], rows, pairs, size)
-        return jnp.any(_bits(block_scores) != _bits(state[1])), block_scores, counts, pair_scores
+        passes, _, guess, _, _ = state
+        block_scores, counts, pair_scores = _count_corpus(queries, candidates, guess, rows, pairs, size)
+        return passes + 1, jnp.any(_bits(block_scores) != _bits(guess)), block_scores, counts, pair_scores
+
+    def is_unsettled(state):
+        return state[1] & (state[0] < MOST_PASSES)
 
     counts, pair_scores = jnp.zeros((3, *rows.shape), jnp.int32), jnp.zeros(pairs.rows.shape, queries.dtype)
     guess = _score_columns(queries, candidates, rows, size)
-    return jax.lax.while_loop(lambda state: state[0], count, (jnp.array(True), guess, counts, pair_scores))[1:]
+    state = jnp.int32(0), jnp.array(True), guess, counts, pair_scores
+    _, unsettled, *results = jax.lax.while_loop(is_unsettled, count, state)
+    return *results, unsettled
 
 
 def _count_corpus(queries, candidates, relevant_scores, rows, pairs, size):

@@ -122,6 +122,22 @@ def test_a_wrong_guess_of_the_scores_is_counted_again(small_blocks, monkeypatch)
     ranks.count_block.clear_cache()
 
 
+def test_a_device_that_never_repeats_its_products_is_told_instead_of_counted_for_ever(small_blocks, monkeypatch):
+    count, passes = ranks._count_corpus, []
+
+    def unsteady(queries, candidates, guess, *arguments):
+        jax.debug.callback(lambda: passes.append(1))
+        return guess + 1, *count(queries, candidates, guess, *arguments)[1:]
+
+    monkeypatch.setattr(ranks, "_count_corpus", unsteady)
+    ranks.count_block.clear_cache()
+    with pytest.raises(FloatingPointError, match=r"differ in each of 4 passes.*xla_gpu_deterministic_ops=true"):
+        rank(random(8, 3), random(45, 3, seed=1), everything(8, 45))
+    jax.effects_barrier()
+    assert len(passes) % ranks.MOST_PASSES == 0
+    ranks.count_block.clear_cache()
+
+
 @settings(max_examples=50, deadline=None)
 @given(embeddings(QUERIES, 2), embeddings(CANDIDATES, 2), lists(9), lists(6), lists(20))
 def test_each_exclusion_gives_what_it_gives_alone(queries, candidates, relevant, few, many):
