@@ -10,24 +10,24 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.shared import compilation, console
-from retrieval.config.fields import check_field, field_types
+from retrieval.config.fields import SHOWN, check_field, field_types, shown
 from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
-from retrieval.config.values import check_text, check_values
+from retrieval.config.values import check_text, check_values, is_flag
 from retrieval.pipeline.checks import check_experiment
 
 # An override and its value, as --config.train.epochs=3; --index.k=3 sets index.k. A value may follow after a blank.
 OVERRIDE = re.compile(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", re.DOTALL)
-MISTAKES = (
-    ValueError,
-    OSError,
-    FloatingPointError,
-    ImportError,
-)
+# A field that a flag can set, by its path, as errors name it; not what is quoted or a file.
+PATHS = [path for path, hint in field_types(Config).items() if "." in path and is_flag(hint)]
+FIELD = re.compile(rf"(?<![\w./'\"=-])(?:{'|'.join(map(re.escape, sorted(PATHS, reverse=True)))})\b(?!/)")
+OUT_OF_MEMORY, INTERRUPTED = "RESOURCE_EXHAUSTED", 130  # how XLA names it; the status of a shell
+MISTAKES = (ValueError, OSError, FloatingPointError, ImportError)
 
 
 def define_config() -> None:
@@ -173,10 +173,30 @@ def run_on(main: Callable[[list[str]], None]) -> None:
         try:
             main(argv[1:])
         except MISTAKES as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {as_typed(str(error))}")
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error):
+                raise
+            first = (str(error).splitlines() or ["no more can be had"])[0]
+            sys.exit(f"error: not enough memory: {first}; lower the sizes that are set, or use a larger machine")
+        except KeyboardInterrupt:
+            console.say("interrupted; the same command goes on from here")
+            sys.exit(INTERRUPTED)
 
     define_quiet()
     app.run(checked, flags_parser=_parse)
+
+
+def as_typed(text: str) -> str:
+    """Returns an error with the fields in it as the command line names them, where the program has --config or --index.
+
+    >>> as_typed("train.epochs must be 0 or more")  # of a program with --config
+    '--config.train.epochs must be 0 or more'
+    """
+    if "config" in flags.FLAGS:
+        return FIELD.sub(lambda field: f"--config.{field[0]}", text)
+    prefix = "--" if "index" in flags.FLAGS else ""
+    return FIELD.sub(lambda field: f"{prefix * field[0].startswith('index.')}{field[0]}", text)
 
 
 def check_overrides(argv: list[str]) -> None:
@@ -187,11 +207,11 @@ def check_overrides(argv: list[str]) -> None:
             try:
                 check_field(Config, path)
             except ValueError as error:
-                sys.exit(f"error: {argument}: {error}")
+                sys.exit(f"error: {shown(argument[: SHOWN - 2])[1:-1]}: {error}")
             try:
                 _check_override(path, text if has_text else following, is_alone=not has_text)
             except ValueError as error:
-                sys.exit(f"error: {error}")
+                sys.exit(f"error: {as_typed(str(error))}")
 
 
 def _check_override(path: str, text: str, is_alone: bool) -> None:

@@ -41,6 +41,7 @@ def check(config: Any) -> None:  # a `Config`, which is checked here
     metric = config.train.metric
     if metric.rpartition("/")[2] in LOWER_IS_BETTER:
         raise ValueError(f"train.metric must be a metric of which higher values are better, got {metric!r}")
+    _check_length(config)
     _check_scores(config)
     _check_additions(config)
 
@@ -89,6 +90,17 @@ def unread(config: Config) -> list[str]:
         changed = [name for name in names if getattr(set_here, name) != getattr(set_by_default, name)]
         sentences += [f"{section}.{name} has no effect {reason}" for name in changed]
     return sentences
+
+
+def _check_length(config: Config) -> None:
+    """Checks that the validation part is evaluated at the list length of the metric that chooses the epoch."""
+    data, metric, ks = config.data, config.train.metric, config.evaluate.ks
+    has_validation = bool(data.validation) if data.train else data.split.validation_fraction > 0
+    length = metric.rpartition("_at_")[2]
+    if has_validation and config.train.evaluate_every and length.isdecimal() and int(length) not in ks:
+        raise ValueError(
+            f"train.metric is {metric!r}, and evaluate.ks={ks} lacks {length}; add it, or change the metric"
+        )
 
 
 def _check_scores(config: Config) -> None:

@@ -22,13 +22,14 @@ from typing import Any
 from retrieval.common.choices import did_you_mean
 
 LARGEST = 2**31 - 1  # the largest int32: what counts, sizes and seeds may be at most
+LARGEST_FLOAT = 3.4028234663852886e38  # the largest float32, in which everything is computed
 SHOWN = 200  # characters of a value in a message
 METADATA = "option"  # key of an `Option` among the metadata of a dataclass field
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """An interval of finite numbers, with bounds inside (`least`, `most`) or outside (`above`, `below`) of it.
+    """An interval of numbers that float32 holds, with bounds inside (`least`, `most`) or outside (`above`, `below`) of it.
 
     >>> str(Range(least=0, below=1)), 0.0 in Range(least=0, below=1), float("nan") in Range(least=0)
     ('0 or more, below 1', True, False)
@@ -40,7 +41,7 @@ class Range:
     below: float | int = math.inf
 
     def __contains__(self, value: float | int) -> bool:
-        return -math.inf < value < math.inf and self.least <= value <= self.most and self.above < value < self.below
+        return abs(value) <= LARGEST_FLOAT and self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
         return self.described(0)
@@ -54,6 +55,8 @@ class Range:
             (self.most, f"at most {self.most:,}"),
         )
         limits = [words for bound, words in bounds if math.isfinite(bound) and (bound != LARGEST or value > LARGEST)]
+        if LARGEST_FLOAT < abs(value) < math.inf and self.most == math.inf:
+            limits.append(f"of size {LARGEST_FLOAT:.2g} at most, as float32 holds it")
         return ", ".join(limits) or "finite"
 
 

@@ -83,6 +83,11 @@ def described(hint: Any) -> str:
     return f"a {'dictionary' if container is dict else 'tuple'} of {plural}"
 
 
+def is_flag(hint: Any) -> bool:
+    """Tells whether a flag can set a field of the type, or the values of its keys: all but tuples of sections."""
+    return not any(map(dataclasses.is_dataclass, typing.get_args(hint)))
+
+
 def check_text(hint: Any, text: str, path: str) -> None:
     """Checks that text from the shell can be read as a value of the type.
 
@@ -93,7 +98,7 @@ def check_text(hint: Any, text: str, path: str) -> None:
     Raises:
       ValueError: it cannot be read; the message names the path, the text and the type.
     """
-    if typing.get_origin(hint) is dict or any(map(dataclasses.is_dataclass, typing.get_args(hint))):
+    if typing.get_origin(hint) is dict or not is_flag(hint):
         raise ValueError(f"{path} is {described(hint)}, which the config file sets; a flag cannot")
     if not _is_readable(hint, text):
         raise ValueError(f"{path} must be {described(hint)}, got {shown(text) if text else 'nothing'}")

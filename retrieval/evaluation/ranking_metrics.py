@@ -198,8 +198,9 @@ def ndcg_at(placed: Placed, k: int) -> Values:
     >>> ndcg_at(placed, 2).round(4)  # (1 / log2 3) / (1 + 1 / log2 3)
     array([0.3869])
     """
-    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2.0))])
-    return per(placed.sums(placed.gains, k), ideal[np.minimum(placed.num_relevant, k)])
+    most = min(k, int(placed.num_relevant.max(initial=0)))  # hits of an ideal list, however long it is
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(most) + 2.0))])
+    return per(placed.sums(placed.gains, k), ideal[np.minimum(placed.num_relevant, most)])
 
 
 def mean_rank(placed: Placed) -> Values:

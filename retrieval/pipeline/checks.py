@@ -5,9 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from retrieval.common.choices import did_you_mean
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
+from retrieval.config.fields import shown
 from retrieval.config.values import check_values
+from retrieval.evaluation.registry import metric_of, metrics_of
 from retrieval.index.tuning import search
 from retrieval.index.tuning.choices import Choices
 from retrieval.training.optimizers import by_name
@@ -24,6 +27,13 @@ def check_experiment(config: config_lib.Config) -> None:
         message names the field.
     """
     checks.check(config)
+    metric = config.train.metric
+    if metric_of(metric) is None:
+        near = did_you_mean(metric, [f"excluding_seen/{known.name}_at_10" for known in metrics_of("query")])
+        raise ValueError(
+            f"train.metric must name a metric as metrics.json does, as 'excluding_seen/ndcg_at_10', got {shown(metric)}"
+            f"{near}"
+        )
     _check_optimizer(config)
     index_choices(config.index)
 

@@ -117,7 +117,7 @@ def test_what_is_put_into_a_dictionary_later_is_checked_and_normalised_too(secti
     [
         ("evaluate.ks", [np.int64(5), 10], (5, 10)),
         ("evaluate.ks", np.array([5, 10]), (5, 10)),
-        ("evaluate.ks", range(5, 7), (5, 6)),
+        ("evaluate.ks", range(9, 11), (9, 10)),
         ("data.drop_duplicates", np.bool_(False), False),
         ("train.batch_size", np.array(16), 16),
         ("optimizer.learning_rate", np.float64(0.1), 0.1),

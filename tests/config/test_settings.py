@@ -67,6 +67,9 @@ def test_the_shipped_configs_make_sense_and_all_that_they_set_is_read(config):
         ("train.patience", -1, "train.patience must be 0 or more, got -1"),
         ("train.metric", "rating/rmse", "train.metric must be a metric of which higher values are better"),
         ("train.metric", "excluding_seen/mean_rank", "train.metric must be a metric of which higher"),
+        ("train.metric", "excluding_seen/ndcg_at_7", r"evaluate.ks=\(5, 10, 20, 50, 100\) lacks 7; add it"),
+        ("evaluate.ks", (5, 20), "train.metric is 'excluding_seen/ndcg_at_10', and .* lacks 10"),
+        ("optimizer.learning_rate", 1e39, "learning_rate must be above 0, of size 3.4e\\+38 at most, as float32 holds"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_its_path(field, value, message):

@@ -71,3 +71,16 @@ def test_what_can_be_read_is_accepted(argument):
 def test_the_settings_of_an_index_are_named_by_their_path():
     assert "index.hnsw.M must be a whole number, got 'many'" in ending("--index.hnsw.M=many")
     assert "no field 'index.target'; did you mean" in ending("--index.target=0.5")
+
+
+def test_an_error_names_fields_as_the_command_line_does(monkeypatch):
+    text = "train.epochs must be 0 or more; set data.columns.rating, or model.additions[0].weight; see 'train.seed'"
+    monkeypatch.setattr(flags.flags, "FLAGS", {"config": None})
+    assert flags.as_typed(text) == (
+        "--config.train.epochs must be 0 or more; set --config.data.columns.rating, or model.additions[0].weight; "
+        "see 'train.seed'"
+    )
+    monkeypatch.setattr(flags.flags, "FLAGS", {"index": None})
+    assert flags.as_typed("index.k must be 1 or more, train.epochs 0") == "--index.k must be 1 or more, train.epochs 0"
+    monkeypatch.setattr(flags.flags, "FLAGS", {})
+    assert flags.as_typed(text) == text
