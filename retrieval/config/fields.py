@@ -29,7 +29,7 @@ METADATA = "option"  # key of an `Option` among the metadata of a dataclass fiel
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """An interval of numbers that float32 holds, with bounds inside (`least`, `most`) or outside (`above`, `below`) of it.
+    """An interval of float32 numbers, with bounds inside (`least`, `most`) or outside (`above`, `below`) of it.
 
     >>> str(Range(least=0, below=1)), 0.0 in Range(least=0, below=1), float("nan") in Range(least=0)
     ('0 or more, below 1', True, False)
