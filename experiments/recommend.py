@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from experiments.shared import console, flags
+from retrieval.data.columns import type_of
 from retrieval.data.vocabulary import UNKNOWN_ROW
+from retrieval.features.values import parse_number
 from retrieval.index import Filter
 from retrieval.serving import bundle
 from retrieval.serving.answers import Recommendations
@@ -114,17 +116,21 @@ def parse_filter(texts: Sequence[str], recommender: Recommender) -> Filter:
     return Filter(one_of, between, allow, deny)
 
 
-def _parsed(text: str, name: str, recommender: Recommender) -> int | float | str:
+def _parsed(text: str, name: str, recommender: Recommender) -> int | float | bool | str:
     """Returns a value in the type of its column; text where the corpus has no such column, which the search refuses."""
     if name == "id":
         return recommender.candidates.parse(text)
     column = recommender.corpus.columns.get(name)
-    if column is None or column.dtype.kind == "U":
+    kind = "text" if column is None else type_of(column)
+    if kind in ("text", "lists of text") or column.ndim > 1:
         return text
     try:
-        return int(text) if column.dtype.kind in "iu" else float(text)
-    except ValueError:
-        raise ValueError(f"--filter: column {name!r} holds {column.dtype}, got {text!r}") from None
+        if kind == "booleans":
+            return {"true": True, "false": False}[text.lower()]
+        return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else parse_number(text)
+    except (KeyError, ValueError):
+        remedy = "; write true or false" if kind == "booleans" else ""
+        raise ValueError(f"--filter: column {name!r} holds {kind}, got {text!r}{remedy}") from None
 
 
 def print_titles(answer: Recommendations) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from experiments.report import tsne
+from retrieval.data.columns import distinct_values, has_several
 from retrieval.data.interactions import Table
 
 MOST_POINTS = 800
@@ -57,7 +58,7 @@ def lay_out(embeddings: Float[np.ndarray, "N D"], counts: Float[np.ndarray, "N"]
 
 
 def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
-    """Groups items by the first column with several values joined by "|", where one exists, and by popularity.
+    """Groups items by the first column with several values in a row, where one exists, and by popularity.
 
     An item belongs to the rarest of its values that are among the most common ones: this value tells the most.
 
@@ -68,13 +69,14 @@ def groupings(corpus: Table, kept: Int[np.ndarray, "n"]) -> list[Grouping]:
     quarters = np.arange(len(kept)) * len(QUARTERS) // max(len(kept), 1)
     by_popularity = Grouping("popularity", QUARTERS, quarters, is_ordered=True)
     for name, column in corpus.columns.items():
-        if name != "title" and column.dtype.kind == "U" and np.char.find(column[kept], "|").max(initial=-1) >= 0:
+        if name != "title" and has_several(column[kept]):
             return [Grouping(name, *_by_value(column[kept]), is_ordered=False), by_popularity]
     return [by_popularity]
 
 
 def _by_value(column: Shaped[np.ndarray, "n"]) -> tuple[list[str], Int[np.ndarray, "n"]]:
-    item_values = [set(text.split("|")) - {""} for text in column.tolist()]
+    rows, row_of = distinct_values(column)
+    item_values = [set(rows[row]) - {""} for row in row_of.tolist()]
     found = [value for values in item_values for value in sorted(values)]
     distinct, frequencies = np.unique(np.array(found, dtype=np.str_), return_counts=True)
     common = distinct[np.argsort(-frequencies, kind="stable")[:NUM_COLOURS]].tolist()

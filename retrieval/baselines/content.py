@@ -9,18 +9,21 @@ from jaxtyping import Float32
 from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
 from retrieval.common.errors import DataError
 from retrieval.common.lists import Lists
+from retrieval.data.columns import type_of
 from retrieval.data.interactions import Table
-from retrieval.features.categories import tokenize, values_of, words
+from retrieval.data.joined_values import split_values
+from retrieval.features.categories import tokenize, words
 from retrieval.features.values import to_texts
 
+READ = ("text", "lists of text", "integers", "booleans")
 TITLE = "title"  # the column that is read by its words
 
 
 def tf_idf(training: Training, *, title_weight: float) -> Scorer:
     """Scores a candidate by the cosine of its attributes to those of the history (Pazzani and Billsus 2007).
 
-    The attributes of a candidate are the values of each column of text, integers or booleans, several of one row joined
-    by "|", and the words of its title. An attribute of n of the N candidates weighs log(N / n), vectors are scaled to
+    The attributes of a candidate are the values of each column of text, lists, integers or booleans, several of a text
+    joined by "|", and the words of its title. An attribute of n of the N candidates weighs log(N / n), vectors have
     length 1 (Salton and Buckley 1988), and the profile of a history is the sum of those in it. Nothing is learnt from
     interactions. Columns of other numbers and of vectors are left out.
 
@@ -49,7 +52,7 @@ def tf_idf(training: Training, *, title_weight: float) -> Scorer:
 
 def attributes(corpus: Table) -> list[str]:
     """Returns the columns that `tf_idf` reads."""
-    return [name for name, values in corpus.columns.items() if values.ndim == 1 and values.dtype.kind in "Uiub"]
+    return [name for name, values in corpus.columns.items() if type_of(values) in READ]
 
 
 def _vectors(corpus: Table, title_weight: float) -> scipy.sparse.csr_array:
@@ -63,7 +66,7 @@ def _vectors(corpus: Table, title_weight: float) -> scipy.sparse.csr_array:
 
 def _weigh_column(corpus: Table, name: str) -> scipy.sparse.csr_array:
     """Returns the weight log(N / n) of each value of a column, or word, where a candidate has it [N, values]."""
-    tokens = tokenize(to_texts(corpus.columns[name], name), words if name == TITLE else values_of)
+    tokens = tokenize(to_texts(corpus.columns[name], name), words if name == TITLE else split_values)
     pairs = np.unique(np.stack([tokens.owners, tokens.codes]), axis=1)  # a value that is there twice counts once
     owners, codes = pairs[:, tokens.distinct[pairs[1]] != ""]
     numbers = np.bincount(codes, minlength=len(tokens.distinct))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
+from retrieval.data.columns import Column, as_column, as_texts, to_list
 from retrieval.data.ids import Ids, as_ids, distinct, find, narrow
 from retrieval.data.out_of_core.mapped import WINDOW
 from retrieval.data.vocabulary import Vocabulary
@@ -107,7 +108,7 @@ def column_digest(column: Shaped[np.ndarray, "n ..."]) -> str:
     """Returns the SHA-256 of the type, the length and the values of a column, hexadecimal; O(size) time."""
     digest, column = hashlib.sha256(), narrow(column)
     if column.dtype.kind == "O":  # lists of values: their addresses in memory say nothing
-        text = json.dumps([np.asarray(values).tolist() for values in column])
+        text = json.dumps(to_list(column))
         column = np.frombuffer(text.encode(), np.uint8)
     update_digest(digest, str(column.shape[1:]), column.dtype, len(column), [column])
     return digest.hexdigest()
@@ -134,21 +135,27 @@ class Table:
 
     Attributes:
       ids: raw ids, int64 or str [n], each once.
-      columns: attribute columns by name, each [n], or [n, size] for vectors. Several values of one row (genres) are
-        one string joined by "|"; a missing string is "", a missing number NaN.
+      columns: attribute columns by name, each [n], or [n, size] for vectors; lists become arrays. See
+        `retrieval.data.columns` for their types and missing values. Several values of one row (genres) are a list of
+        text, or one text joined by "|", see `retrieval.data.joined_values`.
+
+    Raises:
+      ValueError: an id is there twice, a column has another length, or its values have no one type.
     """
 
     ids: Ids | Sequence
-    columns: Mapping[str, Shaped[np.ndarray, "n ..."]] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Column | Sequence] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "ids", as_ids(self.ids, "ids"))
         unique, counts = np.unique(self.ids, return_counts=True)
         if len(unique) < len(self.ids):
             raise ValueError(f"ids must be unique, got {unique[counts > 1][0].item()!r} more than once")
-        for name, column in self.columns.items():
+        columns = {name: as_column(values, f"column {name!r}") for name, values in self.columns.items()}
+        for name, column in columns.items():
             if column.shape[:1] != self.ids.shape or column.ndim > 2:
                 raise ValueError(f"column {name!r} has shape {column.shape}, but ids has {self.ids.shape}")
+        object.__setattr__(self, "columns", columns)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -167,7 +174,7 @@ class Table:
         ['Brazil', '8']
         """
         ids = self.ids.astype(str)
-        known = self.columns.get("title", ids).astype(str)
+        known = as_texts(self.columns.get("title", ids))
         return np.where(known == "", ids, known)
 
     def digests(self) -> dict[str, str]:

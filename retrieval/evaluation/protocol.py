@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 
 from retrieval.baselines.base import Training
 from retrieval.data import leakage
+from retrieval.data.columns import has_several
 from retrieval.data.encoding import Encoding, Targets
 from retrieval.data.ids import narrow
 from retrieval.data.interactions import Interactions, Table, update_digest
@@ -213,7 +214,7 @@ def _features(corpus: Table) -> Float64[np.ndarray, "N F"] | None:
     None where there is no such column, or all have too many values to be categories.
     """
     for name, values in corpus.columns.items():
-        if name != "title" and values.dtype.kind == "U" and (np.strings.find(values, slices.SEPARATOR) >= 0).any():
+        if name != "title" and has_several(values):
             groups = [group.members for group in slices.of_column(name, values) if group.value != "missing"]
             if groups:
                 return np.array(groups, np.float64).T

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from retrieval.common.lists import Lists
+from retrieval.data.columns import distinct_values, is_present, take, values_of
 from retrieval.data.interactions import Table
 
 THIRDS = ("head", "middle", "tail")  # each with a third of the interactions in train
 NUM_GROUPS = 4  # of numbers: quarters of those that have one
 MOST_VALUES = 50  # of a column of text that is sliced by value; one with more is no category, and makes no slices
 MOST_NUMBERS = 12  # likewise of numbers; those of a column with more are cut into quarters
-SEPARATOR = "|"  # between the values of one row
 
 
 class Slice(NamedTuple):
@@ -63,12 +63,12 @@ def of_queries(
     """
     columns = {}
     if table is not None:
-        columns = {name: _or_missing(v, positions) for name, v in table.columns.items() if v.ndim == 1}
+        columns = {name: take(v, positions) for name, v in table.columns.items() if v.ndim == 1 and len(v)}
     return [*_activity(counts, known), *_vocabulary(known), *_of_columns(columns)]
 
 
 def of_column(name: str, values: Shaped[np.ndarray, "n"]) -> list[Slice]:
-    """Returns a slice for each value of a column; several in one row are joined by "|", and count for each.
+    """Returns a slice for each value of a column; a row of several values, a list or joined text, is in each.
 
     Numbers with more than 12 values are cut into quarters, text with more than 50 makes no slices. A missing value, ""
     or NaN, has its own.
@@ -76,16 +76,15 @@ def of_column(name: str, values: Shaped[np.ndarray, "n"]) -> list[Slice]:
     >>> [(s.value, s.members.tolist()) for s in of_column("genres", np.array(["War|Drama", "Drama"]))]
     [('Drama', [True, True]), ('War', [True, False])]
     """
-    if values.dtype.kind in "iuf":
-        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-        if len(np.unique(values[~missing])) > MOST_NUMBERS:
-            groups = list(_quarters(name, values, ~missing))
+    if values_of(values).dtype.kind in "if":
+        numbers, present = values_of(values), is_present(values)
+        if len(distinct := np.unique(numbers[present])) > MOST_NUMBERS:
+            groups = list(_quarters(name, numbers, present))
         else:
-            groups = [Slice(name, f"{value:g}", values == value) for value in np.unique(values[~missing])]
-        return groups + ([Slice(name, "missing", missing)] if missing.any() else [])
-    texts = values.astype(str)
-    distinct, codes = np.unique(texts, return_inverse=True)
-    split = [[part.strip() for part in text.split(SEPARATOR)] for text in distinct.tolist()]
+            groups = [Slice(name, _number(value), present & (numbers == value)) for value in distinct]
+        return groups + ([] if present.all() else [Slice(name, "missing", ~present)])
+    rows, codes = distinct_values(values)
+    split = [row or [""] for row in rows]
     names = sorted({part for parts in split for part in parts})
     if len(names) > MOST_VALUES:
         return []
@@ -138,15 +137,8 @@ def _quarters(name: str, values: Shaped[np.ndarray, "n"], among: Bool[np.ndarray
     for group in np.unique(groups[among]):
         members = among & (groups == group)
         least, largest = values[members].min(), values[members].max()
-        yield Slice(name, f"{least:g}" if least == largest else f"{least:g} to {largest:g}", members)
+        yield Slice(name, _number(least) if least == largest else f"{_number(least)} to {_number(largest)}", members)
 
 
-def _or_missing(values: Shaped[np.ndarray, "n"], positions: Int[np.ndarray, "Q"]) -> Shaped[np.ndarray, "Q"]:
-    """Returns the value of each query, NaN or "" where the table lacks it."""
-    if not len(values):
-        return np.full(len(positions), "")
-    found = values[np.maximum(positions, 0)]
-    if (positions >= 0).all():
-        return found
-    missing = np.array("") if values.dtype.kind == "U" else np.array(np.nan)
-    return np.where(positions >= 0, found, missing.astype(np.result_type(values, missing)))
+def _number(value: np.number) -> str:
+    return str(value) if isinstance(value, np.integer) else f"{value:g}"

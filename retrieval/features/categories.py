@@ -14,12 +14,13 @@ from jaxtyping import Float32, Int, Int64
 
 from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists
+from retrieval.data.columns import as_column, values_of
+from retrieval.data.joined_values import join_values, split_values
 from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import COMBINERS, Encoded, Spec
 from retrieval.features.lookup import Hashed, Known
-from retrieval.features.values import RefusedValue, Text, to_numbers, to_texts
+from retrieval.features.values import Text, refused, to_numbers, to_texts
 
-SEPARATOR = "|"  # between the values of one row
 GRAM = 3  # characters
 
 
@@ -73,7 +74,8 @@ class Category(LookupEncoder):
     """One value per entity: text, or a number written as `values.to_texts` does.
 
     A vocabulary has one row for each value of the training part, in ascending order, and row 0 for unknown and missing
-    values. With hashes every value has rows, and row 0 stands for missing values.
+    values; one of booleans also knows "True" and "TRUE", as text may spell them. With hashes every value has rows, and
+    row 0 stands for missing values.
 
     >>> category = Category("year", known=("9", "10"), size=0, hashes=0, combiner="mean", width=1)
     >>> category.encode([9, 10, 8, None]).rows.ravel(), category.encode(["10", "x"]).rows.ravel()
@@ -89,8 +91,19 @@ class Category(LookupEncoder):
         category = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1)
         return category.with_width_of(values)
 
+    @functools.cached_property
+    def table(self) -> Known | Hashed:
+        """The function from values to rows."""
+        return Known(tuple(map(str.lower, self.known))) if self._are_booleans else super().table
+
+    @property
+    def _are_booleans(self) -> bool:
+        words = {value.lower() for value in self.known}
+        return bool(words) and words <= {"true", "false"} and len(words) == len(self.known)
+
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
+        texts = np.strings.lower(texts) if self._are_booleans else texts
         tokens = ColumnTokens(np.arange(len(texts)), np.arange(len(texts)), texts)
         return tokens.look_up(self.table, np.ones(len(texts), np.float32), len(texts))
 
@@ -127,14 +140,14 @@ class Bag(LookupEncoder):
         cls, feature: FeatureSettings, values: Sequence | np.ndarray, weights: Sequence | np.ndarray | None = None
     ) -> Bag:
         """Fits the vocabulary and the width to the bags of the training part [n]; O(n log n) time."""
-        tokens = tokenize(to_texts(values, feature.column), values_of)
+        tokens = tokenize(to_texts(values, feature.column), split_values)
         known = () if feature.hashes else tuple(np.sort(tokens.distinct[tokens.distinct != ""]).tolist())
         bag = cls(feature.column, known, feature.size, feature.hashes, feature.combiner, 1, feature.weights)
         return bag.with_width_of(values, weights)
 
     def _encode(self, values, weights) -> Encoded:
         texts = to_texts(values, self.column)
-        tokens = tokenize(texts, values_of)
+        tokens = tokenize(texts, split_values)
         ones = np.ones(len(tokens.owners), np.float32)
         read = ones if weights is None else self._weights(tokens, to_texts(_joined(weights), self.weights), len(texts))
         return tokens.look_up(self.table, read, len(texts))
@@ -142,7 +155,7 @@ class Bag(LookupEncoder):
     def _weights(self, tokens: ColumnTokens, texts: Text, num_entities: int) -> Float32[np.ndarray, "total"]:
         """Returns the weight of each token."""
         require(len(texts) == num_entities, f"{self.weights!r} must have {num_entities} rows", len(texts))
-        given = tokenize(texts, values_of)
+        given = tokenize(texts, split_values)
         expected = np.bincount(tokens.owners, minlength=num_entities)
         received = np.bincount(given.owners, minlength=num_entities)
         # An entity without any weight has weights 1; with some, each value needs one.
@@ -150,13 +163,13 @@ class Bag(LookupEncoder):
         if len(wrong):
             row = int(wrong[0])
             problem = f"{expected[row]} values need {expected[row]} weights joined by '|', got {texts[row].item()!r}"
-            raise RefusedValue(self.weights, row, problem)
+            raise refused(self.weights, row, problem)
         numbers = to_numbers(given.distinct[given.codes], self.weights, given.owners)
-        refused = np.flatnonzero(~(numbers >= 0))
-        if len(refused):
-            received = given.distinct[given.codes[refused[0]]].item()
+        wrong = np.flatnonzero(~(numbers >= 0))
+        if len(wrong):
+            received = given.distinct[given.codes[wrong[0]]].item()
             problem = f"a weight must be a number of at least 0, got {received!r}"
-            raise RefusedValue(self.weights, int(given.owners[refused[0]]), problem)
+            raise refused(self.weights, int(given.owners[wrong[0]]), problem)
         weights = np.ones(len(tokens.owners), np.float32)
         weights[(texts != "")[tokens.owners]] = numbers
         return weights
@@ -166,7 +179,7 @@ def _joined(weights: Sequence | np.ndarray) -> Sequence | np.ndarray:
     """Returns an array of weights [n, W], as lists of one length are read from Parquet, joined by "|" [n]."""
     if not (isinstance(weights, np.ndarray) and weights.ndim == 2):
         return weights
-    return ["" if np.isnan(row).all() else SEPARATOR.join(map(str, row)) for row in weights.tolist()]
+    return ["" if np.isnan(row).all() else join_values(map(str, row)) for row in weights.tolist()]
 
 
 class Words(LookupEncoder):
@@ -247,19 +260,10 @@ def _grams(word: str) -> list[str]:
     return parts if len(parts) == 1 else [word, *parts]
 
 
-def values_of(text: str) -> list[str]:
-    """Splits values that are joined by "|"; the empty text has none.
-
-    >>> values_of("War| Drama"), values_of("")
-    (['War', 'Drama'], [])
-    """
-    return [part.strip() for part in text.split(SEPARATOR)] if text else []
-
-
 def _known(values: Sequence | np.ndarray, column: str) -> tuple[str, ...]:
     """Returns the distinct values as text in ascending order, numbers in the order of numbers."""
     texts, first = np.unique(to_texts(values, column), return_index=True)
-    array = np.asarray(values)
-    if array.dtype.kind in "iuf":
+    array = values_of(as_column(values, f"feature {column!r}"))
+    if array.dtype.kind in "if":
         texts = texts[np.argsort(array[first], kind="stable")]
     return tuple(texts[texts != ""].tolist())

@@ -11,14 +11,15 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from retrieval.common.choices import did_you_mean
+from retrieval.data.columns import RefusedValue, listed_texts, to_list
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
+from retrieval.data.joined_values import join_values
 from retrieval.features.base import Encoder
-from retrieval.features.categories import SEPARATOR
 from retrieval.features.encoded import TABLE, Encoded, to_columns
 from retrieval.features.fitting import ID, encode_table
 from retrieval.features.registry import encoder_from_json
-from retrieval.features.values import RefusedValue
+from retrieval.features.values import to_texts
 
 Raw = Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]  # raw columns of some entities, of one, of some
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]
@@ -86,7 +87,7 @@ class EntityFeatures:
           rows: row of each entity; 0 for an entity that is not in the vocabulary, whose columns not given are missing.
           ids: ids of the entities, for a feature of the id; None: unknown.
           raw: a mapping of columns to values for each entity, or a table; a missing value is "", NaN or None. Several
-            values of one entity (genres) are a list, or one string joined by "|".
+            values of one entity (genres) are a list, or one text joined by "|" with escapes, see `join_values`.
 
         Raises:
           ValueError: the numbers of mappings and rows differ, or the table has no such column.
@@ -168,7 +169,7 @@ def as_columns(raw: Raw, ids: Ids | None = None) -> tuple[int, dict[str, RawColu
     columns = {}
     for name in dict.fromkeys(name for entity in listed for name in entity):
         indices = np.array([i for i, entity in enumerate(listed) if name in entity])
-        columns[name] = RawColumn(indices, [_plain(listed[i][name]) for i in indices])
+        columns[name] = RawColumn(indices, _alike([_plain(listed[i][name], name, i) for i in indices.tolist()], name))
     if ids is not None:
         columns[ID] = RawColumn(np.arange(len(ids)), ids)
     return len(listed), columns
@@ -184,9 +185,18 @@ def ids_of(raw: Raw) -> Sequence | Ids | None:
     return columns[ID].values if ID in columns and len(columns[ID].indices) == number else None
 
 
-def _plain(value: Any) -> Any:
-    """Returns a value as encoders read it: a list of values is joined by "|"."""
-    return SEPARATOR.join(map(str, value)) if isinstance(value, list | tuple | np.ndarray) else value
+def _plain(value: Any, name: str, row: int) -> Any:
+    """Returns a value as encoders read it: a list of values is joined, see `join_values`."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return value
+    return join_values(listed_texts(value, f"feature {name!r}", row))
+
+
+def _alike(values: list, name: str) -> list:
+    """Returns numbers beside text as text: entities of one request may come from different sources."""
+    if not any(isinstance(value, str) for value in values):
+        return values
+    return [value if isinstance(value, str) else to_texts([value], name)[0].item() for value in values]
 
 
 def _encode(encoder: Encoder, given: Mapping[str, RawColumn]) -> Encoded:
@@ -195,7 +205,8 @@ def _encode(encoder: Encoder, given: Mapping[str, RawColumn]) -> Encoded:
     weights = None
     if encoder.weights:
         column = given.get(encoder.weights, RawColumn(indices[:0], []))
-        weight_of = dict(zip(column.indices.tolist(), column.values, strict=True))
+        given_weights = to_list(column.values) if isinstance(column.values, np.ndarray) else column.values
+        weight_of = dict(zip(column.indices.tolist(), given_weights, strict=True))
         weights = [weight_of.get(index) for index in indices.tolist()]
     try:
         return encoder.encode(values, weights)

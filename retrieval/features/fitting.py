@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from retrieval.common.choices import did_you_mean
+from retrieval.data.columns import RefusedValue
 from retrieval.data.ids import Ids, as_ids, distinct
 from retrieval.data.interactions import Table
 from retrieval.features.base import Encoder, FeatureSettings
 from retrieval.features.encoded import Encoded
 from retrieval.features.registry import fit
-from retrieval.features.values import RefusedValue
 
 ID = "id"  # name of the column of the ids themselves
 

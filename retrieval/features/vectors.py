@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from retrieval.common.errors import DataError
+from retrieval.data.columns import as_column, is_present, type_of
+from retrieval.data.joined_values import split_values
 from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import Encoded, Spec
-from retrieval.features.values import RefusedValue, to_numbers, to_texts
+from retrieval.features.values import refused, to_numbers, to_texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Vector(Encoder):
         missing = absent.all(axis=1)
         partly = np.flatnonzero(absent.any(axis=1) & ~missing)
         if len(partly):
-            raise RefusedValue(
+            raise refused(
                 self.column, int(partly[0]), "a vector must have all or none of its numbers, got NaN among them"
             )
         # Zeros and the indicator: NaN would reach the gradients of all examples of a batch.
@@ -63,20 +65,20 @@ class Vector(Encoder):
 
 def _read(values: Sequence | np.ndarray, column: str, size: int | None) -> Float64[np.ndarray, "n size"]:
     """Parses vectors of `size` numbers (None: of the first vector's length); NaN for missing vectors."""
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    array = as_column(values, f"feature {column!r}")
     if array.ndim == 2:
         num_rows, found = array.shape
         if size is not None and found != size:
             raise DataError(f"feature {column!r}: vectors must have {size} numbers, got {found}; see the training part")
         rows = np.repeat(np.arange(num_rows), found)
         return to_numbers(array.ravel(), column, rows).reshape(num_rows, found)
-    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and not np.isnan(array).all()):
-        raise DataError(f"feature {column!r}: vectors must be [n, size] or text, got {array.dtype} {array.shape}")
-    parts = [text.replace("|", " ").split() for text in to_texts(array, column).tolist()]
+    if array.dtype.kind not in "UO" and is_present(array).any():
+        raise DataError(f"feature {column!r}: vectors must be [n, size] or text, got {type_of(array)}, {array.shape}")
+    parts = [" ".join(split_values(text)).split() for text in to_texts(array, column).tolist()]
     size = next((len(part) for part in parts if part), 0) if size is None else size
     for row, part in enumerate(parts):
         if part and len(part) != size:
-            raise RefusedValue(column, row, f"a vector must have {size} numbers, got {len(part)}")
+            raise refused(column, row, f"a vector must have {size} numbers, got {len(part)}")
     vectors = np.full((len(parts), size), np.nan)
     filled = np.flatnonzero([bool(part) for part in parts])
     flat = np.array([number for part in parts for number in part], np.str_)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 
 from retrieval.common.choices import did_you_mean
+from retrieval.data.columns import Column, distinct_values, is_present, type_of, values_of
 from retrieval.data.ids import as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.subset import Subset
 
 MOST_KEPT = 16  # compiled filters of a corpus
-SEPARATOR = "|"  # of several values in one row
 
 Range = tuple[Any, Any]  # from, to; None is no bound
 
@@ -33,9 +34,11 @@ class Filter:
     Filter(one_of={'genres': ['Comedy']}, between={'year': (1990, None)}, allow=None, deny=[7])
 
     Attributes:
-      one_of: by column the values of which a candidate needs one; a text of several, joined by "|", has each.
-      between: by column the least and the greatest value, both included; None is no bound. Missing values ("", NaN) are
-        outside, whatever the bounds.
+      one_of: by column the values of which a candidate needs one. They have the type of the column: text for text and
+        lists of text, True or False for booleans, numbers for integers and floats. A text of several values, joined by
+        "|", has each of them and is found whole too; a value of a list is found as it is.
+      between: by column the least and the greatest value, both included; None is no bound. Missing values are outside,
+        whatever the bounds. Integers are compared exactly, floats in the precision of the column.
       allow: the only candidate ids that may be found; ids outside the corpus are ignored. None: all.
       deny: candidate ids that may not.
 
@@ -78,16 +81,14 @@ class Filter:
 
     @functools.cached_property
     def _key(self) -> tuple:
-        listed = {
-            name: frozenset((isinstance(value, str), value) for value in values) for name, values in self.one_of.items()
-        }
+        listed = {name: frozenset(map(_typed, values)) for name, values in self.one_of.items()}
         ids = [
             None if listed_ids is None else tuple(np.unique(as_ids(listed_ids, "ids")).tolist())
             for listed_ids in (self.allow, self.deny)
         ]
         return (
             frozenset(listed.items()),
-            frozenset(self.between.items()),
+            frozenset((name, tuple(map(_typed, bounds))) for name, bounds in self.between.items()),
             *ids,
         )
 
@@ -135,11 +136,11 @@ def _compiled(attributes: _Attributes, wanted: Filter) -> Subset:
 
 
 class _Attributes:
-    """The columns of a table, with the distinct texts of the columns that filters have used."""
+    """The columns of a table, with the distinct rows of the columns of text that filters have used."""
 
     def __init__(self, table: Table):
         self.table = table
-        self._texts: dict[str, tuple[Shaped[np.ndarray, " v"], Int64[np.ndarray, " n"]]] = {}
+        self._values: dict[str, tuple[list[list[str]], Int64[np.ndarray, " n"]]] = {}
 
     def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
         """See `Filters.mask`."""
@@ -159,7 +160,7 @@ class _Attributes:
         found = self.table.positions(ids)
         return found[found >= 0]
 
-    def _column(self, name: str) -> Shaped[np.ndarray, " n"]:
+    def _column(self, name: str) -> Column:
         if name not in self.table.columns:
             nearest = did_you_mean(name, list(self.table.columns))
             raise ValueError(f"no attribute {name!r} to filter by{nearest}; known are {sorted(self.table.columns)}")
@@ -171,24 +172,33 @@ class _Attributes:
     def _has_one_of(self, name: str, values: Sequence) -> Bool[np.ndarray, " n"]:
         column = self._column(name)
         _check_type(name, column, list(values))
-        if column.dtype.kind != "U":
-            return np.isin(column, np.asarray(values, column.dtype if len(values) == 0 else None))
-        if name not in self._texts:
-            self._texts[name] = np.unique(column, return_inverse=True)
-        texts, inverse = self._texts[name]
-        listed = set(values)
-        has = [text in listed or not listed.isdisjoint(text.split(SEPARATOR)) for text in texts.tolist()]
-        return np.array(has, bool)[inverse]
+        if column.dtype.kind not in "UO":
+            wanted = [found for value in values for found in _equal_to(name, column, value)]
+            values_held = values_of(column)
+            return np.isin(values_held, np.array(wanted, values_held.dtype)) & is_present(column)
+        if name not in self._values:
+            self._values[name] = distinct_values(column)
+        distinct, index = self._values[name]
+        listed = set(map(str, values))
+        has = np.array([not listed.isdisjoint(row) for row in distinct], bool)[index]
+        return has | np.isin(column, list(listed)) if column.dtype.kind == "U" else has
 
     def _is_between(self, name: str, low: Any, high: Any) -> Bool[np.ndarray, " n"]:
         column = self._column(name)
         _check_type(name, column, [bound for bound in (low, high) if bound is not None])
-        inside = column != "" if column.dtype.kind == "U" else ~np.isnan(column.astype(np.float64))
+        if type_of(column) in ("booleans", "lists of text"):
+            raise ValueError(f"attribute {name!r} holds {type_of(column)}, which have no order; use one_of")
+        inside, values = is_present(column), values_of(column)
         if low is not None:
-            inside &= column >= low
+            inside = inside & (values >= _bound(values, low, math.ceil))
         if high is not None:
-            inside &= column <= high
+            inside = inside & (values <= _bound(values, high, math.floor))
         return inside
+
+
+def _typed(value: Any) -> tuple[bool, bool, Any]:
+    """Returns a value that differs from equal ones of another type: True is no 1."""
+    return isinstance(value, str), isinstance(value, bool | np.bool_), value
 
 
 def check_filter(wanted: Any) -> None:
@@ -201,10 +211,51 @@ def _check_values(where: str, values: Sequence) -> None:
     for value in values:
         if not isinstance(value, str | numbers.Real | np.number | np.bool_) or isinstance(value, np.complexfloating):
             raise ValueError(f"{where} must hold text or numbers, got {value!r}")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{where} must hold no NUL character, got {value!r}")
 
 
-def _check_type(name: str, column: Shaped[np.ndarray, " n"], values: list) -> None:
+def _check_type(name: str, column: Column, values: list) -> None:
+    """Raises ValueError unless the values have the type of the column: text, booleans, or numbers."""
+    held = type_of(column)
+    fits = {"text": str, "lists of text": str, "booleans": bool | np.bool_}.get(held, numbers.Real | np.number)
     for value in values:
-        if isinstance(value, str | np.str_) != (column.dtype.kind == "U"):
-            held = "text" if column.dtype.kind == "U" else "numbers"
+        is_boolean = isinstance(value, bool | np.bool_)
+        if not isinstance(value, fits) or is_boolean != (held == "booleans"):
             raise ValueError(f"attribute {name!r} holds {held}, got {value!r} to compare it with")
+
+
+def _equal_to(name: str, column: Column, value: Any) -> list:
+    """Returns the value in the type of a column of integers, numbers or booleans; [] if no value there is equal.
+
+    Raises:
+      ValueError: the column holds floats, which cannot represent the integer `value`.
+    """
+    dtype = values_of(column).dtype
+    if dtype.kind == "b":
+        return [value]
+    if dtype.kind == "f":
+        rounded = _rounded(value, dtype)
+        if isinstance(value, numbers.Integral) and not (math.isfinite(rounded) and int(rounded) == value):
+            raise ValueError(f"attribute {name!r} holds {dtype}, which cannot be {value}; make it a column of integers")
+        return [rounded]
+    is_whole = isinstance(value, numbers.Integral) or (math.isfinite(value) and value == math.floor(value))
+    return [int(value)] if is_whole and -(2**63) <= int(value) < 2**63 else []
+
+
+def _bound(values: Column, bound: Any, to_integer: Callable[[Any], int]) -> Any:
+    """Returns a bound to compare with the values of a column: floats do not round integers, nor integers floats."""
+    if values.dtype.kind == "U":
+        return bound
+    if values.dtype.kind == "f":
+        return _rounded(bound, values.dtype)
+    return bound if not isinstance(bound, numbers.Integral) and math.isinf(bound) else to_integer(bound)
+
+
+def _rounded(value: Any, dtype: np.dtype) -> np.floating:
+    """Returns a number in the precision of a column; infinity beyond its range."""
+    try:
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
+    except OverflowError:  # of integers
+        return dtype.type(math.copysign(math.inf, 1 if value > 0 else -1))

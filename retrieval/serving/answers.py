@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Shaped
 
 from retrieval.common.lists import PADDING_ROW
+from retrieval.data.columns import blank
 from retrieval.index import Answers
 
 
@@ -73,6 +74,6 @@ class Neighbours(NamedTuple):
 
 
 def lookup(values: Shaped[np.ndarray, "N ..."], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k ..."]:
-    """Returns the value at each position, zero or "" at padding."""
+    """Returns the value at each position, zero, "" or the empty list at padding."""
     is_padding = (positions == PADDING_ROW).reshape(*positions.shape, *[1] * (values.ndim - 1))
-    return np.where(is_padding, np.zeros((), values.dtype), values[positions])
+    return np.where(is_padding, blank(values.dtype), values[positions])

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_what_a_filter_was_made_of_may_change_and_the_filter_does_not():
     [
         ({"one_of": {"genre": ["War"]}}, "no attribute 'genre' to filter by; did you mean 'genres'"),
         ({"between": {"month": (1, 2)}}, r"known are \['genres', 'vector', 'year'\]"),
-        ({"one_of": {"year": ["1990"]}}, "'year' holds numbers, got '1990'"),
+        ({"one_of": {"year": ["1990"]}}, "'year' holds integers, got '1990'"),
         ({"one_of": {"genres": [3]}}, "'genres' holds text, got 3"),
         ({"between": {"genres": (3, None)}}, "'genres' holds text, got 3"),
         ({"between": {"vector": (3, None)}}, "holds vectors of 2"),
@@ -116,6 +117,83 @@ def test_a_filter_that_does_not_fit_the_corpus_is_refused(wanted, message):
 )
 def test_what_is_no_filter_is_refused(wanted, message):
     with pytest.raises(ValueError, match=message):
+        Filter(**wanted)
+
+
+LARGE = 2**53
+TYPED = {
+    "seller": [LARGE + 3, None, LARGE + 4, -(2**63)],
+    "in_stock": [True, False, None, True],
+    "tags": [["a|b", "c"], ["a", "b"], [], ["a|b|c"]],
+    "text": [r"a\|b|c", "a|b", "", r"C:\dir"],
+    "price": np.array([0.1, np.nan, 2, 3], np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        ({"one_of": {"seller": [LARGE + 3]}}, [0]),
+        ({"one_of": {"seller": [LARGE + 4, 0]}}, [2]),
+        ({"one_of": {"seller": [float(LARGE + 4), LARGE + 0.5, 2**70, math.inf]}}, [2]),
+        ({"between": {"seller": (LARGE + 3, LARGE + 3)}}, [0]),
+        ({"between": {"seller": (None, LARGE + 3)}}, [0, 3]),
+        ({"between": {"seller": (None, LARGE + 2)}}, [3]),
+        ({"between": {"seller": (float(LARGE + 4), 2**2000)}}, [2]),
+        ({"between": {"seller": (-math.inf, math.inf)}}, [0, 2, 3]),
+        ({"between": {"seller": (0.5, None)}}, [0, 2]),
+        ({"one_of": {"in_stock": [True]}}, [0, 3]),
+        ({"one_of": {"in_stock": [np.False_]}}, [1]),
+        ({"one_of": {"tags": ["a|b"]}}, [0]),
+        ({"one_of": {"tags": ["b", "a|b|c"]}}, [1, 3]),
+        ({"one_of": {"text": ["a|b"]}}, [0, 1]),
+        ({"one_of": {"text": ["a"]}}, [1]),
+        ({"one_of": {"text": ["c", r"C:\dir"]}}, [0, 3]),
+        ({"one_of": {"text": [""]}}, [2]),
+        ({"between": {"text": ("a", "a|b")}}, [0, 1]),
+        ({"one_of": {"price": [0.1]}}, [0]),
+        ({"between": {"price": (0.1, 2)}}, [0, 2]),
+        ({"between": {"price": (None, 2)}}, [0, 2]),
+        ({"between": {"price": (3, 2**2000)}}, [3]),
+        ({"one_of": {"seller": []}}, []),
+        ({"one_of": {"text": []}}, []),
+    ],
+)
+def test_values_are_found_exactly_in_the_type_of_their_column(wanted, kept):
+    assert Filters(Table([0, 1, 2, 3], TYPED)).subset(Filter(**wanted)).positions.tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"one_of": {"in_stock": [1]}}, "'in_stock' holds booleans, got 1"),
+        ({"one_of": {"in_stock": ["True"]}}, "'in_stock' holds booleans, got 'True'"),
+        ({"one_of": {"seller": [True]}}, "'seller' holds integers, got True"),
+        ({"one_of": {"seller": ["7"]}}, "'seller' holds integers, got '7'"),
+        ({"one_of": {"tags": [7]}}, "'tags' holds lists of text, got 7"),
+        (
+            {"one_of": {"price": [2**24 + 1]}},
+            "'price' holds float32, which cannot be 16777217; make it",
+        ),
+        ({"between": {"in_stock": (False, True)}}, "'in_stock' holds booleans, which have no order; use one_of"),
+        ({"between": {"tags": ("a", None)}}, "'tags' holds lists of text, which have no order"),
+    ],
+)
+def test_a_value_of_another_type_than_its_column_is_refused(wanted, message):
+    with pytest.raises(ValueError, match=message):
+        Filters(Table([0, 1, 2, 3], TYPED)).subset(Filter(**wanted))
+
+
+def test_a_filter_that_fits_does_not_let_an_equal_one_of_another_type_pass():
+    filters = Filters(Table([0, 1, 2, 3], TYPED))
+    filters.subset(Filter(one_of={"in_stock": [True]}))
+    with pytest.raises(ValueError, match="holds booleans, got 1"):
+        filters.subset(Filter(one_of={"in_stock": [1]}))
+
+
+@pytest.mark.parametrize("wanted", [{"one_of": {"text": ["a\0"]}}, {"between": {"text": ("a\0", None)}}])
+def test_text_with_a_nul_character_is_no_value_of_a_filter(wanted):
+    with pytest.raises(ValueError, match="must hold no NUL character, got 'a"):
         Filter(**wanted)
 
 

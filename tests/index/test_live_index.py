@@ -1,5 +1,6 @@
 import gc
 import json
+import re
 import threading
 import time
 import weakref
@@ -343,8 +344,8 @@ def test_vectors_as_attributes_are_of_one_length():
     index = live(np.eye(2), attributes={"colour": np.ones((2, 3))})
     with pytest.raises(ValueError, match="'colour' is vectors of 3 numbers there, got vectors of 2 numbers"):
         index.add([7], [[1, 2]], {"colour": np.ones((1, 2))})
-    with pytest.raises(ValueError, match="attribute 'genre' must be one text each"):
-        live(np.eye(2), attributes={"genre": [["War", ""], ["", ""]]})
+    with pytest.raises(ValueError, match="attribute 'genre', row 0: a list with a missing element, got .'War', None."):
+        live(np.eye(2), attributes={"genre": [["War", None], []]})
 
 
 @pytest.mark.parametrize("rebuild_at", [-0.1, np.nan])
@@ -360,8 +361,77 @@ def test_attributes_may_be_lists_of_text_or_numbers():
     index = LiveIndex.build(["a", "b"], base, {"year": [1990.0, np.nan]})
     index.add(["c"], [[2, 2]], {"year": [2000]})
     assert index.search([[1, 1]], 1, filter=Filter(between={"year": (2000, None)})).ids.tolist() == [["c"]]
-    with pytest.raises(ValueError, match="attribute 'year' must be text or numbers, got object"):
-        LiveIndex.build(["a", "b"], base, {"year": [1990, None]})
+    with pytest.raises(ValueError, match="attribute 'year', row 1: text among integers, got '1990'"):
+        LiveIndex.build(["a", "b"], base, {"year": [1990, "1990"]})
+
+
+ATTRIBUTES = {
+    "seller": [2**53 + 3, None, 2**53 + 4],
+    "in_stock": [True, None, False],
+    "flag": [True, False, True],
+    "tags": [["a|b", "c"], [], ["a"]],
+    "price": [0.5, None, 2.0],
+}
+
+
+def found(index, **conditions):
+    answer = index.search([[1.0] * 3], 9, filter=Filter(**conditions))
+    return set(answer.ids[answer.found].tolist())
+
+
+def test_attributes_keep_their_types_through_changes_files_and_rebuilds(tmp_path):
+    index = LiveIndex.build(["x", "y", "z"], ExactIndex.build(np.eye(3)), ATTRIBUTES, rebuild_at=np.inf)
+    new = {"seller": [2**53 + 5], "in_stock": [True], "flag": [None], "tags": [["b", "a|b"]], "price": [3]}
+    index.add(["new"], [[1, 1, 1]], new)
+    index.add(["bare"], [[1, 2, 1]], {name: [None] for name in ATTRIBUTES})
+    index.save(tmp_path / "changed")
+    rebuilt = LiveIndex.load(tmp_path / "changed")
+    rebuilt.rebuild()
+    rebuilt.save(tmp_path / "rebuilt")
+    for state in (index, LiveIndex.load(tmp_path / "changed"), rebuilt, LiveIndex.load(tmp_path / "rebuilt")):
+        for seller, name in ((2**53 + 3, "x"), (2**53 + 4, "z"), (2**53 + 5, "new")):
+            assert found(state, one_of={"seller": [seller]}) == {name}
+            assert found(state, between={"seller": (seller, seller)}) == {name}
+        assert found(state, one_of={"seller": [0]}) == set()
+        assert found(state, between={"seller": (None, None)}) == {"x", "z", "new"}
+        assert found(state, one_of={"in_stock": [True]}) == {"x", "new"}
+        assert found(state, one_of={"in_stock": [False]}) == {"z"}
+        assert found(state, one_of={"flag": [False]}) == {"y"}
+        assert found(state, one_of={"tags": ["a|b"]}) == {"x", "new"}
+        assert found(state, one_of={"tags": ["a"]}) == {"z"}
+        assert found(state, between={"price": (2, 3)}) == {"z", "new"}
+        answer = state.search([[3.0, 0, 0], [0, 1, 0]], 6)
+        sellers = answer.attribute("seller")
+        values = dict(zip(answer.ids.ravel().tolist(), sellers.ravel().tolist(), strict=True))
+        assert values["x"] == (2**53 + 3, True) and values["bare"] == values[""] == (0, False)
+        assert answer.attribute("tags")[0][0] == ("a|b", "c") and answer.attribute("tags")[0][-1] == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seller", "7", "'seller' is integers there, got text"),
+        ("seller", 7.5, "'seller' is integers there, got numbers"),
+        ("in_stock", 1, "'in_stock' is booleans there, got integers"),
+        ("in_stock", "True", "'in_stock' is booleans there, got text"),
+        ("tags", "a|b", "'tags' is lists of text there, got text"),
+        ("price", 2**53 + 1, f"attribute 'price', row 0: {2**53 + 1} would lose digits, as the column is float64"),
+        ("tags", ["a\0"], "attribute 'tags', row 0: a list must hold text without NUL"),
+    ],
+)
+def test_an_added_attribute_of_another_type_is_refused(name, value, message):
+    index = LiveIndex.build(["x", "y", "z"], ExactIndex.build(np.eye(3)), ATTRIBUTES)
+    new = {**{name: [None] for name in ATTRIBUTES}, name: [value]}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        index.add(["new"], [[1, 1, 1]], new)
+
+
+def test_lists_join_a_column_of_joined_text():
+    index = LiveIndex.build(["x"], ExactIndex.build(np.eye(1)), {"tags": ["a|b"]}, rebuild_at=np.inf)
+    index.add(["new"], [[2]], {"tags": [["a|b", "c"]]})
+    for value, expected in (("a", ["x"]), ("b", ["x"]), ("c", ["new"]), ("a|b", ["new", "x"])):
+        answer = index.search([[1]], 2, filter=Filter(one_of={"tags": [value]}))
+        assert answer.ids[answer.found].tolist() == expected
 
 
 def test_all_may_be_removed_and_nothing_is_found_then():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from retrieval.config.schema import Config, Feature
 from retrieval.data.interactions import Interactions, Table
+from retrieval.data.joined_values import join_values
 from retrieval.features import TABLE, encode_table
 from retrieval.features.entities import EntityFeatures
 from retrieval.models.binding import init
@@ -39,7 +40,7 @@ def plain(side, table, rows):
     return np.asarray(MODEL.query_of(outputs) if side == "query" else MODEL.candidate_of(outputs, rows))
 
 
-NAMES = ["War", "Drama", "Comedy", "never seen", "", " War "]
+NAMES = ["War", "Drama", "Comedy", "never seen", "", " War ", "War|Drama"]
 ROWS = st.fixed_dictionaries(
     {},
     optional={
@@ -56,7 +57,7 @@ def test_new_candidates_have_the_embeddings_of_the_models_code(served, rows):
     table = Table(
         np.arange(1000, 1000 + len(rows)),
         {
-            "genres": np.array(["|".join(raw.get("genres", [])) for raw in rows]),
+            "genres": np.array([join_values(raw.get("genres", [])) for raw in rows]),
             "year": np.array([np.nan if raw.get("year") is None else float(raw["year"]) for raw in rows]),
         },
     )

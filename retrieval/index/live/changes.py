@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Shaped
+from jaxtyping import Bool, Float32, Int32
 from numpy.typing import ArrayLike
 
+from retrieval.data.columns import as_column, converted, type_of
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.checks import as_matrix, as_vectors
 from retrieval.index.filters import Filters
 from retrieval.index.interface import Searcher
 from retrieval.index.live.snapshot import Segment, Snapshot, empty_like
-
-_HOLDS = {"U": "text", "i": "integers", "u": "unsigned integers", "f": "numbers", "b": "booleans"}  # by kind of type
 
 
 def fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:
@@ -56,30 +55,29 @@ def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
 
 
 def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
-    """Returns candidates with their attributes; integers become floats where the column of the table `like` is floats.
+    """Returns candidates with their attributes, each in the type of its column of the table `like`, if they fit it.
+
+    Integers become floats where they keep their digits; lists become joined text; all missing values have any type.
 
     Raises:
-      ValueError: an id is given twice, or attributes are neither text nor numbers, one for each id, by name.
+      ValueError: an id is given twice, or attributes are not of one type, one for each id, by name.
     """
     if attributes is not None and not isinstance(attributes, Mapping):
         raise ValueError(f"attributes must be a mapping of columns by name, got {attributes!r}")
-    columns = {name: np.asarray(column) for name, column in (attributes or {}).items()}
-    for name, column in columns.items():
+    columns = {}
+    for name, values in (attributes or {}).items():
         if not isinstance(name, str) or not name:
             raise ValueError(f"attributes must be named by text, got {name!r}")
-        if like and name in like.columns and like.columns[name].dtype.kind == "f" and column.dtype.kind in "iu":
-            columns[name] = column = column.astype(np.float64)  # years of which some were missing
-        if column.dtype.kind not in _HOLDS:
-            raise ValueError(f"attribute {name!r} must be text or numbers, got {column.dtype}; make it one of them")
-        if column.ndim > 1 and column.dtype.kind == "U":
-            raise ValueError(f"attribute {name!r} must be one text each, several joined by '|', got {column.shape}")
+        columns[name] = as_column(values, f"attribute {name!r}")
+        if like is not None and name in like.columns:
+            columns[name] = converted(columns[name], like.columns[name], f"attribute {name!r}")
     return Table(ids, columns)
 
 
 def check_columns(new: Table, old: Table) -> None:
     """Raises ValueError unless the columns, and the types of ids and values, are the same."""
     given, held = (
-        {"the id": _described(table.ids)} | {repr(name): _described(column) for name, column in table.columns.items()}
+        {"the id": type_of(table.ids)} | {repr(name): type_of(column) for name, column in table.columns.items()}
         for table in (new, old)
     )
     for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
@@ -109,11 +107,6 @@ def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None)
                 "did the training diverge, or does it lack features?"
             )
     return as_vectors(vectors, "embeddings")
-
-
-def _described(column: Shaped[np.ndarray, "n ..."]) -> str:
-    holds = _HOLDS[column.dtype.kind]
-    return holds if column.ndim == 1 else f"vectors of {column.shape[1]} {holds}"
 
 
 def _without(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
 from retrieval.common.lists import Lists
+from retrieval.data import columns as columns_lib
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.exact.scan import exact_top
@@ -178,7 +179,7 @@ def take(table: Table, kept: np.ndarray) -> Table:
 
 def concatenate(first: Table, second: Table) -> Table:
     """Returns the rows of both tables, which have the same columns."""
-    columns = {name: np.concatenate([column, second.columns[name]]) for name, column in first.columns.items()}
+    columns = {name: columns_lib.concatenate(column, second.columns[name]) for name, column in first.columns.items()}
     return Table(np.concatenate([first.ids, second.ids]), columns)
 
 
@@ -193,7 +194,8 @@ def _at(
     """Returns the values at places of two columns that follow each other; zero or "" at place -1."""
     found = base[np.minimum(places, len(base) - 1)]
     if (is_recent := places >= len(base)).any():
-        found = found.astype(np.result_type(base, recent))
-        found[is_recent] = recent[places[is_recent] - len(base)]
-    found[places < 0] = np.zeros((), found.dtype)
+        every = columns_lib.concatenate(found.reshape(-1, *base.shape[1:]), recent[places[is_recent] - len(base)])
+        found = every[: places.size].reshape(found.shape)
+        found[is_recent] = every[places.size :]
+    found[places < 0] = columns_lib.blank(found.dtype)
     return found

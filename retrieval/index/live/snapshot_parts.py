@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from retrieval.data.columns import as_lists, as_texts, values_of, with_missing
 from retrieval.data.interactions import Table
+from retrieval.data.joined_values import split_values
 from retrieval.index import registry
 from retrieval.index.live.changes import check_columns, check_vectors, fresh
 from retrieval.index.live.snapshot import Segment, Snapshot
@@ -23,10 +25,13 @@ def parts(now: Snapshot) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     arrays |= {"alive": now.alive, "recent": now.recent.vectors}
     for part, table in {"base": base, "recent": now.recent.table}.items():
         columns = {f"{part}/ids": table.ids}
-        columns |= {f"{part}/column/{name}": column for name, column in table.columns.items()}
+        columns |= {f"{part}/column/{name}": values_of(column) for name, column in table.columns.items()}
         arrays |= {name: _to_numbers(column) for name, column in columns.items()}
-    texts = [name for name, column in {"": base.ids, **base.columns}.items() if _is_text(column)]
-    return {"searcher": record, "texts": texts}, arrays
+        marked = {name: column for name, column in table.columns.items() if column.dtype.names}
+        arrays |= {f"{part}/present/{name}": column["present"] for name, column in marked.items()}
+    columns = {"": base.ids, **base.columns}
+    texts, lists = ([name for name, column in columns.items() if column.dtype.kind == kind] for kind in "UO")
+    return {"searcher": record, "texts": texts, "lists": lists}, arrays
 
 
 def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Snapshot:
@@ -41,7 +46,10 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
 
     def table_of(part):
         columns = {"": arrays[f"{part}/ids"], **under(f"{part}/column/")}
-        columns |= {name: _to_text(columns[name]) for name in record["texts"]}
+        lists = record.get("lists", [])  # of files written before there were any: none
+        columns |= {name: _to_text(columns[name]) for name in [*record["texts"], *lists]}
+        columns |= {name: as_lists(map(split_values, columns[name].tolist()), len(columns[name])) for name in lists}
+        columns |= {name: _marked(columns[name], marks) for name, marks in under(f"{part}/present/").items()}
         return Table(columns.pop(""), columns)
 
     base, recent = table_of("base"), table_of("recent")
@@ -54,14 +62,17 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
     return dataclasses.replace(snapshot, alive=arrays["alive"], recent=segment)
 
 
-def _is_text(column: Shaped[np.ndarray, "n ..."]) -> bool:
-    return column.dtype.kind == "U"
+def _marked(values: Shaped[np.ndarray, "..."], present: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, " n"]:
+    if present.dtype != bool or present.shape != values.shape or values.dtype not in (np.int64, bool):
+        raise ValueError(f"marks of values must be booleans {values.shape}, got {present.dtype} {present.shape}")
+    return with_missing(values, present)
 
 
 def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-    """Returns text as code points [n, width], which files hold as they hold numbers."""
-    if not _is_text(column):
+    """Returns text, and lists as joined text, as code points [n, width], which files hold as they hold numbers."""
+    if column.dtype.kind not in "UO":
         return column
+    column = as_texts(column)
     return np.ascontiguousarray(column).view(np.uint32).reshape(len(column), column.dtype.itemsize // 4)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from retrieval.common.lists import PADDING_ROW
+from retrieval.data.columns import to_list
 from retrieval.data.interactions import Table
 from retrieval.index import Filter
 from retrieval.serving.answers import Recommendations
@@ -85,7 +86,7 @@ def _requests(recommender: Recommender, examples: Table | None) -> list[Record]:
         requests.append({"history": histories, "k": K})
     if examples is not None and recommender.query_features.encoders:
         read = {encoder.column for encoder in recommender.query_features.encoders.values()}
-        columns = {name: column[:NUMBER].tolist() for name, column in examples.columns.items() if name in read}
+        columns = {name: to_list(column[:NUMBER]) for name, column in examples.columns.items() if name in read}
         rows = [
             {name: _plain(column[i]) for name, column in columns.items()} for i in range(len(examples.ids[:NUMBER]))
         ]
@@ -113,7 +114,9 @@ def _spread(ids: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "m"]:
 
 
 def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
+    """Returns a value of a column; None for NaN, and for a vector of NaN."""
+    numbers = value if isinstance(value, list) else [value]
+    return None if any(isinstance(number, float) and number != number for number in numbers) else value
 
 
 def _answer(answer: Recommendations) -> Mapping[str, Any]:

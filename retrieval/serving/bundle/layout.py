@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from retrieval.data.columns import Column, as_lists, to_list, values_of, with_missing
 from retrieval.data.interactions import Table
 
 QUERY_TOWER, CANDIDATE_TOWER = "query_tower.stablehlo", "candidate_tower.stablehlo"
@@ -16,6 +17,7 @@ HISTORY_OFFSETS, HISTORY_ROWS = "history_offsets.npy", "history_rows.npy"
 HISTORY_RATINGS, HISTORY_TIMES = "history_ratings.npy", "history_times.npy"
 INDEX = "index"  # a folder
 GOLDEN = "golden.json"
+LISTS = "lists"  # the type of a column of lists of text
 EXPORTS = "exports"  # a folder of what is made of the bundle for others: no part of it, but moved with it
 
 
@@ -31,10 +33,7 @@ def parameter_file(name: str) -> str:
 
 def corpus_to_json(corpus: Table) -> str:
     """Returns the ids and the attributes of the candidates as JSON text."""
-    columns = {
-        name: {"dtype": column.dtype.kind if column.dtype.kind == "U" else column.dtype.str, "values": column.tolist()}
-        for name, column in corpus.columns.items()
-    }
+    columns = {name: {"dtype": _name_of(column), "values": to_list(column)} for name, column in corpus.columns.items()}
     return json.dumps({"ids": corpus.ids.tolist(), "columns": columns}, ensure_ascii=False)
 
 
@@ -46,11 +45,35 @@ def corpus_from_json(text: str) -> Table:
     """
     try:
         content = json.loads(text)
-        columns = {
-            name: np.array(column["values"], np.dtype(column["dtype"])) for name, column in content["columns"].items()
-        }
-        if any(column.dtype.kind not in "Uiufb" for column in columns.values()):
-            raise ValueError("a column is neither text nor numbers")
+        columns = {name: _column(column["dtype"], column["values"]) for name, column in content["columns"].items()}
         return Table(np.asarray(content["ids"]), columns)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a corpus: {error!r}"[:200]) from None
+
+
+def _name_of(column: Column) -> str:
+    """Returns the type of a column in the file; integers and booleans may have values that are null."""
+    dtype = values_of(column).dtype
+    return {"U": "U", "O": LISTS}.get(dtype.kind, dtype.str)
+
+
+def _column(name: str, values: list) -> Column:
+    """Reads a column of values of one type.
+
+    Raises:
+      ValueError: the values have another type.
+    """
+    if name == LISTS:
+        if not all(isinstance(row, list) and all(isinstance(value, str) for value in row) for row in values):
+            raise ValueError("a row of a column of lists is no list of text")
+        return as_lists(values, len(values))
+    dtype = np.dtype(name)
+    if dtype.kind not in "Uiufb":
+        raise ValueError("a column is neither text nor numbers")
+    if dtype.kind in "ib" and values and not isinstance(values[0], list):
+        expected = int if dtype.kind == "i" else bool
+        if not {*map(type, values)} <= {expected, type(None)}:
+            raise ValueError(f"a value of a column of {name} has another type")
+        present = np.array([value is not None for value in values])
+        return with_missing(np.array([value or 0 for value in values], dtype), present)
+    return np.array(values, dtype)

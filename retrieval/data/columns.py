@@ -1,0 +1,370 @@
+"""Attribute columns: NumPy arrays of one type each, from values of any source.
+
+| type | array | missing value |
+|---|---|---|
+| text | str [n] | "" |
+| integers | int64 [n], or `INTEGERS` [n] if a value is missing | `present` is False |
+| numbers | float [n] | NaN |
+| booleans | bool [n], or `BOOLEANS` [n] if a value is missing | `present` is False |
+| lists of text | tuples of str, object [n] | the empty tuple |
+| vectors | numbers [n, size] | NaN |
+
+Each type stays what it is when rows are taken, joined or missing, and no value passes through another type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64, Shaped
+
+from retrieval.common.errors import DataError
+from retrieval.data.joined_values import join_values, split_values
+
+Column = Shaped[np.ndarray, "n ..."]
+
+INTEGERS = np.dtype([("value", np.int64), ("present", np.bool_)])
+BOOLEANS = np.dtype([("value", np.bool_), ("present", np.bool_)])
+EXACT = 2**53  # above it float64 skips integers
+MISSING_TYPES = ("NoneType", "NAType", "NaTType")  # of Python and pandas
+KINDS = {str: "text", bool: "booleans", int: "integers", float: "numbers", tuple: "lists of text"}
+
+
+class RefusedValue(DataError):
+    """A value of a column cannot be used.
+
+    Attributes:
+      what: what the column is in errors, as "feature 'age'".
+      row: index of the value in the column, from 0.
+      problem: what is wrong with the value.
+    """
+
+    def __init__(self, what: str, row: int, problem: str):
+        """Creates the error for the value at `row`."""
+        super().__init__(f"{what}, row {row}: {problem}")
+        self.what, self.row, self.problem = what, row, problem
+
+    def at(self, place: str) -> DataError:
+        """Returns the same error with `place`, as "id 7", in place of the row."""
+        return DataError(f"{self.what}, {place}: {self.problem}")
+
+
+def as_column(values: Sequence | Column, what: str) -> Column:
+    """Converts values to a column: a list, an array, or a column of pandas, polars or pyarrow.
+
+    None, NaN and the missing values of these libraries are missing. Integers beside floats become floats if they keep
+    their digits. A list of lists of floats of one length is vectors; other lists hold text or integers, as text.
+
+    >>> as_column([2**53 + 3, None], "x")
+    array([(9007199254740995,  True), (               0, False)],
+          dtype=[('value', '<i8'), ('present', '?')])
+    >>> as_column([["War", "a|b"], []], "x")
+    array([('War', 'a|b'), ()], dtype=object)
+
+    Raises:
+      RefusedValue: a value has another type than those before it, is not exact in the column's type, is a list with a
+        missing element, or holds a NUL character; the message starts with `what`.
+      DataError: the values are no list, or of a type that no column has.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()
+    if not isinstance(values, np.ndarray):
+        values = _unpacked(values, what)
+    if isinstance(values, np.ndarray) and (values.dtype.kind not in "OT" or not len(values)):
+        return values if values.dtype.kind == "O" else _from_array(values, what)
+    return _from_objects(list(values), what)
+
+
+def type_of(column: Column) -> str:
+    """Returns the type of a column in words.
+
+    >>> type_of(np.array([1])), type_of(np.zeros(1, INTEGERS)), type_of(np.zeros((2, 3)))
+    ('integers', 'integers', 'vectors of 3 numbers')
+    """
+    dtype = column.dtype["value"] if column.dtype.names else column.dtype
+    holds = {"U": "text", "i": "integers", "u": "integers", "f": "numbers", "b": "booleans", "O": "lists of text"}
+    return holds[dtype.kind] if column.ndim == 1 else f"vectors of {column.shape[1]} {holds[dtype.kind]}"
+
+
+def is_present(column: Column) -> Bool[np.ndarray, "n"]:
+    """Returns whether each value is there [n]; of a vector, whether one of its numbers is."""
+    if column.dtype.names:
+        return column["present"]
+    if column.dtype.kind == "U":
+        return column != ""
+    if column.dtype.kind == "O":
+        return np.fromiter(map(bool, column), bool, len(column))
+    if column.ndim == 2:
+        return ~np.isnan(column.astype(np.float64)).all(axis=1)
+    return ~np.isnan(column) if column.dtype.kind == "f" else np.ones(len(column), bool)
+
+
+def values_of(column: Column) -> Column:
+    """Returns the values alone, without the marks of missing ones, which are 0 or False."""
+    return column["value"] if column.dtype.names else column
+
+
+def to_list(column: Column) -> list:
+    """Returns a column as a list of Python values that JSON can hold, None for missing integers and booleans.
+
+    >>> to_list(as_column([2**53 + 3, None], "x"))
+    [9007199254740995, None]
+    """
+    if column.dtype.names:
+        return [value if present else None for value, present in column.tolist()]
+    return [list(row) for row in column] if column.dtype.kind == "O" else column.tolist()
+
+
+def as_texts(column: Column) -> Shaped[np.ndarray, "n"]:
+    """Converts a column [n] to text, "" for missing values; lists are joined, see `join_values`.
+
+    Whole floats below 2**53 are written as integers; booleans are "true" and "false".
+
+    >>> as_texts(np.array([7.0, 0.5, np.nan])), as_texts(as_column([True, None], "x"))
+    (array(['7', '0.5', ''], dtype='<U32'), array(['true', ''], dtype='<U5'))
+    """
+    values, kind = values_of(column), values_of(column).dtype.kind
+    if kind == "U":
+        return values
+    if kind == "O":
+        return np.array(list(map(join_values, values)), np.str_)
+    if kind == "f":
+        whole = (np.floor(values) == values) & (np.abs(values) < EXACT)
+        integers = np.where(whole, values, 0).astype(np.int64).astype(np.str_)
+        texts = np.where(whole, integers, values.astype(np.str_))
+    else:
+        texts = np.where(values, "true", "false") if kind == "b" else values.astype(np.str_)
+    return np.where(is_present(column), texts, "")
+
+
+def distinct_values(column: Column) -> tuple[list[list[str]], Int64[np.ndarray, "n"]]:
+    """Returns the distinct rows of a column of text or lists, divided into values, and which of them each row is.
+
+    >>> distinct_values(np.array(["War|Drama", "", "War|Drama"]))
+    ([[], ['War', 'Drama']], array([1, 0, 1]))
+    """
+    if column.dtype.kind != "O":
+        texts, index = np.unique(as_texts(column), return_inverse=True)
+        return list(map(split_values, texts.tolist())), index
+    index_of: dict[tuple[str, ...], int] = {}
+    index = np.fromiter((index_of.setdefault(row, len(index_of)) for row in column), np.int64, len(column))
+    return list(map(list, index_of)), index
+
+
+def has_several(column: Column) -> bool:
+    """Tells whether a row of a column of text or lists has several values."""
+    if column.dtype.kind == "O":
+        return any(len(row) > 1 for row in column)
+    return column.dtype.kind == "U" and any(len(row) > 1 for row in distinct_values(column)[0])
+
+
+def as_lists(rows: Iterable[Iterable[str]], length: int) -> Shaped[np.ndarray, "n"]:
+    """Returns a column of lists of text from the lists of its rows."""
+    return np.fromiter(map(tuple, rows), object, length)
+
+
+def blank(dtype: np.dtype) -> Shaped[np.ndarray, ""]:
+    """Returns what stands at the padding of an answer: "", 0, False or the empty list."""
+    value = np.zeros((), dtype)
+    if dtype.kind == "O":
+        value[()] = ()
+    return value
+
+
+def concatenate(first: Shaped[np.ndarray, "n ..."], second: Shaped[np.ndarray, "m ..."]) -> Shaped[np.ndarray, "k ..."]:
+    """Returns the rows of both columns, which have one type."""
+    dtype = first.dtype if first.dtype.names else second.dtype
+    columns = [first, second]
+    if dtype.names:
+        columns = [column if column.dtype.names else _all_present(column, dtype) for column in columns]
+    return np.concatenate(columns)
+
+
+def converted(column: Column, like: Shaped[np.ndarray, "m ..."], what: str) -> Column:
+    """Returns a column in the type of another where no value changes by it: else as it is.
+
+    Integers become floats if these represent them, floats get the precision of the other, lists become joined text, and
+    a column whose values are all missing has any type.
+
+    Raises:
+      RefusedValue: an integer is not exact in floats.
+    """
+    if column.ndim != 1 or like.ndim != 1 or not len(column):
+        return column
+    kind, present = values_of(like).dtype.kind, is_present(column)
+    if not present.any() and kind != values_of(column).dtype.kind:
+        empty = {"i": INTEGERS, "b": BOOLEANS}.get(kind, like.dtype)
+        return np.full(len(column), np.nan if kind == "f" else blank(empty), empty)
+    if kind == "U" and column.dtype.kind == "O":
+        return as_texts(column)
+    if kind == "f" and values_of(column).dtype.kind in "if":
+        floats = np.where(present, values_of(column).astype(like.dtype), np.nan).astype(like.dtype)
+        if values_of(column).dtype.kind == "i":
+            for row in np.flatnonzero(present & (np.abs(floats) > 2.0 ** np.finfo(like.dtype).nmant)):
+                if int(floats[row]) != (value := int(values_of(column)[row])):
+                    raise RefusedValue(what, int(row), f"{value} would lose digits, as the column is {like.dtype}")
+        return floats
+    return column
+
+
+def take(column: Column, positions: Int[np.ndarray, "m"]) -> Shaped[np.ndarray, "m"]:
+    """Returns the values [m] at positions of a column [n], n > 0; missing at position -1."""
+    rows, known = column[np.maximum(positions, 0)], positions >= 0
+    if known.all():
+        return rows
+    if values_of(column).dtype.kind in "ib":
+        return with_missing(values_of(rows), is_present(rows) & known)
+    if column.dtype.kind in "UO":
+        return np.where(known, rows, blank(column.dtype))
+    return np.where(known, rows, np.array(np.nan, column.dtype))
+
+
+def with_missing(values: Column, present: Bool[np.ndarray, "n"]) -> Column:
+    """Returns a column of integers or booleans of which some may be missing; the plain array if none is."""
+    if present.all():
+        return values
+    column = _all_present(values, INTEGERS if values.dtype.kind == "i" else BOOLEANS)
+    column["value"][~present] = 0  # equal columns have equal bytes
+    column["present"] = present
+    return column
+
+
+def _all_present(values: Column, dtype: np.dtype) -> Column:
+    column = np.ones(len(values), dtype)
+    column["value"] = values
+    return column
+
+
+def _unpacked(values: Any, what: str) -> list | Column:
+    """Returns the values of a list, or of a column of another library without conversion to floats."""
+    for name in ("to_pylist", "to_list", "tolist"):  # pyarrow, polars and pandas, others
+        if hasattr(values, name):
+            return getattr(values, name)()
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise DataError(f"{what} must be a list or an array, got {values!r:.80}")
+    return list(values)
+
+
+def _from_array(array: Column, what: str) -> Column:
+    kind = array.dtype.kind
+    if array.dtype in (INTEGERS, BOOLEANS) and array.ndim == 1:
+        return array
+    if kind not in "Uiufb" or array.dtype.itemsize > 8 and kind == "f":
+        remedy = {"M": "write times as Unix seconds or as text", "S": "decode them"}.get(kind, "convert them")
+        raise DataError(f"{what} holds {array.dtype}, no text and no numbers of at most 64 bits; {remedy}")
+    if kind == "U":
+        for index in np.flatnonzero(_has_nul(array))[:1]:
+            raise RefusedValue(what, int(index), f"text with a NUL character, got {str(array.flat[index])!r:.80}")
+        return array if array.ndim != 2 else as_lists(array.tolist(), len(array))
+    if kind == "u" and array.ndim == 1:
+        for row in np.flatnonzero(array > np.iinfo(np.int64).max)[:1]:
+            raise RefusedValue(what, int(row), f"integers must be below 2**63, got {array[row]}; make them text")
+    if kind in "iu" and array.ndim == 1:
+        return array.astype(np.int64, copy=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _has_nul(texts: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "total"]:
+    """Returns whether each text has a NUL character; NumPy has cut off those at its end before."""
+    points = np.ascontiguousarray(texts, texts.dtype.newbyteorder("=")).reshape(-1, 1).view(np.uint32)
+    return np.count_nonzero(points, axis=1) != np.strings.str_len(texts).ravel()
+
+
+def _from_objects(values: list, what: str) -> Column:
+    """Converts Python values to the column of their type."""
+    plain = [_plain(value) for value in values]
+    present = np.array([value is not None for value in plain], bool)
+    if not present.any():
+        return np.full(len(plain), np.nan) if any(isinstance(v, float) for v in values) else np.full(len(plain), "")
+    kind: type | None = None
+    for row, value in enumerate(plain):
+        if value is None:
+            continue
+        if type(value) not in (*KINDS, list):
+            remedy = "; write times as Unix seconds or as text" if hasattr(value, "year") else ""
+            raise RefusedValue(what, row, f"must be text or numbers, got {type(value).__name__} {value!r:.80}{remedy}")
+        found = (
+            float if kind in (int, float) and type(value) in (int, float) and type(value) is not kind else type(value)
+        )
+        if kind is None or {kind, found} == {int, float}:
+            kind = found
+        elif found is not kind:
+            raise RefusedValue(
+                what, row, f"{KINDS.get(found, 'lists')} among {KINDS.get(kind, 'lists')}, got {value!r:.80}"
+            )
+    return _of_kind(kind, plain, present, what)
+
+
+def _of_kind(kind: type, plain: list, present: Bool[np.ndarray, "n"], what: str) -> Column:
+    if kind is list:
+        return _from_lists(plain, what)
+    if kind is str:
+        for row, value in enumerate(plain):
+            if value and "\0" in value:
+                raise RefusedValue(what, row, f"text with a NUL character, got {value!r:.80}")
+        return np.array([value or "" for value in plain], np.str_)
+    if kind is float:
+        for row, value in enumerate(plain):
+            if type(value) is int and not is_exact(value):
+                raise RefusedValue(
+                    what, row, f"{value} among floats would lose digits; leave floats out, None for missing"
+                )
+        return np.array([math.nan if value is None else value for value in plain], np.float64)
+    if kind is int:
+        for row, value in enumerate(plain):
+            if value is not None and not -(2**63) <= value < 2**63:
+                raise RefusedValue(what, row, f"integers must be below 2**63, got {value}; make them text")
+    return with_missing(np.array([value or 0 for value in plain], np.int64 if kind is int else bool), present)
+
+
+def _from_lists(plain: list, what: str) -> Column:
+    """Converts lists to vectors if they are floats of one length, else to lists of text."""
+    lengths = {len(value) for value in plain if value}
+    if len(lengths) == 1 and any(type(item) is float for value in plain if value for item in value):
+        empty = [math.nan] * lengths.pop()
+        if all(type(item) in (int, float) for value in plain if value for item in value):
+            return np.array([value or empty for value in plain], np.float64)
+    return as_lists((listed_texts(value or [], what, row) for row, value in enumerate(plain)), len(plain))
+
+
+def listed_texts(values: Iterable, what: str, row: int) -> tuple[str, ...]:
+    """Returns the values of one list as text.
+
+    Raises:
+      RefusedValue: an element is missing, is neither text nor a number, or has a NUL character.
+    """
+    plain = [_plain(value, is_missing=lambda _: False) for value in values]
+    for value in plain:
+        if type(value) not in (str, int, float, bool) or value != value or "\0" in str(value):
+            is_gap = value is None or value != value
+            problem = "a list with a missing element" if is_gap else "a list must hold text without NUL, or numbers"
+            raise RefusedValue(what, row, f"{problem}, got {values!r:.80}")
+    return tuple(str(value).lower() if type(value) is bool else str(value) for value in plain)
+
+
+def is_exact(value: int) -> bool:
+    """Tells whether float64 represents an integer."""
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
+
+
+def _is_missing(value: Any) -> bool:
+    return type(value).__name__ in MISSING_TYPES or isinstance(value, float) and math.isnan(value)
+
+
+def _plain(value: Any, is_missing: Callable[[Any], bool] = _is_missing) -> Any:
+    """Returns a value as a Python one: None if it is missing, a list if it is a sequence."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item, is_missing=lambda _: False) for item in value]
+    if is_missing(value):
+        return None
+    return value
