@@ -76,7 +76,8 @@ def evaluate_baseline(
 
 def main() -> None:
     workdir = Workdir(flags.workdir())
-    evaluate_baselines(flags.config(), workdir, NAMES.value)
+    with workdir.claimed("evaluates baselines"):
+        evaluate_baselines(flags.config(), workdir, NAMES.value)
     tables.print_metrics(workdir)
     console.say(f"all metrics: {workdir.metrics_file}")
     if workdir.report_file.exists():

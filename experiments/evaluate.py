@@ -29,12 +29,13 @@ def evaluate(config: Config, dataset: Dataset, trained: Trained, workdir: Workdi
 
 def main() -> None:
     workdir = Workdir(flags.workdir())
-    config = workdir.read_config()
-    dataset = load_data(config, workdir)
-    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    evaluate(config, dataset, trained, workdir)
-    tables.print_metrics(workdir)
-    console.say(f"all metrics: {workdir.metrics_file}")
+    with workdir.claimed("evaluates"):
+        config = workdir.read_config()
+        dataset = load_data(config, workdir)
+        trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+        evaluate(config, dataset, trained, workdir)
+        tables.print_metrics(workdir)
+        console.say(f"all metrics: {workdir.metrics_file}")
 
 
 if __name__ == "__main__":

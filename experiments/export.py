@@ -79,8 +79,12 @@ def main() -> None:
     if flags.tensorflow():
         savedmodel.import_tensorflow()  # fails before the work, not after it
     workdir = Workdir(flags.workdir())
-    if flags.roll_back():
-        return roll_back(workdir)
+    with workdir.claimed("exports"):
+        roll_back(workdir) if flags.roll_back() else export_anew(workdir)
+
+
+def export_anew(workdir: Workdir) -> None:
+    """Builds the index over the trained model of a run, and exports both."""
     config = workdir.read_config()
     config.index = flags.index(config.index)
     index_choices(config.index)  # fails before the data are loaded, not after

@@ -9,9 +9,7 @@ projector has the item embeddings with ids, titles and the other columns of the 
 
 from __future__ import annotations
 
-import json
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +19,7 @@ from jaxtyping import Float
 from experiments.shared import console, flags
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
-from retrieval.common.folders import replace_folder
+from retrieval.common.folders import replace_folder, scratch_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit
 
@@ -104,11 +102,11 @@ def export(workdir: Workdir) -> None:
     config, choice = workdir.read_config(), workdir.read_choice()
     dataset = load_data(config, workdir)
     trained = search_and_fit.restore(config, dataset, workdir.checkpoints, choice)
-    log = [json.loads(line) for line in workdir.log_file.read_text(encoding="utf-8").splitlines()]
+    log = workdir.read_log()
     embeddings = np.asarray(trained.candidate_embeddings)
     counts = trained.recipe.encoding.of_corpus(trained.recipe.negatives.counts)
-    with tempfile.TemporaryDirectory(dir=workdir.path, prefix=".tensorboard-") as scratch:
-        new = pathlib.Path(scratch) / "new"
+    with scratch_folder(workdir.tensorboard) as scratch:
+        new = scratch / "new"
         new.mkdir()
         write_scalars(new, log, workdir.read_metrics(), choice.epoch)
         write_projector(new, embeddings, counts, dataset.corpus)
@@ -117,7 +115,8 @@ def export(workdir: Workdir) -> None:
 
 def main() -> None:
     workdir = Workdir(flags.workdir())
-    export(workdir)
+    with workdir.claimed("exports for TensorBoard"):
+        export(workdir)
     console.say(f"TensorBoard: tensorboard --logdir={workdir.tensorboard}")
 
 

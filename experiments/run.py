@@ -37,6 +37,11 @@ def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
     Raises:
       ValueError: the folder holds another run, or the config or the data cannot be used.
     """
+    with workdir.claimed("trains"):
+        _run(config, workdir, profile)
+
+
+def _run(config: Config, workdir: Workdir, profile: bool) -> None:
     workdir.check(config)
     watch = Stopwatch()
     with watch.stage("data"):

@@ -6,13 +6,11 @@ python -m experiments.train --config=configs/movielens_100k.py --workdir=runs/mo
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 from experiments.shared import console, flags
 from experiments.shared.profiler import Profiler
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
-from retrieval.common.storage import write_json, write_jsonl
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline import search_and_fit
@@ -39,7 +37,7 @@ def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = Fa
 
     def log(history: list[Record]) -> None:
         logged[history[-1]["phase"]] = history
-        write_jsonl(workdir.log_file, [record for records in logged.values() for record in records])
+        workdir.write_log([record for records in logged.values() for record in records])
         show(history)
         if profiler:
             profiler.after_epoch(history)
@@ -47,18 +45,19 @@ def train(config: Config, dataset: Dataset, workdir: Workdir, profile: bool = Fa
     profiling = Profiler(workdir.profile) if profile else contextlib.nullcontext()
     with console.training(config.train.epochs, config.train.metric) as show, profiling as profiler:
         trained = search_and_fit.train(config, dataset, workdir.checkpoints, log)
-    write_json(workdir.choice_file, dataclasses.asdict(trained.choice))
+    workdir.write_choice(trained.choice)
     console.say(f"trained: the {trained.choice.phase} phase after epoch {trained.choice.epoch}")
     return trained
 
 
 def main() -> None:
     config, workdir = flags.config(), Workdir(flags.workdir())
-    workdir.check(config)
-    dataset = load_data(config, workdir)
-    if workdir.choice_file.exists():
-        return console.say(DONE)
-    train(config, dataset, workdir, flags.profile())
+    with workdir.claimed("trains"):
+        workdir.check(config)
+        dataset = load_data(config, workdir)
+        if workdir.choice_file.exists():
+            return console.say(DONE)
+        train(config, dataset, workdir, flags.profile())
 
 
 if __name__ == "__main__":

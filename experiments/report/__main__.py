@@ -17,12 +17,13 @@ from retrieval.pipeline.index_trained import bundled_index
 
 def main() -> None:
     workdir = Workdir(flags.workdir())
-    config = workdir.read_config()
-    dataset = load_data(config, workdir)
-    trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
-    index = bundled_index(config.index, trained, workdir.bundle)
-    write_report(config, dataset, trained, index, workdir)
-    console.say(f"report: {workdir.report_file}")
+    with workdir.claimed("writes the report"):
+        config = workdir.read_config()
+        dataset = load_data(config, workdir)
+        trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
+        index = bundled_index(config.index, trained, workdir.bundle)
+        write_report(config, dataset, trained, index, workdir)
+        console.say(f"report: {workdir.report_file}")
 
 
 if __name__ == "__main__":

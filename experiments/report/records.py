@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,9 +43,8 @@ class Records:
           ValueError: the run is not trained yet, see `Workdir.read_choice`.
         """
         choice = workdir.read_choice()
-        lines = workdir.log_file.read_text(encoding="utf-8").splitlines()
         return cls(
-            log=[json.loads(line) for line in lines],
+            log=workdir.read_log(),
             metrics=workdir.read_metrics(),
             intervals=workdir.read_intervals(),
             slices=workdir.read_slices(),

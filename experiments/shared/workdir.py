@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from experiments.shared import console
 from experiments.shared.data_facts import check_same_data, data_facts
 from experiments.shared.labels import MODEL
+from retrieval.common.claims import LOCK_FILE, claimed
 from retrieval.common.environment import git_commit, versions
-from retrieval.common.storage import write_atomically, write_json
+from retrieval.common.listed_folder import ListedFolder
+from retrieval.common.storage import json_text, scratch_files, write_jsonl
 from retrieval.config import schema as config_lib
 from retrieval.config.serialization import differences, from_json, to_json
 from retrieval.data.dataset import Dataset
-from retrieval.evaluation.per_query import PerQuery, read_per_query, write_per_query
+from retrieval.evaluation.per_query import PerQuery, per_query_bytes, per_query_from_bytes
 from retrieval.evaluation.protocol import Result
 from retrieval.pipeline import export_trained
-from retrieval.pipeline.trained import ChosenEpoch
+from retrieval.pipeline.trained import FINAL, SEARCH, ChosenEpoch
 from retrieval.serving import bundle
 from retrieval.sharding.devices import describe_devices
 
@@ -57,6 +62,29 @@ class Workdir:
         self.report_file = self.path / "report.html"
         self.report_plots = self.path / "report"
         self.tensorboard = self.path / "tensorboard"
+        self._files = ListedFolder(self.path, self.manifest_file.name, _remedy)
+
+    @contextlib.contextmanager
+    def claimed(self, work: str) -> Iterator[None]:
+        """Holds the folder for this process while the block runs, and removes what a killed process left half written.
+
+        Args:
+          work: what the process does, as "trains".
+
+        Raises:
+          FolderInUseError: a ValueError; another process works in the folder.
+          ValueError: the folder has other content than a run.
+        """
+        self._check_empty_or_run()
+        with claimed(self.path, work):
+            for path in self._scratch_files():
+                path.unlink()
+            if unlisted := self._files.unlisted([self._name(self.config_file), self._name(self.choice_file)]):
+                console.say(
+                    f"{self.path} is of an earlier version, without hashes of {' and '.join(unlisted)}: damage to them "
+                    "is not noticed"
+                )
+            yield
 
     def check(self, config: config_lib.Config) -> None:
         """Checks that the experiment can run in the folder; writes nothing.
@@ -71,8 +99,7 @@ class Workdir:
                     + "\n  ".join(lines)
                     + "\nuse another --workdir, or the same config"
                 )
-        elif not self.config_file.exists() and self.path.exists() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} is not empty and holds no run; use another --workdir")
+        self._check_empty_or_run()
 
     def begin(self, config: config_lib.Config, dataset: Dataset) -> None:
         """Writes config and manifest of the run, or checks the data of a run that began before.
@@ -90,8 +117,7 @@ class Workdir:
             "data": {**data_facts(dataset), "duplicates_dropped": dataset.num_duplicates},
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_file, to_json(config))
-        write_json(self.manifest_file, facts)
+        self._files.begin(facts, {self._name(self.config_file): to_json(config)})
 
     def check_data(self, dataset: Dataset) -> None:
         """Checks that a data set is the one that the run began on, if it began; see `check_same_data`."""
@@ -110,10 +136,7 @@ class Workdir:
         """
         if not self.config_file.exists():
             raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
-        try:
-            return from_json(self.config_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self.config_file}: {error}") from None
+        return self._files.read(self._name(self.config_file), lambda content: from_json(str(content, "utf-8")))
 
     def read_choice(self) -> ChosenEpoch:
         """Reads the phase and epoch of the chosen checkpoint.
@@ -123,11 +146,25 @@ class Workdir:
         """
         if not self.choice_file.exists():
             raise ValueError(f"{self.path} holds no trained model yet; experiments.train makes one")
-        return ChosenEpoch(**json.loads(self.choice_file.read_text(encoding="utf-8")))
+        return self._files.read(self._name(self.choice_file), _choice)
+
+    def write_choice(self, choice: ChosenEpoch) -> None:
+        """Records phase and epoch of the chosen checkpoint, and lists the log of the epochs, which is complete."""
+        self._files.list_file(self._name(self.log_file))
+        self._write({self.choice_file: dataclasses.asdict(choice)})
+
+    def write_log(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the log of the epochs, which is verified once the training has ended."""
+        self._files.unlist_file(self._name(self.log_file))
+        write_jsonl(self.log_file, records)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Returns the record of each epoch; empty before the first."""
+        return self._files.read(self._name(self.log_file), lambda text: list(map(json.loads, text.splitlines()))) or []
 
     def read_manifest(self) -> dict[str, Any]:
         """Returns versions, device, seed and data of the run; empty before it is begun."""
-        return _read(self.manifest_file, {})
+        return self._files.facts()
 
     def per_query_file(self, system: str) -> pathlib.Path:
         """Returns the path of the metrics of each query of a system: "test", which is the model, or a baseline."""
@@ -144,52 +181,83 @@ class Workdir:
           ValueError: the file is missing or damaged.
         """
         path = self.per_query_file(system)
-        if not path.exists():
+        per_query = self._files.read(self._name(path), per_query_from_bytes)
+        if per_query is None:
             program = "experiments.evaluate" if system == "test" else f"experiments.baselines --baselines={system}"
             raise ValueError(
                 f"{self.path} has no values of each query of {system!r}: {program} writes them "
                 f"(there are {', '.join(self.systems()) or 'none'})"
             )
-        return read_per_query(path)
+        return per_query
 
     def read_metrics(self) -> dict[str, float]:
         """Returns the metrics so far; empty before the first."""
-        return _with_nan(_read(self.metrics_file, {}))
+        return _with_nan(self._read(self.metrics_file, {}))
 
     def read_intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the intervals of the metrics, by the same names; empty before the first."""
-        return {name: (low, high) for name, (low, high) in _with_nan(_read(self.intervals_file, {})).items()}
+        return {name: (low, high) for name, (low, high) in _with_nan(self._read(self.intervals_file, {})).items()}
 
     def read_baselines(self) -> dict[str, dict[str, Any]]:
         """Returns the settings of each evaluated baseline, by name; empty before the first."""
-        return _read(self.baselines_file, {})
+        return self._read(self.baselines_file, {})
 
     def add_baseline(self, name: str, record: dict[str, Any]) -> None:
         """Records the settings of an evaluated baseline."""
-        write_json(self.baselines_file, self.read_baselines() | {name: record})
+        self._write({self.baselines_file: self.read_baselines() | {name: record}})
 
     def read_slices(self) -> list[dict[str, Any]]:
         """Returns the metrics of the slices, a record for each slice and system; empty before the first."""
-        return _with_nan(_read(self.slices_file, []))
+        return _with_nan(self._read(self.slices_file, []))
 
     def add_metrics(self, metrics: dict[str, float]) -> None:
         """Adds metrics to `metrics.json`, replacing those of the same names."""
-        write_json(self.metrics_file, self.read_metrics() | metrics)
+        self._write({self.metrics_file: self.read_metrics() | metrics})
 
     def add_result(self, system: str, result: Result) -> None:
         """Adds the evaluation of a system to the files of the run, replacing an earlier one.
 
         `metrics.json` is written last: a system that is in it is in all other files.
         """
-        path = self.per_query_file(system)
-        path.parent.mkdir(exist_ok=True)
-        write_per_query(path, result.per_query)
         intervals = {f"{system}/{name}": interval for name, interval in result.intervals.items()}
-        write_json(self.intervals_file, self.read_intervals() | intervals)
         others = [record for record in self.read_slices() if record["system"] != system]
         records = [{"system": system} | sliced.to_record() for sliced in result.slices]
-        write_json(self.slices_file, others + records)
-        self.add_metrics({f"{system}/{name}": value for name, value in result.metrics.items()})
+        metrics = {f"{system}/{name}": value for name, value in result.metrics.items()}
+        contents = {
+            self.intervals_file: self.read_intervals() | intervals,
+            self.slices_file: others + records,
+            self.metrics_file: self.read_metrics() | metrics,
+        }
+        per_query = {self._name(self.per_query_file(system)): [per_query_bytes(result.per_query)]}
+        self._files.write(per_query | self._in_json(contents))
+
+    def _check_empty_or_run(self) -> None:
+        """Raises ValueError if the folder has other content than a run, or than what one killed at its start leaves."""
+        if self.config_file.exists() or not self.path.exists():
+            return
+        own = {self.manifest_file, self.path / LOCK_FILE, *self._scratch_files()}
+        if others := sorted(set(self.path.iterdir()) - own):
+            raise ValueError(f"{self.path} holds no run, but {others[0].name!r}; use another --workdir")
+
+    def _scratch_files(self) -> list[pathlib.Path]:
+        """Returns the half-written files of killed processes."""
+        names = [path.name for path in vars(self).values() if isinstance(path, pathlib.Path) and path.suffix]
+        found = scratch_files(self.path, names) + scratch_files(self.checkpoints, [self.choice_file.name])
+        folders = [self.per_query_file(MODEL).parent, self.report_plots]
+        return found + [path for folder in folders for path in scratch_files(folder, None)]
+
+    def _name(self, path: pathlib.Path) -> str:
+        """Returns the name of a file in the manifest."""
+        return path.relative_to(self.path).as_posix()
+
+    def _read(self, path: pathlib.Path, missing: Any) -> Any:
+        return self._files.json(self._name(path), missing)
+
+    def _write(self, contents: Mapping[pathlib.Path, Any]) -> None:
+        self._files.write(self._in_json(contents))
+
+    def _in_json(self, contents: Mapping[pathlib.Path, Any]) -> dict[str, list[bytes]]:
+        return {self._name(path): [json_text(values).encode()] for path, values in contents.items()}
 
 
 def _with_nan(value: Any) -> Any:
@@ -201,11 +269,25 @@ def _with_nan(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-def _read(path: pathlib.Path, missing: Any) -> Any:
-    """Returns the content of a JSON file, or `missing` without the file."""
-    if not path.exists():
-        return missing
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it and evaluate again") from None
+def _choice(content: bytes) -> ChosenEpoch:
+    """Returns the choice that a file holds.
+
+    Raises:
+      ValueError: it holds something else.
+    """
+    record = json.loads(content)
+    phase, epoch = (record.get("phase"), record.get("epoch")) if isinstance(record, dict) else (None, None)
+    if phase not in (SEARCH, FINAL) or type(epoch) is not int:
+        raise ValueError(f"no phase and epoch of a training, got {record!r:.80}")
+    return ChosenEpoch(phase, epoch)
+
+
+def _remedy(name: str) -> str:
+    """Returns the advice at the end of an error about a file of a run."""
+    if name in ("config.json", "manifest.json"):
+        return "copy the run again, or run it anew in another --workdir"
+    if name == "checkpoints/choice.json":
+        return "remove it: experiments.train then chooses again, from the checkpoints"
+    if name == "metrics.jsonl":
+        return "remove it and checkpoints/choice.json: experiments.train writes both again"
+    return "remove it and evaluate again"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from experiments.shared.data_facts import check_same_data, data_facts
+from retrieval.common.claims import LOCK_FILE, claimed
 from retrieval.common.environment import git_commit, versions
-from retrieval.common.storage import write_json
+from retrieval.common.manifest import read_manifest, write_manifest
+from retrieval.common.storage import scratch_files
 from retrieval.config.schema import Config
 from retrieval.config.serialization import differences, from_json
 from retrieval.config.space import Space, from_record, to_record
@@ -66,7 +67,7 @@ class SweepFolder:
             return self._check(config, space, dataset)
         facts = {"versions": versions(), "git_commit": git_commit(), "data": data_facts(dataset)}
         record = {"config": dataclasses.asdict(config), "space": to_record(space), "manifest": facts}
-        write_json(self.sweep_file, record)
+        write_manifest(self.sweep_file, record)
 
     def _check(self, config: Config, space: Space, dataset: Dataset) -> None:
         begun_config, begun_space = self.read()
@@ -99,22 +100,30 @@ class SweepFolder:
         return self._record()["manifest"]
 
     def _record(self) -> dict[str, Any]:
-        return json.loads(self.sweep_file.read_text(encoding="utf-8"))
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Locks the folder for one sweep; the lock ends with the process.
+        """Returns the content of `sweep.json`; one without a hash is of an earlier version.
 
         Raises:
-          ValueError: another sweep holds the lock, or the folder has other content than a sweep.
+          ValueError: it is damaged.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        if not self.sweep_file.exists() and any(path != lock for path in self.path.iterdir()):
-            raise ValueError(f"{self.path} is not empty and has no sweep; use another --workdir")
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"another sweep works in {self.path}; wait for it, or use another --workdir") from None
+        try:
+            return read_manifest(self.sweep_file)
+        except ValueError as error:
+            raise ValueError(f"{self.sweep_file} is damaged ({error}); use another --workdir") from None
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Holds the folder for this sweep while the block runs.
+
+        Raises:
+          FolderInUseError: a ValueError; another process works in the folder.
+          ValueError: the folder has other content than a sweep.
+        """
+        if not self.sweep_file.exists() and self.path.exists():
+            own = {self.path / LOCK_FILE, *scratch_files(self.path, [self.sweep_file.name])}
+            if others := sorted(set(self.path.iterdir()) - own):
+                raise ValueError(f"{self.path} holds no sweep, but {others[0].name!r}; use another --workdir")
+        with claimed(self.path, "sweeps"):
+            names = [path.name for path in (self.sweep_file, self.trials_file, self.best_file, self.report_file)]
+            for path in scratch_files(self.path, names):
+                path.unlink()
             yield

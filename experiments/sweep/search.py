@@ -34,7 +34,7 @@ def sweep(config: Config, space: Space, folder: SweepFolder, trials: int, proces
     check_space(space, config)
     if config.train.evaluate_every < 1:
         raise ValueError("a sweep needs metrics on the validation part: set train.evaluate_every to 1 or more")
-    with folder.locked():
+    with folder.claimed():
         dataset = load_checked(config)
         if dataset.parts.validation is None:
             raise ValueError("a sweep needs a validation part: set data.split.validation_fraction or data.validation")

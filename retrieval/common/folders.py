@@ -8,11 +8,14 @@ import errno
 import fcntl
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 from retrieval.common.storage import sync_folder
 
+SCRATCH_SUFFIX = ".partial"  # of the name of a folder that is being made
 _WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS
 
 
@@ -47,6 +50,50 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # releases the lock
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new, empty folder beside `folder` for what will take its place, and deletes it at the end.
+
+    Those that killed processes left for the same `folder` are deleted first; those of running processes stay.
+    """
+    with locked(folder.parent):
+        for path in abandoned(folder):
+            shutil.rmtree(path)
+        scratch = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=SCRATCH_SUFFIX))
+        descriptor = os.open(scratch, os.O_RDONLY)
+        _try_lock(descriptor)
+    try:
+        yield scratch
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def abandoned(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the scratch folders of `folder` that no running process holds."""
+    found = []
+    form = re.compile(re.escape(f".{folder.name}-") + "[a-z0-9_]{8}" + re.escape(SCRATCH_SUFFIX))
+    for path in folder.parent.iterdir():
+        if form.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                found += [path] if _try_lock(descriptor) else []
+            finally:
+                os.close(descriptor)
+    return sorted(found)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Locks an open folder; returns False if another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def sync_tree(folder: pathlib.Path) -> None:

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 def write_chunks(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Writes a file of bytes atomically, one chunk after the other."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")  # `scratch_files` finds it
     try:
         with scratch.open("wb") as file:
             for chunk in chunks:
@@ -29,6 +30,19 @@ def write_chunks(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> No
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def scratch_files(folder: pathlib.Path, names: Collection[str] | None) -> list[pathlib.Path]:
+    """Returns the files that a killed `write_chunks` left in a folder.
+
+    Args:
+      folder: the folder; it may be missing.
+      names: of the files that were written; None: any.
+    """
+    if not folder.is_dir():
+        return []
+    matches = [(path, re.fullmatch(r"\.(.+)\.[0-9]+", path.name)) for path in sorted(folder.iterdir())]
+    return [path for path, match in matches if match and (names is None or match[1] in names) and path.is_file()]
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -45,7 +59,12 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 def write_json(path: pathlib.Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes a mapping or a list as JSON, atomically; numbers that are not finite, which JSON lacks, become null."""
-    write_atomically(path, json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json_text(values))
+
+
+def json_text(values: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Returns a mapping or a list as the text that `write_json` writes."""
+    return json.dumps(finite(values), indent=2, allow_nan=False) + "\n"
 
 
 def write_jsonl(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -72,9 +91,10 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Returns a JSON value with null in place of numbers that are not finite, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -85,7 +85,12 @@ class PerQuery:
 
 
 def write_per_query(path: pathlib.Path, per_query: PerQuery) -> None:
-    """Writes a Parquet file of one row a query, atomically, with a checksum of each page.
+    """Writes the file that `per_query_bytes` describes, atomically."""
+    write_chunks(path, [per_query_bytes(per_query)])
+
+
+def per_query_bytes(per_query: PerQuery) -> memoryview:
+    """Returns a Parquet file of one row a query, with a checksum of each page.
 
     Columns are `query_id`, one of each metric, and `weight/{metric}` where it has weights; NaN stays NaN. Any reader
     of Parquet reads it.
@@ -98,7 +103,7 @@ def write_per_query(path: pathlib.Path, per_query: PerQuery) -> None:
     table = pa.table(columns).replace_schema_metadata({METADATA: header})
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_chunks(path, [memoryview(sink.getvalue())])
+    return memoryview(sink.getvalue())
 
 
 def read_per_query(path: pathlib.Path) -> PerQuery:
@@ -109,17 +114,27 @@ def read_per_query(path: pathlib.Path) -> PerQuery:
       ValueError: the file is damaged, of another format, or not of this kind.
     """
     try:
-        table = pa.parquet.read_table(path, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise
+        return per_query_from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; evaluate the run again") from error
+
+
+def per_query_from_bytes(content: bytes) -> PerQuery:
+    """Reads the content of a file of `write_per_query`.
+
+    Raises:
+      ValueError: the content is damaged, of another format, or not of this kind.
+    """
+    try:
+        table = pa.parquet.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is damaged or no Parquet file: {error}; evaluate the run again") from error
+        raise ValueError(f"damaged or no Parquet file: {error}") from error
     header = (table.schema.metadata or {}).get(METADATA)
     if header is None:
-        raise ValueError(f"{path} holds no values of an evaluation; give a file that write_per_query wrote")
+        raise ValueError("it holds no values of an evaluation, which write_per_query writes")
     header = json.loads(header)
     if header["format"] != FORMAT:
-        raise ValueError(f"{path} has format {header['format']}, known is {FORMAT}; evaluate the run again")
+        raise ValueError(f"it has format {header['format']}, known is {FORMAT}")
     names = [name for name in table.column_names if name != QUERY_ID]
     columns = {name: table[name].to_numpy() for name in names}
     return PerQuery(

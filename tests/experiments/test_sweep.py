@@ -168,10 +168,10 @@ def test_a_sweep_of_another_config_space_or_data_is_refused(swept):
 
 def test_a_folder_in_use_or_of_something_else_is_refused(swept, tmp_path):
     folder, _ = swept
-    with folder.locked(), pytest.raises(ValueError, match="another sweep works in"):
+    with folder.claimed(), pytest.raises(ValueError, match="this process sweeps in"):
         sweep(SweepFolder(folder.path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not empty and has no sweep"):
+    with pytest.raises(ValueError, match="holds no sweep, but"):
         sweep(SweepFolder(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 

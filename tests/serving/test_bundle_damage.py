@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval import index as index_lib
+from retrieval.common.manifest import MOST_BYTES, digest
 from retrieval.serving import bundle
-from retrieval.serving.bundle.manifest import MOST_MANIFEST_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +159,8 @@ def test_no_name_leads_out_of_the_folder(folder, name):
 
 
 def resign(path, manifest):
-    from retrieval.serving.bundle import manifest as module
-
     manifest.pop("sha256", None)
-    path.write_text(json.dumps({"sha256": module._digest(manifest), **manifest}))
+    path.write_text(json.dumps({"sha256": digest(manifest), **manifest}))
 
 
 @pytest.mark.parametrize("name", ["corpus.json", "index/index.json"])
@@ -210,7 +208,7 @@ def test_a_manifest_that_is_none_is_refused(folder, content):
 
 def test_a_huge_manifest_is_not_read(folder):
     with (folder / bundle.MANIFEST).open("r+b") as file:
-        file.truncate(MOST_MANIFEST_BYTES + 1)
+        file.truncate(MOST_BYTES + 1)
     with pytest.raises(ValueError, match="manifest.json is damaged .*16777217 bytes"):
         bundle.load(folder)
 

@@ -11,7 +11,8 @@ from retrieval.serving.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS
 from retrieval.serving.bundle.manifest import FORMAT_VERSION, MANIFEST, BundleFiles, read_manifest
 from retrieval.serving.bundle.reading import load
 from retrieval.serving.bundle.stablehlo import PLATFORMS, by_row, export_towers, lift, load_tower
-from retrieval.serving.bundle.writing import Towers, previous, roll_back, save
+from retrieval.serving.bundle.swap import previous, roll_back
+from retrieval.serving.bundle.writing import Towers, save
 
 __all__ = [
     "CANDIDATE_TOWER",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from retrieval.common.storage import read_json, sha256, write_json
+from retrieval.common import manifest as manifest_lib
 from retrieval.common.verified_folder import ListedFile, VerifiedFolder
 from retrieval.serving.bundle.layout import EXPORTS
 
 FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
-MOST_MANIFEST_BYTES = 1 << 24
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")  # of a file, in one folder at most
 REMEDY = "export the bundle again"
 
@@ -24,13 +21,8 @@ REMEDY = "export the bundle again"
 def write_manifest(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
     """Writes the manifest of all files in a folder, with further facts; O(total size) time."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
-    }
-    path = folder / MANIFEST
-    content = {"format_version": FORMAT_VERSION, "files": files, **facts}
-    write_json(path, content)  # the hash is that of the values which JSON keeps: a NaN becomes null
-    write_json(path, {"sha256": _digest(json.loads(path.read_text(encoding="utf-8"))), **content})
+    files = {path.relative_to(folder).as_posix(): manifest_lib.entry_of(path) for path in paths}
+    manifest_lib.write_manifest(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": files, **facts})
 
 
 def read_manifest(folder: pathlib.Path | str, place: pathlib.Path | None = None) -> dict[str, Any]:
@@ -48,12 +40,10 @@ def read_manifest(folder: pathlib.Path | str, place: pathlib.Path | None = None)
     if not file.is_file():
         raise ValueError(f"{folder} is no bundle: it has no {MANIFEST}; experiments.export writes one")
     try:
-        manifest = read_json(file, MOST_MANIFEST_BYTES)
+        manifest = manifest_lib.read_object(file)
         version = manifest["format_version"]
         if version == FORMAT_VERSION:
-            expected = manifest.pop("sha256")
-            if _digest(manifest) != expected:
-                raise ValueError("its content has another SHA-256 than it says")
+            manifest = manifest_lib.check_hash(manifest)
             _listed_files(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}"[:500]) from None
@@ -121,13 +111,5 @@ def _listed_files(manifest: Mapping[str, Any]) -> dict[str, ListedFile]:
     for name, entry in manifest["files"].items():
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a file in it")
-        if type(entry["size"]) is not int or type(entry["sha256"]) is not str:
-            raise ValueError(f"size and SHA-256 of {name!r} are {entry}")
-        files[name] = ListedFile(entry["size"], entry["sha256"])
+        files[name] = manifest_lib.listed_file(name, entry)
     return files
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the content of a manifest, however its JSON is laid out."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()

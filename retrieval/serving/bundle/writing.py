@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,9 +13,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from retrieval.common.environment import versions
-from retrieval.common.folders import exchange, replace_folder
+from retrieval.common.folders import scratch_folder
 from retrieval.common.lists import Lists
-from retrieval.common.storage import sync_folder
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -24,9 +22,10 @@ from retrieval.features.context import OF_TIMES, RATINGS, QueryContext
 from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.serving.bundle import golden, layout
-from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, read_manifest, write_manifest
+from retrieval.serving.bundle.manifest import BundleFiles, read_manifest, write_manifest
 from retrieval.serving.bundle.reading import read
 from retrieval.serving.bundle.stablehlo import export_towers
+from retrieval.serving.bundle.swap import NEW, check_replaceable, place, recover
 from retrieval.serving.recommender import Recommender
 
 NO_ROWS = np.zeros(0, np.int32)
@@ -68,8 +67,8 @@ def save(
 
     The new bundle takes the place of the one at `folder` once it is whole and has answered its golden queries.
     At each instant `folder` is a whole bundle, see `replace_folder`; the one before stays as `previous`,
-    and `roll_back` brings it back. A killed process leaves a folder `.{name}-*` next to it, to be deleted. Heads of the
-    model are not written.
+    and `roll_back` brings it back. The next call deletes what a killed process left. Heads of the model are not
+    written.
 
     Args:
       folder: destination; its parent exists.
@@ -97,9 +96,7 @@ def save(
       OSError: the folder cannot be written, as on a full disk; `folder` is unchanged.
     """
     folder = pathlib.Path(folder)
-    for place in (folder, previous(folder)):
-        if place.exists() and not (place / MANIFEST).is_file():
-            raise ValueError(f"{place} exists and is no bundle; move it or choose another folder")
+    check_replaceable(folder)
     context = QueryContext() if context is None else context
     if bool(context.length) != (histories is not None):
         reads = f"histories of {context.length} interactions" if context.length else "no histories"
@@ -116,8 +113,9 @@ def save(
     arrays = _arrays_of(index, seen, features) | ({} if histories is None else _arrays_of_histories(histories, context))
     whole = index.embeddings.shape[1]
     facts = {"similarity_dimension": whole if dimension is None else dimension, "versions": versions(), **facts}
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = pathlib.Path(scratch) / "new"
+    recover(folder)
+    with scratch_folder(folder) as scratch:
+        new = scratch / NEW
         new.mkdir()
         programs, parameters = _programs(model, context, features)
         for name, program in programs.items():
@@ -136,28 +134,8 @@ def save(
         if exports is not None:
             (new / layout.EXPORTS).mkdir()
             exports(new / layout.EXPORTS, recommender)
-        replace_folder(new, folder, previous(folder))
+        place(new, folder)
     return recommender
-
-
-def previous(folder: pathlib.Path | str) -> pathlib.Path:
-    """Returns the folder of the bundle that `save` replaced last: `{name}.previous`, next to it."""
-    folder = pathlib.Path(folder)
-    return folder.with_name(f"{folder.name}.previous")
-
-
-def roll_back(folder: pathlib.Path | str) -> None:
-    """Exchanges a bundle and the previous one, in one step; a second call exchanges them back.
-
-    Raises:
-      ValueError: there is no previous bundle, or it is damaged; nothing is moved.
-    """
-    folder, before = pathlib.Path(folder), previous(folder)
-    if not before.exists():
-        raise ValueError(f"there is no bundle before {folder}: {before} does not exist")
-    read(BundleFiles.open(before))
-    exchange(before, folder)
-    sync_folder(folder.parent)
 
 
 def _programs(

@@ -22,7 +22,6 @@ warm a server up with those that it will get.
 from __future__ import annotations
 
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -32,7 +31,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
-from retrieval.common.folders import replace_folder
+from retrieval.common.folders import replace_folder, scratch_folder
 from retrieval.common.lists import PADDING_ROW
 from retrieval.data.ids import Ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
@@ -140,8 +139,8 @@ def save(
     if history_tower is not None:
         encode = _encode(tf, module, lambda arrays, rows: join(arrays)[1](rows), (recommender.context.length,))
         signatures["recommend_history"] = _of_histories(tf, module, recommender, encode, k)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = pathlib.Path(scratch) / "new"
+    with scratch_folder(folder) as scratch:
+        new = scratch / "new"
         tf.saved_model.save(module, str(new), signatures=signatures)
         replace_folder(new, folder)
 
