@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
+from retrieval.common.claims import claimed
 from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
@@ -69,10 +70,12 @@ class Phase:
         """Returns the state after `epoch` epochs; if its checkpoint is lost, trains to it again."""
         with self._checkpoints(folder) as checkpoints:
             restored = checkpoints.last(self._initial_state(), epoch)
+            if restored is not None and restored.epoch == epoch:
+                return restored.state
             found = restored.epoch if restored else 0
-            if restored is None or found < epoch:
-                LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, epoch, found)
-            return self._train(checkpoints, restored, epoch, on_epoch=lambda history: None)[1]
+            LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, epoch, found)
+            with claimed(folder, "trains"):
+                return self._train(checkpoints, restored, epoch, on_epoch=lambda history: None)[1]
 
     def _checkpoints(self, folder: pathlib.Path) -> Checkpoints:
         return Checkpoints(folder / self.name, self._fingerprint, DIGEST_OF_IDS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pathlib
 
+from retrieval.common.claims import claimed
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.models.binding import Params
@@ -33,8 +34,14 @@ def train(config: Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEp
 
     Raises:
       FloatingPointError: the loss or the parameters are not finite any more; the last finite state is on disk.
-      ValueError: `folder` holds checkpoints of another config or other data, or the config does not fit the data.
+      ValueError: `folder` holds checkpoints of another config or other data, another process trains there, or the
+        config does not fit the data.
     """
+    with claimed(folder, "trains"):
+        return _train(config, dataset, folder, on_epoch)
+
+
+def _train(config: Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEpoch) -> Trained:
     epochs = config.train.epochs
     if dataset.parts.validation is not None and config.train.evaluate_every > 0:
         search = Phase(SEARCH, config, dataset)
