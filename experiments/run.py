@@ -74,10 +74,11 @@ def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recomm
     recommended = recommender.recommend(query_ids, NUM_SHOWN_TITLES)
     for query_id, titles in zip(query_ids, recommended.titles, strict=True):
         history = trained.train.take(trained.train.query_ids == query_id)
-        if history.timestamps is not None:
+        has_times = history.timestamps is not None
+        if has_times:
             history = history.take(np.argsort(-history.timestamps, kind="stable"))
         positions = dataset.corpus.positions(history.candidate_ids[:NUM_SHOWN_TITLES])
-        tables.print_recommendations(str(query_id), recommender.titles[positions], titles)
+        tables.print_recommendations(str(query_id), recommender.titles[positions], titles, has_times)
 
 
 def say_where(workdir: Workdir) -> None:

@@ -9,10 +9,11 @@ import time
 import numpy as np
 import scipy.sparse
 
-from experiments.benchmarks.measure import Measurement, peak_bytes, seconds, share
+from experiments.benchmarks.measure import Measurement, seconds, share
 from retrieval import Interactions, Table, load_data, split
 from retrieval.baselines import BASELINES, Training, ials
 from retrieval.baselines.base import matrix
+from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Data
 from retrieval.evaluation.protocol import Evaluation
 
@@ -90,4 +91,4 @@ def fit_and_evaluate(name: str, num_queries: int, num_candidates: int, num_event
     evaluation = Evaluation.of(parts.train, parts.test, corpus, ks=(5, 10, 20, 50, 100))
     scorer = BASELINES[name].fit(Training.of(parts.train, corpus), **BASELINES[name].start)
     evaluation.measure(evaluation.rank_by(scorer))
-    return time.perf_counter() - started, peak_bytes()
+    return time.perf_counter() - started, peak_rss()["peak_rss_bytes"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
-import time
 
-from experiments.benchmarks.measure import Measurement, share, times_better
+from experiments.benchmarks.measure import Measurement, run_alone, share, times_better
 
 ROOT = pathlib.Path(__file__).parents[2]
 # TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of a similar machine; 77 s without.
@@ -43,13 +41,6 @@ def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, 
     workdir = folder / str(number)
     command = [sys.executable, "-m", "experiments.run", f"--config={config}", f"--workdir={workdir}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # os.wait4 has waited for it
-    if status != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    seconds, peak = run_alone(command, cwd=ROOT, env=environment)
     metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return seconds, metrics["seconds/compilation"], usage.ru_maxrss / scale
+    return seconds, metrics["seconds/compilation"], peak / 2**20

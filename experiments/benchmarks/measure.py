@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,14 @@ import jax
 import numpy as np
 
 from experiments.shared import console
+
+LAUNCHER = """
+import os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), time.perf_counter() - started, usage.ru_maxrss)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +101,25 @@ def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
-def peak_bytes() -> int:
-    """Returns the peak memory of this process; `ru_maxrss` would include the peak of its parent process."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+def run_alone(command: Sequence[str], **options: Any) -> tuple[float, int]:
+    """Runs a command as from a shell; returns its seconds and its own peak memory in bytes.
+
+    A small process starts it: the `ru_maxrss` of a command begins with the peak of the process that started it, and a
+    suite of benchmarks may be large.
+
+    Args:
+      command: the program and its arguments.
+      **options: of `subprocess.run`, as `cwd` and `env`.
+
+    Raises:
+      RuntimeError: it fails.
+    """
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, *command]
+    ended = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=True, **options)
+    status, seconds, peak = ended.stdout.split()
+    if status != "0":
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes
 
 
 def print_measurements(measurements: Sequence[Measurement]) -> None:

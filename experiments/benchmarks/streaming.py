@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from flax import nnx
 
-from experiments.benchmarks.measure import Measurement, peak_bytes, share
+from experiments.benchmarks.measure import Measurement, share
 from retrieval.batching.device import device_blocks
+from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
 from retrieval.data.encoding import Examples
@@ -95,7 +96,7 @@ def train_streamed(folder: str, steps: int) -> dict[str, tuple[float, int]]:
 
     def done(stage):
         nonlocal started
-        stages[stage] = time.perf_counter() - started, peak_bytes()
+        stages[stage] = time.perf_counter() - started, peak_rss()["peak_rss_bytes"]
         started = time.perf_counter()
 
     files = {"train": f"{folder}/train.parquet", "test": f"{folder}/test.parquet", "cache": folder}

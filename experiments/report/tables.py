@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.report.records import Records
-from experiments.shared.labels import MODEL, PROTOCOLS, TASK_METRICS, interval_text, metric_label, number
+from experiments.shared.labels import MODEL, PROTOCOLS, TASK_METRICS, best_of, interval_text, metric_label, number
 from experiments.shared.workdir import training_seconds
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Task
@@ -62,7 +62,7 @@ def systems_table(records: Records, names: Sequence[str], best: bool) -> HtmlTab
     tops = {name: _best(records, name) for name in names} if best else {}
     rows = []
     for system in records.systems if names else ():
-        cells = [_metric_cell(records, f"{system}/{name}", tops.get(name) == system) for name in names]
+        cells = [_metric_cell(records, f"{system}/{name}", system in tops.get(name, ())) for name in names]
         if best:
             seconds = training_seconds(records.metrics, system)
             cells.append(MISSING if seconds is None else Cell(f"{seconds:.1f}"))
@@ -116,15 +116,10 @@ def _order(name: str) -> tuple[bool, int, int]:
     return "interactions" in name, position, int(k) if k.isdigit() else 0
 
 
-def _best(records: Records, name: str) -> str | None:
-    """Returns the system with the best value of a metric; None with fewer than two to compare."""
-    values = {
-        system: records.metrics[key]
-        for system in records.systems
-        if (key := f"{system}/{name}") in records.metrics and math.isfinite(records.metrics[key])
-    }
-    sign = -1 if name.endswith("mean_rank") else 1
-    return max(values, key=lambda system: sign * values[system]) if len(values) > 1 else None
+def _best(records: Records, name: str) -> set[str]:
+    """Returns the systems with the best value of a metric, see `best_of`."""
+    values = {system: records.metrics.get(f"{system}/{name}", math.nan) for system in records.systems}
+    return best_of(values, lowest=name.endswith("mean_rank"))
 
 
 def _metric_cell(records: Records, name: str, is_best: bool = False) -> Cell:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from retrieval.baselines import BASELINES
 from retrieval.config.schema import Addition, Config
@@ -114,3 +115,19 @@ def interval_text(interval: Sequence[float]) -> str:
     ('0.355 – 0.389', '99.9 – 108.8')
     """
     return " – ".join(f"{end:.3f}" if abs(end) < 10 else number(end) for end in interval)
+
+
+def best_of(values: Mapping[str, float], *, lowest: bool = False) -> set[str]:
+    """Returns all systems with the best value, which tables mark; none where all have the same.
+
+    >>> sorted(best_of({"test": 0.4, "ease": 0.4, "random": 0.1, "content": math.nan}))
+    ['ease', 'test']
+
+    Args:
+      values: of a metric by system; NaN: it has none.
+      lowest: whether the lowest is the best.
+    """
+    known = {system: value for system, value in values.items() if math.isfinite(value)}
+    best = (min if lowest else max)(known.values(), default=math.nan)
+    found = {system for system, value in known.items() if value == best}
+    return found if len(found) < len(known) else set()

@@ -13,6 +13,7 @@ from experiments.shared.labels import (
     PROTOCOLS,
     TASK_METRICS,
     TOWERS,
+    best_of,
     metric_label,
     model_title,
     slice_label,
@@ -86,13 +87,11 @@ def _print_systems(measured: Measured, protocol: str, k: int) -> None:
         ]
         for system in systems
     ]
-    best = {
-        (max(range(len(systems)), key=lambda i: metrics.get(f"{systems[i]}/{name}", -math.inf)), j)
-        for j, name in enumerate(names, 1)
-    }
-    title = f"Test part, full corpus, {PROTOCOLS[protocol]}; in brackets 95 % intervals over users; * best"
+    columns = ({system: metrics.get(f"{system}/{name}", math.nan) for system in systems} for name in names)
+    best = {(systems.index(system), j) for j, column in enumerate(columns, 1) for system in best_of(column)}
+    title = f"Test part, full corpus, {PROTOCOLS[protocol]}; in brackets 95 % intervals over users; * best, or as good"
     header = ["system", *map(metric_label, names), "training, s"]
-    console.show_table(title, header, rows, best if len(systems) > 1 else ())
+    console.show_table(title, header, rows, best)
 
 
 def _print_other(measured: Measured, protocol: str, k: int) -> None:
@@ -139,9 +138,13 @@ def _print_slices(workdir: Workdir, measured: Measured, protocol: str, k: int) -
     console.show_table(f"Slices, {measured.title(MODEL)}", header, rows)
 
 
-def print_recommendations(user: str, seen: Sequence[str], recommended: Sequence[str]) -> None:
-    """Prints the titles that a user has in train beside the recommended ones."""
+def print_recommendations(user: str, seen: Sequence[str], recommended: Sequence[str], has_times: bool) -> None:
+    """Prints the titles that a user has in train, the latest first where times are known, beside the recommended."""
     length = max(len(seen), len(recommended))
     columns = ([*titles, *[""] * (length - len(titles))] for titles in (seen, recommended))
     rows = [[str(i), *titles] for i, titles in enumerate(zip(*columns, strict=True), 1)]
-    console.show_table(f"User {user}", ["", "in train, latest first", "recommended"], rows)
+    console.show_table(
+        f"User {user}",
+        ["", f"in train, {'latest first' if has_times else 'in the order of the data'}", "recommended"],
+        rows,
+    )

@@ -26,7 +26,7 @@ def climb(
     """
     tried: dict[tuple, float] = {}
 
-    def of(settings: Settings) -> float:
+    def score_of(settings: Settings) -> float:
         key = tuple(settings[name] for name in axes)
         if key not in tried:
             tried[key] = score(settings)
@@ -37,9 +37,9 @@ def climb(
         moved = False
         for name, values in axes.items():
             for step in (1, -1):
-                while 0 <= (place := values.index(best[name]) + step) < len(values):
-                    candidate = best | {name: values[place]}
-                    if not of(candidate) > of(best):
+                while 0 <= (position := values.index(best[name]) + step) < len(values):
+                    candidate = best | {name: values[position]}
+                    if not score_of(candidate) > score_of(best):  # equal scores would move it to and fro without end
                         break
                     best, moved = candidate, True
-    return best, of(best), len(tried)
+    return best, score_of(best), len(tried)

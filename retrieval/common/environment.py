@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 
+STATUS = pathlib.Path("/proc/self/status")  # of Linux
 PACKAGES = ("retrieval", "jax", "jaxlib", "flax", "optax", "numpy", "hnswlib", "pyarrow")
 
 
@@ -25,7 +26,14 @@ def _version(package: str) -> str:
 
 
 def peak_rss() -> dict[str, int]:
-    """Returns the peak resident memory of this process in bytes, as `peak_rss_bytes`."""
+    """Returns the peak resident memory of this program in bytes, as `peak_rss_bytes`.
+
+    On Linux it is that of the program alone. Other systems are asked for `ru_maxrss`, which may begin with the peak of
+    the process that started the program.
+    """
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return {"peak_rss_bytes": 1024 * int(line.split()[1])}
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
     return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 

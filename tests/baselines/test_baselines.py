@@ -210,6 +210,27 @@ def test_a_search_climbs_one_axis_at_a_time_and_tries_nothing_twice():
     assert num_tried == len(tried) == len(set(tried))
 
 
+class Counted(tuple):
+    """Values of an axis; a search that looks for its place without end fails in place of hanging."""
+
+    def index(self, value):
+        LOOKED_UP.append(value)
+        assert len(LOOKED_UP) < 1000, "the search does not end"
+        return super().index(value)
+
+
+LOOKED_UP = []
+
+
+@pytest.mark.parametrize("scores", [(1, 1, 1, 1, 1), (0, 2, 2, 2, 0), (0, 1, 1, 2, 2), (3, 1, 1, 1, 3)])
+def test_a_search_ends_on_a_plateau_where_it_came_upon_it(scores):
+    LOOKED_UP.clear()
+    found = climb(
+        lambda settings: float(scores[settings["x"]]), {"x": Counted(range(5)), "y": Counted("ab")}, {"x": 1, "y": "a"}
+    )
+    assert found[:2] == ({"x": 0 if scores[0] > scores[1] else 1, "y": "a"}, max(scores[0], scores[1]))
+
+
 def test_reports_show_every_baseline_by_a_title_and_marker_of_its_own():
     assert len({baseline.title for baseline in BASELINES.values()}) == len(BASELINES)
     styles = [style(name) for name in BASELINES]

@@ -1,6 +1,7 @@
 """Benchmarks return measurements; tests do not check how fast they are."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from experiments.benchmarks import (
     streaming,
     uncertainty,
 )
-from experiments.benchmarks.measure import seconds, share, times_better
+from experiments.benchmarks.measure import run_alone, seconds, share, times_better
 from retrieval.index import ExactIndex
 
 
@@ -46,6 +47,15 @@ def test_losses(recipe):
     check(losses.folded(recipe.examples, batch_size=32, dimension=4), "loss/folded", "loss/folded/memory")
     check(losses.blocked(batch_size=32, dimension=4), "loss/blocked", "loss/blocked/memory")
     check(losses.epoch(recipe, batch_size=32, rounds=1), "epoch/tutorial")
+
+
+def test_a_command_is_measured_alone_however_large_the_suite_is():
+    held = bytearray(b"x") * (300 * 2**20)
+    took, peak = run_alone([sys.executable, "-S", "-c", "held = bytearray(b'x') * (50 * 2**20); print('to nowhere')"])
+    del held
+    assert 0 < took < 60 and 50 * 2**20 < peak < 150 * 2**20
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        run_alone([sys.executable, "-S", "-c", "raise SystemExit(3)"])
 
 
 def test_optimizer():

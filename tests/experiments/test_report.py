@@ -170,6 +170,8 @@ def test_the_best_of_a_column_is_the_highest_and_of_mean_ranks_the_lowest():
     assert best("auc", test=0.5, ease=0.7, random=float("nan")) == ["0.7000"]
     assert best("mean_rank", test=30.0, ease=20.0) == ["20.0"]
     assert best("auc", test=0.5) == []
+    assert best("auc", test=0.7, ease=0.7, random=0.5) == ["0.7000", "0.7000"]  # all that are as good, or none
+    assert best("auc", test=0.7, ease=0.7) == []
 
 
 def test_the_seconds_of_training_stand_last_those_of_a_search_included():
