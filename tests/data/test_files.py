@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.common.errors import DataError
+from retrieval.data.columns import to_list
 from retrieval.data.interactions import Interactions
 from retrieval.data.readers import files
 from retrieval.data.readers.arrow import LATEST
@@ -209,12 +210,12 @@ def test_a_table_has_numbers_as_numbers_and_the_rest_as_text(tmp_path):
     assert list(table.columns) == names[1:]
     assert table.columns["title"].tolist() == ["A, b", 'c\n"d"']
     assert table.columns["zip"].tolist() == ["00501", "1"]
-    np.testing.assert_array_equal(table.columns["age"], [30.0, np.nan])
+    assert to_list(table.columns["age"]) == [30, None]
     np.testing.assert_array_equal(table.columns["score"], [np.nan, 0.5])
     assert table.columns["year"].tolist() == [1995, 1996] and table.columns["year"].dtype == np.int64
 
 
-def test_a_parquet_table_has_lists_joined_and_the_rest_as_text(tmp_path):
+def test_a_parquet_table_keeps_lists_booleans_and_integers(tmp_path):
     path = write_parquet(
         tmp_path / "items.parquet",
         item=["a", "b"],
@@ -228,13 +229,13 @@ def test_a_parquet_table_has_lists_joined_and_the_rest_as_text(tmp_path):
         **{"a.b": [1, 2]},
     )
     columns = files.read_table(path, "item").columns
-    assert columns["genres"].tolist() == ["War|Drama", ""]
-    assert columns["years"].tolist() == ["1990|1991", ""]
-    assert columns["new"].tolist() == ["true", ""]
+    assert columns["genres"].tolist() == [("War", "Drama"), ()]
+    assert columns["years"].tolist() == [("1990", "1991"), ()]
+    assert to_list(columns["new"]) == [True, None]
     assert columns["day"].tolist() == ["2020-01-02", ""]
     assert columns["nothing"].tolist() == ["", ""]
     assert columns["a.b"].tolist() == [1, 2]
-    np.testing.assert_array_equal(columns["count"], [1.0, np.nan])
+    assert to_list(columns["count"]) == [1, None]
     np.testing.assert_array_equal(columns["price"], [1.5, np.nan])
 
 
@@ -249,10 +250,10 @@ def test_a_parquet_table_has_lists_of_floats_as_vectors(tmp_path, kind):
     np.testing.assert_array_equal(found, [[0.5, -2], [np.nan, np.nan], [np.nan, 4]])
 
 
-def test_lists_of_floats_of_different_lengths_are_joined(tmp_path):
+def test_lists_of_floats_of_different_lengths_are_lists_of_text(tmp_path):
     weights = pa.array([[0.5, 2], None, [1e-7], []], pa.list_(pa.float64()))
     path = write_parquet(tmp_path / "items.parquet", item=[1, 2, 3, 4], weights=weights)
-    assert files.read_table(path, "item").columns["weights"].tolist() == ["0.5|2", "", "1e-7", ""]
+    assert files.read_table(path, "item").columns["weights"].tolist() == [("0.5", "2"), (), ("1e-7",), ()]
 
 
 def test_vectors_that_are_all_missing_have_no_length(tmp_path):
@@ -260,9 +261,9 @@ def test_vectors_that_are_all_missing_have_no_length(tmp_path):
     assert files.read_table(path, "item").columns["vector"].shape == (2, 0)
 
 
-def test_lists_of_a_fixed_size_are_joined_like_any_other(tmp_path):
+def test_lists_of_a_fixed_size_are_lists_like_any_other(tmp_path):
     path = write_parquet(tmp_path / "items.parquet", item=[1, 2], x=pa.array([[1, 2], None], pa.list_(pa.int8(), 2)))
-    assert files.read_table(path, "item").columns["x"].tolist() == ["1|2", ""]
+    assert files.read_table(path, "item").columns["x"].tolist() == [("1", "2"), ()]
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_table_holds_vectors_and_fingerprints_them():
     vectors = np.eye(2, 3)
     table = Table([1, 2], {"vector": vectors})
     assert table.columns["vector"].shape == (2, 3)
-    assert table.fingerprint() != Table([1, 2], {"vector": vectors + 1}).fingerprint()
+    assert table.digests() != Table([1, 2], {"vector": vectors + 1}).digests()
     with pytest.raises(ValueError, match=r"column 'vector' has shape \(2, 3, 1\), but ids has \(2,\)"):
         Table([1, 2], {"vector": vectors[:, :, None]})
 
@@ -151,3 +151,30 @@ def test_positions_are_those_in_the_table_or_minus_one(known, asked):
 def test_positions_of_ids_of_another_type_are_refused():
     with pytest.raises(ValueError, match="'10'.*known ids are int64"):
         Table([10, 20]).positions(["10"])
+
+
+def test_a_column_of_another_type_or_value_has_another_digest():
+    columns = [[1, 2], [1, None], [1.0, 2.0], [True, None], ["1", "2"], ["a|b", ""], [["a|b"], []], [["a", "b"], []]]
+    columns += [[2**53 + 3, None], [2**53 + 4, None], [None, 1], [False, None], [["a"], ["b"]]]
+    digests = [Table([7, 8], {"x": column}).digests()["x"] for column in columns]
+    assert len(set(digests)) == len(columns)
+    assert digests == [Table([7, 8], {"x": column}).digests()["x"] for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a", "b\0"], r"column 'x', row 1: text with a NUL character, got 'b\\x00'"),
+        (np.array(["a\0b", "c"]), r"column 'x', row 0: text with a NUL character, got 'a\\x00b'"),
+        ([["a"], ["b\0"]], "column 'x', row 1: a list must hold text without NUL"),
+        ([True, 1], "column 'x', row 1: integers among booleans, got 1"),
+        ([2**53 + 1, 0.5], f"column 'x', row 0: {2**53 + 1} among floats would lose digits"),
+        (np.array([1, 2**63], np.uint64), "row 1: integers must be below 2.*63, got 9223372036854775808"),
+        (np.array(["2020", "2021"], "datetime64[s]"), "holds datetime64.*; write times as Unix seconds"),
+        ([b"a", b"b"], "row 0: must be text or numbers, got bytes"),
+        ("ab", "column 'x' must be a list or an array, got 'ab'"),
+    ],
+)
+def test_values_without_one_type_are_refused_with_their_row(values, message):
+    with pytest.raises(ValueError, match=message):
+        Table([7, 8], {"x": values})

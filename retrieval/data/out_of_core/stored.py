@@ -207,9 +207,8 @@ def _read(path: pathlib.Path, names: Sequence[str]) -> Iterator[list[Column]]:
     """Yields the named columns in pieces of up to `READ_ROWS` rows."""
     start = 0
     try:
-        with pa.parquet.ParquetFile(
-            path, pre_buffer=False, buffer_size=1 << 20
-        ) as file:  # pre-buffered columns stay in memory
+        reading = {"pre_buffer": False, "buffer_size": 1 << 20}  # pre-buffered columns stay in memory
+        with pa.parquet.ParquetFile(path, page_checksum_verification=True, **reading) as file:
             convert.require_names(str(path), names, file.schema_arrow.names)
             for batch in file.iter_batches(READ_ROWS, columns=list(names), use_threads=False):
                 batch.validate(full=True)

@@ -14,12 +14,12 @@ from retrieval.data.interactions import Interactions, Table
 from retrieval.data.readers.arrow import (
     Column,
     require_unique,
-    to_attribute,
     to_integer_ids,
     to_ratings,
     to_text,
     to_timestamps,
 )
+from retrieval.data.readers.attributes import to_attribute
 from retrieval.data.readers.delimited import Source, read
 
 Files = Callable[[str], tuple[str, bytes]]  # name of a member -> name of the file in errors, and its content

@@ -14,9 +14,9 @@ from jaxtyping import Float32, Int64, Shaped
 from retrieval.common.choices import did_you_mean
 from retrieval.common.errors import DataError
 from retrieval.data.interactions import Ids
+from retrieval.data.readers.arrow_types import is_text
 
 LATEST = 253_402_300_799  # the last second of the year 9999
-NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"  # "00501" and numbers of 16 digits are codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +67,6 @@ def require_names(where: str, wanted: Sequence[str], found: Sequence[str]) -> No
             raise DataError(f"{where}: {problem}, got {', '.join(map(repr, found))}{remedy}")
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Returns whether an Arrow type holds text."""
-    return pt.is_string(kind) or pt.is_large_string(kind)
-
-
 def to_ids(column: Column) -> Ids:
     """Converts a column to raw ids: int64 if every value is an integer, else str [n].
 
@@ -83,9 +78,9 @@ def to_ids(column: Column) -> Ids:
     values = column.values
     column.require(values.is_valid(), "missing id", "give every row an id or drop the row")
     if pt.is_integer(values.type):
-        integers = _cast(column, pa.int64(), "id out of range", "write ids past 2**63 - 1 as text")
+        integers = cast(column, pa.int64(), "id out of range", "write ids past 2**63 - 1 as text")
     elif is_text(values.type):
-        integers = _canonical_integers(values)
+        integers = canonical_integers(values)
     else:
         remedy = f"write them as integers or text, in pandas: df[{column.name!r}].astype('int64')"
         raise column.error(0, f"ids must be integers or text, the column is {values.type}", remedy)
@@ -154,67 +149,10 @@ def to_timestamps(column: Column) -> Int64[np.ndarray, "n"]:
 
 def to_text(column: Column) -> Shaped[np.ndarray, "n"]:
     """Converts a column to text, str [n], "" for missing values."""
+    column.require(pc.invert(pc.match_substring(column.values, "\0")), "text with a NUL character", "remove it")
     encoded = pc.dictionary_encode(column.values.fill_null("")).unify_dictionaries()
     texts = np.array(encoded.chunk(0).dictionary.to_pylist(), np.str_)
     return texts[np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])]
-
-
-def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
-    """Converts a column to an attribute [n]: int64, float64 (NaN if missing) or str ("" if missing).
-
-    Text becomes numbers if every value that is not missing reads as a number; codes such as "00501" stay text. Lists of
-    text or integers are joined by "|". Lists of floats become vectors, float32 [n, size], of NaN if missing; lists of
-    different lengths, as the weights of bags, are joined too.
-
-    Raises:
-      DataError: the column holds values of another type, as structures.
-    """
-    values, kind = column.values, column.values.type
-    if is_text(kind):
-        present = values.filter(pc.not_equal(values, ""))
-        if not len(present) or not pc.all(pc.match_substring_regex(present, NUMBER)).as_py():
-            return to_text(column)
-        if len(present) == len(values) and (integers := _canonical_integers(values)) is not None:
-            return integers.to_numpy()
-        return pc.cast(pc.if_else(pc.equal(values, ""), None, values), pa.float64()).to_numpy()
-    if pt.is_integer(kind) and not values.null_count:
-        return _cast(column, pa.int64(), "number out of range", "use numbers up to 2**63 - 1").to_numpy()
-    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
-        return pc.cast(values, pa.float64(), safe=False).to_numpy()
-    if _is_list(kind) and pt.is_floating(kind.value_type) and (vectors := _vectors(values)) is not None:
-        return vectors
-    return to_text(dataclasses.replace(column, values=_written_out(column)))
-
-
-def _written_out(column: Column) -> pa.ChunkedArray:
-    """Converts values of an Arrow type that is neither text nor a number to text."""
-    values, kind = column.values, column.values.type
-    if any(test(kind) for test in (pt.is_boolean, pt.is_date, pt.is_time, pt.is_timestamp, pt.is_null)):
-        return pc.cast(values, pa.string())
-    listed = _is_list(kind) and kind.value_type
-    if not listed or not (is_text(listed) or pt.is_integer(listed) or pt.is_floating(listed)):
-        raise column.error(0, f"a column of type {kind} is not an attribute", "drop it or write it as text")
-    joined = pc.binary_join(pc.cast(values, pa.list_(pa.string())), "|")
-    complete = pc.equal(pc.is_null(joined), pc.is_null(values))
-    column.require(complete, "a list with a missing element", "drop the missing elements")
-    return joined
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
-
-
-def _vectors(values: pa.ChunkedArray) -> Float32[np.ndarray, "n size"] | None:
-    """Converts lists of floats to vectors, empty lists to NaN; None if the lists have different lengths."""
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
-    present = lengths > 0
-    size = int(lengths[present][0]) if present.any() else 0
-    if (lengths[present] != size).any():
-        return None
-    vectors = np.full((len(lengths), size), np.nan, np.float32)
-    numbers = pc.cast(pc.list_flatten(values), pa.float32(), safe=False).to_numpy()
-    vectors[present] = numbers.reshape(present.sum(), size)
-    return vectors
 
 
 def _text_ids(column: Column) -> Ids:
@@ -222,7 +160,6 @@ def _text_ids(column: Column) -> Ids:
     values = column.values
     filled = pc.not_equal(pc.utf8_trim_whitespace(values), "")
     column.require(filled, "missing id", "give every row an id or drop the row")
-    column.require(pc.invert(pc.match_substring(values, "\0")), "id with a NUL character", "remove it")
     if pc.all(pc.match_substring_regex(values, r"^[0-9]+\.0$")).as_py():
         remedy = f"write them as integers, in pandas: df[{column.name!r}].astype('int64')"
         raise column.error(0, "ids written as fractions", remedy)
@@ -238,12 +175,12 @@ def _numbers(column: Column, kind: pa.DataType, what: str) -> Shaped[np.ndarray,
         column.require(pc.not_equal(column.values, ""), f"missing {what}", remedy)
     elif not (pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)):
         raise column.error(0, f"a {what} must be a number, the column is {source}", remedy)
-    numbers = _cast(column, kind, f"{what} is not a number", remedy).to_numpy()
+    numbers = cast(column, kind, f"{what} is not a number", remedy).to_numpy()
     column.require(np.isfinite(numbers), f"{what} is not finite", remedy)
     return numbers
 
 
-def _canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Converts text to int64; None if a value is not an integer in its canonical form."""
     try:
         integers = pc.cast(values, pa.int64())
@@ -253,7 +190,7 @@ def _canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return None if pc.any(pc.or_(padded, pc.starts_with(values, "-0"))).as_py() else integers
 
 
-def _cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.ChunkedArray:
+def cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.ChunkedArray:
     """Converts values to `kind`, rounded if it is floating; the error names the first value that does not fit."""
     options = pc.CastOptions(kind, allow_float_truncate=True, allow_decimal_truncate=True)
     try:

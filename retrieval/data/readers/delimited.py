@@ -54,7 +54,7 @@ class Source:
         with self.open() as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text:
             quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
             rows = csv.reader(itertools.chain(text, after), delimiter=self.delimiter, quoting=quoting)
-            line = 1
+            line, limit = 1, csv.field_size_limit(BLOCK)  # the limit is of the process: restored below
             try:
                 for fields in rows:
                     if fields:
@@ -62,6 +62,8 @@ class Source:
                     line = rows.line_num + 1
             except csv.Error as error:
                 raise DataError(f"{self.name}, line {line}: {error}; close the quote or shorten it") from error
+            finally:
+                csv.field_size_limit(limit)
 
 
 def require_file(path: Path) -> None:
@@ -92,7 +94,7 @@ def read(source: Source, columns: Sequence[str], others: bool = False) -> dict[s
         line, header = (0, source.header) if source.header else _read_header(source)
         where = f"{source.name}, line {line}"
         if not set(columns) <= set(header):
-            _check_delimiter(where, source.delimiter, header)
+            _check_delimiter(where, source.delimiter, header, columns)
         columns = [*columns, *(name for name in header if others and name not in columns)]
         require_names(where, columns, header)
         table = _parse(source, header, columns)
@@ -107,9 +109,15 @@ def read(source: Source, columns: Sequence[str], others: bool = False) -> dict[s
 def _read_header(source: Source) -> tuple[int, Sequence[str]]:
     """Returns the line (1-based) and the fields of the header, checking that it is text."""
     with source.open() as raw:
-        start = raw.read(4)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{source.name}, line 1: the file is UTF-16, got {start!r}; save it as UTF-8")
+        start = raw.read(64)
+    for is_so, problem in (
+        (start[:2] in (b"\xff\xfe", b"\xfe\xff"), "is UTF-16; save it as UTF-8"),
+        (start[:2] == b"\x1f\x8b", "is compressed by gzip; end its name in .csv.gz or .tsv.gz"),
+        (start[:4] == b"PK\3\4", "is a zip archive or a workbook; save its sheet as CSV"),
+        (b"\0" in start.partition(b"\n")[0], "is UTF-16 without its mark, or no text; save it as UTF-8"),
+    ):
+        if is_so:
+            raise DataError(f"{source.name}, line 1: the file {problem}, got {bytes(start[:16])!r}")
     line, header = next(source.records(), (1, []))
     if not header:
         raise DataError(f"{source.name} holds blank lines only; it needs a header and rows")
@@ -118,7 +126,7 @@ def _read_header(source: Source) -> tuple[int, Sequence[str]]:
     return line, header
 
 
-def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
+def _check_delimiter(where: str, delimiter: str, header: Sequence[str], columns: Sequence[str]) -> None:
     """Checks that the header has the expected delimiter and holds names, not values."""
     counts = {other: header[0].count(other) + 1 for other in DELIMITERS if other != delimiter}
     best = max(counts, key=counts.get)
@@ -126,6 +134,11 @@ def _check_delimiter(where: str, delimiter: str, header: Sequence[str]) -> None:
         remedy = {",": "name it .csv", "\t": "name it .tsv"}.get(best, "write it with commas")
         problem = f"one column when divided by {DELIMITERS[delimiter]}, {counts[best]} by {DELIMITERS[best]}"
         raise DataError(f"{where}: {problem}, got {header[0][:80]!r}; {remedy}")
+    if len(header) == 1 and set(header[0].split()) & set(columns):
+        problem = f"one column when divided by {DELIMITERS[delimiter]}, {len(header[0].split())} by blanks"
+        raise DataError(
+            f"{where}: {problem}, got {header[0][:80]!r}; write {DELIMITERS[delimiter]} between the columns"
+        )
     if all(field.replace(".", "", 1).isdigit() for field in header):
         raise DataError(f"{where}: values where names are expected, got {header[:8]}; begin with column names")
 
@@ -179,6 +192,8 @@ def _explain(source: Source, expected: int, reason: str) -> DataError:
                 f"{source.name}, line {line}: expected {expected} fields, found {len(fields)}, got "
                 f"{str(fields)[:80]}; complete the line, or quote a field that holds the delimiter"
             )
+    if "straddling" in reason:
+        return DataError(f"{source.name}: a row is longer than {BLOCK >> 20} MiB; close its quotes, or shorten it")
     return DataError(f"{source.name} cannot be read: {reason}; write it again as plain delimited text")
 
 

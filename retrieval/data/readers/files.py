@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-import pyarrow.types as pt
 
 from retrieval.common.errors import DataError
 from retrieval.data.interactions import Ids, Interactions, Table
 from retrieval.data.readers import arrow as convert
 from retrieval.data.readers import delimited
 from retrieval.data.readers.arrow import Column
+from retrieval.data.readers.arrow_types import simplified
+from retrieval.data.readers.attributes import to_attribute
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 
@@ -50,8 +52,7 @@ def read_interactions(
 def read_table(path: str | Path, id_column: str) -> Table:
     """Reads a table of entities from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
 
-    All other columns become attributes: int64, float64 (NaN if missing), str ("" if missing), or vectors, float32
-    [n, size], from lists of floats of one length in Parquet.
+    All other columns become attributes, see `attributes.to_attribute`.
 
     Raises:
       DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received
@@ -60,7 +61,7 @@ def read_table(path: str | Path, id_column: str) -> Table:
     columns = _read_columns(Path(path).expanduser(), [id_column], others=True)
     ids = convert.to_ids(columns[id_column])
     convert.require_unique(columns[id_column], ids)
-    attributes = {n: convert.to_attribute(column) for n, column in columns.items() if n != id_column}
+    attributes = {n: to_attribute(column) for n, column in columns.items() if n != id_column}
     return Table(ids, attributes)
 
 
@@ -83,13 +84,14 @@ def _read_columns(path: Path, names: Sequence[str], others: bool = False) -> dic
         raise DataError(f"{path} has an unknown format, got the ending {path.suffix!r}; write one of {known}")
     if ending == ".parquet":
         return _read_parquet(path, names, others)
-    source = delimited.Source(str(path), lambda: pa.input_stream(str(path)), DELIMITERS[ending])
+    open_ = functools.partial(pa.input_stream, str(path), compression="gzip" if ending.endswith(".gz") else None)
+    source = delimited.Source(str(path), open_, DELIMITERS[ending])
     return delimited.read(source, names, others)
 
 
 def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, Column]:
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             found = file.schema_arrow.names
             names = [*names, *(name for name in found if others and name not in names)]
             convert.require_names(str(path), names, found)
@@ -103,9 +105,14 @@ def _read_parquet(path: Path, names: Sequence[str], others: bool) -> dict[str, C
 
 
 def parquet_column(path: Path, name: str, values: pa.ChunkedArray, start: int = 0) -> Column:
-    """Returns the values of a column of a Parquet file from row `start` (0-based) on.
+    """Returns the values of a column of a Parquet file from row `start` (0-based) on, in their simplest type.
 
-    Dictionary-encoded values (categories of pandas) are decoded.
+    Raises:
+      DataError: pyarrow cannot convert the type; the message says what to do.
     """
-    decoded = values.cast(values.type.value_type) if pt.is_dictionary(values.type) else values
-    return Column(str(path), name, decoded, lambda row: f"row {start + row + 1}")
+    try:
+        simple = simplified(values)
+    except pa.ArrowException as error:
+        problem = f"a column of type {values.type} cannot be read: {error}"
+        raise DataError(f"{path}, column {name!r}: {problem}; cast it, in pyarrow: column.cast(...)") from None
+    return Column(str(path), name, simple, lambda row: f"row {start + row + 1}")
