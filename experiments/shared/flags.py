@@ -101,7 +101,7 @@ def space() -> Space | None:
     Raises:
       ValueError: it does not return a search space.
     """
-    path, *variant = flags.FLAGS["config"].config_filename.split(":", 1)
+    path, *variant = config_flags.get_config_filename(flags.FLAGS["config"]).split(":", 1)
     namespace = runpy.run_path(path)
     if "get_space" not in namespace:
         return None

@@ -23,7 +23,7 @@ from retrieval.config.space import Choice, LogUniform, Space, is_whole, value_of
 
 NUM_UNPRUNED = 5  # complete trials before any is pruned
 WARMUP = 10  # evaluations before a trial can be pruned: large batches and small steps begin slowly
-ORIGIN, DIVERGED = "origin", "diverged"  # attributes of trials
+ORIGIN, DIVERGED, ENQUEUED = "origin", "diverged", "enqueued"  # attributes of trials
 DIGITS = 4  # significant digits of a setting
 
 
@@ -84,12 +84,17 @@ def begin(study: optuna.Study, config: Config, space: Space) -> None:
     An interrupted trial does not count; its settings are tried anew, from its last checkpoint.
     """
     if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(_params(config, space))
+        _enqueue(study, _params(config, space))
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         is_complete = trial.params.keys() == space.keys()
-        if params := trial.params if is_complete else trial.system_attrs.get("fixed_params"):
-            study.enqueue_trial(params, user_attrs={ORIGIN: origin(trial)})
+        if params := trial.params if is_complete else trial.user_attrs.get(ENQUEUED):
+            _enqueue(study, params, **{ORIGIN: origin(trial)})
+
+
+def _enqueue(study: optuna.Study, params: Mapping[str, Any], **attributes: int) -> None:
+    """Has these settings tried next; the trial keeps them, should it end before it has asked for all of them."""
+    study.enqueue_trial(dict(params), user_attrs={ENQUEUED: dict(params), **attributes})
 
 
 def _params(config: Config, space: Space) -> dict[str, Any]:
