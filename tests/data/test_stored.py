@@ -1,6 +1,7 @@
 """Interactions encoded out of core are those of the file read whole; half-written ones are never used."""
 
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -144,6 +145,71 @@ def test_an_interrupted_encoding_leaves_nothing_that_looks_whole(tmp_path, monke
         encode(path)
     assert os.listdir(tmp_path / "cache") == []
     assert encode(path).query_ids.tolist() == [1, 2, 3, 4, 5]
+
+
+def whole_cache(folder):
+    path = write(folder, [1, 2, 3, 9], [70, 70, 80, 90])
+    encode(path)
+    (home,) = (folder / "cache").iterdir()
+    return path, home
+
+
+def is_warned(caplog, path):
+    (record,) = caplog.records
+    return record.levelname == "WARNING" and f"{path} is encoded again" in record.getMessage()
+
+
+FILES = ["candidate_ids.npy", "candidate_rows.npy", "manifest.json", "query_ids.npy", "query_rows.npy"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_of_the_cache_changes_no_id(tmp_path, caplog, name, place, bit):
+    path, home = whole_cache(tmp_path)
+    content = bytearray((home / name).read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    (home / name).write_bytes(content)
+    caplog.clear()
+    assert_same(encode(path), read_interactions(path, **NAMES))
+    is_same_json = name == "manifest.json" and not caplog.records  # a flip in a blank, say
+    assert is_same_json or is_warned(caplog, path)
+    caplog.clear()
+    assert_same(encode(path), read_interactions(path, **NAMES))
+    assert is_same_json or not caplog.records  # it was mended
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["truncated", "missing", "folder"])
+def test_a_cache_with_half_a_file_is_encoded_again(tmp_path, caplog, name, damage):
+    path, home = whole_cache(tmp_path)
+    content = (home / name).read_bytes()
+    (home / name).unlink()
+    if damage == "truncated":
+        (home / name).write_bytes(content[: len(content) // 2])
+    elif damage == "folder":
+        (home / name).mkdir()
+    assert_same(encode(path), read_interactions(path, **NAMES))
+    assert is_warned(caplog, path) and sorted(os.listdir(home)) == FILES
+    assert os.listdir(tmp_path / "cache") == [home.name]
+
+
+def test_the_cache_of_other_columns_under_this_name_is_not_used(tmp_path, caplog):
+    path, home = whole_cache(tmp_path)
+    encode(path, query_id="item", candidate_id="user")
+    (other,) = set((tmp_path / "cache").iterdir()) - {home}
+    shutil.rmtree(home)
+    other.rename(home)
+    assert_same(encode(path), read_interactions(path, **NAMES))
+    assert is_warned(caplog, path)
+
+
+def test_what_a_killed_encoding_leaves_goes(tmp_path):
+    path, home = whole_cache(tmp_path)
+    left = home.with_name(f".{home.name}-abcdefgh.partial")
+    (left / "new").mkdir(parents=True)
+    shutil.rmtree(home)
+    encode(path)
+    assert os.listdir(tmp_path / "cache") == [home.name]
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
+import logging
 import pathlib
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,10 @@ import pyarrow.parquet
 from jaxtyping import Bool, Int, Int32
 
 from retrieval.common.errors import DataError
-from retrieval.common.folders import replace_folder
+from retrieval.common.folders import replace_folder, scratch_folder
+from retrieval.common.manifest import check_hash, entry_of, listed_file, read_object, write_manifest
 from retrieval.common.storage import sha256
+from retrieval.common.verified_folder import VerifiedFolder
 from retrieval.data.ids import Ids, distinct, narrow
 from retrieval.data.interactions import Interactions, update_digest
 from retrieval.data.out_of_core.mapped import release, windows
@@ -26,7 +29,9 @@ from retrieval.data.readers.arrow import Column
 from retrieval.data.vocabulary import Vocabulary
 
 READ_ROWS = 1 << 20  # number of rows of the file in memory at a time
-FORMAT = 1  # version of the stored files; files of another version are ignored
+FORMAT = 2  # version of the stored files, and of the rules by which ids are read; other versions are ignored
+MANIFEST = "manifest.json"
+LOG = logging.getLogger(__name__)
 COLUMNS = ("query", "candidate")
 
 
@@ -116,7 +121,9 @@ def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, can
 
     The first pass finds the distinct ids, the second writes the rows. Both hold a million rows and the distinct ids in
     memory, and take O(n log distinct) time. The result is named by a hash of the file's content and moved to its place
-    when it is complete: an interrupted encoding starts again, and another file gets a folder of its own. Ids are
+    when it is complete: an interrupted encoding starts again, and another file gets a folder of its own. A later call
+    compares every byte with the hashes that were written with it; where one differs, a warning says so and the file is
+    encoded again. Ids are
     integers if all of them read as integers, as in `files.read_interactions`; other columns are not read.
 
     Args:
@@ -132,25 +139,53 @@ def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, can
     delimited.require_file(path)
     if query_id == candidate_id:
         raise DataError(f"{path}: query id and candidate id need a column each, got {query_id!r} for both")
-    key = hashlib.sha256(json.dumps([FORMAT, sha256(path), *names]).encode()).hexdigest()[:32]
-    home = folder / key
-    if not home.exists():
-        scratch = folder / f".{key}.{os.getpid()}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+    facts = {"format": FORMAT, "source": sha256(path), "columns": list(names)}
+    home = folder / hashlib.sha256(json.dumps(list(facts.values())).encode()).hexdigest()[:32]
+    if home.exists():
         try:
-            _write(path, names, scratch)
-            replace_folder(scratch, home)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return StoredInteractions(
-        tuple(np.load(home / f"{name}_ids.npy") for name in COLUMNS),
-        tuple(np.load(home / f"{name}_rows.npy", mmap_mode="r") for name in COLUMNS),
-    )
+            return _open(home, facts)
+        except (ValueError, OSError) as error:
+            LOG.warning("%s; %s is encoded again", error, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(home) as scratch:
+        new = scratch / "new"
+        new.mkdir()
+        _write(path, names, new)
+        entries = {file.name: entry_of(file) for file in sorted(new.iterdir())}
+        write_manifest(new / MANIFEST, {**facts, "files": entries})
+        replace_folder(new, home)
+    return _open(home, facts)
+
+
+def _open(home: pathlib.Path, facts: Mapping[str, Any]) -> StoredInteractions:
+    """Opens encoded interactions, after a check of every byte.
+
+    Raises:
+      ValueError: a file is missing or has changed since it was written, or the folder is of another source.
+      OSError: a file cannot be read.
+    """
+    try:
+        manifest = check_hash(read_object(home / MANIFEST))
+        found = {name: manifest[name] for name in facts}
+        entries = {name: listed_file(name, entry) for name, entry in manifest["files"].items()}
+    except FileNotFoundError:
+        raise ValueError(f"{home} has no {MANIFEST}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{home / MANIFEST} is damaged ({error})") from None
+    if found != facts:
+        raise ValueError(f"{home} holds {found}, not {facts}")
+    verified = VerifiedFolder(folder=home, files=entries, list_name=MANIFEST, remedy="it is not used", place=home)
+    ids = [np.load(io.BytesIO(verified.read(f"{name}_ids.npy"))) for name in COLUMNS]
+    for name in COLUMNS:
+        if problem := verified.problem(f"{name}_rows.npy"):
+            raise ValueError(problem)
+    verified.check_rest()
+    rows = [np.load(home / f"{name}_rows.npy", mmap_mode="r") for name in COLUMNS]
+    return StoredInteractions(tuple(ids), tuple(rows))
 
 
 def _write(path: pathlib.Path, names: tuple[str, str], folder: pathlib.Path) -> None:
-    """Writes the distinct ids and the rows, and flushes them to disk."""
+    """Writes the distinct ids and the rows."""
     both = [_Distinct(), _Distinct()]
     total = 0
     for columns in _read(path, names):
@@ -166,17 +201,12 @@ def _write(path: pathlib.Path, names: tuple[str, str], folder: pathlib.Path) -> 
         for columns in _read(path, names):
             for file, vocabulary, column in zip(out, vocabularies, columns, strict=True):
                 file.write(_rows(vocabulary, column).astype("<i4").tobytes())
-        for file in out:
-            file.flush()
-            os.fsync(file.fileno())
     finally:
         for file in out:
             file.close()
     for name, vocabulary in zip(COLUMNS, vocabularies, strict=True):
         with (folder / f"{name}_ids.npy").open("wb") as file:
             np.save(file, vocabulary.ids)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 class _Distinct:
