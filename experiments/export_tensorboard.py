@@ -19,6 +19,7 @@ from jaxtyping import Float
 from experiments.shared import console, flags
 from experiments.shared.run_data import load_data
 from experiments.shared.workdir import Workdir
+from retrieval.common.disk_errors import writing
 from retrieval.common.folders import replace_folder, scratch_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit
@@ -108,8 +109,9 @@ def export(workdir: Workdir) -> None:
     with scratch_folder(workdir.tensorboard) as scratch:
         new = scratch / "new"
         new.mkdir()
-        write_scalars(new, log, workdir.read_metrics(), choice.epoch)
-        write_projector(new, embeddings, counts, dataset.corpus)
+        with writing(new):
+            write_scalars(new, log, workdir.read_metrics(), choice.epoch)
+            write_projector(new, embeddings, counts, dataset.corpus)
         replace_folder(new, workdir.tensorboard)
 
 

@@ -15,6 +15,8 @@ import matplotlib as mpl
 from matplotlib.backends import backend_agg, backend_svg
 from matplotlib.figure import Figure
 
+from retrieval.common.storage import write_chunks
+
 COLOURS = {  # role -> (light, dark); plots are drawn in light colours, and the page replaces them by variables
     "paper": ("#ffffff", "#16191e"),
     "ground": ("#f5f6f8", "#0e1013"),
@@ -75,7 +77,9 @@ def write_png(plot: Plot, folder: pathlib.Path) -> None:
     """Writes `{name}.png` into a folder, in the light colours."""
     backend_agg.FigureCanvasAgg(plot.figure)
     options = {"dpi": DOTS_PER_INCH, "facecolor": colour("paper"), "pil_kwargs": {"compress_level": 2}}
-    _save(plot, folder / f"{plot.name}.png", format="png", **options)
+    buffer = io.BytesIO()
+    _save(plot, buffer, format="png", **options)
+    write_chunks(folder / f"{plot.name}.png", [buffer.getbuffer()])
 
 
 def to_svg(plot: Plot) -> str:
@@ -97,7 +101,7 @@ def to_svg(plot: Plot) -> str:
     return re.sub(r"<svg.*?>", f'<svg class="plot" role="img" aria-label="{label}" {view}>', svg, count=1, flags=re.S)
 
 
-def _save(plot: Plot, file: pathlib.Path | io.StringIO, **options: Any) -> None:
+def _save(plot: Plot, file: io.BytesIO | io.StringIO, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import re
 import runpy
 import sys
@@ -15,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.shared import compilation, console
+from retrieval.common.disk_errors import describe
 from retrieval.config.fields import SHOWN, check_field, field_types, shown
 from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
@@ -172,6 +174,12 @@ def run_on(main: Callable[[list[str]], None]) -> None:
             console.be_quiet()
         try:
             main(argv[1:])
+            sys.stdout.flush()
+        except OSError as error:
+            drop_output()
+            if isinstance(error, BrokenPipeError):  # the reader of the output, as `head`, has enough
+                sys.exit(1)
+            sys.exit(f"error: {as_typed(describe(error))}")
         except MISTAKES as error:
             sys.exit(f"error: {as_typed(str(error))}")
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -185,6 +193,14 @@ def run_on(main: Callable[[list[str]], None]) -> None:
 
     define_quiet()
     app.run(checked, flags_parser=_parse)
+
+
+def drop_output() -> None:
+    """Sends what could not be printed nowhere, so that Python does not fail on it once more as it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_typed(text: str) -> str:

@@ -10,6 +10,8 @@ import pathlib
 import platform
 from collections.abc import Iterator
 
+from retrieval.common.disk_errors import writing
+
 LOCK_FILE = ".lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of a file system that has none
 
@@ -34,9 +36,10 @@ def claimed(folder: pathlib.Path, work: str) -> Iterator[None]:
       FolderInUseError: a ValueError; another process, or another thread of this one, holds the folder.
       OSError: the folder cannot be written.
     """
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    file = _locked_file(folder, work)
+    with writing(folder):
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _locked_file(folder, work)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from retrieval.common.disk_errors import writing
 from retrieval.common.storage import sync_folder
 
 SCRATCH_SUFFIX = ".partial"  # of the name of a folder that is being made
@@ -58,7 +59,7 @@ def scratch_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Those that killed processes left for the same `folder` are deleted first; those of running processes stay.
     """
-    with locked(folder.parent):
+    with writing(folder), locked(folder.parent):
         for path in abandoned(folder):
             shutil.rmtree(path)
         scratch = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=SCRATCH_SUFFIX))

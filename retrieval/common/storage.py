@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,6 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from retrieval.common.disk_errors import writing
+
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file so that a reader, or a crash, sees the old file or the new one, whole."""
@@ -18,18 +21,36 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def write_chunks(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Writes a file of bytes atomically, one chunk after the other."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")  # `scratch_files` finds it
-    try:
-        with scratch.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    """Writes a file of bytes atomically, one chunk after the other.
+
+    A link stays, and the file that it leads to is replaced. Devices and pipes, as /dev/stdout, are written to.
+
+    Raises:
+      DiskError: an OSError; the file cannot be written. What was there before is unchanged.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file():
+            return _write_through(path, chunks)
+        path = path.resolve() if path.is_symlink() else path
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")  # `scratch_files` finds it
+        try:
+            with scratch.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error to tell is the first
+                scratch.unlink(missing_ok=True)
+            raise
+
+
+def _write_through(path: pathlib.Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Writes to a device or a pipe; a folder is refused by the system."""
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
 
 
 def scratch_files(folder: pathlib.Path, names: Collection[str] | None) -> list[pathlib.Path]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Bool, Int, Int32
 
+from retrieval.common.disk_errors import writing
 from retrieval.common.errors import DataError
 from retrieval.common.folders import replace_folder, scratch_folder
 from retrieval.common.manifest import check_hash, entry_of, listed_file, read_object, write_manifest
@@ -150,7 +151,8 @@ def encode(path: str | pathlib.Path, folder: pathlib.Path, *, query_id: str, can
     with scratch_folder(home) as scratch:
         new = scratch / "new"
         new.mkdir()
-        _write(path, names, new)
+        with writing(new):
+            _write(path, names, new)
         entries = {file.name: entry_of(file) for file in sorted(new.iterdir())}
         write_manifest(new / MANIFEST, {**facts, "files": entries})
         replace_folder(new, home)

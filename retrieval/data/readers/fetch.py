@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from retrieval.common import storage
+from retrieval.common import disk_errors, storage
 from retrieval.common.errors import DataError
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -78,7 +78,7 @@ def download(url: str, path: Path, size: int, sha256: str, progress: Progress | 
 def _receive(url: str, part: Path, size: int, progress: Progress | None) -> tuple[int, str]:
     """Writes the answer of `url` to `part`, perhaps incomplete; returns the number of bytes and their SHA-256."""
     received, digest = 0, hashlib.sha256()
-    with open(part, "wb") as file:
+    with disk_errors.writing(part), open(part, "wb") as file:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
                 while received <= size and (block := response.read(BLOCK)):

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 from retrieval.common.environment import versions
 from retrieval.common.folders import scratch_folder
 from retrieval.common.lists import Lists
+from retrieval.common.npy import npy_chunks
+from retrieval.common.storage import write_atomically, write_chunks
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
 from retrieval.data.vocabulary import Vocabulary
@@ -119,16 +121,16 @@ def save(
         new.mkdir()
         programs, parameters = _programs(model, context, features)
         for name, program in programs.items():
-            (new / name).write_bytes(program)
+            write_chunks(new / name, [program])
         for name, text in texts.items():
-            (new / name).write_text(text, encoding="utf-8")
+            write_atomically(new / name, text)
         for name, array in (arrays | parameters).items():
-            np.save(new / name, np.asarray(array, order="C"), allow_pickle=False)
+            write_chunks(new / name, npy_chunks(array))
         index.save(new / layout.INDEX)
         write_manifest(new, facts)
         recommender = read(BundleFiles.open(new))
         answers = golden.ask(recommender, examples)
-        (new / layout.GOLDEN).write_text(json.dumps(answers, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        write_atomically(new / layout.GOLDEN, json.dumps(answers, ensure_ascii=False, allow_nan=False))
         write_manifest(new, facts)
         recommender = dataclasses.replace(recommender, manifest=read_manifest(new))
         if exports is not None:
