@@ -128,7 +128,7 @@ def per_query_from_bytes(content: bytes) -> PerQuery:
     try:
         table = pa.parquet.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"damaged or no Parquet file: {error}") from error
+        raise ValueError(f"it is damaged or no Parquet file: {error}") from error
     header = (table.schema.metadata or {}).get(METADATA)
     if header is None:
         raise ValueError("it holds no values of an evaluation, which write_per_query writes")

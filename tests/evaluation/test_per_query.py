@@ -95,7 +95,7 @@ def test_a_file_cut_short_is_named(tmp_path):
 
 def test_a_foreign_file_is_named(tmp_path):
     pa.parquet.write_table(pa.table({"query_id": [1, 2]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="other.parquet holds no values of an evaluation"):
+    with pytest.raises(ValueError, match="other.parquet: it holds no values of an evaluation"):
         read_per_query(tmp_path / "other.parquet")
 
 
