@@ -1,4 +1,4 @@
-"""Popularity of candidates: priors, entropy and penalty scales from counts in the training part."""
+"""Popularity of candidates: priors and penalty scales from counts in the training part."""
 
 from __future__ import annotations
 
@@ -51,19 +51,6 @@ def log_prior(counts: Shaped[np.ndarray, "num_rows"]) -> Float32[np.ndarray, "nu
     array([0.  , 1.95, 1.1 ], dtype=float32)
     """
     return np.log1p(2 * counts).astype(np.float32)
-
-
-def entropy(counts: Shaped[np.ndarray, "num_rows"]) -> float:
-    """Computes the entropy of the candidates' shares of the interactions in train, in nats; 0 without interactions.
-
-    The entropy is the smallest cross-entropy of any model that gives all queries the same probabilities.
-
-    >>> round(entropy(np.array([0, 2, 2])), 4)
-    0.6931
-    """
-    positive = counts[counts > 0].astype(np.float64)
-    shares = positive / positive.sum()
-    return float(-np.sum(shares * np.log(shares)))
 
 
 def recent_prior(

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -118,13 +119,38 @@ class Objective(abc.ABC):
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the unweighted loss of each example, from the distinct embeddings and the indices of the batch."""
 
-    @abc.abstractmethod
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns approximately the mean loss of a model whose scores do not depend on the query.
+    def trivial_scores(self, log_prior: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+        """Returns scores that know nothing but the popularity of each candidate row; by default 0.
 
         Args:
-          counts: number of occurrences of each candidate row in the training part.
+          log_prior: log-probability of each candidate row in the training part, up to a constant.
         """
+        return np.zeros_like(log_prior)
+
+    def trivial_loss(self, batches: Batch, log_prior: Float[np.ndarray, "N"]) -> float:
+        """Returns the mean loss of the `trivial_scores`, which are equal for all queries.
+
+        It depends on the batches, as the loss does: an in-batch softmax grows with the number of columns.
+
+        Args:
+          batches: some batches of the training, stacked along a leading axis.
+          log_prior: log-probability of each candidate row in the training part, up to a constant.
+        """
+        # embeddings of one dimension whose dot products are the scores
+        scores = jnp.asarray(self.trivial_scores(log_prior), jnp.float32)[:, None]
+
+        @jax.jit
+        def sums(objective, scores, batches):
+            def weighted(batch):
+                batch = objective.batch_of(batch)
+                queries = jnp.ones((len(batch.queries.rows), 1))
+                terms = objective.terms(queries, scores[batch.candidates.rows], batch)
+                return jnp.sum(batch.weights * terms), jnp.sum(batch.weights)
+
+            return jax.lax.map(weighted, batches)
+
+        losses, weights = sums(self, scores, batches)
+        return float(jnp.sum(losses) / jnp.sum(weights))
 
     def batch_of(self, batch: Batch) -> Batch:
         """Returns the batch with the candidates that the objective compares with: by default its own."""

@@ -14,7 +14,6 @@ from retrieval import losses
 from retrieval.batching.batch import NO_ROW, Batch, Distinct, Drawn
 from retrieval.data.encoding import Examples
 from retrieval.data.out_of_core.mapped import windows
-from retrieval.data.popularity import entropy
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.losses.row_sets import RowSets
 from retrieval.models.binding import Lookups
@@ -104,9 +103,9 @@ class FullSoftmax(OverCorpus):
             reduction="none",
         )
 
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns the entropy of popularity: the cross-entropy of a model that ranks by it."""
-        return entropy(counts)
+    def trivial_scores(self, log_prior: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+        """Returns the scores whose softmax is the popularity: the loss is then about its entropy."""
+        return self.temperature * log_prior
 
 
 @jax.tree_util.register_dataclass
@@ -152,10 +151,6 @@ class ImplicitSquared(OverCorpus):
             unobserved_weight=self.unobserved_weight,
             reduction="none",
         )
-
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns 1, the loss of an example if all scores are 0."""
-        return 1.0
 
 
 def query_weights(examples: Examples, num_query_rows: int) -> Float[Array, "num_query_rows"]:

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from retrieval import losses
 from retrieval.batching.batch import Batch
-from retrieval.data.popularity import entropy
 from retrieval.losses.column_sums import scores_at
 from retrieval.losses.row_sets import RowSets
 from retrieval.models.two_tower import TwoTower
@@ -75,9 +74,13 @@ class InBatchSoftmax(Objective):
             **common,
         )
 
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns the entropy of popularity: the loss of a model that ranks by it, if corrected by logQ."""
-        return entropy(counts)
+    def trivial_scores(self, log_prior: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+        """Returns the log-probabilities with logQ, else 0: without it, the negatives account for the popularity.
+
+        Both leave about the same logit to every column of a batch of positives, and the loss is near the log of the
+        number of columns.
+        """
+        return self.temperature / self._log_q_scale * log_prior if self.log_q else np.zeros_like(log_prior)
 
     def own_negatives(self, batch: Batch) -> losses.OwnNegatives:
         """Returns the draws from each query's disliked candidates, weighted to stand for all of them.

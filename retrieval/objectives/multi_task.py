@@ -45,7 +45,7 @@ def scale_of(retrieval: float, head: float) -> float:
     weights around 0.03 keep the quality of the ranking; `experiments.pareto` finds them for other data.
 
     Args:
-      retrieval: mean loss of a model that knows only the popularity of candidates, see `Objective.trivial_loss`.
+      retrieval: mean loss of scores that know only the popularity of candidates, see `Objective.trivial_loss`.
       head: loss of predicting the mean of the training labels: their variance, or the entropy of the base rate.
 
     >>> scale_of(6.5, 1.25)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float
 
 from retrieval import losses
@@ -67,10 +66,6 @@ class CosineContrastive(Pairwise):
         settings = {"margin": self.margin, "negative_weight": self.negative_weight}
         return losses.cosine_contrastive(**self.loss_arguments(queries, candidates, batch), **settings)
 
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns 1, the loss of an example if all cosines are 0."""
-        return 1.0
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +78,3 @@ class BPR(Pairwise):
     def terms(self, queries: Float[Array, "U D"], candidates: Float[Array, "V D"], batch: Batch) -> Float[Array, "B"]:
         """Returns the ranking loss of each example."""
         return losses.bpr(**self.loss_arguments(queries, candidates, batch))
-
-    def trivial_loss(self, counts: Float[np.ndarray, "N"]) -> float:
-        """Returns log 2, the loss of an example if all scores are equal."""
-        return float(np.log(2))

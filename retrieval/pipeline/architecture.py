@@ -62,7 +62,8 @@ def create(
       encoding: vocabularies, and the corpus, which is the candidates' table.
       train: the training part.
       queries: the queries' table; None: there is none.
-      log_prior: the log-probability of each candidate row in train [N]; None: no prior is added.
+      log_prior: the score at which each candidate row starts, its log-probability in train times the temperature of
+        the loss [N]; None: no prior is added.
       heads: the heads of the model, by the name of the task.
       seed: of the initial parameters.
 

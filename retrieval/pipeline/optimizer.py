@@ -6,6 +6,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from retrieval.batching.batch import NO_ROW
 from retrieval.batching.folding import num_batches
 from retrieval.config import schema as config_lib
 from retrieval.data.encoding import Examples
@@ -36,8 +37,10 @@ def create_optimizer(
     before, after = [], []
     if config.regularization.table_l2:
         counts = row_penalty.table_counts(model, np.bincount(examples.query_rows), candidate_counts)
-        # a loss that is a mean over the batch is divided by its size; the penalty has to be, too
-        share = 1.0 if config.loss.reduction == "sum" else 1 / train.batch_size
+        # A loss that is a mean over the batch is divided by the sum of its weights, and so has the penalty to be. Over
+        # an epoch the shares of the examples add up to its steps, whatever the size of its last batch.
+        total_weight = np.sum(examples.weights, where=examples.candidate_rows != NO_ROW, dtype=np.float64)
+        share = 1.0 if config.loss.reduction == "sum" else steps_per_epoch / total_weight
         strengths = {beginning: strength * share for beginning, strength in config.regularization.table_l2.items()}
         rates = row_penalty.row_rates(counts, strengths, power=1.0, steps_per_epoch=steps_per_epoch)
         before.append(row_penalty.row_penalty(rates))

@@ -78,7 +78,9 @@ class Phase:
                 return self._train(checkpoints, restored, epoch, on_epoch=lambda history: None)[1]
 
     def _checkpoints(self, folder: pathlib.Path) -> Checkpoints:
-        return Checkpoints(folder / self.name, self._fingerprint, DIGEST_OF_IDS)
+        # earlier versions did not multiply the prior by the temperature: their parameters belong to other scores
+        has_other_prior = self._config.model.popularity_prior and self._config.loss.temperature != 1.0
+        return Checkpoints(folder / self.name, self._fingerprint, None if has_other_prior else DIGEST_OF_IDS)
 
     def _initial_state(self) -> TrainState:
         return create_state(self.recipe.model, self.recipe.optimizer)

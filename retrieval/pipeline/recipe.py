@@ -173,14 +173,16 @@ def prepare(
     pairs = encoding.examples(train)
     _check_any(pairs, train, config.data.dislike_at_most)
     counts = encoding.counts(pairs)
-    prior = popularity.log_prior(counts) if config.model.popularity_prior else None
+    # the loss divides scores by its temperature: multiplied by it, the prior makes the softmax start at popularity
+    prior = (
+        np.float32(config.loss.temperature) * popularity.log_prior(counts) if config.model.popularity_prior else None
+    )
     tasks = Tasks.fit(config.tasks, encoding.without_dislikes(train).ratings)
     heads = tasks.heads(config.model.embedding_dimension, config.train.seed)
     towers = architecture.create(
         config.model, encoding, train, queries, log_prior=prior, heads=heads, seed=config.train.seed
     )
     examples, batch_size = create_examples(config, encoding, pairs, train, towers.context, tasks)
-    loss = tasks.objective(create_objective(config, pairs, examples, encoding), counts)
     optimizer = create_optimizer(config, towers.model, examples, counts, batch_size)
     negatives = create_negatives(config.negatives, counts, encoding.disliked(train))
     if examples.are_windows and (negatives.queue or negatives.dislikes):
@@ -188,6 +190,8 @@ def prepare(
             f"negatives.queue is {negatives.queue} and negatives.dislikes {negatives.dislikes}, and neither works with "
             "model.history.encoder; set both to 0"
         )
+    objective = create_objective(config, pairs, examples, encoding)
+    loss = tasks.objective(objective, pairs, negatives, config.train.batch_size)
     added = additions.fit_all(additions.Fitting(config, encoding, pairs, train))
     return Recipe(encoding, examples, towers, loss, optimizer, negatives, batch_size, tasks, added)
 

@@ -8,12 +8,20 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
+from retrieval.batching.assembly import batches, epoch_order
+from retrieval.batching.batch import Batch
+from retrieval.batching.negatives import Negatives
+from retrieval.batching.sampler import Sampler
 from retrieval.config.schema import Task
+from retrieval.data.encoding import Examples
 from retrieval.data.labels import BINARY, Labels, Statistics, check_tasks, labels_of, log_odds, statistics, trivial_loss
+from retrieval.data.popularity import log_prior
 from retrieval.models.heads import Head
 from retrieval.objectives import HeadLoss, MultiTask, Objective, scale_of
+
+TRIVIAL_EXAMPLES = 2**16  # interactions on which the loss of scores by popularity is computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +69,9 @@ class Tasks:
             for task, labels in zip(self.entries, self.statistics, strict=True)
         }
 
-    def objective(self, retrieval: Objective, counts: Float[np.ndarray, "N"]) -> Objective | MultiTask:
+    def objective(
+        self, retrieval: Objective, pairs: Examples, negatives: Negatives, batch_size: int
+    ) -> Objective | MultiTask:
         """Returns the objective of retrieval with the losses of the heads added; without tasks, itself.
 
         Each head's loss is scaled: its best constant prediction costs as much as scores that ignore the query cost in
@@ -69,16 +79,26 @@ class Tasks:
 
         Args:
           retrieval: the objective that trains the towers to retrieve.
-          counts: how often each candidate row occurs in train [N].
+          pairs: one example for each interaction of train.
+          negatives: the negatives of a batch beside its own positives.
+          batch_size: interactions a step.
         """
         if not self.entries:
             return retrieval
-        trivial = retrieval.trivial_loss(counts)
+        trivial = retrieval.trivial_loss(_first_batches(pairs, negatives, batch_size), log_prior(negatives.counts))
         losses = (
             HeadLoss(task.name, task.weight, scale_of(trivial, trivial_loss(task.kind, labels)))
             for task, labels in zip(self.entries, self.statistics, strict=True)
         )
         return MultiTask(retrieval, tuple(losses))
+
+
+def _first_batches(pairs: Examples, negatives: Negatives, batch_size: int) -> Batch:
+    """Returns whole batches of about `TRIVIAL_EXAMPLES` interactions in random order."""
+    size = min(batch_size, len(pairs.query_rows))
+    number = max(1, min(TRIVIAL_EXAMPLES, len(pairs.query_rows)) // size)
+    order = epoch_order(len(pairs.query_rows), seed=0, epoch=0)[: number * size]
+    return batches(pairs, order, size, sampler=Sampler(negatives))
 
 
 NO_TASKS = Tasks()

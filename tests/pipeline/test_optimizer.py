@@ -10,6 +10,7 @@ import pytest
 
 from retrieval.config.schema import Config, Data, Loss, Optimizer, Regularization, Train
 from retrieval.data.dataset import load
+from retrieval.data.interactions import Interactions
 from retrieval.models.binding import flatten_params
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.recipe import prepare
@@ -89,14 +90,45 @@ def test_a_penalty_on_tables_shrinks_frequent_rows():
     assert shrunk[frequent].sum() < 0.5 * without[frequent].sum()
 
 
-def test_with_the_mean_of_the_loss_the_penalty_is_divided_as_the_loss_is():
-    optimizer, penalty = Optimizer(name="sgd", learning_rate=1.0), Regularization(table_l2={"": 0.1})
-    rates = [
-        jax.tree.leaves(create_state(recipe.model, recipe.optimizer).opt_state[0].rates)
-        for recipe in (recipe_of(config_of(optimizer, Loss(reduction=kind), penalty)) for kind in ("sum", "mean"))
-    ]
-    for of_sum, of_mean in zip(*rates, strict=True):
-        np.testing.assert_allclose(of_mean * TRAIN.batch_size, of_sum, rtol=1e-5)
+def stepped(regularization, reduction, weight=0.0):
+    """Returns the parameters after one step of plain SGD on all of train."""
+    loss = Loss(reduction=reduction, rating_weight=weight)
+    rate = 0.1 if reduction == "sum" else 0.1 * len(DATASET.parts.train)
+    config = config_of(Optimizer(name="sgd", learning_rate=rate), loss, regularization, batch_size=10**6)
+    config.model.initial_scale = 0.5
+    (state, _), *_ = epochs_of(config, 1)
+    return flatten_params(state.params)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_in_one_batch_the_penalty_of_a_row_is_that_of_the_examples_with_it(reduction):
+    of_tables = stepped(Regularization(embedding_l2=0.0, table_l2={"": 0.05}), reduction)
+    of_examples = stepped(Regularization(embedding_l2=0.05), reduction)
+    without = stepped(Regularization(embedding_l2=0.0), reduction)
+    for path, expected in of_examples.items():
+        np.testing.assert_allclose(of_tables[path], expected, rtol=1e-4, atol=1e-5)
+        assert not np.allclose(without[path], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+@pytest.mark.parametrize("batch_size", [7, 83, 8192])
+def test_over_an_epoch_the_penalty_has_the_share_of_the_loss_that_it_has_with_sums(batch_size, weight):
+    number = 83  # fewer than a batch, or a last batch of its own size
+    events = DATASET.parts.train
+    ratings = np.random.default_rng(0).integers(1, 6, number).astype(np.float32)
+    train = Interactions(events.query_ids[:number], events.candidate_ids[:number], ratings)
+    found = []
+    for reduction in ("sum", "mean"):
+        loss = Loss(reduction=reduction, rating_weight=weight)
+        config = config_of(None, loss, Regularization(table_l2={"": 0.1}), batch_size=batch_size)
+        recipe = prepare(config, train, DATASET.corpus)
+        rates = create_state(recipe.model, recipe.optimizer).opt_state[0].rates
+        found.append({path: leaf for path, leaf in flatten_params(rates).items() if np.any(leaf)})
+    # an example of weight w has the factor w in a sum, and w / (weights of its batch) in a mean: steps / all weights
+    factor = -(-number // batch_size) / recipe.examples.weights.sum()
+    assert len(found[0]) == 2
+    for path, of_sum in found[0].items():
+        np.testing.assert_allclose(found[1][path], of_sum * factor, rtol=1e-5)
 
 
 def test_a_misspelt_table_and_schedule_are_refused():
