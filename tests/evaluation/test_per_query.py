@@ -81,7 +81,7 @@ def test_a_damaged_file_is_named(tmp_path, place):
     content = bytearray(path.read_bytes())
     content[-1 if place < 0 else int(place * len(content))] ^= 255
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"test.parquet is damaged.*evaluate the run again"):
+    with pytest.raises(ValueError, match=r"test.parquet: it is damaged.*evaluate the run again"):
         read_per_query(path)
 
 
