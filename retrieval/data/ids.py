@@ -15,7 +15,7 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
 
     Raises:
       ValueError: `values` is not a list or an array, is not one-dimensional, mixes integers and strings, or has
-        integers beyond int64.
+        integers beyond int64 or strings with a NUL character.
     """
     try:
         ids = np.asarray(values)
@@ -30,18 +30,27 @@ def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
             raise ValueError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
     if ids.dtype == object and ids.size and all(isinstance(value, str) for value in ids.tolist()):
+        _check_no_nul(ids.tolist(), name)
         return ids.astype(str)
     if ids.dtype.kind == "U":
         if not isinstance(values, np.ndarray):  # NumPy converts values beside text to text, as "nan"
             other = [value for value in values if not isinstance(value, str) and np.asarray(value).dtype.kind != "U"]
             if other:
                 raise ValueError(f"{name} must be all integers or all strings, got {other[0]!r} among strings")
+            _check_no_nul([value if isinstance(value, str) else str(value) for value in values], name)
         return ids
     if ids.size == 0:
         return ids.astype(np.int64)
     listed = ids.tolist()
     bad = next((value for value in listed if isinstance(value, bool) or not isinstance(value, str | int)), listed[0])
     raise ValueError(f"{name} must be integers or strings, got {bad!r} (dtype {ids.dtype})")
+
+
+def _check_no_nul(values: Sequence[str], name: str) -> None:
+    """Raises ValueError for a NUL character: NumPy cuts it off the end of a text, which then is another id."""
+    bad = next((value for value in values if "\0" in value), None)
+    if bad is not None:
+        raise ValueError(f"{name} must hold no NUL character, got {bad!r:.80}")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:

@@ -22,6 +22,9 @@ CORPUS = Table(
         "title": np.array(["thirty", "ten", "twenty", "never trained", "forty"]),
         "genres": np.array(["War|Drama", "War", "", "Drama|Comedy", "Comedy"]),
         "year": np.array([1990.0, 1985.0, np.nan, 2000.0, 1970.0]),
+        "in_stock": [True, False, None, True, False],
+        "seller": [2**53 + 3, 2**53 + 4, None, 2**53 + 2, 7],
+        "tags": [["a|b", "c"], ["a"], [], ["b"], ["c"]],
     },
 )
 QUERIES = Table(

@@ -6,6 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.data.ids import as_ids, distinct, find, narrow
+from retrieval.data.interactions import Interactions, Table
+from retrieval.data.vocabulary import Vocabulary
+from retrieval.index import ExactIndex, Filter, LiveIndex
 
 INTEGERS = st.lists(st.integers(0, 20) | st.integers(0, 2**63 - 1), max_size=40)
 TEXTS = st.lists(st.text("ab7é", max_size=3), max_size=40)
@@ -50,3 +53,19 @@ def test_text_is_as_wide_as_the_longest():
     assert narrow(np.array(["a", "abc"], "U40")).dtype == np.dtype("U3")
     assert narrow(np.array([], "U40")).dtype == np.dtype("U1")
     assert narrow(np.array([7])).dtype == np.int64
+
+
+@pytest.mark.parametrize("ids", [["a", "b\0"], ("\0",), ["a\0b"], [np.str_("a\0")], np.array(["a", "b\0"], object)])
+def test_an_id_with_a_nul_character_is_refused_and_not_cut(ids):
+    for use in (
+        lambda: as_ids(ids, "ids"),
+        lambda: Table(ids),
+        lambda: Interactions(ids, ids),
+        lambda: Table(["a", "b", ""]).positions(ids),
+        lambda: Vocabulary(["a", "b"]).rows(ids),
+        lambda: Filter(deny=ids),
+        lambda: LiveIndex.build(["a", "b"], ExactIndex.build(np.eye(2))).remove(ids),
+        lambda: LiveIndex.build(["a", "b"], ExactIndex.build(np.eye(2))).add(ids, np.ones((len(ids), 2))),
+    ):
+        with pytest.raises(ValueError, match="must hold no NUL character, got '"):
+            use()

@@ -35,6 +35,22 @@ def test_features_and_filters_reach_the_bundle(folder, served):
     assert set(expected) == {"thirty", "never trained"}
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("in_stock=true", {"thirty", "never trained"}),
+        ("in_stock=False", {"ten", "forty"}),
+        (f"seller={2**53 + 3}", {"thirty"}),
+        (f"seller<={2**53 + 3}", {"thirty", "never trained", "forty"}),
+        ("tags=a|b", {"thirty"}),
+        ("tags=a,b", {"ten", "never trained"}),
+    ],
+)
+def test_typed_attributes_are_found_in_the_shell(folder, condition, expected):
+    lines = ask(folder, "--features=age=33", f"--filter={condition}", "--k=5").splitlines()
+    assert set(titles(lines[:-1])) == expected
+
+
 def test_similar_candidates_are_printed(folder, served):
     lines = ask(folder, "--similar_to=10", "--features=genres=Comedy", "--k=5").splitlines()
     expected = served.similar(10, 5, features={"genres": "Comedy"}).titles.tolist()
@@ -57,6 +73,9 @@ def test_what_does_not_go_together_is_refused(folder):
         (["genres"], "takes COLUMN=VALUE, .* got 'genres'"),
         (["year>=1,2"], "got 'year>=1,2'"),
         (["year>=x"], "column 'year' holds numbers, got 'x'"),
+        (["in_stock=1"], "column 'in_stock' holds booleans, got '1'; write true or false"),
+        (["seller=1_0"], "column 'seller' holds integers, got '1_0'"),
+        (["year=\u0661"], "column 'year' holds numbers, got"),
         (["id>=4"], "got 'id>=4'"),
         (["id=x"], "ids of this vocabulary are integers, got 'x'"),
     ],

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from retrieval.data.columns import Column, as_lists, to_list, values_of, with_missing
+from retrieval.data.columns import Column, as_column, as_lists, to_list, values_of, with_missing
 from retrieval.data.interactions import Table
 
 QUERY_TOWER, CANDIDATE_TOWER = "query_tower.stablehlo", "candidate_tower.stablehlo"
@@ -18,6 +18,7 @@ HISTORY_RATINGS, HISTORY_TIMES = "history_ratings.npy", "history_times.npy"
 INDEX = "index"  # a folder
 GOLDEN = "golden.json"
 LISTS = "lists"  # the type of a column of lists of text
+ALLOWED = {"i": {int, type(None)}, "b": {bool, type(None)}, "u": {int}, "f": {float, int}}  # in columns of such types
 EXPORTS = "exports"  # a folder of what is made of the bundle for others: no part of it, but moved with it
 
 
@@ -67,13 +68,18 @@ def _column(name: str, values: list) -> Column:
         if not all(isinstance(row, list) and all(isinstance(value, str) for value in row) for row in values):
             raise ValueError("a row of a column of lists is no list of text")
         return as_lists(values, len(values))
+    if name == "U":
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError("a value of a column of text is no text")
+        return as_column(values, "a column")
     dtype = np.dtype(name)
-    if dtype.kind not in "Uiufb":
+    if dtype.kind not in "iufb":
         raise ValueError("a column is neither text nor numbers")
-    if dtype.kind in "ib" and values and not isinstance(values[0], list):
-        expected = int if dtype.kind == "i" else bool
-        if not {*map(type, values)} <= {expected, type(None)}:
-            raise ValueError(f"a value of a column of {name} has another type")
+    if values and isinstance(values[0], list):  # vectors
+        return np.array(values, dtype)
+    if not {*map(type, values)} <= ALLOWED[dtype.kind]:
+        raise ValueError(f"a value of a column of {name} has another type")
+    if dtype.kind in "ib":
         present = np.array([value is not None for value in values])
         return with_missing(np.array([value or 0 for value in values], dtype), present)
     return np.array(values, dtype)
