@@ -1,14 +1,17 @@
 import dataclasses
 import itertools
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from index_cases import reference
 
 from retrieval.index import Certificate, ExactIndex, HnswIndex, LiveIndex, load, recall
-from retrieval.index.certificate import lower_bound
+from retrieval.index.certificate import least_queries, lower_bound
 from retrieval.index.hnsw import plan
-from retrieval.index.tuning import graph_search
+from retrieval.index.tuning import certification, graph_search
 from retrieval.index.tuning.choices import Choices
 from retrieval.index.tuning.search import tune
 
@@ -17,11 +20,6 @@ from retrieval.index.tuning.search import tune
 def corpus():
     rng = np.random.default_rng(0)
     return rng.standard_normal((2000, 8)).astype(np.float32), rng.standard_normal((400, 8)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def no_corpus_is_small(monkeypatch):
-    monkeypatch.setattr(graph_search, "SMALL", 0)
 
 
 class Clock:
@@ -49,12 +47,13 @@ def test_a_fast_graph_is_chosen_at_the_least_ef_whose_bound_meets_the_target(cor
     certificate = index.certificate
     assert isinstance(index, HnswIndex) and certificate.is_reached
     assert index.graph.ef == index.settings.ef == certificate.chosen.ef
-    assert certificate.lower_bound >= 0.95 and certificate.num_queries == 200
+    assert certificate.lower_bound >= 0.95 and certificate.num_queries == 300
+    assert certificate.chosen in certificate.curve
     own = [p for p in certificate.curve if (p.space, p.M) == (index.settings.space, index.settings.M)]
     assert [p.ef for p in own] == sorted(p.ef for p in own)
     good = [p for p in certificate.curve if p.lower_bound >= 0.95 and p.kind == "hnsw"]
     assert certificate.chosen.ef in sorted({p.ef for p in good})[:2]  # the held-out queries may ask for one more
-    held_out = corpus[1][np.sort(np.random.default_rng(0).permutation(400)[200:])]
+    held_out = corpus[1][np.sort(np.random.default_rng(0).permutation(400)[100:])]
     exact = reference(corpus[0], held_out, 10)[1]
     assert recall(index, held_out, exact) == pytest.approx(certificate.recall)
     assert index.figures == {"recall_at_10": certificate.recall, "recall_at_10_lower_bound": certificate.lower_bound}
@@ -72,18 +71,48 @@ def test_exact_search_is_chosen_where_no_graph_is_much_faster(corpus, monkeypatc
 
 def test_exact_search_is_chosen_where_no_graph_is_sure_enough(corpus, monkeypatch):
     index = tune(corpus[0], corpus[1][:20], clock=Clock(monkeypatch, graph=1e-9))
-    assert isinstance(index, ExactIndex)  # ten queries cannot certify .99, however many are found
+    assert isinstance(index, ExactIndex)  # fifteen queries cannot certify .99, however many are found
+    assert "15 held-out queries cannot certify 0.99, 444 can" in index.certificate.reason
 
 
-def test_a_corpus_that_fits_the_cache_is_searched_exactly_whatever_the_clock_says(corpus, monkeypatch):
-    clock = Clock(monkeypatch, graph=1e-9)
-    for small, kind in ((2000 * 8 - 1, HnswIndex), (2000 * 8, ExactIndex)):
-        monkeypatch.setattr(graph_search, "SMALL", small)
-        index = tune(*corpus, clock=clock, target=0.9)
-        assert isinstance(index, kind)
-    assert "fits the cache" in index.certificate.reason
+def test_the_measured_time_of_exact_search_chooses_and_not_the_size_of_the_corpus(corpus, monkeypatch):
+    small = corpus[0][:300], corpus[1]
+    index = tune(*small, clock=Clock(monkeypatch, graph=1e-6), target=0.9)
+    assert isinstance(index, HnswIndex) and index.certificate.is_reached
+    clock = Clock(monkeypatch, graph=0.0)
+    monkeypatch.setattr(graph_search, "FAST", 1.01 / 100)  # seconds of one of the hundred queries that choose
+    index = tune(*corpus, clock=clock, target=0.9)
+    assert isinstance(index, ExactIndex) and "less than what else an answer takes" in index.certificate.reason
     assert {(p.space, p.M) for p in index.certificate.curve[1:]} == {("inner_product", 16)}
     assert isinstance(tune(*corpus, clock=clock, target=0.9, choices=Choices("hnsw")), HnswIndex)
+
+
+@pytest.mark.parametrize(("busy", "kind"), [(1, HnswIndex), (3, ExactIndex)])
+def test_searches_in_turn_decide_whatever_was_measured_before(corpus, monkeypatch, busy, kind):
+    """Exact search seems slow while the machine does something else; in turn it is slow in `busy` rounds of five."""
+    now, exact_searches = 0.0, 0
+
+    def clock():
+        return now
+
+    def slow(index, *arguments, search=ExactIndex.search):
+        nonlocal now, exact_searches
+        exact_searches += len(index) == len(corpus[0])
+        now += 1.0 if exact_searches <= before or exact_searches > before + busy else 1e-3
+        return search(index, *arguments)
+
+    def quick(index, *arguments, search=HnswIndex.search):
+        nonlocal now
+        now += 2e-3
+        return search(index, *arguments)
+
+    before = 5  # two or three for the time of exact search, one for the truth of each part of the queries
+    monkeypatch.setattr(ExactIndex, "search", slow)
+    monkeypatch.setattr(HnswIndex, "search", quick)
+    index = tune(*corpus, clock=clock, target=0.9)
+    assert isinstance(index, kind)
+    if kind is ExactIndex:
+        assert "measured in turn, the graph takes 20 µs a query, exact search 10" in index.certificate.reason
 
 
 def test_a_large_corpus_is_compared_on_a_sample_and_certified_whole(corpus, monkeypatch):
@@ -186,7 +215,8 @@ def test_fewer_candidates_than_k(monkeypatch):
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"threads": -1}, "threads must be a number of them, or 0 for all of the machine, got -1"),
         ({"seed": -1}, "seed must be an integer in .0, 4294967295., got -1"),
-        ({"queries": np.ones((1, 8))}, "two at least, .* got 1"),
+        ({"queries": np.ones((0, 8))}, "one at least, got none"),
+        ({"queries": np.ones((1, 8)), "choices": Choices("hnsw")}, "two queries at least, .* got 1"),
         ({"queries": np.ones((5, 7))}, "shape .n, 8."),
         ({"embeddings": np.full((5, 8), np.nan)}, "nan in row 0"),
     ],
@@ -211,17 +241,65 @@ def test_what_cannot_be_chosen_is_refused(choice, message):
         Choices(**choice)
 
 
-def test_the_bound_is_wilsons_where_a_query_is_one_trial():
-    shares = np.repeat([0.0, 1.0], [8, 2])  # R: prop.test(2, 10, correct = FALSE) gives 0.0567, 0.5098
-    assert lower_bound(shares, 1.959964) == pytest.approx(0.0567, abs=1e-4)
-    assert lower_bound(np.ones(10), 1.959964) == pytest.approx(0.7225, abs=1e-4)
+@pytest.mark.parametrize("kind", ["", "exact"])
+def test_one_query_is_answered_exactly_and_needs_no_certificate(corpus, kind):
+    index = tune(corpus[0], corpus[1][:1], clock=time.perf_counter, choices=Choices(kind))
+    assert isinstance(index, ExactIndex) and index.certificate.num_queries == 0
+    assert index.certificate.reason == "one query can certify no graph"
+
+
+def test_each_look_at_the_held_out_queries_has_its_own_part_of_the_error(corpus, monkeypatch):
+    errors = []
+    monkeypatch.setattr(certification, "lower_bound", lambda shares, error: errors.append(error) or 0.0)
+    tune(*corpus, clock=Clock(monkeypatch, graph=1e-4), choices=Choices("hnsw"), target=0.9)
+    assert len(errors) > 2 and errors == pytest.approx([0.0225 * 0.1**look for look in range(len(errors))])
+    assert sum(errors) <= 0.025
+
+
+def plain_bound(shares, error):
+    """The largest mean on a grid at which the capital of the bets, multiplied share by share, reaches 1 / error."""
+    means = np.linspace(1e-3, 1, 1000, endpoint=False)
+    capital = sum(
+        stake * np.prod([1 + fraction * (share / means - 1) for share in shares], axis=0)
+        for fraction, stake in ((0.995, 0.5), (0.6, 0.1), (0.3, 0.1), (0.12, 0.1), (0.05, 0.1), (0.02, 0.1))
+    )
+    return max(means[capital >= 1 / error], default=0.0)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]) | st.floats(0, 1), min_size=1, max_size=60),
+    st.sampled_from([0.3, 0.025, 0.001]),
+)
+def test_the_bound_is_the_largest_mean_against_which_the_bets_win(shares, error):
+    shares = np.array(shares)
+    assert lower_bound(shares, error) == pytest.approx(plain_bound(shares, error), abs=1.1e-3)
+    assert lower_bound(shares[::-1], error) == pytest.approx(lower_bound(shares, error))
+    assert lower_bound(shares, error, 3 * len(shares)) == pytest.approx(lower_bound(np.tile(shares, 3), error))
+
+
+def test_queries_that_find_nothing_bound_nothing():
     assert lower_bound(np.zeros(10)) == 0.0
 
 
-@pytest.mark.parametrize("spread", [0.002, 0.02, 0.2])
-def test_the_bound_is_below_the_truth_about_as_often_as_it_says(spread):
-    rng = np.random.default_rng(0)
-    chances = np.clip(rng.beta(0.99 / spread, 0.01 / spread, (1500, 500)), 0, 1)  # of a query, its hits are alike
-    shares = rng.binomial(10, chances) / 10
-    missed = np.mean([lower_bound(own) > 0.99 for own in shares])
-    assert missed < 0.06  # 0.025 is meant; as far out as a tail of the normal distribution can be trusted
+@pytest.mark.parametrize("target", [0.5, 0.95, 0.99, 0.9999])
+def test_the_least_number_of_queries_certifies_and_one_less_does_not(target):
+    least = least_queries(target)
+    assert lower_bound(np.ones(least)) >= target > lower_bound(np.ones(least - 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queries", [20, 100, 500, 2000])
+def test_the_bound_holds_for_recalls_of_any_distribution(queries):
+    """Simulation: also where a few queries have all that is missed, of which a sample of a hundred may see none."""
+    rng, samples = np.random.default_rng(0), 1000
+    chances = {
+        "alike": np.full((samples, queries), 0.995),
+        "spread": rng.beta(1.98, 0.02, (samples, queries)),
+        "concentrated": (rng.random((samples, queries)) > 0.01).astype(float),
+        "middling": rng.beta(2, 1, (samples, queries)),
+    }
+    means = {"alike": 0.995, "spread": 0.99, "concentrated": 0.99, "middling": 2 / 3}
+    for name, chance in chances.items():
+        shares = rng.binomial(10, chance) / 10
+        missed = np.mean([lower_bound(sample) > means[name] for sample in shares])
+        assert missed <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / samples), name

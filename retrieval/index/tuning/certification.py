@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
-from retrieval.index.certificate import LEVEL, Certificate, CurvePoint, lower_bound
+from retrieval.index.certificate import ERROR, Certificate, CurvePoint, lower_bound
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.hnsw.hnsw_index import HnswIndex
 from retrieval.index.tuning.costs import at
 from retrieval.index.tuning.recall import recall_of_each
+
+_FIRST = 0.9  # of the error probability, for the first look; the next has .9 of the rest, and so on
+
+
+def error_of_look(look: int) -> float:
+    """Returns the error probability of one look (from 0 on) at the held-out queries; they sum to at most `ERROR`."""
+    return ERROR * _FIRST * (1 - _FIRST) ** look
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,8 +48,8 @@ def certify(
 ) -> tuple[CertifiedGraph, bool]:
     """Returns the index at the first ef, from the chosen one on, whose lower bound of recall reaches `target`.
 
-    Each further test on the same queries has half the error probability of the one before (alpha spending), so that all
-    of them together are wrong no more often than the level says.
+    Each further look at the same queries has a tenth of the error probability of the one before (alpha spending), so
+    that all of them together are wrong no more often than one bound is.
 
     Args:
       index: the chosen graph at the chosen ef.
@@ -56,10 +62,9 @@ def certify(
       The graph at that ef, or at the last ef of the curve, and whether its bound reaches the target.
     """
     wider = [point for point in points if point.ef >= index.settings.ef]
-    for tests, point in enumerate(wider):
+    for look, point in enumerate(wider):
         shares = recall_of_each(at(index, point.ef), queries, truth)
-        error = (1 - LEVEL) / 2 / (1 if len(points) == 1 else 2 ** (tests + 1))
-        bound = lower_bound(shares, statistics.NormalDist().inv_cdf(1 - error))
+        bound = lower_bound(shares, error_of_look(look))
         if bound >= target or point is wider[-1]:
             return CertifiedGraph(at(index, point.ef), point, shares, bound), bound >= target
     raise AssertionError("the curve has the point of the chosen ef")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from retrieval.index.hnsw.hnsw_index import HnswIndex
 from retrieval.index.hnsw.plan import Costs
 
 LEAST_SECONDS, MOST_ROUNDS = 0.02, 5  # a search is timed for
+TURNS = 5  # of two searches that are compared
 _ROWS, _BATCH = 8192, 256  # candidates and queries that times are measured on
 _QUERIES, DEPTHS = 1024, 7  # that reaches are certified on, and doublings of the depth
 
@@ -37,6 +39,16 @@ def timed(call: Callable[[], object], clock: Clock) -> float:
         seconds = clock() - started
         best, spent, rounds = min(best, seconds), spent + seconds, rounds + 1
     return best
+
+
+def timed_in_turn(first: Callable[[], object], second: Callable[[], object], clock: Clock) -> tuple[float, float]:
+    """Returns the median seconds of two calls that take turns, so that what else the machine does delays both."""
+    seconds = np.empty((TURNS, 2))
+    for turn, call in itertools.product(range(TURNS), range(2)):
+        started = clock()
+        (first, second)[call]()
+        seconds[turn, call] = clock() - started
+    return tuple(np.median(seconds, axis=0).tolist())
 
 
 def measure_costs(

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from retrieval.index.certificate import CurvePoint, lower_bound
+from retrieval.index.certificate import CurvePoint, least_queries, lower_bound
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.hnsw.hnsw_index import HnswIndex
-from retrieval.index.tuning.certification import CertifiedGraph, certify
+from retrieval.index.tuning.certification import CertifiedGraph, certify, error_of_look
 from retrieval.index.tuning.choices import Choices
 from retrieval.index.tuning.costs import Clock, at, timed
 from retrieval.index.tuning.recall import recall_of_each
 
 MOST_COMPARED = 30_000  # candidates of the sample that settings are compared on
 BEYOND = 2  # points of the curve after the first that meets the target
-SMALL = 1 << 19  # numbers of a corpus that is searched exactly, whatever a clock says: two megabytes
+FAST = 50e-6  # seconds a query of exact search that no graph shortens: the rest of an answer takes longer
 WORTH = 2.0  # times that a graph must be faster than exact search: what a busy machine mistakes, and recall 1 is worth
 
 
@@ -31,17 +31,21 @@ class ChoosingQueries:
       queries: [q, d].
       truth: positions of the exact top k [q, k].
       exact_seconds: time of exact search a query.
+      certifying: number of the queries that certify what these choose.
     """
 
     queries: Float32[np.ndarray, "q d"]
     truth: Int32[np.ndarray, "q k"]
     exact_seconds: float
+    certifying: int
 
     @classmethod
-    def answered(cls, corpus: ExactIndex, queries: Float32[np.ndarray, "q d"], k: int, clock: Clock) -> ChoosingQueries:
+    def answered(
+        cls, corpus: ExactIndex, queries: Float32[np.ndarray, "q d"], k: int, certifying: int, clock: Clock
+    ) -> ChoosingQueries:
         """Answers the queries exactly, and times that."""
         seconds = timed(lambda: corpus.search(queries, k), clock)
-        return cls(queries, corpus.search(queries, k)[1], seconds / len(queries))
+        return cls(queries, corpus.search(queries, k)[1], seconds / len(queries), certifying)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +66,15 @@ class GraphSearch:
         microseconds = 1e6 * choosing.exact_seconds
         if self.choices.kind == ExactIndex.kind:
             return None, [], "exact search was asked for"
-        if not self.choices.kind and whole.embeddings.size <= SMALL:
-            reason = f"exact search takes {microseconds:.3g} µs a query over a corpus that fits the cache of a core"
+        if not self.choices.kind and choosing.exact_seconds < FAST:
+            reason = f"exact search takes {microseconds:.3g} µs a query, less than what else an answer takes"
             curve = self._compare(self.choices.graphs()[:1], whole, choosing, math.inf)[2]
             return None, curve, reason  # the curve is shown beside exact search
         best, curve = self._best_graph(whole, choosing)
         if best is None:
             reason = f"exact search takes {microseconds:.3g} µs a query, and no graph of recall {self.target} half that"
-            if lower_bound(np.ones(len(choosing.queries))) < self.target:
-                asked = len(choosing.queries) + len(held_out)
-                reason += f"; {asked} queries are too few to be sure of {self.target}"
+            if len(held_out) < (needed := least_queries(self.target, error_of_look(0))):
+                reason += f"; {len(held_out)} held-out queries cannot certify {self.target}, {needed} can"
             return None, curve, reason
         points = [
             point for point in curve if _graph_of(point) == _graph_of(best) and point.num_candidates == len(whole)
@@ -87,7 +90,7 @@ class GraphSearch:
         if len(graphs) > 1 and len(whole) > MOST_COMPARED:
             rows = np.random.default_rng(self.seed).choice(len(whole), MOST_COMPARED, replace=False)
             part = ExactIndex.build(whole.embeddings[np.sort(rows)])
-            on_part = ChoosingQueries.answered(part, choosing.queries, self.k, self.clock)
+            on_part = ChoosingQueries.answered(part, choosing.queries, self.k, choosing.certifying, self.clock)
             best, _, curve = self._compare(graphs, part, on_part, math.inf)
             graphs = [graphs[0] if best is None else _graph_of(best)]
         limit = math.inf if self.choices.kind else choosing.exact_seconds / WORTH
@@ -132,7 +135,7 @@ class GraphSearch:
             searched = at(index, ef)
             seconds = timed(lambda searched=searched: searched.search(choosing.queries, self.k), self.clock)
             shares = recall_of_each(searched, choosing.queries, choosing.truth)
-            recall, bound = float(shares.mean()), lower_bound(shares)
+            recall, bound = float(shares.mean()), lower_bound(shares, error_of_look(0), choosing.certifying)
             microseconds = 1e6 * seconds / len(choosing.queries)
             yield CurvePoint(HnswIndex.kind, *_graph_of(index), ef, len(index), recall, bound, microseconds)
             beyond += bound >= self.target or recall == 1.0  # with few queries, a recall of 1 has a low bound
