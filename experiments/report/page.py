@@ -13,6 +13,7 @@ from experiments.report.palette import Plot
 from experiments.report.records import Records
 from experiments.shared.labels import MODEL, POPULARITY, PROTOCOLS, TOWERS, interval_text, metric_label, number
 from retrieval.config.schema import Config
+from retrieval.models.history import ENCODERS
 
 
 def build(config: Config, records: Records, findings: Findings, plots: Mapping[str, Sequence[Plot]]) -> str:
@@ -53,6 +54,7 @@ def _subtitle(config: Config, records: Records, findings: Findings) -> str:
     source = data.dataset or pathlib.Path(data.interactions or data.train).name
     parts = [
         records.model,
+        *([ENCODERS[config.model.history.encoder].title] if config.model.history.encoder else []),
         source if data.train else f"{source}, {data.split.strategy} split",
         f"{findings.num_candidates:,} items",
         f"{findings.num_queries:,} test users",

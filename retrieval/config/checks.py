@@ -5,14 +5,13 @@ What depends on the data, as whether a column exists, is checked where the data 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
-from retrieval.config.fields import shown, type_hints
-from retrieval.config.schema import ADDITIONS, LOSSES, Addition, Config
+from retrieval.config.fields import options, shown, type_hints
+from retrieval.config.schema import ADDITIONS, ENCODERS, LOSSES, Addition, Columns, Config, History, Hnsw, Split
 from retrieval.config.values import check_values
 
 SOFTMAXES = ("in_batch_softmax", "full_softmax")  # losses whose scores are log-probabilities
@@ -89,7 +88,7 @@ def unread(config: Config) -> list[str]:
         set_here, set_by_default = (functools.reduce(getattr, section.split("."), c) for c in (config, default))
         changed = [name for name in names if getattr(set_here, name) != getattr(set_by_default, name)]
         sentences += [f"{section}.{name} has no effect {reason}" for name in changed]
-    return sentences
+    return list(dict.fromkeys(sentences))
 
 
 def _check_length(config: Config) -> None:
@@ -133,10 +132,24 @@ def _check_additions(config: Config) -> None:
 
 def _without_effect(config: Config) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Returns sections, the fields in them that nothing reads, and the reason."""
-    model, loss = config.model, config.loss.name
-    if not model.history.encoder:
-        names = tuple(field.name for field in dataclasses.fields(model.history) if field.name != "encoder")
-        yield "model.history", names, "without model.history.encoder"
+    model, loss, data, encoder = config.model, config.loss.name, config.data, config.model.history.encoder
+    if not data.dataset:
+        yield "data", ("path",), "without data.dataset"
+    else:
+        yield "data.columns", tuple(options(Columns)), "with data.dataset"
+    if not data.candidates:
+        yield "data.columns", ("title",), "without data.candidates"
+    if data.train:
+        yield "data.split", tuple(options(Split)), "with data.train"
+    if not encoder:
+        yield (
+            "model.history",
+            tuple(name for name in options(History) if name != "encoder"),
+            "without model.history.encoder",
+        )
+    else:
+        unread = {name for names in ENCODERS.values() for name in names} - set(ENCODERS[encoder])
+        yield "model.history", tuple(sorted(unread)), f"with model.history.encoder={encoder!r}"
     for side in ("query", "candidate"):
         tower = getattr(model, side)
         if not tower.mlp.hidden_sizes:
@@ -145,6 +158,10 @@ def _without_effect(config: Config) -> Iterator[tuple[str, tuple[str, ...], str]
             yield f"model.{side}.cross", ("rank",), f"without model.{side}.cross.layers"
     fields_of_losses = {name for names in LOSSES.values() for name in names}
     yield "loss", tuple(sorted(fields_of_losses - set(LOSSES[loss]))), f"with loss.name={loss!r}"
+    if not config.train.evaluate_every:
+        yield "train", ("metric", "patience", "refit"), "with train.evaluate_every=0"
+    if config.index.kind == "exact":
+        yield "index.hnsw", tuple(options(Hnsw)), "with index.kind='exact'"
     if loss in OVER_CORPUS:
         yield "negatives", ("uniform", "popular", "queue"), f"with loss.name={loss!r}"
     if loss not in READS_DISLIKES:

@@ -15,7 +15,10 @@ DATASETS = (
     *("movielens-latest-small", "synthetic"),
 )
 KINDS_OF_FEATURES = ("category", "bag", "number", "buckets", "periodic", "text", "vector")
-ENCODERS = ("recency", "mean", "weighted", "attention", "gru", "transformer", "hstu")
+ENCODERS = {  # each encoder of histories, with the fields of its section that it reads beside those that all read
+    **{"recency": (), "mean": (), "weighted": (), "attention": ("heads",), "gru": ("layers",)},
+    **{"transformer": ("layers", "heads"), "hstu": ("layers", "heads")},
+}
 LOSSES = {  # each loss, with the fields of its section that it reads beside those that all read: `Objective.options`
     "in_batch_softmax": (
         *("temperature", "log_q", "remove_accidental_hits", "remove_known_positives"),
@@ -98,7 +101,6 @@ class Feature(Section):
         "", '"id", a column of the tower\'s table, or of a query tower "timestamp": the request\'s time.'
     )
     kind: str = choice("category", KINDS_OF_FEATURES, "How the column is encoded.")
-    dimension: int = ranged(0, "Of its embedding; 0: the tower's.", least=0, most=65_536)
     size: int = ranged(0, "Rows of a hashed table, number of buckets, or of frequencies.", least=0, most=LARGEST)
     hashes: int = ranged(0, "Rows of a hashed table that a value looks up; 0: a vocabulary of train.", least=0, most=64)
     combiner: str = choice("mean", ("mean", "sum", "sqrtn"), "How the rows of one entity are combined.")

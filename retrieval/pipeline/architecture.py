@@ -128,7 +128,7 @@ class _Maker:
         encoded = encode_table(encoders, table, vocabulary.entity_ids)
         inputs, names, times = {}, iter(encoders), iter(time_encoders)
         for feature in tower.features:
-            options = feature.dimension, feature.dropout
+            options = 0, feature.dropout  # of the dimension of the tower
             if is_row(feature):
                 inputs[ID] = FeatureInput(Spec(vocabulary.num_rows, 1, "mean"), *options)
             elif feature.column == TIMESTAMP and time_encoders:

@@ -44,6 +44,13 @@ def test_a_config_allows_the_names_of_the_registry(section, field, names):
     assert {name for name in options(section)[field].choices if name} == {name for name in names if name}
 
 
+def test_the_schema_says_which_fields_a_history_encoder_reads():
+    fields = {"layers", "heads"}
+    assert schema.ENCODERS.keys() == ENCODERS.keys()
+    for name, encoder in ENCODERS.items():
+        assert set(schema.ENCODERS[name]) == fields & set(encoder.arguments), name
+
+
 @pytest.mark.filterwarnings("ignore")  # of optax, that an optimizer will change
 @pytest.mark.parametrize("name", schema.OPTIMIZERS)
 def test_every_optimizer_that_the_schema_names_can_be_created(name):

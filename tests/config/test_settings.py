@@ -96,12 +96,34 @@ def test_cosines_are_trained_where_answers_are_ranked_by_them():
         ("model.query.mlp.dropout", 0.1, "model.query.mlp.dropout has no effect without model.query.mlp.hidden_sizes"),
         ("model.query.cross.rank", 4, "model.query.cross.rank has no effect without model.query.cross.layers"),
         ("loss.margin", 0.1, "loss.margin has no effect with loss.name='in_batch_softmax'"),
+        ("data.path", "ml-100k.zip", "data.path has no effect without data.dataset"),
+        ("data.columns.title", "name", "data.columns.title has no effect without data.candidates"),
     ],
 )
 def test_what_nothing_reads_is_named(field, value, sentence):
     config = Config()
     before = copy.deepcopy(config)
     assert unread(with_settings(config, {field: value})) == [sentence] and config == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"data.dataset": "synthetic", "data.columns.rating": "stars"},
+            "data.columns.rating has no effect with data.dataset",
+        ),
+        ({"data.train": "a.csv", "data.split.seed": 1}, "data.split.seed has no effect with data.train"),
+        (
+            {"model.history.encoder": "gru", "model.history.heads": 2},
+            "model.history.heads has no effect with model.history.encoder='gru'",
+        ),
+        ({"train.evaluate_every": 0, "train.patience": 2}, "train.patience has no effect with train.evaluate_every=0"),
+        ({"index.kind": "exact", "index.hnsw.M": 8}, "index.hnsw.M has no effect with index.kind='exact'"),
+    ],
+)
+def test_what_nothing_reads_beside_another_setting_is_named(settings, sentence):
+    assert unread(with_settings(Config(), settings)) == [sentence]
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,6 @@ def test_times_matter_to_encoders_that_say_so_alone(name, visible):
     assert np.array_equal(one, other) == (not history.ENCODERS[name].reads_times)
 
 
-def test_the_registry_tells_which_options_an_encoder_reads():
-    assert history.ENCODERS["mean"].options == () and history.ENCODERS["attention"].options == ("heads",)
-    assert history.ENCODERS["gru"].options == ("layers", "dropout")
-    assert history.ENCODERS["hstu"].options == ("layers", "heads", "dropout")
-
-
 @pytest.mark.parametrize("name", ["gru", "transformer", "hstu"])
 def test_dropout_is_a_function_of_the_key_and_absent_without_one(name):
     module = at_random(encoder(name, dropout=0.5))

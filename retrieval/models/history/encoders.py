@@ -17,8 +17,6 @@ from retrieval.models.history.recurrent import Gru
 from retrieval.models.history.transformer import Transformer
 from retrieval.models.history.visibility import VISIBLE
 
-OPTIONS = ("layers", "heads", "dropout")  # arguments of `create` that only some encoders read
-
 
 @dataclasses.dataclass(frozen=True)
 class HistoryEncoder:
@@ -35,11 +33,6 @@ class HistoryEncoder:
     module: type[nnx.Module]
     visible: tuple[str, ...] = ("past",)
     reads_times: bool = False
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Names of the `OPTIONS` that the encoder reads."""
-        return tuple(name for name in OPTIONS if name in self.arguments)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -81,7 +74,7 @@ def create(
       name: key of `ENCODERS`.
       dimension: D, size of the tokens and of the outputs.
       length: largest number of interactions in a history.
-      layers: number of layers; encoders without `layers` in their options ignore it, likewise for the next two.
+      layers: number of layers; encoders whose constructor does not name it ignore it, likewise the next two.
       heads: number of attention heads, a divisor of D.
       dropout: probability that training sets a value to 0.
       visible: the tokens that an output depends on: "past", or "others" for encoders that take it.
