@@ -1,6 +1,10 @@
 """A graph is stored by the private layout of hnswlib where that is known, and else as hnswlib's own file."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import hnswlib
 import numpy as np
@@ -131,3 +135,85 @@ def test_a_file_of_other_vectors_or_of_a_version_that_cannot_read_it_is_refused(
     message = "hnswlib 0.8.* cannot read hnswlib_file, which hnswlib 0.8.* wrote .*install that version, or build"
     with pytest.raises(ValueError, match=message):
         own_file.from_parts(VECTORS, record, arrays, space="inner_product", ef=30)
+
+
+def parts():
+    graph = HnswIndex.build(VECTORS, M=4, ef_construction=40, ef=30, seed=7).graph
+    entry, arrays = layout.take_apart(graph)
+    return entry, {name: array.copy() for name, array in arrays.items()}
+
+
+def put_together(entry, arrays):
+    settings = {"space": "inner_product", "M": 4, "ef_construction": 40, "seed": 7, "ef": 30}
+    return layout.put_together(VECTORS, entry, arrays, **settings)
+
+
+def links_of(arrays):
+    return arrays["upper"].view(np.int32).reshape(-1, 5)
+
+
+def low_node(arrays):
+    return int(np.flatnonzero(arrays["levels"] == 0)[0])
+
+
+OUT_OF_RANGE = {  # what hnswlib would follow out of its arrays, although every hash is right
+    "a link beyond the nodes": (lambda arrays: arrays["neighbours"].__setitem__((5, 1), 300), "neighbours"),
+    "a link below 0": (lambda arrays: arrays["neighbours"].__setitem__((5, 2), -1), "neighbours"),
+    "more links than there is room for": (lambda arrays: arrays["neighbours"].__setitem__((5, 0), 9), "neighbours"),
+    "a length below 0": (lambda arrays: arrays["neighbours"].__setitem__((5, 0), -1), "neighbours"),
+    "an upper link beyond the nodes": (lambda arrays: links_of(arrays).__setitem__((0, 1), 300), "upper must be"),
+    "more upper links": (lambda arrays: links_of(arrays).__setitem__((0, 0), 5), "upper must be"),
+    "an upper link to a node of the lowest layer": (
+        lambda arrays: links_of(arrays).__setitem__((0, slice(0, 2)), (1, low_node(arrays))),
+        "a node that its layer lacks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_links_out_of_range_are_refused_before_hnswlib_follows_them(name):
+    change, message = OUT_OF_RANGE[name]
+    entry, arrays = parts()
+    put_together(entry, arrays)
+    change(arrays)
+    with pytest.raises(ValueError, match=message):
+        put_together(entry, arrays)
+
+
+def test_no_change_of_the_arrays_crashes_the_process():
+    """Random bytes and numbers are written into the arrays; a graph is refused, or is searched to the end."""
+    program = "import test_hnswlib_layout; test_hnswlib_layout.search_changed_graphs(400)"
+    folders = [str(pathlib.Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    refused, searched = map(int, done.stdout.split())
+    assert refused > 100 and searched > 10
+
+
+def search_changed_graphs(count):
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(count):
+        entry, arrays = parts()
+        name = rng.choice(["neighbours", "levels", "upper", "labels", "enterpoint_node", "max_level"])
+        value = int(rng.choice([-1, 0, 1, 2, 7, 8, 9, 65535, 1 << 16, 1 << 24, rng.integers(300), 2**31 - 1]))
+        if name in entry:
+            entry[name] = value
+        elif rng.random() < 0.5:
+            numbers = arrays[name].reshape(-1).view(np.int32)
+            numbers[rng.integers(len(numbers))] = value
+        else:
+            content = arrays[name].reshape(-1).view(np.uint8)
+            content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        try:
+            graph = put_together(entry, arrays)
+        except ValueError:
+            refused += 1
+        else:
+            graph.knn_query(QUERIES, 10)
+    print(refused, count - refused)

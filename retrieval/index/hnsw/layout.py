@@ -76,7 +76,7 @@ def put_together(
 ) -> hnswlib.Index:
     """Returns the graph that `take_apart` took apart, with its settings; it can be searched, not changed.
 
-    hnswlib copies the arrays, and follows the levels alone, which are checked: the arrays may be unverified yet.
+    hnswlib copies the arrays and follows them without looking; all that it follows is checked here first.
 
     Raises:
       ValueError: arrays do not fit the settings or each other, or the installed hnswlib has another layout.
@@ -159,7 +159,7 @@ def _nodes(
 
 
 def _check(n: int, M: int, entry: Mapping[str, int], arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError if hnswlib would read or write outside of its arrays."""
+    """Raises ValueError if hnswlib would read or write outside of its arrays: it trusts them. O(n M) time."""
     labels: Int32[np.ndarray, " n"] = arrays["labels"]
     levels: Int32[np.ndarray, " n"] = arrays["levels"]
     upper: UInt8[np.ndarray, " m"] = arrays["upper"]
@@ -178,3 +178,18 @@ def _check(n: int, M: int, entry: Mapping[str, int], arrays: Mapping[str, np.nda
         raise ValueError(f"the search begins at a node of level {levels[entry['enterpoint_node']]}, not of the highest")
     if np.bincount(labels[(labels >= 0) & (labels < n)], minlength=n).min(initial=1) != 1:
         raise ValueError(f"labels must be each position in [0, {n}) once")
+    _check_links("neighbours", arrays["neighbours"], n)
+    links = np.ascontiguousarray(upper).view(np.int32).reshape(-1, 1 + M)
+    _check_links("upper", links, n)
+    # hnswlib keeps no list of a node above its level, so a link of a layer must lead to a node that reaches the layer
+    layers = np.arange(1, len(links) + 1) - np.repeat(np.cumsum(levels) - levels, levels)
+    used = np.arange(M) < links[:, :1]
+    if (used & (levels[links[:, 1:]] < layers[:, None])).any():
+        raise ValueError("upper has a link to a node that its layer lacks")
+
+
+def _check_links(name: str, lists: Int32[np.ndarray, "m w"], n: int) -> None:
+    """Raises ValueError unless each list begins with its length and holds nodes; what is not in use is a node too."""
+    counts, links = lists.view(np.uint32)[:, 0], lists.view(np.uint32)[:, 1:]  # unsigned: below 0 is above all
+    if counts.max(initial=0) > links.shape[1] or links.max(initial=0) >= n:
+        raise ValueError(f"{name} must be lists of at most {links.shape[1]} nodes in [0, {n}), each after its length")
