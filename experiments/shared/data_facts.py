@@ -37,9 +37,7 @@ def check_same_data(folder: pathlib.Path, facts: Mapping[str, Any], dataset: Dat
     else:
         before, now = facts["fingerprint"], dataset.old_fingerprint()
         lines = [] if before == now else [f"fingerprint {before[:12]} before, {now[:12]} now"]
-        console.say(
-            f"{folder} has no digests of columns: that attributes of users and items are as then is not checked"
-        )
+        console.say(f"{folder} has no digests of columns: changes of the attributes of users and items are not noticed")
     if lines:
         raise ValueError(
             f"{folder} was begun on other data:\n  "

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from retrieval.common.folders import locked
+from retrieval.common.manifest import HASH, check_hash, read_object, write_manifest
 from retrieval.common.npy import npy_chunks, parse_npy
-from retrieval.common.storage import read_json, sha256, sync_folder, write_chunks, write_json
+from retrieval.common.storage import sha256, sync_folder, write_chunks
 from retrieval.common.verified_folder import ListedFile, VerifiedFolder
 
 FORMAT_VERSION = 2
 RECORD_FILE = "index.json"
-MOST_RECORD_BYTES = 1 << 24
 _NAME = re.compile(r"index-[0-9a-f]{16}\.npy")
 
 
@@ -57,7 +57,7 @@ def _replace(folder: pathlib.Path, record: Mapping[str, Any], arrays: Mapping[st
         for name, array in arrays.items():
             entries[name] = _write(folder, array, old, new)
         sync_folder(folder)
-        write_json(folder / RECORD_FILE, {"format_version": FORMAT_VERSION, **record, "arrays": entries})
+        write_manifest(folder / RECORD_FILE, {"format_version": FORMAT_VERSION, **record, "arrays": entries})
     except BaseException:
         for name in new:
             (folder / name).unlink(missing_ok=True)
@@ -151,9 +151,11 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; an index is {RECORD_FILE} and the arrays that it names, in one folder")
     try:
-        record = read_json(path, MOST_RECORD_BYTES)
+        record = read_object(path)
         if record["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format_version {record['format_version']!r}, not {FORMAT_VERSION}")
+        if HASH in record:  # earlier versions wrote none
+            record = check_hash(record)
         for mapping in (record["figures"], {"kind": record["kind"]}, *record["arrays"].values()):
             dict(mapping)
         _listed_files(folder, record)

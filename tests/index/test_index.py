@@ -6,7 +6,7 @@ import resource
 import hnswlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -362,6 +362,7 @@ def test_either_kind_is_loaded_by_one_function(corpus, saved, tmp_path):
 def test_the_record_says_what_the_index_is(saved):
     record = json.loads((saved / "index.json").read_text())
     assert set(record.pop("arrays")) == {"vectors", "labels", "neighbours", "levels", "upper"}
+    assert len(record.pop("sha256")) == 64
     assert record.pop("costs") and record.pop("entry")["max_level"] >= 1
     assert record == {
         "format_version": 2,
@@ -402,7 +403,28 @@ def edit(path, change):
 
 def edit_record(folder, **fields):
     path = folder / "index.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    record = json.loads(path.read_text()) | fields
+    record.pop("sha256", None)  # as earlier versions wrote it: other checks than the hash must notice
+    path.write_text(json.dumps(record))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_of_the_record_changes_no_setting(index, saved, place, bit):
+    path = saved / "index.json"
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        loaded = HnswIndex.load(saved)
+    except ValueError as error:
+        assert "index.json" in str(error) and "save it again" in str(error)
+    else:  # a blank became another, or the name of the hash changed
+        assert loaded.settings == index.settings and loaded.figures == {"recall_at_10": 0.75}
+        assert loaded.costs == index.costs
+    finally:
+        path.write_bytes(whole)
 
 
 def edit_entry(folder, name, **fields):
@@ -459,6 +481,7 @@ def test_load_refuses_a_damaged_array_whatever_has_been_made_of_it(saved, name, 
         (lambda folder: edit(folder / "index.json", lambda b: b"[" * 100_000), "index.json must be"),
         (lambda folder: edit(folder / "index.json", lambda b: b + b" " * (1 << 24)), "bytes, above"),
         (lambda folder: edit(folder / "index.json", lambda b: b"{}"), "'format_version'"),
+        (lambda folder: edit(folder / "index.json", lambda b: b.replace(b'"ef": ', b'"ef": 1')), "another SHA-256"),
         (lambda folder: edit_record(folder, format_version=1), "format_version 1, not 2"),
         (lambda folder: edit_record(folder, settings={"M": 8}), "ef_construction"),
         (lambda folder: edit_record(folder, settings=SETTINGS | {"ef": "30"}), "30"),
