@@ -50,7 +50,7 @@ def _check_no_nul(values: Sequence[str], name: str) -> None:
     """Raises ValueError for a NUL character: NumPy cuts it off the end of a text, which then is another id."""
     bad = next((value for value in values if "\0" in value), None)
     if bad is not None:
-        raise ValueError(f"{name} must hold no NUL character, got {bad!r:.80}")
+        raise ValueError(f"{name} must hold no NUL character, got {''.join(bad)!r:.80}")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:
