@@ -110,7 +110,7 @@ class Category(LookupEncoder):
 
 @dataclasses.dataclass(frozen=True)
 class Bag(LookupEncoder):
-    """Any number of values per entity, as genres, joined by "|", with an optional weight for each.
+    """Any number of values per entity, as genres: a list, or text joined by "|", with an optional weight for each.
 
     Blanks around a value are stripped; a repeated value counts each time. Values that are unknown, empty or of weight 0
     are left out, and a bag without other values is missing. If all weights of an entity are missing, they are 1.

@@ -12,7 +12,7 @@ from retrieval.data.columns import Column, RefusedValue, as_column, as_texts, is
 
 Text = Shaped[np.ndarray, " _"]  # fixed-width str
 MOST = float(np.finfo(np.float32).max)  # largest number: encoded features are float32
-REMEDY = "write times as Unix seconds, or use another kind"
+REMEDY = "write times as Unix seconds, leave missing ones empty, or use another kind"
 
 
 def to_texts(values: Sequence | np.ndarray, column: str) -> Text:
@@ -52,7 +52,7 @@ def to_numbers(
     large = np.flatnonzero(np.abs(numbers) > MOST)
     if len(large):
         received = to_list(array[large[:1]])[0]
-        problem = f"a number must be finite and fit float32, got {received!r:.80}"
+        problem = f"a number must be finite and fit float32, got {received!r:.80}; leave it empty if it is missing"
         raise refused(column, int(rows[large[0]]), problem)
     return numbers
 

@@ -112,7 +112,7 @@ def test_a_training_part_without_values_leaves_an_encoder_that_knows_nothing(fea
         (
             {"kind": "number"},
             ["1", "2x"],
-            "feature 'x', row 1: must be a number, got '2x'; write times as Unix seconds, or use another kind",
+            "feature 'x', row 1: must be a number, got '2x'; write times as Unix seconds, leave",
         ),
         ({"kind": "buckets", "size": 2}, [1, float("inf")], "row 1: a number must be finite and fit float32, got inf"),
         ({"kind": "number"}, [None, "1e39"], "row 1: a number must be finite and fit float32, got '1e39'"),
