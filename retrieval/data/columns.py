@@ -73,8 +73,10 @@ def as_column(values: Sequence | Column, what: str) -> Column:
         values = values.tolist()
     if not isinstance(values, np.ndarray):
         values = _unpacked(values, what)
-    if isinstance(values, np.ndarray) and (values.dtype.kind not in "OT" or not len(values)):
-        return values if values.dtype.kind == "O" else _from_array(values, what)
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OT":
+        return _from_array(values, what)
+    if isinstance(values, np.ndarray) and all(map(_is_row_of_lists, values)):
+        return values
     return _from_objects(list(values), what)
 
 
@@ -163,7 +165,8 @@ def has_several(column: Column) -> bool:
 
 def as_lists(rows: Iterable[Iterable[str]], length: int) -> Shaped[np.ndarray, "n"]:
     """Returns a column of lists of text from the lists of its rows."""
-    return np.fromiter(map(tuple, rows), object, length)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal rows share their memory
+    return np.fromiter((known.setdefault(row, row) for row in map(tuple, rows)), object, length)
 
 
 def blank(dtype: np.dtype) -> Shaped[np.ndarray, ""]:
@@ -271,6 +274,10 @@ def _has_nul(texts: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "total"]:
     """Returns whether each text has a NUL character; NumPy has cut off those at its end before."""
     points = np.ascontiguousarray(texts, texts.dtype.newbyteorder("=")).reshape(-1, 1).view(np.uint32)
     return np.count_nonzero(points, axis=1) != np.strings.str_len(texts).ravel()
+
+
+def _is_row_of_lists(row: Any) -> bool:
+    return type(row) is tuple and all(type(value) is str and "\0" not in value for value in row)
 
 
 def _from_objects(values: list, what: str) -> Column:

@@ -70,7 +70,7 @@ def _column(values: Sequence | np.ndarray, column: str) -> Column:
 
 
 def _read(texts: Text, column: str, rows: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
-    """Parses texts as numbers; NaN for blank texts."""
+    """Parses texts as numbers, or all of them as true (1) and false (0); NaN for blank texts."""
     numbers = np.full(len(texts), np.nan)
     filled = np.flatnonzero(np.strings.strip(texts) != "")
     try:
@@ -78,6 +78,10 @@ def _read(texts: Text, column: str, rows: Int[np.ndarray, "n"]) -> Float64[np.nd
             raise ValueError("not the digits of a number")
         numbers[filled] = texts[filled].astype(np.float64)
     except ValueError:  # NumPy does not say which value is wrong
+        words = np.strings.lower(np.strings.strip(texts[filled]))
+        if np.isin(words, ["true", "false"]).all():
+            numbers[filled] = words == "true"
+            return numbers
         for index in filled.tolist():
             try:
                 numbers[index] = parse_number(texts[index].item())

@@ -145,6 +145,10 @@ def test_a_parquet_column_is_read_as_what_it_means(tmp_path, name):
         (pa.array([b"0" * 16, None], pa.uuid()), "a column of type fixed_size_binary[16] is not an attribute"),
         (pa.array([1, None], pa.duration("s")), "a column of type duration[s] is not an attribute"),
         (pa.array([D("0.12345678901234567"), None]), "row 1, column 'x': a decimal of more digits than float64 has"),
+        (
+            pa.array([None, D("1" * 75)], pa.decimal256(76, 1)),
+            "row 2, column 'x': a decimal of more digits than float64",
+        ),
         (pa.array([D(2**63), None]), "row 1, column 'x': number out of range"),
         (pa.array([1, 2**63], pa.uint64()), "row 2, column 'x': number out of range, got 9223372036854775808"),
         (pa.array(["a", "b\0"]), "row 2, column 'x': text with a NUL character, got 'b\\x00'; remove it"),

@@ -58,6 +58,7 @@ def test_text_by_hand(values, texts):
         (["1.5", " ", "", " -2e3 ", "nan"], [1.5, np.nan, np.nan, -2000, np.nan]),
         ([None, 2, None, 1], [np.nan, 2, np.nan, 1]),
         ([None, True, False], [np.nan, 1, 0]),
+        (["", "True", "false"], [np.nan, 1, 0]),
         (np.array([0.1], np.float32), [float(np.float32(0.1))]),
         ([], []),
         ([None], [np.nan]),
@@ -67,6 +68,11 @@ def test_numbers_by_hand(values, numbers):
     found = to_numbers(values, "x")
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, numbers)
+
+
+def test_words_are_booleans_where_all_are():
+    with pytest.raises(RefusedValue, match="row 1: must be a number, got 'true'"):
+        to_numbers(["1", "true"], "age")
 
 
 def test_a_refused_value_is_named_with_its_row_or_another_place():

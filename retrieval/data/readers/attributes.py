@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import logging
 
 import numpy as np
@@ -116,9 +117,10 @@ def _from_decimals(column: Column) -> Shaped[np.ndarray, "n"]:
         return _nullable(dataclasses.replace(column, values=integers), integers)
     floats = pc.cast(values, pa.float64())
     if kind.precision > EXACT_DIGITS:
-        wide = pa.decimal256(min(kind.precision + 1, 76), kind.scale)
-        exact = pc.equal(pc.cast(values, wide, safe=False), pc.cast(floats, wide, safe=False))
-        column.require(pc.fill_null(exact, True), "a decimal of more digits than float64 has", AS_TEXT)
+        exact = np.array(
+            [value is None or decimal.Decimal(repr(float(value))) == value for value in values.to_pylist()]
+        )
+        column.require(exact, "a decimal of more digits than float64 has", AS_TEXT)
     return floats.to_numpy()
 
 
