@@ -2,16 +2,23 @@
 
 python -m experiments.verify --bundle=runs/movielens_100k/bundle
 
-It prints a line for each check, each mismatch by name, and a verdict; the exit status is 1 after a mismatch.
+It prints a line for each check, each mismatch by name, and a verdict; the exit status is 1 after a mismatch. Where the
+files that the model was trained on are within reach, it also says whether they are still the same: a bundle stays sound
+when its data go on, but answers from the data of its export.
 """
 
 from __future__ import annotations
 
+import json
+import pathlib
 import sys
 
 from absl import flags as absl_flags
 
 from experiments.shared import console, flags
+from retrieval.config.serialization import from_json
+from retrieval.data.dataset import load
+from retrieval.data.fingerprint import Fingerprint
 from retrieval.serving import bundle
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
@@ -24,11 +31,35 @@ def main() -> None:
         for finding in findings
     ]
     console.show_table(f"Bundle {BUNDLE.value}", ["check", "", ""], rows)
+    for line in changes_of_data(BUNDLE.value):
+        console.say(line)
     problems = [problem for finding in findings for problem in finding.problems]
     for problem in problems:
         console.say(f"mismatch: {problem}")
     console.say(f"verdict: {f'{len(problems)} mismatches, do not serve it' if problems else 'sound'}")
     sys.exit(1 if problems else 0)
+
+
+def changes_of_data(folder: str) -> list[str]:
+    """Returns a line for each file and column of the data that differs from the data of a bundle.
+
+    They are compared where the bundle names files of the user, all of which exist. A published data set is not read.
+    """
+    try:
+        manifest = bundle.read_manifest(folder)
+        before = Fingerprint.from_record(manifest["data_columns"])
+        data = from_json(json.dumps(manifest["config"])).data
+    except (ValueError, KeyError):  # damaged, which the checks name, or of an earlier version
+        return []
+    names = [data.interactions, data.train, data.validation, data.test, data.candidates, data.queries]
+    paths = [pathlib.Path(name).expanduser() for name in names if name]
+    if data.dataset or not paths or not all(path.is_file() for path in paths):
+        return []
+    try:
+        lines = load(data).differences(before)
+    except ValueError as error:
+        lines = [f"they cannot be read any more: {error}"]
+    return [f"data have changed since the export: {line}" for line in lines] or ["data: as at the export"]
 
 
 if __name__ == "__main__":

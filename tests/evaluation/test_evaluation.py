@@ -137,6 +137,21 @@ def test_only_the_same_question_has_the_same_test_set():
     assert len({test_set(), *others}) == 4
 
 
+def test_another_set_of_seen_candidates_is_another_test_set():
+    test = Interactions([1, 2], [5, 6])
+
+    def evaluation(*train):
+        return Evaluation.of(Interactions(*zip(*train, strict=True)), test, Table(np.arange(8)), ks=KS)
+
+    known = [(9, candidate) for candidate in range(8)]  # nothing is cold, whatever the others have seen
+    before = evaluation(*known, (1, 0), (2, 1))
+    for train in ([(1, 0), (2, 2)], [(1, 0), (1, 1)], [(1, 0), (2, 1), (2, 2)], [(1, 0), (2, 0)]):
+        now = evaluation(*known, *train)
+        assert now.targets.cold is None
+        assert now.test_set != before.test_set
+    assert evaluation(*known, (2, 1), (1, 0)).test_set == before.test_set
+
+
 def test_a_corpus_without_attributes_has_no_diversity():
     evaluation, queries, candidates, parts = world(0)
     bare = Evaluation.of(parts.train, parts.test, Table(np.arange(40)), ks=(5,))

@@ -9,7 +9,7 @@ import pytest
 from forks import run_killed
 from program_cases import contents
 
-from experiments import baselines, evaluate, export, export_tensorboard, inspect, train
+from experiments import baselines, evaluate, export, export_tensorboard, inspect, train, verify
 from experiments import run as run_program
 from experiments.report import __main__ as report
 from experiments.shared import flags, systems
@@ -239,6 +239,23 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="holds no run, but 'thesis.txt'; use another --workdir"):
         Workdir(tmp_path).claimed("trains").__enter__()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".config.json.12", "thesis.txt"]
+
+
+def test_verify_says_which_data_have_changed_since_the_export(home):
+    path = home / "run/bundle/manifest.json"
+    manifest = read_manifest(path)
+    manifest["config"] = dataclasses.asdict(make_config(home))  # with the files of the copy
+    write_manifest(path, manifest)
+    assert verify.changes_of_data(str(home / "run/bundle")) == ["data: as at the export"]
+    change(home, "items.csv")
+    (line,) = verify.changes_of_data(str(home / "run/bundle"))
+    file = home / "items.csv"
+    assert line == f"data have changed since the export: data.candidates ({file}): column 'genres' has changed"
+    file.write_text("item_id,genres\n")
+    (line,) = verify.changes_of_data(str(home / "run/bundle"))
+    assert "they cannot be read any more" in line and "items.csv" in line
+    file.unlink()
+    assert verify.changes_of_data(str(home / "run/bundle")) == []
 
 
 def test_a_bundle_tells_the_digest_of_each_column_of_its_data(home):
