@@ -12,6 +12,8 @@ REMEDIES = {  # `DataError.needed` -> what to do in a config
     "path": "set data.path",
     "ratings": "name their column in data.columns.rating",
     "repeats": "set data.drop_duplicates=False if they are meant",
+    "split": "set data.split.validation_fraction=0 for no validation part, or change data.split.test_fraction or "
+    "data.split.strategy",
     "timestamps": "name their column in data.columns.timestamp",
 }
 

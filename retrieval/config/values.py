@@ -93,7 +93,7 @@ def check_text(hint: Any, text: str, path: str) -> None:
 
     >>> check_text(tuple[int, ...], "5,ten", "evaluate.ks")
     Traceback (most recent call last):
-    ValueError: evaluate.ks must be a tuple of whole numbers, got 5,ten
+    ValueError: evaluate.ks must be a tuple of whole numbers, got '5,ten'
 
     Raises:
       ValueError: it cannot be read; the message names the path, the text and the type.

@@ -77,9 +77,11 @@ def split(
     for name in ("train", "validation", "test"):
         part = getattr(parts, name)
         if part is not None and len(part) == 0:
-            raise ValueError(
+            reason = f"; {STRATEGIES[strategy].empty}" if STRATEGIES[strategy].empty else ""
+            raise DataError(
                 f"the {name} part of the {strategy} split is empty: {len(interactions)} interactions, "
-                f"test_fraction {test_fraction}, validation_fraction {validation_fraction}"
+                f"test_fraction {test_fraction}, validation_fraction {validation_fraction}{reason}",
+                needed="split",
             )
     return parts
 
@@ -134,16 +136,18 @@ class Strategy(NamedTuple):
       cut: (interactions, fraction, seed) -> indices of the events that stay, and of the events held out.
       by_time: whether no event held out is older than one that stays, which `leakage.check_parts` then checks.
       by_candidate: whether events held out and events that stay have no candidate in common; likewise.
+      empty: why a part may be empty, where it is not that there are few events.
     """
 
     cut: Callable[[Interactions, float, int], tuple[Indices, Indices]]
     by_time: bool = False
     by_candidate: bool = False
+    empty: str = ""
 
 
 STRATEGIES = {
     "random": Strategy(random),
     "temporal": Strategy(temporal, by_time=True),
-    "leave_last_out": Strategy(leave_last_out),
-    "cold_candidates": Strategy(cold_candidates, by_candidate=True),
+    "leave_last_out": Strategy(leave_last_out, empty="each part held out takes one event of a query that has another"),
+    "cold_candidates": Strategy(cold_candidates, by_candidate=True, empty="it holds out candidates, and needs several"),
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from retrieval.common.choices import did_you_mean
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.config.fields import shown
 from retrieval.config.values import check_values
+from retrieval.data.splits import Parts
 from retrieval.evaluation.registry import metric_of, metrics_of
 from retrieval.index.tuning import search
 from retrieval.index.tuning.choices import Choices
@@ -36,6 +38,22 @@ def check_experiment(config: config_lib.Config) -> None:
         )
     _check_optimizer(config)
     index_choices(config.index)
+
+
+def check_liked(config: config_lib.Config, parts: Parts) -> None:
+    """Checks that each part has an interaction that is no dislike: nothing else is learned from or found.
+
+    Raises:
+      ValueError: a part has none.
+    """
+    most = config.data.dislike_at_most
+    for name in ("train", "validation", "test"):
+        part = getattr(parts, name)
+        if most and part is not None and part.ratings is not None and np.all(part.ratings <= most):
+            raise ValueError(
+                f"all {len(part)} interactions of the {name} part are dislikes: data.dislike_at_most is {most}, and "
+                "ratings up to it are dislikes; lower it"
+            )
 
 
 def index_choices(settings: config_lib.Index) -> Choices:
