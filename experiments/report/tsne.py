@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ EXAGGERATION, EARLY = 12.0, STEPS // 4  # factor of the attraction in the first 
 MOMENTA = 0.5, 0.8  # in the first steps, and after them
 SPREAD = 0.01  # standard deviation of the start
 HALVINGS = 25  # of the bisection
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # the same picture on every device
 
 
 def embed(vectors: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 2"]:
@@ -68,10 +71,10 @@ def gradient(
 ) -> Float[Array, "n 2"]:
     """Returns the gradient of KL(exaggeration x shared || Student's t of the points), equation 5 of the paper."""
     squares = jnp.sum(points * points, axis=1)
-    near = 1 / (1 + squares[:, None] + squares[None, :] - 2 * points @ points.T)
+    near = 1 / (1 + squares[:, None] + squares[None, :] - 2 * _product(points, points.T))
     near = near * (1 - jnp.eye(len(points), dtype=points.dtype))
     force = (exaggeration * shared - near / jnp.sum(near)) * near
-    return 4 * (jnp.sum(force, axis=1, keepdims=True) * points - force @ points)
+    return 4 * (jnp.sum(force, axis=1, keepdims=True) * points - _product(force, points))
 
 
 @jax.jit

@@ -1,8 +1,9 @@
-"""The cache of compiled programs on disk, so that the next run does not compile them again."""
+"""How XLA compiles: the cache of compiled programs on disk, for the next run, and deterministic operations."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import platform
 
@@ -11,6 +12,7 @@ import jax
 from retrieval.config.schema import Data
 
 BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"  # of XLA, cache look-ups included
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 class _Watch:
@@ -39,6 +41,14 @@ def keep() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.monitoring.register_event_duration_secs_listener(WATCH)
+
+
+def be_deterministic() -> None:
+    """Makes XLA use only deterministic operations on GPUs; call it before the first computation.
+
+    XLA reads its flags once, from the environment, which the worker processes of a sweep inherit.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
 
 
 def _processor() -> str:

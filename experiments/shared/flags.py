@@ -75,6 +75,12 @@ def define_quiet() -> None:
     flags.DEFINE_bool("quiet", False, "No progress, and plain lines instead of tables.")
 
 
+def define_deterministic() -> None:
+    """Defines --deterministic, of every program."""
+    text = "On GPUs, use only operations that give the same bits in every run; slower."
+    flags.DEFINE_bool("deterministic", False, text)
+
+
 def define_profile() -> None:
     """Defines --profile."""
     flags.DEFINE_bool("profile", False, "Record a few epochs of training into WORKDIR/profile, for XProf.")
@@ -170,6 +176,8 @@ def run_on(main: Callable[[list[str]], None]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         compilation.keep()
+        if flags.FLAGS.deterministic:
+            compilation.be_deterministic()
         if flags.FLAGS.quiet:
             console.be_quiet()
         try:
@@ -192,6 +200,7 @@ def run_on(main: Callable[[list[str]], None]) -> None:
             sys.exit(INTERRUPTED)
 
     define_quiet()
+    define_deterministic()
     app.run(checked, flags_parser=_parse)
 
 

@@ -198,7 +198,12 @@ class Model(Section):
     candidate: Tower = section(Tower, "The candidate tower.")
     history: History = section(History, "The query's last interactions.")
     initial_scale: float = ranged(0.02, "Standard deviation of the initial embeddings.", above=0)
-    precision: str = choice("float32", ("float32", "bfloat16"), "Of tables and towers; sums are in float32.")
+    precision: str = choice(
+        "float32",
+        ("float32", "tensorfloat32", "bfloat16"),
+        "Of tables and towers, on every device; tensorfloat32: float32, with faster products inside towers on GPUs. "
+        "Scores and sums are in float32.",
+    )
     popularity_prior: bool = option(True, "Scores start at the log-probability in train; of softmaxes alone.")
     candidate_bias: bool = option(False, "Add a learned bias to the score of each candidate.")
     temperature: float = ranged(

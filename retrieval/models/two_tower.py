@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 
@@ -29,6 +30,21 @@ OFFSET_SCALE = 4.0
 LEAST_NORM = 0.01
 
 
+def _in_precision(method: Callable) -> Callable:
+    """Returns a method of a model whose matrix products have the precision of the model, on every device.
+
+    The precision becomes a part of each product as it is traced, so that its gradient and an exported program have it
+    too. All ways into the towers and heads are decorated: no layer has to name a precision.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        with jax.default_matmul_precision(self.precision):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
 class TwoTower(nnx.Module):
     """Scores a query and a candidate by the dot product of their towers' outputs.
 
@@ -45,6 +61,10 @@ class TwoTower(nnx.Module):
     tuple, and takes them as keyword arguments. Without context, equal rows have equal embeddings, and the repeated
     queries of a batch are computed once. A tower may also name columns in an attribute `table_columns`. Given in an
     example, they replace the features that the tower holds, see `FeatureTower`.
+
+    Matrix products of float32 inside the towers and heads are exact to float32 on every device, whatever
+    `jax_default_matmul_precision` says: GPUs would compute them in TF32 and TPUs in bfloat16, so that a model would
+    embed otherwise than on the CPU where it was verified.
     """
 
     def __init__(
@@ -56,6 +76,7 @@ class TwoTower(nnx.Module):
         num_biases: int = 0,
         temperature: float | None = None,
         heads: Mapping[str, Head] = types.MappingProxyType({}),
+        precision: str = "highest",
     ):
         """Creates the model of two towers.
 
@@ -66,12 +87,16 @@ class TwoTower(nnx.Module):
           num_biases: number of candidate rows that get a learned bias, which starts at 0; 0: no biases.
           temperature: initial value of the learned temperature; None: the outputs are not normalized.
           heads: heads that predict labels of pairs, by the label's name.
+          precision: precision of float32 matrix products inside the towers and heads: "highest" for float32, or another
+            name that `jax.default_matmul_precision` takes, as "tensorfloat32". Scores are always in full precision.
 
         Raises:
-          ValueError: the temperature is not positive.
+          ValueError: the temperature is not positive, or the precision is unknown.
         """
         if temperature is not None and not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        with jax.default_matmul_precision(precision):  # refuses an unknown name now, not when a step is traced
+            self.precision = precision
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self.log_prior = None if log_prior is None else Fixed(jnp.asarray(log_prior))
@@ -85,6 +110,7 @@ class TwoTower(nnx.Module):
         """Names of the columns that the query tower reads besides the row."""
         return getattr(self.query_tower, "context", ())
 
+    @_in_precision
     def query(self, rows: Rows, context: Mapping[str, Array] = types.MappingProxyType({})) -> Embeddings:
         """Returns the embeddings of query rows; `context` holds the columns that the tower reads, [B, ...] each."""
         return self.query_of(self.query_tower(rows, **_read(self.query_tower, context)))
@@ -94,6 +120,7 @@ class TwoTower(nnx.Module):
         """Whether the query tower has an output at each position of a window of a history, see `HistoryTower`."""
         return hasattr(self.query_tower, "positions")
 
+    @_in_precision
     def query_at(self, positions: Int[Array, "B"], rows: Int[Array, "S"], context: Mapping[str, Array]) -> Embeddings:
         """Returns the embeddings of queries at some positions of windows.
 
@@ -105,6 +132,7 @@ class TwoTower(nnx.Module):
         outputs = self.query_tower.positions(rows, **{name: context[name] for name in self.context})
         return self.query_of(outputs.reshape(-1, outputs.shape[-1])[positions])
 
+    @_in_precision
     def candidate(self, rows: Rows, context: Mapping[str, Array] = types.MappingProxyType({})) -> Embeddings:
         """Returns the embeddings of candidate rows; columns of `context` replace features of the table."""
         return self.candidate_of(self.candidate_tower(rows, **_read(self.candidate_tower, context)), rows)
@@ -121,6 +149,7 @@ class TwoTower(nnx.Module):
             outputs = _unit(outputs)
         return _append(outputs, self._offset(rows) / OFFSET_SCALE) if self._has_offset else outputs
 
+    @_in_precision
     def head_outputs(self, queries: Embeddings, candidates: Embeddings) -> dict[str, Float[Array, "B"]]:
         """Returns the outputs of all heads for pairs of embeddings, as `query` and `candidate` return them.
 

@@ -24,7 +24,11 @@ from retrieval.models.history_tower import HistoryTower, LastEmbedding
 from retrieval.models.two_tower import TwoTower
 from retrieval.pipeline.feature_encoders import TIMESTAMP, fit_features, fit_times, is_row, split_by_time
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+PRECISIONS = {  # type of the parameters, and precision of products of float32 inside the towers
+    "float32": (jnp.float32, "highest"),
+    "tensorfloat32": (jnp.float32, "tensorfloat32"),
+    "bfloat16": (jnp.bfloat16, "highest"),
+}
 COVERED, LENGTHS = 0.9, (10, 200)  # the share of histories that an automatic length holds whole, and its limits
 
 
@@ -70,7 +74,8 @@ def create(
     Raises:
       ValueError: a tower is empty, or the data lack a column that it reads.
     """
-    maker = _Maker(model, PRECISIONS[model.precision], nnx.Rngs(seed))
+    dtype, precision = PRECISIONS[model.precision]
+    maker = _Maker(model, dtype, nnx.Rngs(seed))
     requests, static = split_by_time(model.query.features)
     time_encoders = fit_times(requests, train)
     queries = Table(encoding.queries.ids) if queries is None else queries
@@ -96,6 +101,7 @@ def create(
         num_biases=encoding.candidates.num_entities if model.candidate_bias else 0,
         temperature=model.temperature or None,
         heads=heads,
+        precision=precision,
     )
     context = _context(two_tower.context, length, time_encoders, train, encoding.candidates)
     return Architecture(two_tower, context, query_features, candidate_features)

@@ -36,6 +36,7 @@ from retrieval.common.lists import PADDING_ROW
 from retrieval.data.ids import Ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.context import HISTORY
+from retrieval.ranking.blocks import dot
 from retrieval.serving import bundle
 from retrieval.serving.recommender import Recommender
 
@@ -249,9 +250,15 @@ def _encode(tf: ModuleType, module: Any, tower: Callable, shape: tuple[int, ...]
 
 def _best(tf: ModuleType, corpus: Any, k: int) -> TensorFunction:
     """Returns the function (embeddings, pairs) -> the k best candidates, without pairs of query and position."""
+    from jax.experimental import jax2tf  # imports tensorflow
+
+    # not `tf.matmul`, which GPUs compute in TF32
+    score = jax2tf.convert(
+        dot, polymorphic_shapes=["(b, _)", None], with_gradient=False, native_serialization_platforms=bundle.PLATFORMS
+    )
 
     def best(queries, pairs):
-        scores = tf.matmul(queries, corpus.embeddings, transpose_b=True)  # [b, N]
+        scores = score(queries, corpus.embeddings)  # [b, N]
         scores = tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], -np.inf))
         scores, positions = tf.math.top_k(scores, k)
 
