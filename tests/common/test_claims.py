@@ -98,6 +98,21 @@ def test_of_many_threads_one_at_a_time_holds_the_folder(tmp_path):
     assert most == 1 and refused < 800 and list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_file_that_its_holder_removes_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    lock, calls = claims._lock, []
+
+    def late(file, folder):
+        if not calls:  # the holder removes the file after this process has opened it
+            (tmp_path / LOCK_FILE).unlink()
+        calls.append(1)
+        lock(file, folder)
+
+    monkeypatch.setattr(claims, "_lock", late)
+    with claimed(tmp_path, "trains"):
+        assert (tmp_path / LOCK_FILE).read_text().startswith(f"{os.getpid()} trains")
+    assert len(calls) == 2
+
+
 def test_a_file_system_without_locks_holds_nobody_off(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(claims.errno.ENOLCK, "No locks available")

@@ -154,6 +154,12 @@ def test_a_source_that_is_missing_or_doubtful_is_refused(fields, message):
         load(Data(**fields))
 
 
+def test_what_is_large_is_computed_once():
+    dataset = load(Data(dataset="synthetic"))
+    assert dataset.fingerprint is dataset.fingerprint
+    assert dataset.parts.train_and_validation() is dataset.parts.train_and_validation()
+
+
 def test_the_fingerprint_tells_splits_apart():
     same = load(Data(dataset="synthetic")).fingerprint.sha256
     assert same == load(Data(dataset="synthetic")).fingerprint.sha256

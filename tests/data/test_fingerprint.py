@@ -96,6 +96,7 @@ def test_the_order_of_candidates_counts():
         (np.array([["a", "b"], ["c", "d"]]), np.array([["a", "c"], ["b", "d"]])),
         (np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [3.0, 5.0]])),
         (np.array([True, False]), np.array([1, 0], np.int8)),
+        (np.array([1.0, 2.0]), np.array([[1.0], [2.0]])),
     ],
 )
 def test_types_and_shapes_count_as_values_do(before, now):
