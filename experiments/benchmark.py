@@ -9,7 +9,6 @@ Each measurement is a ratio to its own reference on the same machine; absolute t
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterable
 
 from absl import flags as absl_flags
@@ -70,6 +69,7 @@ ONLY = absl_flags.DEFINE_string("only", "", "Measure the benchmarks whose names 
 
 
 def main() -> None:
+    out = flags.out()
     benchmarks = {name: run for name, run in SUITES[SUITE.value].items() if name.startswith(ONLY.value)}
     if not benchmarks:
         raise ValueError(f"--only={ONLY.value} fits none of {', '.join(SUITES[SUITE.value])}")
@@ -78,8 +78,8 @@ def main() -> None:
         for measurement in run():
             measurements.append(measurement)
             console.say(f"{measurement.name}: {measurement.ratio:.2f} ({measurement.reach})")
-            if flags.out():
-                write_json(pathlib.Path(flags.out()), [dataclasses.asdict(measurement) for measurement in measurements])
+            if out:
+                write_json(out, [dataclasses.asdict(measurement) for measurement in measurements])
     print_measurements(measurements)
 
 

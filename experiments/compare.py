@@ -14,7 +14,6 @@ the first run.
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ METRICS = absl_flags.DEFINE_list(
     "Metrics to compare; none: precision, recall and nDCG at 10, with the items of train excluded where possible.",
 )
 RESAMPLES = absl_flags.DEFINE_integer(
-    "resamples", 10_000, "Number of resamples of the bootstrap and of swaps of the permutation test.", lower_bound=100
+    "resamples", 10_000, "Number of resamples of the bootstrap and of swaps of the permutation test.", 100, 1_000_000
 )
 QUERIES = absl_flags.DEFINE_string("queries", "", "Slice of the users, COLUMN=VALUE as in slices.json; none: all.")
 DEFAULT = ("precision_at_10", "recall_at_10", "ndcg_at_10")
@@ -90,6 +89,7 @@ def _described(system: System, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
+    out = flags.out()
     if len(arguments) < 2:
         raise ValueError(f"give two runs or more to compare, got {' '.join(arguments) or 'none'}; see --help")
     if len(set(arguments)) < len(arguments):
@@ -101,9 +101,9 @@ def main(arguments: list[str]) -> None:
     known = set.intersection(*(set(system.per_query.values) for system in systems.values()))
     result = compare_systems(systems, chosen_metrics(METRICS.value, known), resamples=RESAMPLES.value)
     comparison_tables.print_comparisons(result)
-    if flags.out():
-        write_json(pathlib.Path(flags.out()), result)
-        console.say(f"all results: {flags.out()}")
+    if out:
+        write_json(out, result)
+        console.say(f"all results: {out}")
 
 
 if __name__ == "__main__":

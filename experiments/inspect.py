@@ -14,6 +14,7 @@ from absl import flags as absl_flags
 from experiments.inspection.drawing import write_towers
 from experiments.inspection.facts import HEADER, inspect
 from experiments.shared import console, flags
+from experiments.shared.arguments import writable
 from experiments.shared.run_data import load_checked
 from experiments.shared.workdir import Workdir
 from retrieval.pipeline.recipe import prepare_on
@@ -25,7 +26,7 @@ OUT = absl_flags.DEFINE_string(
 
 
 def main() -> None:
-    config = flags.config()
+    config, page = flags.config(), writable(OUT.value, ".html") if OUT.value else None
     if WORKDIR.value:
         Workdir(WORKDIR.value).check(config)
     dataset = load_checked(config)
@@ -35,9 +36,10 @@ def main() -> None:
     console.show_table(config.name or "The towers", HEADER, found.rows())
     for about, fact in found.facts.items():
         console.say(f"{about}: {fact}")
-    page = OUT.value or (f"{WORKDIR.value}/towers.html" if WORKDIR.value else "")
+    if page is None and WORKDIR.value:
+        page = pathlib.Path(WORKDIR.value) / "towers.html"
     if page:
-        write_towers(config, found, pathlib.Path(page))
+        write_towers(config, found, page)
         console.say(f"drawing: {page}")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ from experiments.shared import console, flags
 from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
+from retrieval.pipeline.checks import check_experiment
 
 WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Factors of the weights of the tasks.")
 
@@ -37,8 +39,12 @@ def run_weights(config: Config, folder: pathlib.Path, factors: Sequence[float]) 
     """
     if not config.tasks:
         raise ValueError("the config has no tasks to trade retrieval against; set config.tasks")
-    if len(set(factors)) < len(factors) or min(factors, default=0) < 0:
-        raise ValueError(f"--weights must be 0 or more, each once, got {', '.join(f'{f:g}' for f in factors)}")
+    if not factors or len(set(factors)) < len(factors) or not all(0 <= factor < math.inf for factor in factors):
+        raise ValueError(
+            f"--weights must be numbers of 0 or more, each once, got {', '.join(f'{f:g}' for f in factors) or 'none'}"
+        )
+    for factor in factors:
+        check_experiment(with_weights(config, factor))
     runs = {}
     for factor in sorted(factors):
         workdir = Workdir(folder / f"weight_{factor:g}")

@@ -23,7 +23,7 @@ from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
 from retrieval.evaluation.comparison import SeedSummary, seed_summary, summarize_seeds
 
-SEEDS = absl_flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0 on.", lower_bound=2)
+SEEDS = absl_flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0 on.", 2, 1000)
 
 
 def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, SeedSummary]:

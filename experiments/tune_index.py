@@ -22,25 +22,34 @@ from experiments.report.searches import search_plot
 from experiments.shared import console, flags
 from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
+from retrieval.config.fields import LARGEST
 from retrieval.index import Certificate, tune
+from retrieval.index.hnsw.hnsw_index import LIMITS
+from retrieval.index.tuning import search
 from retrieval.index.tuning.search import Choices
 from retrieval.serving import bundle
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.")
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run, whose bundle is read.")
-TARGET = absl_flags.DEFINE_float("target", 0.99, "What the lower bound of the 95 % interval of recall must reach.")
-K = absl_flags.DEFINE_integer("k", 10, "Length of the lists.", lower_bound=1)
-QUERIES = absl_flags.DEFINE_integer("queries", 4096, "Most of the queries that are sampled.", lower_bound=2)
-KIND = absl_flags.DEFINE_enum("kind", "", ["", "exact", "hnsw"], "What to choose from; empty: either.")
-SEED = absl_flags.DEFINE_integer("seed", 0, "Of the sample, and of the graphs.")
-THREADS = absl_flags.DEFINE_integer("threads", 0, "That build; 0: all of the machine.", lower_bound=0)
+TARGET = absl_flags.DEFINE_float("target", 0.99, "What the lower bound of the 95 % interval of recall@k must reach.")
+K = absl_flags.DEFINE_integer("k", 10, "Length k of the lists whose recall is measured.", 1, LARGEST)
+QUERIES = absl_flags.DEFINE_integer("queries", 4096, "How many of the queries are sampled at most.", 2, LARGEST)
+KIND = absl_flags.DEFINE_enum(
+    "kind", "", ["", "exact", "hnsw"], "The kind of index to choose; empty: exact search or a graph."
+)
+SEED = absl_flags.DEFINE_integer("seed", 0, "Of the sample of queries, and of the graphs.", *LIMITS["seed"])
+THREADS = absl_flags.DEFINE_integer("threads", 0, "Threads that build a graph; 0: all of the machine.", 0, 65_536)
+OUT = absl_flags.DEFINE_string("out", None, "Folder of what is found; none: `index` beside the bundle.")
 
 
 def main() -> None:
     if (BUNDLE.value is None) == (WORKDIR.value is None):
         raise ValueError("one of --bundle and --workdir is needed, received both or neither")
     folder = pathlib.Path(BUNDLE.value) if BUNDLE.value else Workdir(WORKDIR.value).bundle
+    search.check(k=K.value, target=TARGET.value, seed=SEED.value, threads=THREADS.value)
     recommender = bundle.load(folder)
+    out = pathlib.Path(OUT.value) if OUT.value else folder.parent / "index"
+    out.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     known = recommender.queries.ids
     sample = np.sort(np.random.default_rng(SEED.value).permutation(len(known))[: QUERIES.value])
     index = tune(
@@ -54,8 +63,6 @@ def main() -> None:
         choices=Choices(KIND.value),
     )
     show(index.certificate)
-    out = pathlib.Path(flags.out()) if flags.out() else folder.parent / "index"
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "index.json", index.certificate.to_record())
     with mpl.rc_context(SETTINGS):
         write_png(search_plot(index.certificate), out)
@@ -63,18 +70,18 @@ def main() -> None:
 
 
 def show(certificate: Certificate) -> None:
-    """Prints what was tried and what was chosen."""
+    """Prints the settings that were tried, with recall and time, and which one was chosen and why."""
     rows = [
         [
-            p.kind if p.kind == "exact" else p.space.replace("_", " "),
-            *([str(n) if n else "" for n in (p.M, p.ef_construction, p.ef)]),
-            f"{p.num_candidates:,}",
-            f"{p.recall:.4f}",
-            f"{p.lower_bound:.4f}",
-            f"{p.microseconds:.1f}",
-            "chosen" if p == certificate.chosen else "",
+            point.kind if point.kind == "exact" else point.space.replace("_", " "),
+            *(str(setting) if setting else "" for setting in (point.M, point.ef_construction, point.ef)),
+            f"{point.num_candidates:,}",
+            f"{point.recall:.4f}",
+            f"{point.lower_bound:.4f}",
+            f"{point.microseconds:.1f}",
+            "chosen" if point == certificate.chosen else "",
         ]
-        for p in certificate.curve
+        for point in certificate.curve
     ]
     columns = [
         "",
@@ -97,5 +104,4 @@ def show(certificate: Certificate) -> None:
 
 
 if __name__ == "__main__":
-    flags.define_out()
     flags.run(main)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import re
+import pathlib
 import runpy
 import sys
-import typing
 from collections.abc import Callable, Mapping
 
 import jax
@@ -16,18 +15,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.shared import compilation, console
+from experiments.shared.arguments import as_typed, check_overrides, parse, running_config, writable
 from retrieval.common.disk_errors import describe
-from retrieval.config.fields import SHOWN, check_field, field_types, shown
 from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
-from retrieval.config.values import check_text, check_values, is_flag
+from retrieval.config.values import check_values
 from retrieval.pipeline.checks import check_experiment
 
-# An override and its value, as --config.train.epochs=3; --index.k=3 sets index.k. A value may follow after a blank.
-OVERRIDE = re.compile(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", re.DOTALL)
-# A field that a flag can set, by its path, as errors name it; not what is quoted or a file.
-PATHS = [path for path, hint in field_types(Config).items() if "." in path and is_flag(hint)]
-FIELD = re.compile(rf"(?<![\w./'\"=-])(?:{'|'.join(map(re.escape, sorted(PATHS, reverse=True)))})\b(?!/)")
 OUT_OF_MEMORY, INTERRUPTED = "RESOURCE_EXHAUSTED", 130  # how XLA names it; the status of a shell
 MISTAKES = (ValueError, OSError, FloatingPointError, ImportError)
 
@@ -97,7 +91,7 @@ def config() -> Config:
         try:
             getattr(experiment, "name", None)  # where the file could not be loaded, any attribute raises why
         except OSError as error:
-            raise ValueError(f"--config: {error}") from None
+            raise ValueError(f"--config: {' '.join(str(error).split())}") from None
         raise ValueError(f"--config: get_config() must return a retrieval Config, got {experiment!r}")
     check_experiment(experiment)
     return experiment
@@ -110,10 +104,11 @@ def space() -> Space | None:
       ValueError: it does not return a search space.
     """
     path, *variant = config_flags.get_config_filename(flags.FLAGS["config"]).split(":", 1)
-    namespace = runpy.run_path(path)
-    if "get_space" not in namespace:
-        return None
-    declared = namespace["get_space"](*variant)
+    with running_config():
+        namespace = runpy.run_path(path)
+        if "get_space" not in namespace:
+            return None
+        declared = namespace["get_space"](*variant)
     if not isinstance(declared, Mapping):
         raise ValueError(f"--config: get_space() must return a dictionary, got {declared!r}")
     return declared
@@ -124,9 +119,9 @@ def workdir() -> str:
     return flags.FLAGS.workdir
 
 
-def out() -> str | None:
-    """Returns the value of --out."""
-    return flags.FLAGS.out
+def out() -> pathlib.Path | None:
+    """Returns the file that --out names, checked by `writable`: call it before the work."""
+    return writable(flags.FLAGS.out, ".json") if flags.FLAGS.out else None
 
 
 def tensorflow() -> bool:
@@ -201,7 +196,7 @@ def run_on(main: Callable[[list[str]], None]) -> None:
 
     define_quiet()
     define_deterministic()
-    app.run(checked, flags_parser=_parse)
+    app.run(checked, flags_parser=parse)
 
 
 def drop_output() -> None:
@@ -210,51 +205,3 @@ def drop_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def as_typed(text: str) -> str:
-    """Returns an error with the fields in it as the command line names them, where the program has --config or --index.
-
-    >>> as_typed("train.epochs must be 0 or more")  # of a program with --config
-    '--config.train.epochs must be 0 or more'
-    """
-    if "config" in flags.FLAGS:
-        return FIELD.sub(lambda field: f"--config.{field[0]}", text)
-    prefix = "--" if "index" in flags.FLAGS else ""
-    return FIELD.sub(lambda field: f"{prefix * field[0].startswith('index.')}{field[0]}", text)
-
-
-def check_overrides(argv: list[str]) -> None:
-    """Ends the program where a flag overrides a field that does not exist, or with text that is no such value."""
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
-        if match := OVERRIDE.match(argument):
-            path, has_text, text = match.groups()
-            try:
-                check_field(Config, path)
-            except ValueError as error:
-                sys.exit(f"error: {shown(argument[: SHOWN - 2])[1:-1]}: {error}")
-            try:
-                _check_override(path, text if has_text else following, is_alone=not has_text)
-            except ValueError as error:
-                sys.exit(f"error: {as_typed(str(error))}")
-
-
-def _check_override(path: str, text: str, is_alone: bool) -> None:
-    fields = field_types(Config)
-    if path not in fields:  # a key of a dictionary
-        check_text(typing.get_args(fields[path.rpartition(".")[0]])[1], text, path)
-    elif not (is_alone and fields[path] is bool):  # a flag without a value is true, with "no" before it false
-        check_text(fields[path], text, path)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    check_overrides(argv)
-    for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
-        flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
-    try:
-        return flags.FLAGS(argv)
-    except KeyError as error:
-        sys.exit(f"error: the config file sets no {error}, and a flag can only override what it sets")
-    except flags.Error as error:
-        lines = str(error).strip().splitlines()
-        sys.exit(f"error: {lines[0]}" + (f" {lines[-1]}" if len(lines) > 1 else "") + "\nsee --help")

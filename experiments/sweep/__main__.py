@@ -21,10 +21,8 @@ from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, default_space
 
-TRIALS = absl_flags.DEFINE_integer("trials", 50, "Number of trials, with those of earlier commands.", lower_bound=1)
-PROCESSES = absl_flags.DEFINE_integer(
-    "processes", 1, "Number of trainings at a time; they share the cores.", lower_bound=1
-)
+TRIALS = absl_flags.DEFINE_integer("trials", 50, "Number of trials, with those of earlier commands.", 1, 100_000)
+PROCESSES = absl_flags.DEFINE_integer("processes", 1, "Number of trainings at a time; they share the cores.", 1, 1024)
 SPACE = absl_flags.DEFINE_list(
     "space", None, "Fields of the space to vary; the others stay as in the config. None: all."
 )

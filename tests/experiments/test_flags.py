@@ -1,14 +1,16 @@
 """Wrong overrides on the command line end a program with one line, before a config file is read."""
 
 import pytest
+from absl import flags as absl_flags
+from ml_collections import config_flags
 
-from experiments.shared import flags
+from experiments.shared import arguments as parsing
 
 
 def ending(*arguments):
     """Returns the message that a command line with these arguments ends with; None where it is accepted."""
     try:
-        flags.check_overrides(["program", *arguments])
+        parsing.check_overrides(["program", *arguments])
     except SystemExit as end:
         return end.code
 
@@ -75,12 +77,56 @@ def test_the_settings_of_an_index_are_named_by_their_path():
 
 def test_an_error_names_fields_as_the_command_line_does(monkeypatch):
     text = "train.epochs must be 0 or more; set data.columns.rating, or model.additions[0].weight; see 'train.seed'"
-    monkeypatch.setattr(flags.flags, "FLAGS", {"config": None})
-    assert flags.as_typed(text) == (
+    monkeypatch.setattr(parsing.flags, "FLAGS", {"config": None})
+    assert parsing.as_typed(text) == (
         "--config.train.epochs must be 0 or more; set --config.data.columns.rating, or model.additions[0].weight; "
         "see 'train.seed'"
     )
-    monkeypatch.setattr(flags.flags, "FLAGS", {"index": None})
-    assert flags.as_typed("index.k must be 1 or more, train.epochs 0") == "--index.k must be 1 or more, train.epochs 0"
-    monkeypatch.setattr(flags.flags, "FLAGS", {})
-    assert flags.as_typed(text) == text
+    monkeypatch.setattr(parsing.flags, "FLAGS", {"index": None})
+    assert (
+        parsing.as_typed("index.k must be 1 or more, train.epochs 0") == "--index.k must be 1 or more, train.epochs 0"
+    )
+    monkeypatch.setattr(parsing.flags, "FLAGS", {})
+    assert parsing.as_typed(text) == text
+
+
+@pytest.mark.parametrize("argument", ["--workdir=a\x1b[31m", "--config.name=\udcff", "--filter=kind=\0", "runs/\n"])
+def test_an_argument_that_no_line_can_hold_is_refused_by_every_program(argument):
+    error = ending("--quiet", argument)
+    assert "which no argument may have" in error and error.isprintable()
+
+
+@pytest.mark.parametrize("typed", [["--workdir="], ["--bundle="], ["--workdir", ""], ["--quiet", "--bundle"]])
+def test_a_folder_without_a_name_is_not_the_current_one(typed):
+    assert "is empty, which would be the current folder" in ending(*typed)
+    assert ending("--workdir=.") is None
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "AttributeError: .* has no attribute 'get_config'"),
+        ("user_id,item_id\n1,2\n", r"config.py, line 1: NameError: name 'user_id' is not defined"),
+        ("def get_config():\n    return 1 / 0\n", r"config.py, line 2: ZeroDivisionError: division by zero"),
+        ("def get_config(:\n", r"SyntaxError: invalid syntax \(.*config.py, line 1\)"),
+    ],
+)
+def test_a_config_file_with_an_error_is_named_with_the_line(tmp_path, content, message):
+    path = tmp_path / "config.py"
+    path.write_text(content)
+    values = absl_flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    with pytest.raises(ValueError, match=f"--config: .*{message}") as raised, parsing.running_config():
+        values(["program", f"--config={path}"])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_out_names_is_checked_before_the_work(tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not lose me")
+    (tmp_path / "before.json").write_text("[]")
+    for name in ("before.json", "new"):
+        assert parsing.writable(str(tmp_path / name), ".json") == tmp_path / name
+    for name, message in (("", "is a folder"), ("no/x", "does not exist"), ("thesis.txt", "nothing is overwritten")):
+        with pytest.raises(ValueError, match=message):
+            parsing.writable(str(tmp_path / name), ".json")
