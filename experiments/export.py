@@ -55,7 +55,7 @@ def export(
 
 def index_metrics(index: Searcher) -> dict[str, float]:
     """Returns the metrics of an index by the names that they have in a run."""
-    return {f"{INDEX}{name}": value for name, value in index.figures.items()}
+    return {f"{INDEX}{name}": value for name, value in index.metrics.items()}
 
 
 def say_index(index: Searcher) -> None:

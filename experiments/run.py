@@ -62,7 +62,7 @@ def _run(config: Config, workdir: Workdir, profile: bool) -> None:
         write_report(config, dataset, trained, index, workdir)
     workdir.add_metrics(watch.total())  # the last to be written: marks the run as finished
     tables.print_metrics(workdir)
-    console.say(f"recall@10 of the index against exact search: {index.figures['recall_at_10']:.4f}")
+    console.say(f"recall@10 of the index against exact search: {index.metrics['recall_at_10']:.4f}")
     times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
     console.say(f"seconds: {', '.join(times)}")
     say_where(workdir)

@@ -1,4 +1,4 @@
-"""Lists of rows of different lengths, one per query: what is relevant, what is excluded."""
+"""Lists of candidate rows of different lengths, one per query, e.g. the relevant or the excluded candidates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
-PADDING_ROW = -1  # stands where a list has fewer rows than its place holds
+PADDING_ROW = -1  # fills arrays [Q, k] where a query has fewer than k rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +65,16 @@ class Lists:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def take(self, queries: Int[np.ndarray, "m"]) -> Lists:
-        """Returns the lists of `queries`, in that order; O(m + their total length), however many others there are."""
+        """Returns the lists of `queries`, in that order; O(m + their total length) time."""
         starts = self.offsets[:-1][queries]
         lengths = self.offsets[1:][queries] - starts
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        places = np.repeat(starts - offsets[:-1], lengths)
-        return Lists(offsets, self.rows[places + np.arange(len(places))])
+        shifts = np.repeat(starts - offsets[:-1], lengths)  # from an index in the new rows to one in the old
+        return Lists(offsets, self.rows[shifts + np.arange(len(shifts))])
 
     def distinct(self) -> tuple[Lists, Int64[np.ndarray, "m"]]:
-        """Returns the lists without repeats, and where in `rows` what is left stands; the first of each stays.
+        """Returns the lists without repeats, of which the first is kept, and the indices in `rows` of the kept entries.
 
         >>> Lists.from_sequences([[4, 2, 4], [4]]).distinct()[1]
         array([0, 1, 3])
@@ -119,5 +119,5 @@ class Lists:
 
     @staticmethod
     def _codes(owners, rows) -> Int64[np.ndarray, "m"]:
-        """Returns (owner, row) pairs as integers of the same order."""
+        """Returns (owner, row) pairs as integers that sort as the pairs do: owner in the high 32 bits."""
         return owners.astype(np.int64) << 32 | rows

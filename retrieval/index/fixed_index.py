@@ -27,13 +27,13 @@ class FixedIndex(abc.ABC):
     Attributes:
       kind: what its files name it.
       embeddings: float32 [n, d], read-only.
-      figures: numbers saved with it, e.g. `recall_at_10`.
+      metrics: numbers saved with it, e.g. `recall_at_10`.
       certificate: how it was chosen, where `tune` did.
     """
 
     kind: ClassVar[str]
     embeddings: Float32[np.ndarray, "n d"]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     certificate: Certificate | None
 
     def __len__(self) -> int:
@@ -67,9 +67,9 @@ class FixedIndex(abc.ABC):
         """Finds them exactly, for arguments that fit; O(q m d) time for m that may be found."""
         return exact_top(self.embeddings, queries, k, self.norms, banned, subset)
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None) -> None:
         """Writes the index into `folder`, see `Searcher.save`."""
-        files.save(folder, *(self if figures is None else dataclasses.replace(self, figures=figures)).parts())
+        files.save(folder, *(self if metrics is None else dataclasses.replace(self, metrics=metrics)).parts())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FixedIndex:

@@ -26,12 +26,12 @@ class Searcher(Protocol):
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      figures: numbers that are saved with it.
+      metrics: numbers that are saved with it.
       certificate: how it was chosen, where `tune` did.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     certificate: Certificate | None
 
     def __len__(self) -> int:
@@ -62,14 +62,14 @@ class Searcher(Protocol):
         """
 
     def rebuilt(self, embeddings: ArrayLike) -> Searcher:
-        """Returns a searcher with the same settings over other vectors, without figures.
+        """Returns a searcher with the same settings over other vectors, without metrics.
 
         Raises:
           ValueError: the vectors are refused, as by `build`.
         """
 
-    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, float] | None = None) -> None:
-        """Writes the index into `folder`, with `figures` (None: its own); an existing index is replaced.
+    def save(self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None) -> None:
+        """Writes the index into `folder`, with `metrics` (None: its own); an existing index is replaced.
 
         At each instant the folder holds the old index or the new one, whole.
 

@@ -43,11 +43,11 @@ def build_index(settings: config_lib.Index, trained: Trained) -> Searcher:
         threads=settings.threads,
         choices=index_choices(settings),
     )
-    if f"recall_at_{RECALL_AT}" in index.figures:
+    if f"recall_at_{RECALL_AT}" in index.metrics:
         return index
     _, exact = top_k(queries, candidates, RECALL_AT)
     recall = index_lib.recall(index, queries, exact)
-    return dataclasses.replace(index, figures={**index.figures, f"recall_at_{RECALL_AT}": recall})
+    return dataclasses.replace(index, metrics={**index.metrics, f"recall_at_{RECALL_AT}": recall})
 
 
 def bundled_index(settings: config_lib.Index, trained: Trained, folder: pathlib.Path) -> Searcher:

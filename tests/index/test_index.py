@@ -101,8 +101,8 @@ def test_the_graph_finds_most_of_the_truth_with_exact_scores(corpus, index):
 def test_a_larger_ef_finds_more(corpus):
     embeddings, queries = corpus
     exact_rows = reference(embeddings, queries, 10)[1]
-    figures = [recall(build(embeddings, ef=ef), queries, exact_rows) for ef in (10, 100, len(embeddings))]
-    assert figures[0] < figures[1] <= figures[2] == 1.0
+    recalls = [recall(build(embeddings, ef=ef), queries, exact_rows) for ef in (10, 100, len(embeddings))]
+    assert recalls[0] < recalls[1] <= recalls[2] == 1.0
 
 
 def test_exclusions_of_any_length_leave_the_best_of_the_rest(corpus, index):
@@ -324,7 +324,7 @@ def test_a_loaded_index_is_the_saved_one(corpus, index, saved):
     np.testing.assert_array_equal(loaded.embeddings, index.embeddings)
     assert loaded.settings == index.settings == HnswSettings(**SETTINGS)
     assert (loaded.graph.M, loaded.graph.ef_construction, loaded.graph.ef) == (8, 40, 30)
-    assert loaded.figures == {"recall_at_10": 0.75}
+    assert loaded.metrics == {"recall_at_10": 0.75}
     for excluded in (None, [[1, 2, 3]] * 40):
         for expected, found in zip(
             index.search(corpus[1], 10, excluded), loaded.search(corpus[1], 10, excluded), strict=True
@@ -339,7 +339,7 @@ def array_files(folder):
 def test_saving_again_replaces_and_keeps_figures(saved, tmp_path):
     before = array_files(saved)
     HnswIndex.load(saved).save(tmp_path / "new" / "folder")
-    assert HnswIndex.load(tmp_path / "new" / "folder").figures == {"recall_at_10": 0.75}
+    assert HnswIndex.load(tmp_path / "new" / "folder").metrics == {"recall_at_10": 0.75}
     build(np.eye(2)).save(saved)
     assert len(HnswIndex.load(saved)) == 2
     assert len(array_files(saved)) == 5 and not set(array_files(saved)) & set(before)
@@ -350,7 +350,7 @@ def test_either_kind_is_loaded_by_one_function(corpus, saved, tmp_path):
     assert isinstance(load(saved), HnswIndex)
     ExactIndex.build(corpus[0]).save(tmp_path, {"recall_at_10": 1.0})
     loaded = load(tmp_path)
-    assert isinstance(loaded, ExactIndex) and loaded.figures == {"recall_at_10": 1.0}
+    assert isinstance(loaded, ExactIndex) and loaded.metrics == {"recall_at_10": 1.0}
     assert_exact(loaded.search(corpus[1], 10), reference(*corpus, 10))
     with pytest.raises(ValueError, match="of kind 'exact', not 'hnsw'"):
         HnswIndex.load(tmp_path)
@@ -421,7 +421,7 @@ def test_a_flipped_bit_of_the_record_changes_no_setting(index, saved, place, bit
     except ValueError as error:
         assert "index.json" in str(error) and "save it again" in str(error)
     else:  # a blank became another, or the name of the hash changed
-        assert loaded.settings == index.settings and loaded.figures == {"recall_at_10": 0.75}
+        assert loaded.settings == index.settings and loaded.metrics == {"recall_at_10": 0.75}
         assert loaded.costs == index.costs
     finally:
         path.write_bytes(whole)

@@ -56,7 +56,7 @@ def test_a_fast_graph_is_chosen_at_the_least_ef_whose_bound_meets_the_target(cor
     held_out = corpus[1][np.sort(np.random.default_rng(0).permutation(400)[100:])]
     exact = reference(corpus[0], held_out, 10)[1]
     assert recall(index, held_out, exact) == pytest.approx(certificate.recall)
-    assert index.figures == {"recall_at_10": certificate.recall, "recall_at_10_lower_bound": certificate.lower_bound}
+    assert index.metrics == {"recall_at_10": certificate.recall, "recall_at_10_lower_bound": certificate.lower_bound}
     assert {(p.space, p.M) for p in certificate.curve} >= set(itertools.product(["inner_product", "euclidean"], [16]))
     assert "exact search" in certificate.reason and certificate.curve[0].kind == "exact"
 
@@ -64,7 +64,7 @@ def test_a_fast_graph_is_chosen_at_the_least_ef_whose_bound_meets_the_target(cor
 @pytest.mark.parametrize("graph", [0.06, 10.0])  # at ef 10 faster than exact search but not half; slower
 def test_exact_search_is_chosen_where_no_graph_is_much_faster(corpus, monkeypatch, graph):
     index = tune(*corpus, clock=Clock(monkeypatch, graph))
-    assert isinstance(index, ExactIndex) and index.figures == {"recall_at_10": 1.0, "recall_at_10_lower_bound": 1.0}
+    assert isinstance(index, ExactIndex) and index.metrics == {"recall_at_10": 1.0, "recall_at_10_lower_bound": 1.0}
     assert index.certificate.reason.startswith("exact search takes") and index.certificate.is_reached
     assert [p.ef for p in index.certificate.curve] == [0, 10, 10, 10]  # one graph of each space, and no further ef
 

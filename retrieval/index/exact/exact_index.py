@@ -25,13 +25,13 @@ class ExactIndex(FixedIndex):
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      figures: numbers saved with it, e.g. `recall_at_10`.
+      metrics: numbers saved with it, e.g. `recall_at_10`.
       certificate: how it was chosen, where `tune` did.
     """
 
     kind: ClassVar[str] = "exact"
     embeddings: Float32[np.ndarray, "n d"]
-    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     certificate: Certificate | None = None
 
     @classmethod
@@ -51,7 +51,7 @@ class ExactIndex(FixedIndex):
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""
         certificate = None if self.certificate is None else self.certificate.to_record()
-        record = {"kind": self.kind, "figures": dict(self.figures), "certificate": certificate}
+        record = {"kind": self.kind, "figures": dict(self.metrics), "certificate": certificate}
         return record, {"vectors": self.embeddings}
 
     @classmethod

@@ -67,7 +67,7 @@ class HnswIndex(FixedIndex):
     Attributes:
       embeddings: float32 [n, d], read-only; the graph holds a second copy.
       settings: what it was built with and is searched with.
-      figures: numbers saved with it, e.g. `recall_at_10`.
+      metrics: numbers saved with it, e.g. `recall_at_10`.
       graph: hnswlib's index; its labels are positions, its ef that of the settings.
       costs: what decides between graph and exact search under a filter.
       certificate: how it was chosen, where `tune` did.
@@ -77,7 +77,7 @@ class HnswIndex(FixedIndex):
     kind: ClassVar[str] = "hnsw"
     embeddings: Float32[np.ndarray, "n d"]
     settings: HnswSettings
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     graph: graphs.Graph
     costs: Costs = dataclasses.field(default_factory=Costs)
     certificate: Certificate | None = None
@@ -204,7 +204,7 @@ class HnswIndex(FixedIndex):
             "settings": dataclasses.asdict(self.settings),
             "costs": dataclasses.asdict(self.costs),
             "entry": entry,
-            "figures": dict(self.figures),
+            "figures": dict(self.metrics),
             "certificate": None if self.certificate is None else self.certificate.to_record(),
         }
         return record, {"vectors": self.embeddings, **arrays}

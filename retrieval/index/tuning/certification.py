@@ -75,7 +75,7 @@ def with_certificate_of_exact(
 ) -> ExactIndex:
     """Returns exact search with the certificate that says why it was chosen."""
     certificate = Certificate(k, target, 1.0, 1.0, 0, True, reason, exact, (exact, *curve))
-    return dataclasses.replace(whole, figures=_figures(certificate), certificate=certificate)
+    return dataclasses.replace(whole, metrics=_metrics(certificate), certificate=certificate)
 
 
 def with_certificate(
@@ -93,10 +93,10 @@ def with_certificate(
         chosen=found.point,
         curve=(exact, *curve),
     )
-    return dataclasses.replace(found.index, figures=_figures(certificate), certificate=certificate)
+    return dataclasses.replace(found.index, metrics=_metrics(certificate), certificate=certificate)
 
 
-def _figures(certificate: Certificate) -> dict[str, float]:
+def _metrics(certificate: Certificate) -> dict[str, float]:
     name = f"recall_at_{certificate.k}"
     return {name: certificate.recall, f"{name}_lower_bound": certificate.lower_bound}
 

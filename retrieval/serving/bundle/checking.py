@@ -14,7 +14,7 @@ from retrieval.serving.bundle.reading import read
 from retrieval.serving.recommender import Recommender
 
 TOLERANCE = 1e-4  # of an embedding's values, relative and absolute
-AT_A_TIME = 4096  # candidates
+CANDIDATES_AT_A_TIME = 4096
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
         yield Finding("manifest", [str(error)])
         return
     yield Finding("manifest", [], _origin(files))
-    yield (names := Finding("files", files.problems(), _size(files)))
+    yield (names := Finding("files", files.problems(), _files(files)))
     if names.problems:
         return
     yield (hashes := Finding("hashes", _changed(files), "SHA-256 of every file as listed"))
@@ -54,17 +54,19 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("pairing", [str(error)])
         return
-    yield Finding("pairing", [], _sizes(recommender))
+    yield Finding("pairing", [], _entities(recommender))
     yield _embeddings(files, recommender)
     yield _golden(files, recommender)
 
 
 def _origin(files: BundleFiles) -> str:
+    """Returns the format of a bundle and the versions of the libraries that wrote it."""
     versions = ", ".join(f"{name} {version}" for name, version in files.manifest.get("versions", {}).items())
     return f"format {files.manifest['format_version']}, written by {versions}"
 
 
-def _size(files: BundleFiles) -> str:
+def _files(files: BundleFiles) -> str:
+    """Returns number and total size of the listed files."""
     size = sum(file.size for file in files.files.values())
     return f"{len(files.files)} files, {size / 2**20:.1f} MiB, none besides but exports"
 
@@ -80,7 +82,8 @@ def _changed(files: BundleFiles) -> list[str]:
     return problems
 
 
-def _sizes(recommender: Recommender) -> str:
+def _entities(recommender: Recommender) -> str:
+    """Returns the numbers of queries, candidates and dimensions, on which all files agree."""
     number, dimension = recommender.embeddings.shape
     return (
         f"{recommender.queries.num_rows - 1} queries, {number} candidates of {dimension} dimensions in towers, "
@@ -91,15 +94,16 @@ def _sizes(recommender: Recommender) -> str:
 def _embeddings(files: BundleFiles, recommender: Recommender) -> Finding:
     """Compares the outputs of the candidate tower for the corpus with the stored embeddings."""
     check, worst = "candidate tower", 0.0
-    for start in range(0, len(recommender.corpus), AT_A_TIME):
-        ids, stored = recommender.corpus.ids[start:][:AT_A_TIME], recommender.embeddings[start:][:AT_A_TIME]
-        off = np.abs(recommender.embed_candidates(ids) - stored)
-        near = off <= TOLERANCE * (1 + np.abs(stored))
+    for start in range(0, len(recommender.corpus), CANDIDATES_AT_A_TIME):
+        chunk = slice(start, start + CANDIDATES_AT_A_TIME)
+        ids, stored = recommender.corpus.ids[chunk], recommender.embeddings[chunk]
+        differences = np.abs(recommender.embed_candidates(ids) - stored)
+        near = differences <= TOLERANCE * (1 + np.abs(stored))
         if not near.all():
             first = ids[np.argmin(near.all(axis=1))].item()
             problem = f"the embedding of candidate {first!r} is not what {layout.CANDIDATE_TOWER} makes of it"
             return Finding(check, [f"{files.folder / layout.EMBEDDINGS}: {problem}"])
-        worst = max(worst, float(off.max(initial=0.0)))
+        worst = max(worst, float(differences.max(initial=0.0)))
     return Finding(check, [], f"makes the stored embeddings, to {worst:.1e}")
 
 

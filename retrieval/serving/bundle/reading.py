@@ -26,7 +26,8 @@ from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, read_manife
 from retrieval.serving.bundle.stablehlo import InFewSizes, Tower, load_tower, stored
 from retrieval.serving.recommender import Recommender
 
-_OF_OTHER_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)  # what JSON may hold
+# raised by code that reads JSON whose values have other types than expected
+_WRONG_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)
 
 
 def load(folder: pathlib.Path | str) -> Recommender:
@@ -60,13 +61,14 @@ def read(files: BundleFiles) -> Recommender:
         try:
             recommender = _read(files)
         except Exception:
-            files.check_rest()  # damage, if it is the cause, is the better error
+            files.check_rest()  # if a file is damaged, that is the cause, and the more helpful error
             raise
         files.check_rest()
     return recommender
 
 
 def _read(files: BundleFiles) -> Recommender:
+    """Returns the recommender; the hashes of some files are compared only later, by `files.check_rest`."""
     files.check_later(layout.EMBEDDINGS)
     queries = _made(files, layout.QUERIES, Vocabulary.from_json, files.text)
     candidates = _made(files, layout.CANDIDATES, Vocabulary.from_json, files.text)
@@ -113,7 +115,7 @@ def _made(files: BundleFiles, name: str, make: Callable, content_of: Callable = 
     except ValueError as error:
         message = str(error).replace(str(files.place), str(files.folder))
         raise ValueError(f"{files.folder / name}: {message}") from None
-    except _OF_OTHER_TYPES as error:
+    except _WRONG_TYPES as error:
         raise ValueError(f"{files.folder / name} holds what does not belong there: {error!r}"[:500]) from None
 
 
@@ -147,6 +149,7 @@ def _lists(files: BundleFiles, offsets_name: str, rows_name: str, size: int) -> 
 
 
 def _histories(files: BundleFiles, num_rows: int) -> Histories:
+    """Returns the history of each query row, of candidate rows below `num_rows`, with ratings and times if listed."""
     lists = _lists(files, layout.HISTORY_OFFSETS, layout.HISTORY_ROWS, num_rows)
     columns = []
     for name, dtype in ((layout.HISTORY_RATINGS, np.float32), (layout.HISTORY_TIMES, np.int64)):
@@ -158,6 +161,7 @@ def _histories(files: BundleFiles, num_rows: int) -> Histories:
 
 
 def _features(files: BundleFiles, side: str, name: str) -> EntityFeatures:
+    """Returns the features of a side, "query" or "candidate": encoders from the file `name`, and encoded arrays."""
     stem = layout.feature_file(side, "")[: -len(".npy")]
     arrays = {
         file.removeprefix(stem).removesuffix(".npy"): files.array(file)
@@ -188,12 +192,12 @@ def _check_sizes(files: BundleFiles, recommender: Recommender) -> None:
 def _check_towers(files: BundleFiles, recommender: Recommender, towers: Sequence[Tower]) -> None:
     """Raises ValueError unless the towers read the columns that are made for them, and return vectors of one size."""
     row = np.zeros(1, np.int32)
-    of_requests = _made(files, layout.CONTEXT, lambda _: recommender.context.of_queries(Histories(Lists.empty(1))))
-    of_query = of_requests | recommender.query_features.of_rows(row)
-    of_candidate = recommender.candidate_features.of_rows(row)
+    context_columns = _made(files, layout.CONTEXT, lambda _: recommender.context.of_queries(Histories(Lists.empty(1))))
+    query_columns = context_columns | recommender.query_features.of_rows(row)
+    candidate_columns = recommender.candidate_features.of_rows(row)
     expected = (1, recommender.embeddings.shape[1])
     for name, tower, columns in zip(
-        (layout.QUERY_TOWER, layout.CANDIDATE_TOWER), towers, (of_query, of_candidate), strict=True
+        (layout.QUERY_TOWER, layout.CANDIDATE_TOWER), towers, (query_columns, candidate_columns), strict=True
     ):
         try:
             found = jax.eval_shape(tower, row, **columns).shape

@@ -1,4 +1,4 @@
-"""Writing a bundle: all of it aside, checked by an answer, and then in one step in place of the one before."""
+"""Writes a bundle to a scratch folder, has it answer golden queries, and moves it to its place in one step."""
 
 from __future__ import annotations
 
@@ -127,12 +127,7 @@ def save(
         for name, array in (arrays | parameters).items():
             write_chunks(new / name, npy_chunks(array))
         index.save(new / layout.INDEX)
-        write_manifest(new, facts)
-        recommender = read(BundleFiles.open(new))
-        answers = golden.ask(recommender, examples)
-        write_atomically(new / layout.GOLDEN, json.dumps(answers, ensure_ascii=False, allow_nan=False))
-        write_manifest(new, facts)
-        recommender = dataclasses.replace(recommender, manifest=read_manifest(new))
+        recommender = _with_golden_answers(new, facts, examples)
         if exports is not None:
             (new / layout.EXPORTS).mkdir()
             exports(new / layout.EXPORTS, recommender)
@@ -140,34 +135,46 @@ def save(
     return recommender
 
 
+def _with_golden_answers(folder: pathlib.Path, facts: Mapping[str, Any], examples: Table | None) -> Recommender:
+    """Reads the parts of a new bundle back, adds its answers to golden queries and the manifest, and returns it."""
+    write_manifest(folder, facts)
+    recommender = read(BundleFiles.open(folder))
+    answers = golden.ask(recommender, examples)
+    write_atomically(folder / layout.GOLDEN, json.dumps(answers, ensure_ascii=False, allow_nan=False))
+    write_manifest(folder, facts)
+    return dataclasses.replace(recommender, manifest=read_manifest(folder))
+
+
 def _programs(
     model: Towers, context: QueryContext, features: Mapping[str, EntityFeatures]
 ) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
     """Returns the programs of both towers and their parameters, by file; `features` are by side."""
-    of_query = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
-    of_candidate = features["candidate"].of_rows(NO_ROWS)
+    query_columns = context.of_queries(Histories(Lists.empty(0))) | features["query"].of_rows(NO_ROWS)
+    candidate_columns = features["candidate"].of_rows(NO_ROWS)
     programs, parameters = export_towers(
         {
-            layout.QUERY_TOWER: (Partial(_query, model), of_query),
-            layout.CANDIDATE_TOWER: (Partial(_candidate, model), of_candidate),
+            layout.QUERY_TOWER: (Partial(_embed_queries, model), query_columns),
+            layout.CANDIDATE_TOWER: (Partial(_embed_candidates, model), candidate_columns),
         }
     )
     return programs, {layout.parameter_file(name): array for name, array in parameters.items()}
 
 
-def _query(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+def _embed_queries(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    """The query tower as a function of rows, and columns by keyword, as programs take them."""
     return model.query(rows, columns)
 
 
-def _candidate(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+def _embed_candidates(model: Towers, rows: Int[Array, "B"], **columns: Array) -> Float[Array, "B D"]:
+    """The candidate tower, likewise."""
     return model.candidate(rows, columns)
 
 
 def _arrays_of(index: Searcher, seen: Lists, features: Mapping[str, EntityFeatures]) -> dict[str, np.ndarray]:
     """Returns the embeddings, the seen candidates of each query, and the columns of the features, by file."""
     arrays = {layout.EMBEDDINGS: index.embeddings, layout.SEEN_OFFSETS: seen.offsets, layout.SEEN_ROWS: seen.rows}
-    for side, of_side in features.items():
-        arrays |= {layout.feature_file(side, name): array for name, array in of_side.arrays().items()}
+    for side, side_features in features.items():
+        arrays |= {layout.feature_file(side, name): array for name, array in side_features.arrays().items()}
     return arrays
 
 

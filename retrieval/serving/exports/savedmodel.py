@@ -6,7 +6,7 @@ vocabulary has them, and one more where the query tower reads histories:
 
 - `serving_default` returns `embedding` float32 [b, d] and `known` bool [b];
 - `recommend` returns `ids`, `titles`, `scores` [b, k] and `known` [b]: what `Recommender.recommend` returns
-  with exact search, without what the query has in train. k is fixed, since a server that batches requests
+  with exact search, without the candidates of the query in train. k is fixed, since a server that batches requests
   takes no input without a batch dimension; the best j < k are the first j;
 - `recommend_history` takes raw candidate ids `history` [b, any], oldest first, and returns `ids`, `titles` and
   `scores`: what `Recommender.recommend(history=...)` returns. Shorter histories are filled up, anywhere, with
@@ -85,15 +85,16 @@ def from_bundle(bundle_folder: pathlib.Path | str, folder: pathlib.Path | str, *
 
 
 def _by_history(tower: Callable[..., Float[Array, "B D"]], columns: Mapping[str, Shaped[np.ndarray, "V ..."]]) -> Tower:
-    """Returns a tower of histories [b, L] alone: of queries of which nothing else is known, row 0."""
-    return Partial(_of_history, tower, {name: column[:1] for name, column in columns.items()})
+    """Returns a tower that takes histories [b, L] alone and embeds them as those of the unknown query, row 0."""
+    return Partial(_embed_histories, tower, {name: column[:1] for name, column in columns.items()})
 
 
-def _of_history(
+def _embed_histories(
     tower: Callable[..., Float[Array, "B D"]],
     unknown: Mapping[str, Shaped[np.ndarray, "1 ..."]],
     history: Int[Array, "b L"],
 ) -> Float[Array, "b D"]:
+    """Returns the embeddings of histories of unknown queries, whose other columns are those of row 0."""
     number = history.shape[0]
     filled = {name: jnp.broadcast_to(column, (number, *column.shape[1:])) for name, column in unknown.items()}
     return tower(jnp.zeros(number, jnp.int32), **filled | {HISTORY: history})
@@ -108,11 +109,11 @@ def save(
     k: int,
     history_tower: Tower | None = None,
 ) -> None:
-    """Writes a SavedModel; one that is there is replaced once all of the new one is written.
+    """Writes a SavedModel; an existing one is replaced once the new one is complete.
 
     Args:
       folder: where; its parent exists.
-      recommender: has the vocabulary, the corpus and what to leave out; its encoder and search are not used.
+      recommender: has the vocabularies, the corpus and what is seen in train; its encoder and index are not used.
       tower: query rows -> embeddings, that jax can trace: a pytree, whose arrays become variables, as towers of a
         bundle are, or any other function, e.g. `model.query`, whose arrays the graph holds.
       embeddings: those of the corpus, in its order.
@@ -136,17 +137,17 @@ def save(
     arrays, join = bundle.lift((tower, history_tower))
     module.parameters = {name: tf.Variable(np.asarray(array), trainable=False) for name, array in arrays.items()}
     encode = _encode(tf, module, lambda arrays, rows: join(arrays)[0](rows), ())
-    signatures = _of_ids(tf, module, recommender, encode, embeddings, k)
+    signatures = _id_signatures(tf, module, recommender, encode, embeddings, k)
     if history_tower is not None:
         encode = _encode(tf, module, lambda arrays, rows: join(arrays)[1](rows), (recommender.context.length,))
-        signatures["recommend_history"] = _of_histories(tf, module, recommender, encode, k)
+        signatures["recommend_history"] = _history_signature(tf, module, recommender, encode, k)
     with scratch_folder(folder) as scratch:
         new = scratch / "new"
         tf.saved_model.save(module, str(new), signatures=signatures)
         replace_folder(new, folder)
 
 
-def _of_ids(
+def _id_signatures(
     tf: ModuleType,
     module: Any,
     recommender: Recommender,
@@ -154,7 +155,7 @@ def _of_ids(
     embeddings: Float32[np.ndarray, "N D"],
     k: int,
 ) -> dict[str, TensorFunction]:
-    """Gives a `tf.Module` all that the signatures of query ids read, and returns these."""
+    """Returns the signatures that take query ids; stores the tables and variables they read in a `tf.Module`."""
     module.table = _table(tf, recommender.queries)
     num_known = recommender.queries.num_rows
     module.corpus = _corpus(tf, recommender, embeddings)
@@ -180,10 +181,10 @@ def _of_ids(
     return {"serving_default": embed, "recommend": recommend}
 
 
-def _of_histories(
+def _history_signature(
     tf: ModuleType, module: Any, recommender: Recommender, encode: TensorFunction, k: int
 ) -> TensorFunction:
-    """Gives the `tf.Module` what the signature of histories reads besides, and returns it."""
+    """Returns the signature that takes histories; stores the tables it reads in the `tf.Module` of `_id_signatures`."""
     module.candidates = _table(tf, recommender.candidates)
     ids = recommender.corpus.ids
     module.positions = _look_up(tf, ids, np.arange(len(ids), dtype=np.int32), PADDING_ROW)
@@ -193,10 +194,11 @@ def _of_histories(
     @tf.function(input_signature=[tf.TensorSpec([None, None], module.candidates.key_dtype, "history")], autograph=False)
     def recommend_history(history):
         rows, positions = module.candidates.lookup(history), module.positions.lookup(history)
+        # unknown ids go first, where padding is: the tower then reads the last known ones
         known_last = tf.argsort(tf.cast(rows != UNKNOWN_ROW, tf.int32), axis=1, stable=True)
         rows = tf.pad(tf.gather(rows, known_last, batch_dims=1), [[0, 0], [length, 0]])[:, -length:]
-        there = tf.where(positions != PADDING_ROW)  # [pairs, 2]
-        pairs = tf.stack([there[:, 0], tf.cast(tf.gather_nd(positions, there), tf.int64)], axis=1)
+        in_corpus = tf.where(positions != PADDING_ROW)  # [pairs, 2]
+        pairs = tf.stack([in_corpus[:, 0], tf.cast(tf.gather_nd(positions, in_corpus), tf.int64)], axis=1)
         return best(encode(rows), pairs)
 
     return recommend_history
@@ -227,7 +229,7 @@ def _corpus(tf: ModuleType, recommender: Recommender, embeddings: Float32[np.nda
 def _encode(tf: ModuleType, module: Any, tower: Callable, shape: tuple[int, ...]) -> TensorFunction:
     """Returns the function rows [b, *shape] -> embeddings, a tf.function so that its callers share one program.
 
-    The tower takes the parameters of the `tf.Module` before the rows.
+    The parameters of the `tf.Module` are the first argument of the tower.
     """
     from jax.experimental import jax2tf  # imports tensorflow
 
