@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.data.columns import with_missing
 from retrieval.data.interactions import Interactions, Table, concatenate, drop_duplicates
 
 EVENTS = Interactions(["b", "a", "b"], [30, 10, 20], ratings=[5, 3.5, 1], timestamps=[300, 100, 200])
@@ -159,6 +160,12 @@ def test_a_column_of_another_type_or_value_has_another_digest():
     digests = [Table([7, 8], {"x": column}).digests()["x"] for column in columns]
     assert len(set(digests)) == len(columns)
     assert digests == [Table([7, 8], {"x": column}).digests()["x"] for column in columns]
+
+
+def test_what_stands_behind_a_missing_value_is_in_no_digest():
+    columns = [with_missing(np.array([7, hidden]), np.array([True, False])) for hidden in (8, 9)]
+    one, other = (Table([1, 2], {"x": column}).digests() for column in columns)
+    assert one == other
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,9 @@ def test_embeddings_are_written_for_vector_databases(tmp_path):
     assert read["id"].to_pylist() == CORPUS.ids.tolist() and read["embedding"].to_pylist() == embeddings.tolist()
     assert read["genres"].to_pylist() == [None, "War", "", "Drama|Comedy", "Comedy"]
     assert read["attribute_id"].to_pylist() == [None, 0, 1, 2, 3]
+    assert read["seller"].to_pylist() == [None, 2**53 + 4, None, 2**53 + 2, 7]
+    assert read["in_stock"].to_pylist() == [None, False, None, True, False]
+    assert read["tags"].to_pylist() == [None, ["a"], [], ["b"], ["c"]]
     assert read["vector"].to_pylist() == [None, *[[1.0] * 3] * 4]
     with pytest.raises(ValueError, match="5 embeddings needed"):
         write_vectors(tmp_path / "vectors.parquet", CORPUS.ids, embeddings[1:])
