@@ -75,19 +75,19 @@ class Fingerprint:
             source = sources.get(table, Source(f"the table {table!r}"))
             lines |= dict.fromkeys(
                 f"{source.place}: {difference}"
-                for difference in _differences(self.tables.get(table), now.tables.get(table), source)
+                for difference in _differences(table, self.tables.get(table), now.tables.get(table), source)
             )
         return list(lines)
 
 
 def _differences(
-    before: Mapping[str, str | int] | None, now: Mapping[str, str | int] | None, source: Source
+    table: str, before: Mapping[str, str | int] | None, now: Mapping[str, str | int] | None, source: Source
 ) -> list[str]:
     """Returns what differs in one table; where the number of rows does, no columns."""
     if before is None or now is None:
         return ["is new" if before is None else "is not there any more"]
     if before[ROWS] != now[ROWS]:
-        return [f"{before[ROWS]} rows before, {now[ROWS]} now"]
+        return [f"{before[ROWS]} rows of {table} before, {now[ROWS]} now"]
     lines = []
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name):

@@ -75,7 +75,7 @@ def test_columns_and_rows_that_come_or_go_are_told(tmp_path):
     rows = make_rows()
     rows["users.csv"].append(["u7", "44", "Ulm"])
     assert load_rows(tmp_path, rows).differences(whole.fingerprint) == [
-        f"data.queries ({tmp_path / 'users.csv'}): 6 rows before, 7 now"
+        f"data.queries ({tmp_path / 'users.csv'}): 6 rows of queries before, 7 now"
     ]
     assert Dataset(whole.parts, whole.corpus, None, 0).differences(whole.fingerprint) == [
         "the table 'queries': is not there any more"
