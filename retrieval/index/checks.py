@@ -65,6 +65,16 @@ def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
     return vectors
 
 
+def without_zero_queries(
+    queries: Float32[np.ndarray, "q d"], scores: Float32[np.ndarray, "q k"], positions: Int32[np.ndarray, "q k"]
+) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Pads the answers of zero queries, whose score is 0 with each candidate, with score -inf and position -1."""
+    is_zero = ~queries.any(axis=1, keepdims=True)
+    if not is_zero.any():
+        return scores, positions
+    return np.where(is_zero, np.float32(-np.inf), scores), np.where(is_zero, np.int32(-1), positions)
+
+
 def as_positions(values: ArrayLike, name: str, count: int) -> Int64[np.ndarray, " m"]:
     """Returns one-dimensional positions in [0, count).
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from retrieval.common.lists import Lists
 from retrieval.index import files
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, check_k
+from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, check_k, without_zero_queries
 from retrieval.index.exact.scan import exact_top
 from retrieval.index.subset import Norms, Subset
 
@@ -59,7 +59,8 @@ class FixedIndex(abc.ABC):
         vectors = as_vectors(queries, "queries", self.embeddings.shape[1])
         check_k(k)
         banned = as_exclusions(excluded, len(vectors), len(self))
-        return self._find(vectors, k, banned, as_subset(allowed, len(self)))
+        found = self._find(vectors, k, banned, as_subset(allowed, len(self)))
+        return without_zero_queries(vectors, *found)
 
     def _find(
         self, queries: Float32[np.ndarray, "q d"], k: int, banned: Lists | None, subset: Subset | None

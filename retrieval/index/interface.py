@@ -55,7 +55,8 @@ class Searcher(Protocol):
 
         Returns:
           Inner products and positions, best first; of tied scores the lower position first. If fewer than k candidates
-          are allowed, the rest has position -1 and score -inf; otherwise all k are filled.
+          are allowed, the rest has position -1 and score -inf; otherwise all k are filled. A query of zeros, as of a
+          user or an item without data, gets such padding alone: it scores 0 with each candidate.
 
         Raises:
           ValueError: an argument does not fit.

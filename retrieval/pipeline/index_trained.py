@@ -45,8 +45,8 @@ def build_index(settings: config_lib.Index, trained: Trained) -> Searcher:
     )
     if f"recall_at_{RECALL_AT}" in index.metrics:
         return index
-    _, exact = top_k(queries, candidates, RECALL_AT)
-    recall = index_lib.recall(index, queries, exact)
+    asked = queries[queries.any(axis=1)]  # a query of zeros has no answer that could be missed
+    recall = index_lib.recall(index, asked, top_k(asked, candidates, RECALL_AT)[1]) if len(asked) else 1.0
     return dataclasses.replace(index, metrics={**index.metrics, f"recall_at_{RECALL_AT}": recall})
 
 

@@ -66,7 +66,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
       ids: raw query ids [Q, k]; 0 or "" where fewer than k are left.
-      scores: cosines [Q, k]; -inf there.
+      scores: cosines [Q, k]; -inf there, as all of a query of which nothing is known.
     """
 
     ids: Shaped[np.ndarray, "*Q k"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped
+from jaxtyping import Bool, Float32, Int32, Shaped
 
 from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.data.ids import Ids
@@ -178,7 +178,8 @@ class Recommender:
         """Returns the k candidates of the corpus with the largest cosine to each candidate, without itself; exact.
 
         The columns of the embeddings that hold popularity are not compared. O(N D) time a candidate; the first call
-        copies the embeddings.
+        copies the embeddings. A candidate without data, whose embedding is zero, has no neighbours: its answer is
+        padding.
 
         Args:
           candidate_id: raw id, or ids [Q]; see `embed_candidates`.
@@ -208,12 +209,14 @@ class Recommender:
     ) -> Neighbours:
         """Returns the k queries of train with the largest cosine to each query, without itself; exact.
 
-        The first call embeds all M queries of train; later ones take O(M D) time a query. Arguments and errors are
-        those of `recommend`.
+        A query of which nothing is known, neither in train nor by features or a history, has no neighbours: its answer
+        is padding. The first call embeds all M queries of train; later ones take O(M D) time a query. Arguments and
+        errors are those of `recommend`.
         """
         request = self._request(user_id, history, features, times)
         own = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
-        scores, positions = self._similar_queries.search(self._encoded(request), k, Lists.from_sequences(own))
+        vectors = np.where(self._is_described(request)[:, None], self._encoded(request), np.float32(0))
+        scores, positions = self._similar_queries.search(vectors, k, Lists.from_sequences(own))
         return Neighbours(request.shaped(lookup(self.queries.ids, positions)), request.shaped(scores))
 
     def seen_ids(self, user_id: Any) -> Ids | list[Ids]:
@@ -252,6 +255,12 @@ class Recommender:
                 "a model with a history encoder"
             )
         return Request.from_arguments(self.queries, user_id, history, features, times, "user_id")
+
+    def _is_described(self, request: Request) -> Bool[np.ndarray, "Q"]:
+        """Tells of each query whether the tower reads anything of it: its row in train, features, or a history."""
+        if request.history is not None or request.features is not None:
+            return np.ones(len(request.rows), bool)
+        return request.known | ((request.rows != UNKNOWN_ROW) & bool(self.query_features.encoders))
 
     def columns_of_rows(self, rows: Int32[np.ndarray, "n"]) -> Mapping[str, Shaped[np.ndarray, "n ..."]]:
         """Returns the columns that the query tower reads for query rows, as of the end of train."""

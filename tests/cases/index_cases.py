@@ -10,6 +10,7 @@ def reference(embeddings, queries, k, excluded=None, allowed=None):
     all_positions = np.full((len(queries), k), -1, np.int32)
     for query, vector in enumerate(queries):
         left = set(range(len(embeddings))) if allowed is None else set(np.flatnonzero(allowed).tolist())
+        left = left if vector.any() else set()  # each candidate scores 0: none is best
         left -= set() if excluded is None else set(np.asarray(excluded[query]).tolist())
         scored = sorted((-float(np.vecdot(embeddings[row], vector)), row) for row in left)[:k]
         all_scores[query, : len(scored)] = [-score for score, _ in scored]

@@ -216,7 +216,7 @@ def test_fewer_candidates_than_k(monkeypatch):
         ({"threads": -1}, "threads must be a number of them, or 0 for all of the machine, got -1"),
         ({"seed": -1}, "seed must be an integer in .0, 4294967295., got -1"),
         ({"queries": np.ones((0, 8))}, "one at least, got none"),
-        ({"queries": np.ones((1, 8)), "choices": Choices("hnsw")}, "two queries at least, .* got 1"),
+        ({"queries": np.ones((1, 8)), "choices": Choices("hnsw")}, "two queries at least .* got 1"),
         ({"queries": np.ones((5, 7))}, "shape .n, 8."),
         ({"embeddings": np.full((5, 8), np.nan)}, "nan in row 0"),
     ],
@@ -245,7 +245,15 @@ def test_what_cannot_be_chosen_is_refused(choice, message):
 def test_one_query_is_answered_exactly_and_needs_no_certificate(corpus, kind):
     index = tune(corpus[0], corpus[1][:1], clock=time.perf_counter, choices=Choices(kind))
     assert isinstance(index, ExactIndex) and index.certificate.num_queries == 0
-    assert index.certificate.reason == "one query can certify no graph"
+    assert index.certificate.reason == "a graph is certified on two queries at least that are not zero, and there is 1"
+
+
+def test_queries_of_zeros_neither_choose_nor_certify(corpus, monkeypatch):
+    with_zeros = np.concatenate([corpus[1], np.zeros((300, 8), np.float32)])
+    index = tune(corpus[0], with_zeros, clock=Clock(monkeypatch, graph=1e-4), target=0.95)
+    assert isinstance(index, HnswIndex) and index.certificate.num_queries == 300 and index.certificate.recall > 0.95
+    index = tune(corpus[0], np.zeros((50, 8)), clock=time.perf_counter)
+    assert isinstance(index, ExactIndex) and index.certificate.reason.endswith("there is 0")
 
 
 def test_each_look_at_the_held_out_queries_has_its_own_part_of_the_error(corpus, monkeypatch):

@@ -124,11 +124,14 @@ class LiveIndex:
         """Returns the k candidates with the largest inner products with each of `ids`, without itself.
 
         Raises:
-          ValueError: an id is not in the index, or an argument does not fit.
+          ValueError: an id is not in the index, its vector is zero and has no neighbours, or an argument does not fit.
         """
         snapshot, ids = self._snapshot, as_ids(ids, "ids")
         check_k(k)
-        return snapshot.search(snapshot.vectors(ids), k, list(ids[:, None]), filter)
+        vectors = snapshot.vectors(ids)
+        if not (has_data := vectors.any(axis=1)).all():
+            raise ValueError(f"the vector of {ids[~has_data][0].item()!r} is zero: it has no neighbours")
+        return snapshot.search(vectors, k, list(ids[:, None]), filter)
 
     def vectors(self, ids: Sequence | Ids) -> Float32[np.ndarray, "m d"]:
         """Returns the vectors of ids [m, d].

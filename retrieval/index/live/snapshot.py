@@ -13,6 +13,7 @@ from retrieval.common.lists import Lists
 from retrieval.data import columns as columns_lib
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
+from retrieval.index.checks import without_zero_queries
 from retrieval.index.exact.scan import exact_top
 from retrieval.index.filters import MOST_KEPT, Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
@@ -119,6 +120,7 @@ class Snapshot:
             places = np.concatenate([places, recent_places], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+            scores, places = without_zero_queries(queries, scores, places)
         ids = _at(self.filters.table.ids, self.recent.table.ids, places)
         return Answers(ids, scores, functools.partial(self._attribute, places))
 

@@ -67,16 +67,22 @@ def tune(
     vectors = as_vectors(queries, "queries", whole.embeddings.shape[1])
     if not len(vectors):
         raise ValueError("queries must be a sample of the real ones, one at least, got none")
+    if (has_answer := vectors.any(axis=1)).any():  # a query of zeros has none
+        vectors = vectors[has_answer]
     k = min(k, len(whole))
     order = np.random.default_rng(seed).permutation(len(vectors))
     chooses, certifies = np.split(order, [max(1, len(order) // CHOOSING)])
     queries, held_out = vectors[np.sort(chooses)], vectors[np.sort(certifies)]
     choosing = ChoosingQueries.answered(whole, queries, k, len(held_out), clock)
     exact = CurvePoint(ExactIndex.kind, "", 0, 0, 0, len(whole), 1.0, 1.0, 1e6 * choosing.exact_seconds)
-    if not len(held_out):
+    if not len(held_out) or not has_answer.any():
         if choices.kind == HnswIndex.kind:
-            raise ValueError("a graph needs two queries at least, one to choose and one to certify it, got 1")
-        return with_certificate_of_exact(whole, k, target, "one query can certify no graph", exact, [])
+            raise ValueError(
+                "a graph needs two queries at least that are not zero, one to choose and one to certify it, "
+                f"got {has_answer.sum()}"
+            )
+        reason = f"a graph is certified on two queries at least that are not zero, and there is {has_answer.sum()}"
+        return with_certificate_of_exact(whole, k, target, reason, exact, [])
     search = GraphSearch(choices, k, target, seed, threads, clock)
     found, curve, reason = search.run(whole, choosing, held_out)
     if found is None:
