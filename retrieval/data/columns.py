@@ -15,7 +15,7 @@ Each type stays what it is when rows are taken, joined or missing, and no value 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -246,7 +246,7 @@ def _unpacked(values: Any, what: str) -> list | Column:
     for name in ("to_pylist", "to_list", "tolist"):  # pyarrow, polars and pandas, others
         if hasattr(values, name):
             return getattr(values, name)()
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | Set | Mapping) or not isinstance(values, Iterable):
         raise DataError(f"{what} must be a list or an array, got {values!r:.80}")
     return list(values)
 
@@ -317,13 +317,13 @@ def _of_kind(kind: type, plain: list, present: Bool[np.ndarray, "n"], what: str)
         for row, value in enumerate(plain):
             if type(value) is int and not is_exact(value):
                 raise RefusedValue(
-                    what, row, f"{value} among floats would lose digits; leave floats out, None for missing"
+                    what, row, f"{value!s:.40} among floats would lose digits; leave floats out, None for missing"
                 )
         return np.array([math.nan if value is None else value for value in plain], np.float64)
     if kind is int:
         for row, value in enumerate(plain):
             if value is not None and not -(2**63) <= value < 2**63:
-                raise RefusedValue(what, row, f"integers must be below 2**63, got {value}; make them text")
+                raise RefusedValue(what, row, f"integers must be below 2**63, got {value!s:.40}; make them text")
     return with_missing(np.array([value or 0 for value in plain], np.int64 if kind is int else bool), present)
 
 
