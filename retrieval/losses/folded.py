@@ -92,12 +92,7 @@ def folded_softmax(
         copies = jnp.where(is_known, 0, copies)
     kept = jnp.where(copies > 0, 1 if remove_accidental_hits else copies, 1)
     if remove_accidental_hits:
-        # log(exp(Z) - (n - 1) exp(s)) = Z + log(1 - share), share = (n - 1) exp(s - Z), with Z the log-partition and s
-        # the score of the positive. The share is below 1, since Z holds n copies, but may round to 1: it is clipped, so
-        # that the log stays finite. Without a copy nothing is subtracted: exp(s - inf) = 0.
-        finite_totals = jnp.where(copies > 0, totals, jnp.inf)
-        share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - finite_totals)
-        totals += jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
+        totals = _without_copies(totals, positives, copies)
     # a positive that is no column, as a known positive or with a count of 0, joins the sum of its own example
     totals = jnp.where(copies > 0, totals, jnp.logaddexp(totals, positives))
     targets = positives
@@ -111,6 +106,24 @@ def folded_softmax(
     if own_negatives is not None:
         totals = jnp.logaddexp(totals, log_sum(score(own_negatives.indices) + own_negatives.log_weights))
     return reduce(totals - targets, weights, reduction)
+
+
+def _without_copies(totals, positives, copies):
+    """Returns the log-partition of each example without all but one of the copies of its positive.
+
+    Args:
+      totals: Z, the log-partition of each example [B].
+      positives: s, the score of its positive [B].
+      copies: n, number of copies of the positive in the partition [B].
+    """
+    # log(exp(Z) - (n - 1) exp(s)) = Z + log(1 - share), share = (n - 1) exp(s - Z). The share is below 1, since Z holds
+    # n copies, but may round to 1 and above: it is clipped, so that the log stays finite. Without a copy nothing is
+    # subtracted: exp(s - inf) = 0.
+    finite_totals = jnp.where(copies > 0, totals, jnp.inf)
+    share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - finite_totals)
+    left = totals + jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
+    # the copy that is left bounds the rest from below, so that no rounding makes a loss negative
+    return jnp.where(copies > 0, jnp.maximum(left, positives), left)
 
 
 def _dense_sums(queries, candidates, query_indices, bias, known, temperature, _):

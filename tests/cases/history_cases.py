@@ -11,6 +11,7 @@ from retrieval.models import history
 from retrieval.models.binding import bind, init
 
 LENGTH, DIMENSION = 6, 8
+READ_SOME_TOKENS: tuple[str, ...] = ()  # encoders that do not read each token that they may see, as only the last one
 CASES = [(name, visible) for name, entry in history.ENCODERS.items() for visible in entry.visible]
 
 

@@ -291,6 +291,42 @@ def test_a_thousand_copies_of_a_positive_are_removed_up_to_the_bits_that_subtrac
     assert loss == pytest.approx(np.log(4 / 3), abs=1e-3)  # 10 bits of 24; with the copies it were 6.9
 
 
+@functools.cache
+def of_copies(temperature, scores_per_block):
+    """Returns the compiled loss, with gradients, of one example whose positive has some copies in the batch."""
+
+    def loss(queries, candidates, copies):
+        return losses.folded_softmax(
+            queries,
+            candidates,
+            query_indices=jnp.array([0]),
+            candidate_indices=jnp.array([0]),
+            counts=jnp.stack([copies, jnp.ones(())]),
+            temperature=temperature,
+            remove_accidental_hits=True,
+            scores_per_block=scores_per_block,
+        )
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    score=st.floats(2000, 9000, width=32),
+    sign=st.sampled_from([1.0, -1.0]),
+    form=st.sampled_from([(1.0, 100), (0.01, 100), (0.5, 1)]),
+    copies=st.integers(2, 5000),
+)
+@example(score=8191.5, sign=1.0, form=(1.0, 100), copies=1000)
+def test_many_copies_of_a_positive_with_a_huge_score_leave_a_finite_loss(score, sign, form, copies):
+    # the other candidate scores 60 less: the loss is exp(-60), and what is found is the rounding of the log-partition
+    candidates = jnp.array([[1.0], [1.0 - sign * 60 / score]], jnp.float32)
+    queries = jnp.array([[sign * score * form[0]]], jnp.float32)
+    value, gradients = of_copies(*form)(queries, candidates, jnp.float32(copies))
+    assert 0 <= value < 16
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
 # Through the objective: few rows, repeated, with weights (one is 0) and with popularity in the embeddings.
 EXAMPLES = Examples(
     np.array([1, 2, 1, 3, 1], np.int32),
