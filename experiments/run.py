@@ -76,7 +76,7 @@ def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recomm
         history = trained.train.take(trained.train.query_ids == query_id)
         has_times = history.timestamps is not None
         if has_times:
-            history = history.take(np.argsort(-history.timestamps, kind="stable"))
+            history = history.take(history.order_by_time()[::-1])
         positions = dataset.corpus.positions(history.candidate_ids[:NUM_SHOWN_TITLES])
         tables.print_recommendations(str(query_id), recommender.titles[positions], titles, has_times)
 

@@ -25,7 +25,7 @@ class Example:
     Attributes:
       query_id: raw id.
       attributes: raw columns of the user, by name.
-      history: titles of the items in train, latest first, at most ten.
+      history: titles of the items in train, at most ten: the latest first, or in file order without times.
       num_train: number of interactions in train.
       recommended: titles, best first, each with whether it is in the test part.
       num_test: number of items in the test part.
@@ -80,7 +80,7 @@ def _example(dataset: Dataset, histories: Interactions, query_id, positions, is_
     titles = dataset.corpus.titles
     history = histories.take(histories.query_ids == query_id)
     if history.timestamps is not None:
-        history = history.take(np.argsort(-history.timestamps, kind="stable"))
+        history = history.take(history.order_by_time()[::-1])
     attributes = {}
     if dataset.queries is not None and (row := dataset.queries.positions([query_id])[0]) >= 0:
         attributes = {name: str(column[row]) for name, column in dataset.queries.columns.items()}

@@ -44,7 +44,8 @@ class Columns(Section):
     query_id: str = option("user_id", "Ids of the queries.")
     candidate_id: str = option("item_id", "Ids of the candidates.")
     rating: str = option("", "Ratings; none: every event counts the same.")
-    timestamp: str = option("", "Times of the events; none: no split by time.")
+    timestamp: str = option("", "Times of the events: datetimes, ISO 8601 text or numbers; none: no split by time.")
+    timestamp_unit: str = choice("s", ("s", "ms", "us", "ns"), "Unit of times that are numbers, counted from 1970.")
     title: str = option("", "Titles in the table of candidates; none: ids stand for titles.")
 
 

@@ -22,6 +22,7 @@ USERS = {  # by path
     "data.columns.candidate_id": YOUR_DATA,
     "data.columns.rating": YOUR_DATA,
     "data.columns.timestamp": "the command of `my_sequences`",
+    "data.columns.timestamp_unit": "click logs in milliseconds, as RetailRocket's and Tenrec's",
     "data.columns.title": YOUR_DATA,
     "data.dislike_at_most": DISLIKES,
     "data.drop_duplicates": OUT_OF_CORE,

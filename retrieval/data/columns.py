@@ -30,7 +30,14 @@ INTEGERS = np.dtype([("value", np.int64), ("present", np.bool_)])
 BOOLEANS = np.dtype([("value", np.bool_), ("present", np.bool_)])
 EXACT = 2**53  # above it float64 skips integers
 MISSING_TYPES = ("NoneType", "NAType", "NaTType")  # of Python and pandas
+MISSING_TEXTS = (  # the spellings of Python, pandas, R, SQL and spreadsheets
+    *("", "-", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-nan", "NaT"),
+    *("NULL", "null", "Null", "None", "none", r"\N"),
+)
 KINDS = {str: "text", bool: "booleans", int: "integers", float: "numbers", tuple: "lists of text"}
+
+
+Refuse = Callable[[int, str, str], DataError]  # (row, problem, remedy) -> the error for the value at the row
 
 
 class RefusedValue(DataError):
@@ -360,11 +367,12 @@ def is_exact(value: int) -> bool:
         return False
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Tells whether a value is None, NaN, or a missing value of pandas."""
     return type(value).__name__ in MISSING_TYPES or isinstance(value, float) and math.isnan(value)
 
 
-def _plain(value: Any, is_missing: Callable[[Any], bool] = _is_missing) -> Any:
+def _plain(value: Any, is_missing: Callable[[Any], bool] = is_missing) -> Any:
     """Returns a value as a Python one: None if it is missing, a list if it is a sequence."""
     if isinstance(value, np.generic):
         value = value.item()

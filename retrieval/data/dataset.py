@@ -57,7 +57,7 @@ class Dataset:
 
     def old_fingerprint(self) -> str:
         """Computes the digest by which earlier versions knew a data set: of the parts and the ids of the corpus."""
-        corpus = Interactions(self.corpus.ids, self.corpus.ids)
+        corpus = Interactions.checked_before(query_ids=self.corpus.ids, candidate_ids=self.corpus.ids)
         parts = (self.parts.train, self.parts.validation, self.parts.test, corpus)
         digests = [part.fingerprint() if part is not None else "" for part in parts]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
@@ -105,7 +105,7 @@ def _sources(data: Data) -> dict[str, Source]:
     """Returns where each part and each table is read from, with the names of the columns in the user's files."""
     names = data.columns
     roles = {"query_ids": names.query_id, "candidate_ids": names.candidate_id}
-    roles |= {"ratings": names.rating, "timestamps": names.timestamp}
+    roles |= {"ratings": names.rating, "timestamps": names.timestamp, "nanoseconds": names.timestamp}
     fields = {part: "interactions" if data.interactions else part for part in ("train", "validation", "test")}
     fields["candidates"] = "candidates" if data.candidates else fields["train"]
     fields["queries"] = "queries"
@@ -158,7 +158,9 @@ def _read_part(data: Data, name: str) -> Interactions:
                     f"file, which is read out of core: {remedy}, or set data.placement to 'auto'"
                 )
         return stored.encode(path, pathlib.Path(data.cache).expanduser() / "encoded", **ids)
-    return files.read_interactions(path, **ids, rating=columns.rating, timestamp=columns.timestamp)
+    return files.read_interactions(
+        path, **ids, rating=columns.rating, timestamp=columns.timestamp, timestamp_unit=columns.timestamp_unit
+    )
 
 
 def _refuse(data: Data, source: str, others: tuple[str, ...]) -> None:

@@ -2,48 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, KeysView, Sequence, ValuesView
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
+from retrieval.common.errors import DataError
+from retrieval.data.columns import RefusedValue, is_missing
+
 Ids = Shaped[np.ndarray, " _"]  # raw ids: int64 or fixed-width str
+LARGEST = 2**63 - 1
 
 
-def as_ids(values: Sequence | np.ndarray, name: str) -> Ids:
-    """Converts raw ids to a one-dimensional int64 or str array; strings may be Python objects, as in pandas.
+def as_ids(values: Iterable | np.ndarray, name: str) -> Ids:
+    """Converts raw ids to a one-dimensional int64 or str array.
+
+    The ids are a list, an array, an iterator, or a column of pandas, polars or pyarrow; they may be Python objects.
 
     Raises:
-      ValueError: `values` is not a list or an array, is not one-dimensional, mixes integers and strings, or has
-        integers beyond int64 or strings with a NUL character.
+      DataError: an id is missing or beyond int64, ids are neither integers nor strings or both, or `values` are not
+        one-dimensional; the message names the id.
     """
+    if isinstance(values, Iterator | KeysView | ValuesView):
+        values = list(values)
     try:
         ids = np.asarray(values)
     except ValueError:  # NumPy refuses lists of different lengths
-        raise ValueError(f"{name} must be one-dimensional, got {values!r:.80}") from None
+        raise DataError(f"{name} must be one-dimensional, got {values!r:.80}") from None
     if ids.ndim == 0:  # NumPy makes one object of a set or a mapping
-        raise ValueError(f"{name} must be a list or an array of ids, as [7] or ['b'], got {values!r:.80}")
+        raise DataError(f"{name} must be a list or an array of ids, as [7] or ['b'], got {values!r:.80}")
     if ids.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {ids.shape}")
-    if ids.dtype.kind in "iu":
-        if ids.max(initial=0) > np.iinfo(np.int64).max:
-            raise ValueError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
-        return ids.astype(np.int64)
-    if ids.dtype == object and ids.size and all(isinstance(value, str) for value in ids.tolist()):
-        _check_no_nul(ids.tolist(), name)
-        return ids.astype(str)
-    if ids.dtype.kind == "U":
-        if not isinstance(values, np.ndarray):  # NumPy converts values beside text to text, as "nan"
-            other = [value for value in values if not isinstance(value, str) and np.asarray(value).dtype.kind != "U"]
-            if other:
-                raise ValueError(f"{name} must be all integers or all strings, got {other[0]!r} among strings")
-            _check_no_nul([value if isinstance(value, str) else str(value) for value in values], name)
-        return ids
+        raise DataError(f"{name} must be one-dimensional, got shape {ids.shape}")
     if ids.size == 0:
+        return ids if ids.dtype.kind == "U" else ids.astype(np.int64)
+    if ids.dtype.kind in "iu":
+        if ids.max() > LARGEST:
+            raise DataError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
-    listed = ids.tolist()
-    bad = next((value for value in listed if isinstance(value, bool) or not isinstance(value, str | int)), listed[0])
-    raise ValueError(f"{name} must be integers or strings, got {bad!r} (dtype {ids.dtype})")
+    if ids.dtype.kind in "UT" and isinstance(values, np.ndarray):
+        return ids.astype(np.str_)
+    # NumPy turns integers beside text into text, and integers beside 2**63 into floats: look at the values themselves
+    return _from_objects(list(values) if isinstance(values, list | tuple) else ids.tolist(), name)
+
+
+def _from_objects(values: list, name: str) -> Ids:
+    """Converts Python objects that are all integers or all strings."""
+    values = [
+        value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value for value in values
+    ]
+    for row, value in enumerate(values):
+        if is_missing(value):
+            raise RefusedValue(name, row, f"missing id, got {value!r}; give every row an id or drop the row")
+    is_text = [isinstance(value, str) for value in values]
+    if all(is_text):
+        _check_no_nul(values, name)
+        return np.array(values, np.str_)
+    bad = [value for value in values if isinstance(value, bool) or not isinstance(value, str | int)]
+    if any(is_text):
+        other = (bad or [value for value in values if not isinstance(value, str)])[0]
+        raise DataError(f"{name} must be all integers or all strings, got {other!r} among strings")
+    if bad:
+        remedy = "; make them integers, in pandas: .astype('int64')" if isinstance(bad[0], float) else ""
+        raise DataError(f"{name} must be integers or strings, got {bad[0]!r:.80}{remedy}")
+    largest, least = max(values), min(values)
+    if largest > LARGEST or least < -LARGEST - 1:
+        received = largest if largest > LARGEST else least
+        raise DataError(f"{name} must be below 2**63, got {received}; make them strings")
+    return np.array(values, np.int64)
+
+
+def check_ids(ids: Ids, name: str) -> None:
+    """Checks ids in memory as those of files are, see `text_ids.check_text_ids`; integers need no check.
+
+    Raises:
+      DataError: an id cannot be used; the message names the row, from 0.
+    """
+    if ids.dtype.kind == "U":
+        import pyarrow as pa  # here, as answers of a bundle need no pyarrow
+
+        from retrieval.data.text_ids import check_text_ids
+
+        def refuse(row: int, problem: str, remedy: str) -> RefusedValue:
+            return RefusedValue(name, row, f"{problem}, got {str(ids[row])!r:.80}; {remedy}")
+
+        check_text_ids(pa.array(ids.tolist(), pa.large_string()), refuse)
 
 
 def _check_no_nul(values: Sequence[str], name: str) -> None:

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped
 
 from retrieval.data.columns import Column, as_column, as_texts, to_list
-from retrieval.data.ids import Ids, as_ids, distinct, find, narrow
+from retrieval.data.ids import Ids, as_ids, check_ids, distinct, find, narrow
 from retrieval.data.out_of_core.mapped import WINDOW
+from retrieval.data.ratings import as_ratings
 from retrieval.data.vocabulary import Vocabulary
 
 
@@ -25,21 +26,50 @@ class Interactions:
       query_ids: raw id of the query (the user) of each event, int64 or str [n].
       candidate_ids: raw id of the candidate (the movie) of each event, int64 or str [n].
       ratings: explicit rating of each event, float32 [n], or None.
-      timestamps: time of each event in Unix seconds, int64 [n], or None.
+      timestamps: time of each event in whole Unix seconds, int64 [n], or None. Fractions of a second, datetimes, dates
+        and ISO 8601 text are read, see `times.as_times`.
+      nanoseconds: the rest of each time, int32 [n]; None if all are 0. Read from `timestamps`, not to be given.
+
+    Raises:
+      DataError: an id, a rating or a time is missing or cannot be used, or columns differ in length; the message names
+        the row, from 0.
     """
 
     query_ids: Ids | Sequence
     candidate_ids: Ids | Sequence
     ratings: Float32[np.ndarray, " n"] | Sequence | None = None
     timestamps: Int64[np.ndarray, " n"] | Sequence | None = None
+    nanoseconds: Int32[np.ndarray, " n"] | None = None
 
-    def __post_init__(self):  # frozen: sequences are replaced by arrays once, here
-        object.__setattr__(self, "query_ids", as_ids(self.query_ids, "query_ids"))
-        object.__setattr__(self, "candidate_ids", as_ids(self.candidate_ids, "candidate_ids"))
+    def __post_init__(self):
+        columns = {name: as_ids(getattr(self, name), name) for name in ("query_ids", "candidate_ids")}
+        for name, ids in columns.items():
+            check_ids(ids, name)
         if self.ratings is not None:
-            object.__setattr__(self, "ratings", np.asarray(self.ratings, np.float32))
+            columns["ratings"] = as_ratings(self.ratings, "ratings")
         if self.timestamps is not None:
-            object.__setattr__(self, "timestamps", np.asarray(self.timestamps, np.int64))
+            from retrieval.data.times import as_times  # here, as answers of a bundle need no pyarrow
+
+            times = as_times(self.timestamps, "timestamps")
+            if self.nanoseconds is not None and times.nanoseconds is None:  # as `dataclasses.replace` passes them
+                times = times._replace(nanoseconds=np.asarray(self.nanoseconds, np.int32))
+            columns |= {"timestamps": times.seconds, "nanoseconds": times.nanoseconds}
+        self._set(columns)
+
+    @classmethod
+    def checked_before(cls, **columns: np.ndarray | None) -> Interactions:
+        """Returns interactions of columns that were checked, as those of other interactions are."""
+        interactions = cls.__new__(cls)
+        interactions._set(columns)
+        return interactions
+
+    def _set(self, columns: Mapping[str, np.ndarray | None]) -> None:
+        """Sets the columns, once: instances are frozen."""
+        nanoseconds = columns.get("nanoseconds")
+        if nanoseconds is not None and not nanoseconds.any():
+            columns = {**columns, "nanoseconds": None}
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, columns.get(field.name))
         for name, column in self.columns().items():
             if column.shape != self.query_ids.shape:
                 raise ValueError(f"{name} has shape {column.shape}, but query_ids has {self.query_ids.shape}")
@@ -53,7 +83,28 @@ class Interactions:
 
     def take(self, rows: Int64[np.ndarray, "m"] | Bool[np.ndarray, "n"] | slice) -> Interactions:
         """Returns the events at `rows` (indices, a mask or a slice), in that order."""
-        return Interactions(**{name: column[rows] for name, column in self.columns().items()})
+        return Interactions.checked_before(**{name: column[rows] for name, column in self.columns().items()})
+
+    def order_by_time(self, groups: Int[np.ndarray, "n"] | None = None) -> Int64[np.ndarray, "n"]:
+        """Returns the indices of the events in the order of time, within each group if there are groups.
+
+        This is the only order of time: to the nanosecond, then that of the file, as without timestamps.
+
+        Args:
+          groups: events of a lower group come first.
+        """
+        keys = [key for key in (self.nanoseconds, self.timestamps, groups) if key is not None]
+        return np.lexsort(keys) if keys else np.arange(len(self))
+
+    def time_of(self, event: int) -> tuple[int, int]:
+        """Returns the time of an event, in whole Unix seconds and the nanoseconds within them."""
+        nanoseconds = 0 if self.nanoseconds is None else int(self.nanoseconds[event])
+        return int(self.timestamps[event]), nanoseconds
+
+    def with_unknown_ratings(self, is_unknown: Bool[np.ndarray, "n"]) -> Interactions:
+        """Returns the events with the ratings of some unknown: NaN, neither a dislike nor a label of a task."""
+        ratings = np.where(is_unknown, np.float32(np.nan), self.ratings)
+        return Interactions.checked_before(**{**self.columns(), "ratings": ratings})
 
     def pieces(self) -> Iterator[Interactions]:
         """Yields the events in order, 16 million at a time; one empty piece if there are no events."""
@@ -78,11 +129,10 @@ class Interactions:
 
     def with_text_ids(self, queries: bool, candidates: bool) -> Interactions:
         """Converts query ids, candidate ids or both to text."""
-        return dataclasses.replace(
-            self,
-            query_ids=self.query_ids.astype(np.str_) if queries else self.query_ids,
-            candidate_ids=self.candidate_ids.astype(np.str_) if candidates else self.candidate_ids,
-        )
+        columns = self.columns()
+        for name, as_text in (("query_ids", queries), ("candidate_ids", candidates)):
+            columns[name] = columns[name].astype(np.str_) if as_text else columns[name]
+        return Interactions.checked_before(**columns)
 
     def digests(self) -> dict[str, str]:
         """Computes the SHA-256 of each column, hexadecimal, by field name."""
@@ -117,7 +167,11 @@ def column_digest(column: Shaped[np.ndarray, "n ..."]) -> str:
 def concatenate(first: Interactions, second: Interactions) -> Interactions:
     """Returns the events of `first`, then those of `second`; a column that one of them lacks is dropped."""
     columns, more = first.columns(), second.columns()
-    return Interactions(**{name: np.concatenate([columns[name], more[name]]) for name in columns if name in more})
+    if "timestamps" in columns and "timestamps" in more and {"nanoseconds"} & {*columns, *more}:
+        for part in (columns, more):  # without nanoseconds all of them are 0
+            part.setdefault("nanoseconds", np.zeros(len(part["timestamps"]), np.int32))
+    both = {name: np.concatenate([columns[name], more[name]]) for name in columns if name in more}
+    return Interactions.checked_before(**both)
 
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
@@ -147,7 +201,10 @@ class Table:
     columns: Mapping[str, Column | Sequence] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        is_checked = isinstance(self.ids, np.ndarray) and self.ids.dtype.kind != "O"  # arrays come from other tables
         object.__setattr__(self, "ids", as_ids(self.ids, "ids"))
+        if not is_checked:
+            check_ids(self.ids, "ids")
         unique, counts = np.unique(self.ids, return_counts=True)
         if len(unique) < len(self.ids):
             raise ValueError(f"ids must be unique, got {unique[counts > 1][0].item()!r} more than once")

@@ -10,6 +10,7 @@ from retrieval.data.encoding import Encoding
 from retrieval.data.ids import find
 from retrieval.data.interactions import Interactions
 from retrieval.data.splits import Parts
+from retrieval.data.times import written
 
 
 class LeakageError(DataError):
@@ -117,11 +118,11 @@ def _check_times(earlier: str, part: Interactions, later: str, held_out: Interac
         )
     if not len(part) or not len(held_out):
         return
-    last, first = part.timestamps.max(), held_out.timestamps.min()
+    last, first = part.time_of(int(part.order_by_time()[-1])), held_out.time_of(int(held_out.order_by_time()[0]))
     if last > first:
         raise LeakageError(
-            f"the split is temporal, but {earlier} has an interaction at {last}, after the first of {later} at "
-            f"{first}: it has seen the future; cut all parts at one time"
+            f"the split is temporal, but {earlier} has an interaction at {written(*last)}, after the first of {later} "
+            f"at {written(*first)}: it has seen the future; cut all parts at one time"
         )
 
 

@@ -68,9 +68,8 @@ class Histories:
           num_owners: number of histories.
         """
         kept = np.flatnonzero(owners >= 0)
-        times = interactions.timestamps
-        order = kept[np.lexsort(((kept if times is None else times[kept]), owners[kept]))]
-        columns = (None if c is None else c[order] for c in (interactions.ratings, times))
+        order = kept[interactions.take(kept).order_by_time(owners[kept])]
+        columns = (None if c is None else c[order] for c in (interactions.ratings, interactions.timestamps))
         return cls(Lists.from_pairs(owners[order], candidate_rows[order], num_owners), *columns)
 
     def take(self, owners: Int[np.ndarray, "m"]) -> Histories:

@@ -95,7 +95,7 @@ def temporal(interactions: Interactions, fraction: float, seed: int) -> tuple[In
     """Holds out the last events by timestamp; of equal timestamps, the last in file order."""
     if interactions.timestamps is None:
         raise DataError("a temporal split needs timestamps, and the interactions have none", needed="timestamps")
-    return _cut(np.argsort(interactions.timestamps, kind="stable"), fraction)
+    return _cut(interactions.order_by_time(), fraction)
 
 
 def leave_last_out(interactions: Interactions, fraction: float, seed: int) -> tuple[Indices, Indices]:
@@ -104,8 +104,7 @@ def leave_last_out(interactions: Interactions, fraction: float, seed: int) -> tu
     The fraction is not read: of `split`, only whether `validation_fraction` is above 0 matters.
     """
     _, queries = np.unique(interactions.query_ids, return_inverse=True)
-    time = np.zeros(len(interactions)) if interactions.timestamps is None else interactions.timestamps
-    order = np.lexsort((time, queries))  # stable: file order among equal times
+    order = interactions.order_by_time(queries)
     by_query = queries[order]
     is_last = np.append(by_query[1:] != by_query[:-1], True)[: len(order)]
     is_first = np.append(True, by_query[1:] != by_query[:-1])[: len(order)]

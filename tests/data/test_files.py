@@ -17,14 +17,14 @@ from retrieval.common.errors import DataError
 from retrieval.data.columns import to_list
 from retrieval.data.interactions import Interactions
 from retrieval.data.readers import files
-from retrieval.data.readers.arrow import LATEST
+from retrieval.data.times import LATEST
 
 ROLES = {"query_id": "user", "candidate_id": "item", "rating": "rating", "timestamp": "time"}
 IDS = {"query_id": "user", "candidate_id": "item"}
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(str.strip)
 EVENT = st.tuples(
     st.integers(0, 2**63 - 1),
-    TEXT.map(lambda text: f"x{text}"),  # never a number
+    TEXT.map(lambda text: f"x{text}x"),  # no number, and no blanks around it
     st.floats(0, 2.0**100, width=32),
     st.integers(0, LATEST),
 )
@@ -121,7 +121,7 @@ def test_parquet_types_that_mean_the_same_are_read_the_same(tmp_path):
         user=pa.array(["a", "b"]).dictionary_encode(),
         item=pa.array([1, 2], pa.uint8()),
         rating=[decimal.Decimal("1.50"), decimal.Decimal("2.25")],
-        time=pa.array([1_000_900, 2_000_000], pa.timestamp("us")),
+        time=pa.array([1_000_000, 2_000_000], pa.timestamp("us")),
     )
     expected = files.read_interactions(plain, **ROLES).fingerprint()
     assert files.read_interactions(other, **ROLES).fingerprint() == expected
@@ -132,7 +132,6 @@ def test_parquet_types_that_mean_the_same_are_read_the_same(tmp_path):
     [
         ({"user": [1, None]}, "row 2, column 'user': missing id, got None; give every row an id"),
         ({"user": ["a", ""]}, "row 2, column 'user': missing id, got ''"),
-        ({"user": [1, -1]}, "row 2, column 'user': negative id, got -1"),
         (
             {"user": pa.array([1, 2**63], pa.uint64())},
             "row 2, column 'user': id out of range, got 9223372036854775808",
@@ -148,7 +147,6 @@ def test_parquet_types_that_mean_the_same_are_read_the_same(tmp_path):
         ({"rating": [True, False]}, "row 1, column 'rating': a rating must be a number, the column is bool"),
         ({"rating": ["1", "one"]}, "row 2, column 'rating': rating is not a number, got 'one'"),
         ({"time": [1, -1]}, "row 2, column 'time': timestamp out of range, got -1"),
-        ({"time": [0.0, 0.5]}, "row 2, column 'time': fractional timestamp, got 0.5"),
         (
             {"time": [datetime.datetime(2000, 1, 1), None]},
             "row 2, column 'time': missing timestamp, got None",

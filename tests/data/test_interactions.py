@@ -47,7 +47,7 @@ def test_a_column_that_one_side_lacks_is_dropped():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["", "a", "ab"]), st.integers(-1, 2))))
+@given(st.lists(st.tuples(st.sampled_from(["b", "a", "ab"]), st.integers(-1, 2))))
 def test_the_first_event_of_a_pair_stays_in_file_order(pairs):
     queries, candidates = [q for q, _ in pairs], [c for _, c in pairs]
     kept = drop_duplicates(Interactions(queries, candidates, timestamps=range(len(pairs))))
@@ -107,7 +107,7 @@ def test_columns_of_another_length_are_named(name):
     [
         ([1.5, 2], "query_ids must be integers or strings, got 1.5"),
         ([True, False], "query_ids must be integers or strings, got True"),
-        ([None, "a"], "query_ids must be integers or strings, got None"),
+        ([None, "a"], "query_ids, row 0: missing id, got None"),
         ([[1, 2]], r"query_ids must be one-dimensional, got shape \(1, 2\)"),
         ([2**63, 2**63], r"query_ids must be below 2\*\*63, got 9223372036854775808"),
     ],

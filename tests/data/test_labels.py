@@ -99,7 +99,7 @@ def test_the_auc_of_each_query_is_that_of_all_its_pairs(pairs):
 
 
 def test_figures_are_means_over_interactions_and_roots_of_them():
-    held_out = Interactions([7, 7, 9, 9], [0, 1, 0, 2], [5.0, 1.0, NAN, 2.0])
+    held_out = Interactions([7, 7, 9, 9], [0, 1, 0, 2], [5.0, 1.0, 0.0, 2.0]).with_unknown_ratings(np.arange(4) == 2)
     encoding = Encoding.fit(rated(), corpus())
     asked = Labelled.of((RATING, LIKES), encoding, held_out)
     assert (asked.query_ids.tolist(), asked.owners.tolist(), asked.positions.tolist()) == (

@@ -23,7 +23,11 @@ def events(draw):
     rows = column(st.integers(0, 5), np.int32)
     ratings = column(st.sampled_from([0.5, 3.0, 5.0, np.nan]), np.float32) if draw(st.booleans()) else None
     times = column(st.integers(0, 4), np.int64) * 10**9 if draw(st.booleans()) else None
-    return owners, rows, Interactions(np.zeros(number, np.int64), np.zeros(number, np.int64), ratings, times)
+    zeros = np.zeros(number, np.int64)
+    if ratings is None:
+        return owners, rows, Interactions(zeros, zeros, timestamps=times)
+    events = Interactions(zeros, zeros, np.nan_to_num(ratings), times)
+    return owners, rows, events.with_unknown_ratings(np.isnan(ratings))
 
 
 def plain_histories(owners, rows, interactions):

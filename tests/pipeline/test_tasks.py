@@ -71,7 +71,7 @@ def trivial_retrieval(rows):
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("step", [0, 3])  # 3 is filled up at the end
 def test_the_value_is_that_of_retrieval_and_the_scaled_losses_of_known_labels(reduction, step):
-    events = dataclasses.replace(EVENTS, ratings=np.where(np.arange(240) % 5 == 0, np.nan, EVENTS.ratings))
+    events = EVENTS.with_unknown_ratings(np.arange(240) % 5 == 0)
     config = small_config(RATING, LIKES)
     config.loss.reduction = reduction
     recipe = recipe_of(config, events)
@@ -103,7 +103,7 @@ def test_the_value_is_that_of_retrieval_and_the_scaled_losses_of_known_labels(re
 
 
 def test_logged_losses_are_means_over_known_labels_of_whatever_weight():
-    events = dataclasses.replace(EVENTS, ratings=np.where(np.arange(240) % 3 == 0, np.nan, EVENTS.ratings))
+    events = EVENTS.with_unknown_ratings(np.arange(240) % 3 == 0)
     config = small_config(RATING, epochs=1, batch_size=240)
     config.loss.rating_weight = 0.0
     recipe = recipe_of(config, events)

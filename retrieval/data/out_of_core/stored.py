@@ -75,7 +75,7 @@ class StoredInteractions(Interactions):
         taken = [ids[column[rows] - 1] for ids, column in zip(self.distinct_ids, self.rows, strict=True)]
         for column in self.rows:
             release(column)
-        return Interactions(*taken)
+        return Interactions.checked_before(query_ids=taken[0], candidate_ids=taken[1])
 
     def rows_in(
         self, queries: Vocabulary, candidates: Vocabulary

@@ -17,7 +17,7 @@ from retrieval.data.readers.arrow import (
     to_integer_ids,
     to_ratings,
     to_text,
-    to_timestamps,
+    to_times,
 )
 from retrieval.data.readers.attributes import to_attribute
 from retrieval.data.readers.delimited import Source, read
@@ -209,4 +209,4 @@ def _joined(source: Source, names: Sequence[str], movies: Table, users: Table | 
     if users is not None:
         user.require(np.isin(user_ids, users.ids), "a user that the table of users lacks", RESTORE)
     stars = to_ratings(rating, 0.5, 5.0)
-    return MovieLens(Interactions(user_ids, movie_ids, stars, to_timestamps(timestamp)), movies, users)
+    return MovieLens(Interactions(user_ids, movie_ids, stars, to_times(timestamp).seconds), movies, users)

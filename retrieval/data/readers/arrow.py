@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,10 +14,14 @@ from jaxtyping import Float32, Int64, Shaped
 
 from retrieval.common.choices import did_you_mean
 from retrieval.common.errors import DataError
-from retrieval.data.interactions import Ids
+from retrieval.data.columns import MISSING_TEXTS
+from retrieval.data.ids import Ids
+from retrieval.data.ratings import check_ratings
 from retrieval.data.readers.arrow_types import is_text
+from retrieval.data.text_ids import check_text_ids
+from retrieval.data.times import Times, first_failure, from_arrow
 
-LATEST = 253_402_300_799  # the last second of the year 9999
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +75,11 @@ def require_names(where: str, wanted: Sequence[str], found: Sequence[str]) -> No
 def to_ids(column: Column) -> Ids:
     """Converts a column to raw ids: int64 if every value is an integer, else str [n].
 
-    Text is an integer if it is the canonical decimal form of an int64: "007", "+7" and "-0" stay text.
+    Text is an integer if it is the canonical decimal form of an int64: "007", "+7" and "-0" stay text. Where integers
+    become text because of others, a warning says so once.
 
     Raises:
-      DataError: an id is missing or negative, or the column holds neither integers nor text.
+      DataError: an id is missing, the column holds neither integers nor text, or see `text_ids.check_text_ids`.
     """
     values = column.values
     column.require(values.is_valid(), "missing id", "give every row an id or drop the row")
@@ -84,11 +90,7 @@ def to_ids(column: Column) -> Ids:
     else:
         remedy = f"write them as integers or text, in pandas: df[{column.name!r}].astype('int64')"
         raise column.error(0, f"ids must be integers or text, the column is {values.type}", remedy)
-    if integers is None:
-        return _text_ids(column)
-    ids = integers.to_numpy()
-    column.require(ids >= 0, "negative id", "use ids from 0 up, or text")
-    return ids
+    return _text_ids(column) if integers is None else integers.to_numpy()
 
 
 def to_integer_ids(column: Column) -> Int64[np.ndarray, "n"]:
@@ -98,7 +100,9 @@ def to_integer_ids(column: Column) -> Int64[np.ndarray, "n"]:
       DataError: an id is missing, negative, or not the canonical form of an int64.
     """
     ids = to_ids(column)
-    if ids.dtype.kind != "i":
+    if ids.dtype.kind == "i":
+        column.require(ids >= 0, "negative id", "restore the file as it was published")
+    else:
         canonical = pc.match_substring_regex(column.values, "^(0|[1-9][0-9]{0,17})$")
         column.require(canonical, "not an integer id", "restore the file as it was published")
     return ids
@@ -125,26 +129,26 @@ def to_ratings(column: Column, low: float = 0.0, high: float = np.inf) -> Float3
     Raises:
       DataError: a rating is missing, not a finite number, or outside [low, high].
     """
-    ratings = _numbers(column, pa.float32(), "rating")
-    remedy = f"use ratings from {low:g} to {high:g}" if np.isfinite(high) else f"use ratings from {low:g} up"
-    column.require((ratings >= low) & (ratings <= high), "rating out of range", remedy)
+    source = column.values.type
+    remedy = "write a finite number, or name no rating column"
+    column.require(column.values.is_valid(), "missing rating", remedy)
+    if is_text(source):
+        given = pc.invert(pc.is_in(pc.utf8_trim_whitespace(column.values), pa.array(MISSING_TEXTS, source)))
+        column.require(given, "missing rating", remedy)
+    elif not (pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)):
+        raise column.error(0, f"a rating must be a number, the column is {source}", remedy)
+    ratings = cast(column, pa.float32(), "rating is not a number", remedy).to_numpy()
+    check_ratings(ratings, column.error, low, high)
     return ratings
 
 
-def to_timestamps(column: Column) -> Int64[np.ndarray, "n"]:
-    """Converts a column of numbers or of Parquet timestamps (UTC) to Unix seconds, int64 [n].
+def to_times(column: Column, unit: str = "s") -> Times:
+    """Converts a column of timestamps, dates, ISO 8601 text, or numbers of the unit since 1970, to times.
 
     Raises:
-      DataError: a timestamp is missing, not a whole number, negative, or past the year 9999.
+      DataError: a timestamp is missing or no time, or numbers are of another unit; see `times.as_times`.
     """
-    if pt.is_timestamp(column.values.type):
-        seconds = pc.cast(column.values, pa.timestamp("s", column.values.type.tz), safe=False)
-        column = dataclasses.replace(column, values=pc.cast(seconds, pa.int64()))
-    seconds = _numbers(column, pa.float64(), "timestamp")
-    column.require(seconds == np.floor(seconds), "fractional timestamp", "round it to whole Unix seconds")
-    remedy = "use Unix seconds (from milliseconds: divide by 1000)"
-    column.require((seconds >= 0) & (seconds <= LATEST), "timestamp out of range", remedy)
-    return seconds.astype(np.int64)
+    return from_arrow(column.values, unit, column.error)
 
 
 def to_text(column: Column) -> Shaped[np.ndarray, "n"]:
@@ -156,28 +160,14 @@ def to_text(column: Column) -> Shaped[np.ndarray, "n"]:
 
 
 def _text_ids(column: Column) -> Ids:
-    """Returns ids as text; refuses ids that could be confused with others (blank, NUL, written as fractions)."""
-    values = column.values
-    filled = pc.not_equal(pc.utf8_trim_whitespace(values), "")
-    column.require(filled, "missing id", "give every row an id or drop the row")
-    if pc.all(pc.match_substring_regex(values, r"^[0-9]+\.0$")).as_py():
-        remedy = f"write them as integers, in pandas: df[{column.name!r}].astype('int64')"
-        raise column.error(0, "ids written as fractions", remedy)
+    """Returns ids as text, and tells if that makes text of integers."""
+    row = check_text_ids(column.values, column.error, column.name)
+    if row is not None:
+        LOG.warning(
+            "%s, column %r: all ids are text, as some are no integers, the first %r in %s",
+            *(column.file, column.name, column.values[row].as_py(), column.place(row)),
+        )
     return to_text(column)
-
-
-def _numbers(column: Column, kind: pa.DataType, what: str) -> Shaped[np.ndarray, "n"]:
-    """Converts a column to finite numbers of the floating type `kind` [n]."""
-    source = column.values.type
-    remedy = f"write a finite number, or name no {what} column"
-    column.require(column.values.is_valid(), f"missing {what}", remedy)
-    if is_text(source):
-        column.require(pc.not_equal(column.values, ""), f"missing {what}", remedy)
-    elif not (pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)):
-        raise column.error(0, f"a {what} must be a number, the column is {source}", remedy)
-    numbers = cast(column, kind, f"{what} is not a number", remedy).to_numpy()
-    column.require(np.isfinite(numbers), f"{what} is not finite", remedy)
-    return numbers
 
 
 def canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -193,15 +183,11 @@ def canonical_integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def cast(column: Column, kind: pa.DataType, problem: str, remedy: str) -> pa.ChunkedArray:
     """Converts values to `kind`, rounded if it is floating; the error names the first value that does not fit."""
     options = pc.CastOptions(kind, allow_float_truncate=True, allow_decimal_truncate=True)
+
+    def convert(values: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.cast(values, options=options)
+
     try:
-        return pc.cast(column.values, options=options)
+        return convert(column.values)
     except pa.ArrowInvalid:
-        good, bad = 0, len(column.values)
-    while bad - good > 1:  # bisection: the first `good` values fit, the first `bad` do not
-        middle = (good + bad) // 2
-        try:
-            pc.cast(column.values.slice(good, middle - good), options=options)
-            good = middle
-        except pa.ArrowInvalid:
-            bad = middle
-    raise column.error(good, problem, remedy)
+        raise column.error(first_failure(column.values, convert), problem, remedy) from None

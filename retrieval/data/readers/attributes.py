@@ -18,7 +18,6 @@ from retrieval.data.readers.arrow_types import is_list, is_text
 
 LOG = logging.getLogger(__name__)
 NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"  # "00501" is a code, as are long fractions
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None", "-")  # among numbers and booleans
 MOSTLY = 0.9  # share of numbers from which a column of text is told
 EXACT_DIGITS = 15  # of decimals: float64 keeps them
 AS_TEXT = "write it as text, in pyarrow: column.cast(pyarrow.string())"
@@ -27,9 +26,10 @@ AS_TEXT = "write it as text, in pyarrow: column.cast(pyarrow.string())"
 def to_attribute(column: Column) -> Shaped[np.ndarray, "n ..."]:
     """Converts a column to an attribute, in one of the types of `retrieval.data.columns`.
 
-    Text becomes numbers or booleans if every value reads as one or is a spelling of `MISSING`, which is then told once;
-    codes such as "00501" stay text. Decimals without a fraction become integers, others floats. Lists of floats of one
-    length become vectors, float32; other lists become lists of text. Dates and times become text, as ISO 8601 has them.
+    Text becomes numbers or booleans if every value reads as one or is a spelling of `columns.MISSING_TEXTS`, which is
+    then told once; codes such as "00501" stay text. Decimals without a fraction become integers, others floats. Lists
+    of floats of one length become vectors, float32; other lists become lists of text. Dates and times become text, as
+    ISO 8601 has them.
 
     Raises:
       DataError: the column holds values of another type, as structures; a number is not exact in its type; or a list
@@ -61,7 +61,7 @@ def _nullable(column: Column, values: pa.ChunkedArray) -> Shaped[np.ndarray, "n"
 
 def _from_text(column: Column) -> Shaped[np.ndarray, "n"]:
     trimmed = pc.fill_null(pc.utf8_trim_whitespace(column.values), "")
-    given = pc.invert(pc.is_in(trimmed, pa.array(MISSING, trimmed.type)))
+    given = pc.invert(pc.is_in(trimmed, pa.array(columns.MISSING_TEXTS, trimmed.type)))
     present = trimmed.filter(given)
     read = _read(present)
     if read is None:

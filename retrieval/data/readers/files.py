@@ -22,7 +22,13 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 
 
 def read_interactions(
-    path: str | Path, *, query_id: str, candidate_id: str, rating: str = "", timestamp: str = ""
+    path: str | Path,
+    *,
+    query_id: str,
+    candidate_id: str,
+    rating: str = "",
+    timestamp: str = "",
+    timestamp_unit: str = "s",
 ) -> Interactions:
     """Reads events from a .csv, .tsv, .csv.gz, .tsv.gz or .parquet file, in file order.
 
@@ -31,7 +37,8 @@ def read_interactions(
       query_id: name of the column of query ids; they are integers if all of them read as integers.
       candidate_id: name of the column of candidate ids, likewise.
       rating: name of the column of ratings, finite and not negative; "": none.
-      timestamp: name of the column of timestamps in Unix seconds; "": none.
+      timestamp: name of the column of timestamps, dates, ISO 8601 text or numbers; "": none.
+      timestamp_unit: of numbers, which count from 1970: "s", "ms", "us" or "ns".
 
     Raises:
       DataError: a ValueError that names the file, the line (the row in Parquet), the column, the received
@@ -41,11 +48,13 @@ def read_interactions(
     if len(set(used)) < len(used):
         raise DataError(f"{path}: query id, candidate id, rating and timestamp need a column each, got {used}")
     columns = _read_columns(Path(path).expanduser(), used)
-    return Interactions(
-        convert.to_ids(columns[query_id]),
-        convert.to_ids(columns[candidate_id]),
-        convert.to_ratings(columns[rating]) if rating else None,
-        convert.to_timestamps(columns[timestamp]) if timestamp else None,
+    times = convert.to_times(columns[timestamp], timestamp_unit) if timestamp else None
+    return Interactions.checked_before(
+        query_ids=convert.to_ids(columns[query_id]),
+        candidate_ids=convert.to_ids(columns[candidate_id]),
+        ratings=convert.to_ratings(columns[rating]) if rating else None,
+        timestamps=times and times.seconds,
+        nanoseconds=times and times.nanoseconds,
     )
 
 
