@@ -10,6 +10,8 @@ TEST = [
     "ruff>=0.6",
     "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
     "optuna>=5",
+    "pandas>=2.2",  # columns and frames as ids, times and histories
+    "polars>=1.0",
     "selenium>=4.20",  # looks at the report in a browser
     "tensorboard>=2.18",
 ]

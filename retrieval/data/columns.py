@@ -28,6 +28,7 @@ Column = Shaped[np.ndarray, "n ..."]
 
 INTEGERS = np.dtype([("value", np.int64), ("present", np.bool_)])
 BOOLEANS = np.dtype([("value", np.bool_), ("present", np.bool_)])
+LATEST = 253_402_300_799  # Unix seconds: the last of the year 9999
 EXACT = 2**53  # above it float64 skips integers
 MISSING_TYPES = ("NoneType", "NAType", "NaTType")  # of Python and pandas
 MISSING_TEXTS = (  # the spellings of Python, pandas, R, SQL and spreadsheets

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, KeysView, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence, ValuesView
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
 from retrieval.common.errors import DataError
-from retrieval.data.columns import RefusedValue, is_missing
+from retrieval.data.columns import MISSING_TEXTS, RefusedValue, is_missing
 
 Ids = Shaped[np.ndarray, " _"]  # raw ids: int64 or fixed-width str
 LARGEST = 2**63 - 1
@@ -40,16 +41,15 @@ def as_ids(values: Iterable | np.ndarray, name: str) -> Ids:
             raise DataError(f"{name} must be below 2**63, got {ids.max()}; make them strings")
         return ids.astype(np.int64)
     if ids.dtype.kind in "UT" and isinstance(values, np.ndarray):
-        return ids.astype(np.str_)
+        return ids.astype(np.str_, copy=False)
     # NumPy turns integers beside text into text, and integers beside 2**63 into floats: look at the values themselves
     return _from_objects(list(values) if isinstance(values, list | tuple) else ids.tolist(), name)
 
 
 def _from_objects(values: list, name: str) -> Ids:
     """Converts Python objects that are all integers or all strings."""
-    values = [
-        value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value for value in values
-    ]
+    numbers = np.generic | np.ndarray  # NumPy's text stays: `item` would cut off a NUL character
+    values = [v.item() if isinstance(v, numbers) and not isinstance(v, str) and v.ndim == 0 else v for v in values]
     for row, value in enumerate(values):
         if is_missing(value):
             raise RefusedValue(name, row, f"missing id, got {value!r}; give every row an id or drop the row")
@@ -93,6 +93,32 @@ def _check_no_nul(values: Sequence[str], name: str) -> None:
     bad = next((value for value in values if "\0" in value), None)
     if bad is not None:
         raise ValueError(f"{name} must hold no NUL character, got {''.join(bad)!r:.80}")
+
+
+def listed(values: Any) -> Any:
+    """Returns a list in place of an iterator, an array in place of a column or frame, whose [0] may be a label."""
+    if isinstance(values, Iterator | KeysView | ValuesView):
+        return list(values)
+    for name in ("to_pylist", "to_numpy"):  # pyarrow; pandas and polars
+        if hasattr(values, name):
+            return getattr(values, name)()
+    return values
+
+
+def check_unknown(ids: Ids, is_known: Callable[[str], bool], name: str) -> None:
+    """Checks that ids that were not found are no mistakes: missing, with blanks around them, or 12.0 for a known 12.
+
+    Raises:
+      DataError: an id is one; the message names it.
+    """
+    for text in ids.tolist() if ids.dtype.kind == "U" else []:
+        whole = text.partition(".")[0]
+        if text.strip() in MISSING_TEXTS:
+            raise DataError(f"{name}: missing id, got {text!r}; leave it out")
+        if text.strip() != text:
+            raise DataError(f"{name}: blanks around an id, got {text!r:.80}; remove them")
+        if whole != text and not text.removeprefix(whole + ".").strip("0") and is_known(whole):
+            raise DataError(f"{name}: {text!r:.80} is unknown and {whole!r:.80} is known; write ids without fractions")
 
 
 def find(known: Ids, ids: Sequence | np.ndarray) -> Int32[np.ndarray, "n"]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped
+from jaxtyping import Bool, Int, Int32, Int64, Shaped
 
 from retrieval.data.columns import Column, as_column, as_texts, to_list
 from retrieval.data.ids import Ids, as_ids, check_ids, distinct, find, narrow
@@ -35,10 +35,10 @@ class Interactions:
         the row, from 0.
     """
 
-    query_ids: Ids | Sequence
-    candidate_ids: Ids | Sequence
-    ratings: Float32[np.ndarray, " n"] | Sequence | None = None
-    timestamps: Int64[np.ndarray, " n"] | Sequence | None = None
+    query_ids: Ids | Iterable
+    candidate_ids: Ids | Iterable
+    ratings: Shaped[np.ndarray, " n"] | Iterable | None = None
+    timestamps: Shaped[np.ndarray, " n"] | Iterable | None = None
     nanoseconds: Int32[np.ndarray, " n"] | None = None
 
     def __post_init__(self):
@@ -197,7 +197,7 @@ class Table:
       ValueError: an id is there twice, a column has another length, or its values have no one type.
     """
 
-    ids: Ids | Sequence
+    ids: Ids | Iterable
     columns: Mapping[str, Column | Sequence] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -20,7 +20,8 @@ def as_ratings(values: Any, name: str) -> Float32[np.ndarray, "n"]:
     column = as_column(values if hasattr(values, "__len__") else list(values), name)
     if column.ndim != 1 or values_of(column).dtype.kind not in "iufb" and len(column):
         raise DataError(f"{name} must be one number for each interaction, got {values!r:.80}")
-    ratings = values_of(column).astype(np.float32)
+    with np.errstate(over="ignore"):  # then infinite, which is refused
+        ratings = values_of(column).astype(np.float32)
 
     def refuse(row: int, problem: str, remedy: str) -> RefusedValue:
         return RefusedValue(name, row, f"{problem}, got {column[row]}; {remedy}")

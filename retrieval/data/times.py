@@ -19,11 +19,10 @@ import pyarrow.types as pt
 from jaxtyping import Bool, Float64, Int, Int32, Int64, Shaped
 
 from retrieval.common.errors import DataError
-from retrieval.data.columns import MISSING_TEXTS, Refuse, RefusedValue, is_missing
+from retrieval.data.columns import LATEST, MISSING_TEXTS, Refuse, RefusedValue, is_missing
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # parts of a second
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-LATEST = 253_402_300_799  # the last second of the year 9999
 USUAL = 315_532_800, 4_102_444_800  # seconds of 1980 and 2100: the times of one unit between them are none of another
 A_SECOND = UNITS["ns"]
 NUMBER = r"^-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?$"

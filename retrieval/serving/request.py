@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, Shaped
 
 from retrieval.common.lists import Lists
-from retrieval.data.ids import Ids, as_ids
+from retrieval.data.columns import LATEST
+from retrieval.data.ids import Ids, as_ids, check_unknown, listed
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
 from retrieval.features.entities import Columns, EntityFeatures, Raw, as_columns, ids_of
 
@@ -57,6 +58,7 @@ class Request:
         Raises:
           ValueError: nothing is given, lengths differ, or ids are of another type than those of the vocabulary.
         """
+        ids, history = listed(ids), listed(history)
         is_single = is_single_request(ids, history, features)
         if ids is None and features is not None:
             ids = ids_of(features)
@@ -68,6 +70,7 @@ class Request:
             ids = as_ids(ids, argument)
             with named(argument):
                 rows = vocabulary.rows(ids)
+            check_unknown(ids[rows == UNKNOWN_ROW], lambda known: bool(vocabulary.rows([known])[0]), argument)
         elif history is not None or features is not None:
             number = as_columns(features)[0] if history is None else len(history)
             rows = np.full(number, UNKNOWN_ROW, np.int32)
@@ -124,6 +127,7 @@ def one_list_each(name: str, values: Sequence | np.ndarray, request: Request) ->
     Raises:
       ValueError: `values` are no list, or not one for each query.
     """
+    values = listed(values)
     if request.is_single:
         return [[values] if _is_single(values) else values]
     _check_listed(name, values)
@@ -150,7 +154,9 @@ def lists_of(
         filled = [entry for entry in arrays if len(entry)]
         if len({entry.dtype.kind for entry in filled}) > 1:
             raise ValueError("candidate ids must be all integers or all strings, got lists of both")
-        found = find(np.concatenate(filled or [np.zeros(0, np.int64)]))
+        flat = np.concatenate(filled or [np.zeros(0, np.int64)])
+        found = find(flat)
+    check_unknown(flat[found == missing], lambda known: find(np.array([known]))[0] != missing, name)
     owners = np.repeat(np.arange(len(arrays)), [len(entry) for entry in arrays])
     return Lists.from_pairs(owners[found != missing], found[found != missing], len(arrays))
 
@@ -172,11 +178,15 @@ def _is_single(value: Any) -> bool:
 def _as_times(times: Any, number: int) -> Int64[np.ndarray, "Q"]:
     """Returns the times of `number` requests, from one for each or one for all."""
     try:
-        given = np.asarray(times)
+        given = np.asarray(listed(times))
     except ValueError:  # of NumPy: lists of different lengths
         given = np.asarray("")
-    if given.dtype.kind not in "iuf" or not (np.abs(given.astype(np.float64)) < 2.0**63).all():
-        raise ValueError(f"times must be Unix seconds, numbers that fit 64 bits, got {times!r}")
+    if given.dtype.kind not in "iuf":
+        from retrieval.data.times import as_times  # here, as answers need no pyarrow unless times are no numbers
+
+        given = as_times([times] if given.ndim == 0 else times, "times").seconds.reshape(given.shape)
+    if not ((given >= 0) & (given <= LATEST)).all():
+        raise ValueError(f"times must be Unix seconds, up to the year 9999, got {times!r}")
     given = np.full(number, given) if given.ndim == 0 else given
     _check_length("times", given, number, "time")
     return given.astype(np.int64)
