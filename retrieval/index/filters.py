@@ -113,6 +113,9 @@ class Filters:
         # not of `self`: filters that refer to themselves are in memory until garbage is collected
         self._compiled = functools.lru_cache(MOST_KEPT)(functools.partial(_compiled, self._attributes))
 
+    def __reduce__(self):  # what was compiled stays behind
+        return Filters, (self.table,)
+
     def subset(self, wanted: Filter) -> Subset:
         """Returns the subset that a filter leaves: O(n) time, and O(1) for a cached filter.
 

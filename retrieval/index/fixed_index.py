@@ -82,6 +82,9 @@ class FixedIndex(abc.ABC):
         with files.opened(folder, cls.kind) as parts:
             return cls.from_parts(*parts)
 
+    def __reduce__(self):  # a graph of hnswlib that was taken apart cannot be pickled by hnswlib itself
+        return type(self).from_parts, self.parts()
+
     @abc.abstractmethod
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Returns what a file holds of it: a record and arrays by name."""

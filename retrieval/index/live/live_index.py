@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -213,6 +214,14 @@ class LiveIndex:
             if len(old := self._snapshot):  # all may have been removed since
                 self._replace(old)
 
+    def __reduce__(self):
+        """Makes a copy of the present candidates in another process; its changes are its own."""
+        return type(self)._from_parts, (*snapshot_parts.parts(self._snapshot), self.rebuild_at)
+
+    @classmethod
+    def _from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], rebuild_at: float) -> LiveIndex:
+        return cls(snapshot_parts.from_parts(record, arrays), rebuild_at)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the present candidates into `folder`, whole or not at all; an existing index is replaced.
 
@@ -232,6 +241,6 @@ class LiveIndex:
         """
         with files.opened(folder, KIND) as (record, arrays):
             try:
-                return cls(snapshot_parts.from_parts(record, arrays), float(record["rebuild_at"]))
+                return cls._from_parts(record, arrays, float(record["rebuild_at"]))
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(f"{folder}: record and arrays must fit, got {error!r}; save it again") from error

@@ -85,6 +85,9 @@ class Snapshot:
     def __len__(self) -> int:
         return self.num_alive + len(self.recent.table)
 
+    def __reduce__(self):  # answers refer to it for their attributes; compiled filters stay behind
+        return Snapshot, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
     @functools.cached_property
     def num_alive(self) -> int:
         """The number of candidates of the base that are still in the index."""
