@@ -17,7 +17,9 @@ HEAD = """# Options of a config
 
 Generated from the schema by `python -m experiments.config_reference`. `--config.PATH=VALUE` sets an option from the
 shell, `config.PATH = VALUE` in a config file or in Python; options in tuples of sections are set in config files and
-Python alone. A value of another type, out of range or under a misspelt name is refused before any work.
+Python alone. A value of another type, out of range or under a misspelt name is refused before any work, with its path.
+One that means the same becomes the type of the option: a list, a range or an array where a tuple is, a number of NumPy,
+a whole number where a float holds it exactly, a path where text is. So a config is equal to what its config.json says.
 
 The last column names the shipped configs that set another value than the default; for the other options, the command,
 the measurement or the request that they are there for. Metrics in it are those of the validation part with training

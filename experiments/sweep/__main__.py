@@ -37,7 +37,7 @@ def space_of(config: Config, declared: Space | None, fields: list[str] | None) -
     space = default_space(config) if declared is None else declared
     for field in fields or ():
         if field not in space:
-            known = ", ".join(space)
+            known = ", ".join(map(repr, space))
             raise ValueError(f"--space must be among {known}, got {field!r}{did_you_mean(field, space)}")
     return {field: space[field] for field in fields} if fields else space
 

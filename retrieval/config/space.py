@@ -9,7 +9,7 @@ A config file declares it beside `get_config`:
             "train.batch_size": LogUniform(256, 4096),
         }
 
-The schema says what type a field has: between whole numbers, a field of whole numbers takes whole numbers.
+A field of whole numbers takes the whole numbers between two whole bounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from retrieval.config.values import check_values
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers from `low` to `high`, both included, each alike."""
+    """Numbers from `low` to `high`, both included, drawn uniformly."""
 
     low: float | int
     high: float | int
@@ -40,7 +40,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """Numbers from `low` to `high`, both included, their logarithms each alike; `low` is above 0."""
+    """Numbers from `low` to `high`, both included, whose logarithms are drawn uniformly; `low` is above 0."""
 
     low: float | int
     high: float | int
@@ -51,7 +51,7 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Choice:
-    """One of `values`, in no order."""
+    """One of `values`, which have no order."""
 
     values: tuple[Any, ...]
 
@@ -69,7 +69,7 @@ def _make_plain(declaration: Any) -> None:
 Declaration = Uniform | LogUniform | Choice
 Space = Mapping[str, Declaration]  # by field, as in "train.batch_size"
 KINDS = {cls.__name__: cls for cls in (Uniform, LogUniform, Choice)}
-FIXED = {  # first parts of fields that no sweep may vary, and why
+FIXED = {  # beginning of the path of fields that no sweep may vary -> reason
     "name": "is a name",
     "data": "decides what is learned from, and figures on different data do not compare",
     "evaluate": "decides what is asked, not what is learned",
@@ -105,13 +105,13 @@ def check_space(space: Any, config: Config) -> None:
         raise ValueError(f"a search space is a dictionary from fields to {', '.join(KINDS)}, got {space!r}")
     for field, declared in space.items():
         check_field(Config, field)
-        for prefix, why in FIXED.items():
+        for prefix, reason in FIXED.items():
             if f"{field}.".startswith(f"{prefix}."):
-                raise ValueError(f"{field} cannot vary in a sweep: it {why}")
+                raise ValueError(f"{field} cannot vary in a sweep: it {reason}")
         if not isinstance(declared, Declaration):
             raise ValueError(f"{field} must vary by one of {', '.join(KINDS)}, got {declared!r}")
         _check_values(field, declared)
-        for value in declared.values if isinstance(declared, Choice) else (declared.low, declared.high):
+        for value in _arguments(declared):
             check_values(with_settings(config, {field: value}))
 
 
@@ -175,7 +175,7 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Returns what sets these fields on the command line, ready for a shell.
+    """Returns the flags that set these fields, quoted for a shell.
 
     >>> as_flags({"train.epochs": 3, "model.query.hidden_sizes": (64, 32)})
     ['--config.train.epochs=3', "'--config.model.query.hidden_sizes=(64, 32)'"]
@@ -189,8 +189,12 @@ def to_record(space: Space) -> dict[str, list[Any]]:
     >>> to_record({"loss.temperature": Uniform(0.5, 2.0)})
     {'loss.temperature': ['Uniform', 0.5, 2.0]}
     """
-    arguments = {f: d.values if isinstance(d, Choice) else (d.low, d.high) for f, d in space.items()}
-    return json.loads(json.dumps({field: [type(space[field]).__name__, *arguments[field]] for field in space}))
+    record = {field: [type(declared).__name__, *_arguments(declared)] for field, declared in space.items()}
+    return json.loads(json.dumps(record))
+
+
+def _arguments(declared: Declaration) -> tuple[Any, ...]:
+    return declared.values if isinstance(declared, Choice) else (declared.low, declared.high)
 
 
 def from_record(record: Mapping[str, list[Any]]) -> dict[str, Declaration]:
