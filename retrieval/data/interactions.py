@@ -7,11 +7,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, Shaped
 
-from retrieval.data.columns import Column, as_column, as_texts, to_list
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import as_texts, to_list
 from retrieval.data.ids import Ids, as_ids, check_ids, distinct, find, narrow
 from retrieval.data.out_of_core.mapped import WINDOW
 from retrieval.data.ratings import as_ratings
@@ -189,16 +191,16 @@ class Table:
 
     Attributes:
       ids: raw ids, int64 or str [n], each once.
-      columns: attribute columns by name, each [n], or [n, size] for vectors; lists become arrays. See
-        `retrieval.data.columns` for their types and missing values. Several values of one row (genres) are a list of
-        text, or one text joined by "|", see `retrieval.data.joined_values`.
+      columns: attribute columns by name, each [n], or [n, size] for vectors; lists, and columns of pandas, polars and
+        pyarrow, become arrays. See `retrieval.data.columns` for their types and missing values. Several values of one
+        row (genres) are a list of text, or one text joined by "|", see `retrieval.data.joined_values`.
 
     Raises:
       ValueError: an id is there twice, a column has another length, or its values have no one type.
     """
 
     ids: Ids | Iterable
-    columns: Mapping[str, Column | Sequence] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         is_checked = isinstance(self.ids, np.ndarray) and self.ids.dtype.kind != "O"  # arrays come from other tables

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from retrieval.common.errors import DataError
-from retrieval.data.columns import Refuse, RefusedValue, as_column, is_present, values_of
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import Refuse, RefusedValue, is_present, values_of
 
 
 def as_ratings(values: Any, name: str) -> Float32[np.ndarray, "n"]:

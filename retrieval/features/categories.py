@@ -14,7 +14,8 @@ from jaxtyping import Float32, Int, Int64
 
 from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists
-from retrieval.data.columns import as_column, values_of
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import values_of
 from retrieval.data.joined_values import join_values, split_values
 from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import COMBINERS, Encoded, Spec

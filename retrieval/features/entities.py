@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from retrieval.common.choices import did_you_mean
-from retrieval.data.columns import RefusedValue, listed_texts, to_list
+from retrieval.data.column_values import listed_texts
+from retrieval.data.columns import RefusedValue, to_list
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
 from retrieval.data.joined_values import join_values

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int, Shaped
 
 from retrieval.common.errors import DataError
-from retrieval.data.columns import Column, RefusedValue, as_column, as_texts, is_present, to_list, values_of
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import Column, RefusedValue, as_texts, is_present, to_list, values_of
 
 Text = Shaped[np.ndarray, " _"]  # fixed-width str
 MOST = float(np.finfo(np.float32).max)  # largest number: encoded features are float32

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from retrieval.common.errors import DataError
-from retrieval.data.columns import as_column, is_present, type_of
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import is_present, type_of
 from retrieval.data.joined_values import split_values
 from retrieval.features.base import Encoder, FeatureSettings, require
 from retrieval.features.encoded import Encoded, Spec

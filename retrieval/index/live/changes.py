@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from numpy.typing import ArrayLike
 
-from retrieval.data.columns import as_column, converted, type_of
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import converted, type_of
 from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.checks import as_matrix, as_vectors

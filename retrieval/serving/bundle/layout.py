@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 
-from retrieval.data.columns import Column, as_column, as_lists, to_list, values_of, with_missing
+from retrieval.data.column_values import as_column
+from retrieval.data.columns import Column, as_lists, to_list, values_of, with_missing
 from retrieval.data.interactions import Table
 
 QUERY_TOWER, CANDIDATE_TOWER = "query_tower.stablehlo", "candidate_tower.stablehlo"
