@@ -56,7 +56,10 @@ def main() -> None:
     chosen = None if FILTER.value is None else parse_filter(FILTER.value, recommender)
     if SIMILAR_TO.value is not None:
         candidate_id = recommender.candidates.parse(SIMILAR_TO.value)
-        return print_titles(recommender.similar(candidate_id, K.value, features=features, filter=chosen))
+        similar = recommender.similar(candidate_id, K.value, features=features, filter=chosen)
+        if chosen is None and not similar.known and not (similar.positions >= 0).any():
+            return console.say(f"item {candidate_id!r} has neither training data nor features: nothing is like it")
+        return print_titles(similar)
     user_id = None if USER_ID.value is None else recommender.queries.parse(USER_ID.value)
     history = None if HISTORY.value is None else [recommender.candidates.parse(text) for text in HISTORY.value]
     inputs = {"history": history, "features": features}
@@ -138,7 +141,7 @@ def print_titles(answer: Recommendations) -> None:
     scores, titles, positions = (column.ravel() for column in (answer.scores, answer.titles, answer.positions))
     found = positions >= 0
     for title, score in zip(titles[found], scores[found], strict=True):
-        console.say(f"{score:8.3f}  {title}")
+        console.say(f"{score:8.3f}  {console.visible(title)}")
     if not found.all():
         console.say(f"only {found.sum()} items are left, {K.value} were asked for")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import rich.text
 from experiments.shared.labels import metric_label
 
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder what follows
 _hidden = {"progress": False, "tables": False}
 
 
@@ -22,9 +24,25 @@ def be_quiet() -> None:
     _hidden.update(progress=True, tables=True)
 
 
+def visible(text: str) -> str:
+    """Returns text in which characters that control a terminal, or the order of what it shows, are escaped.
+
+    Titles and ids are from data, and may hold anything.
+
+    >>> print(visible("Alien\x1b[2J"))
+    Alien\x1b[2J
+    """
+    return "".join(_escaped(letter) if _is_control(letter) else letter for letter in text)
+
+
+def printable(text: str) -> str:
+    """Returns lines of text whose other control characters are escaped, see `visible`."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def say(text: str) -> None:
-    """Prints a line."""
-    CONSOLE.print(text, markup=False)
+    """Prints a line, or lines; other control characters are escaped."""
+    CONSOLE.print(printable(text), markup=False)
 
 
 def say_progress(text: str) -> None:
@@ -61,7 +79,7 @@ def show_table(
         are_numbers = all(row[j][:1] in "+-.0123456789" for row in rows)
         table.add_column(name, justify="right" if are_numbers else "left")
     for i, row in enumerate(marked):
-        table.add_row(*(rich.text.Text(text, "bold" if (i, j) in best else "") for j, text in enumerate(row)))
+        table.add_row(*(rich.text.Text(visible(text), "bold" if (i, j) in best else "") for j, text in enumerate(row)))
     CONSOLE.print(table)
 
 
@@ -107,6 +125,14 @@ def training(epochs: int, metric: str) -> Iterator[Callable[[list[dict[str, Any]
             bars.update(tasks[last["phase"]], description=_line(last, metric), completed=last["epoch"])
 
         yield show
+
+
+def _is_control(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in BIDIRECTIONAL
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def _line(record: Mapping[str, Any], metric: str) -> str:

@@ -182,9 +182,9 @@ def run_on(main: Callable[[list[str]], None]) -> None:
             drop_output()
             if isinstance(error, BrokenPipeError):  # the reader of the output, as `head`, has enough
                 sys.exit(1)
-            sys.exit(f"error: {as_typed(describe(error))}")
+            sys.exit(f"error: {console.printable(as_typed(describe(error)))}")
         except MISTAKES as error:
-            sys.exit(f"error: {as_typed(str(error))}")
+            sys.exit(f"error: {console.printable(as_typed(str(error)))}")
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error):
                 raise

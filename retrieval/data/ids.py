@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence, ValuesView
 from typing import Any
 
@@ -86,6 +87,19 @@ def check_ids(ids: Ids, name: str) -> None:
             return RefusedValue(name, row, f"{problem}, got {str(ids[row])!r:.80}; {remedy}")
 
         check_text_ids(pa.array(ids.tolist(), pa.large_string()), refuse)
+
+
+def parse_integer(text: str) -> int:
+    """Returns the integer that ASCII digits write, after a sign or none.
+
+    `int` also reads "1_0", " 10" and digits of other scripts, which are other ids in files.
+
+    Raises:
+      ValueError: the text is no such integer, or beyond int64.
+    """
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", text) or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"expected an integer of 64 bits in plain digits, got {text!r:.80}")
+    return int(text)
 
 
 def _check_no_nul(values: Sequence[str], name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from retrieval.data.ids import Ids, as_ids, distinct, find
+from retrieval.data.ids import Ids, as_ids, distinct, find, parse_integer
 
 UNKNOWN_ROW = 0
 
@@ -95,7 +95,7 @@ class Vocabulary:
         if self.ids.dtype.kind == "U":
             return text
         try:
-            return int(text)
+            return parse_integer(text)
         except ValueError:
             raise ValueError(f"ids of this vocabulary are integers, got {text!r}") from None
 

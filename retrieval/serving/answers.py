@@ -65,12 +65,14 @@ class Neighbours(NamedTuple):
     """The k queries most similar to each query, best first; of a single query, without the dimension Q.
 
     Attributes:
-      ids: raw query ids [Q, k]; 0 or "" where fewer than k are left.
-      scores: cosines [Q, k]; -inf there, as all of a query of which nothing is known.
+      ids: raw query ids [Q, k]; 0 or "" where fewer than k are left, and for a query of which nothing is known.
+      scores: cosines [Q, k]; -inf there.
+      known: whether the training part has the query [Q].
     """
 
     ids: Shaped[np.ndarray, "*Q k"]
     scores: Float32[np.ndarray, "*Q k"]
+    known: Bool[np.ndarray, "*Q"]
 
 
 def lookup(values: Shaped[np.ndarray, "N ..."], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k ..."]:

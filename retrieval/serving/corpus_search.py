@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Shaped
+from jaxtyping import Bool, Float, Float32, Int32, Shaped
 
 from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.data.ids import Ids
@@ -110,14 +110,27 @@ class CosineSearch:
 
     @classmethod
     def build(cls, embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> CosineSearch:
-        """Copies the first `dimension` columns of embeddings at length 1; None: all columns. O(n D) time."""
+        """Copies the first `dimension` columns of embeddings at length 1; None: all columns. O(n D) time.
+
+        Zero vectors have no direction: they are never found.
+        """
         return cls(ExactIndex.build(_unit(embeddings, dimension)), dimension)
 
     def search(
         self, vectors: Float[np.ndarray, "Q D"], k: int, excluded: Lists, allowed: Subset | None = None
     ) -> tuple[Float32[np.ndarray, "Q k"], Int32[np.ndarray, "Q k"]]:
-        """Returns cosines and positions of the k most similar embeddings; arguments as of `Searcher.search`."""
+        """Returns cosines and positions of the k most similar embeddings; arguments as of `Searcher.search`.
+
+        The answer to a zero vector is padding.
+        """
+        if not self._has_direction.all():
+            found = self._has_direction if allowed is None else self._has_direction & allowed.mask
+            allowed = Subset(found)
         return self.index.search(_unit(vectors, self.dimension), k, excluded, allowed)
+
+    @functools.cached_property
+    def _has_direction(self) -> Bool[np.ndarray, "n"]:
+        return self.index.embeddings.any(axis=1)
 
 
 def _unit(embeddings: Float[np.ndarray, "n D"], dimension: int | None) -> Float32[np.ndarray, "n d"]:

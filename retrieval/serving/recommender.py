@@ -177,9 +177,9 @@ class Recommender:
     ) -> Recommendations:
         """Returns the k candidates of the corpus with the largest cosine to each candidate, without itself; exact.
 
-        The columns of the embeddings that hold popularity are not compared. O(N D) time a candidate; the first call
-        copies the embeddings. A candidate without data, whose embedding is zero, has no neighbours: its answer is
-        padding.
+        The columns of the embeddings that hold popularity are not compared. Candidates with neither training data nor
+        features are never found, and nothing is similar to them: their lists are padding. O(N D) time a candidate; the
+        first call copies the embeddings.
 
         Args:
           candidate_id: raw id, or ids [Q]; see `embed_candidates`.
@@ -192,15 +192,17 @@ class Recommender:
           ValueError: as `embed_candidates`, or a candidate is not in the corpus and has no features.
         """
         request = Request.from_arguments(self.candidates, candidate_id, None, features, None, "candidate_id")
-        own = np.full(len(request.rows), PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
-        if features is None and (unseen := (own < 0) & (request.rows == UNKNOWN_ROW)).any():
+        number = len(request.rows)
+        asked = np.full(number, PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
+        if features is None and (unseen := (asked < 0) & (request.rows == UNKNOWN_ROW)).any():
             first = request.ids[np.argmax(unseen)].item()
             raise ValueError(f"candidate id {first!r} is not in the corpus; give its features")
-        excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in own.tolist()])
+        excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in asked.tolist()])
         if exclude is not None:
             excluded = excluded.join(self._search.positions("exclude", one_list_each("exclude", exclude, request)))
-        vectors, allowed = self._encoded_candidates(request), self._search.subset(filter)
-        scores, positions = self._similar_candidates.search(vectors, k, excluded, allowed)
+        is_undescribed = (request.rows == UNKNOWN_ROW) & (features is None)
+        vectors = np.where(is_undescribed[:, None], np.float32(0), self._encoded_candidates(request))
+        scores, positions = self._similar_candidates.search(vectors, k, excluded, self._search.subset(filter))
         found = self._search.answers(scores, positions)
         return Recommendations.from_search(found, positions, request.known, request.shaped)
 
@@ -209,15 +211,16 @@ class Recommender:
     ) -> Neighbours:
         """Returns the k queries of train with the largest cosine to each query, without itself; exact.
 
-        A query of which nothing is known, neither in train nor by features or a history, has no neighbours: its answer
-        is padding. The first call embeds all M queries of train; later ones take O(M D) time a query. Arguments and
-        errors are those of `recommend`.
+        A query of which nothing is known, neither in train nor by features or a candidate in its history, has no
+        neighbours: its answer is padding. The first call embeds all M queries of train; later ones take O(M D) time a
+        query. Arguments and errors are those of `recommend`.
         """
         request = self._request(user_id, history, features, times)
-        own = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
+        asked = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
         vectors = np.where(self._is_described(request)[:, None], self._encoded(request), np.float32(0))
-        scores, positions = self._similar_queries.search(vectors, k, Lists.from_sequences(own))
-        return Neighbours(request.shaped(lookup(self.queries.ids, positions)), request.shaped(scores))
+        scores, positions = self._similar_queries.search(vectors, k, Lists.from_sequences(asked))
+        fields = (lookup(self.queries.ids, positions), scores, request.known)
+        return Neighbours(*map(request.shaped, fields))
 
     def seen_ids(self, user_id: Any) -> Ids | list[Ids]:
         """Returns the raw candidate ids in the training part of a query, or of each of many; none for an unseen query.
@@ -258,9 +261,10 @@ class Recommender:
 
     def _is_described(self, request: Request) -> Bool[np.ndarray, "Q"]:
         """Tells of each query whether the tower reads anything of it: its row in train, features, or a history."""
-        if request.history is not None or request.features is not None:
+        if request.features is not None:
             return np.ones(len(request.rows), bool)
-        return request.known | ((request.rows != UNKNOWN_ROW) & bool(self.query_features.encoders))
+        has_features = (request.rows != UNKNOWN_ROW) & bool(self.query_features.encoders)
+        return request.known | has_features | (self._histories(request).lists.lengths > 0)
 
     def columns_of_rows(self, rows: Int32[np.ndarray, "n"]) -> Mapping[str, Shaped[np.ndarray, "n ..."]]:
         """Returns the columns that the query tower reads for query rows, as of the end of train."""

@@ -69,3 +69,16 @@ def test_an_id_with_a_nul_character_is_refused_and_not_cut(ids):
     ):
         with pytest.raises(ValueError, match="must hold no NUL character, got '"):
             use()
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0", " 10", "10 ", "١٠", "１０", "10.0", "0x0A", "", "+", "10\n", str(2**63), "9" * 5000]
+)
+def test_an_integer_id_given_as_text_is_plain_digits_alone(text):
+    with pytest.raises(ValueError, match="ids of this vocabulary are integers"):
+        Vocabulary([10, 11]).parse(text)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_every_integer_id_is_read_from_its_digits(number):
+    assert Vocabulary([10]).parse(str(number)) == number

@@ -153,7 +153,7 @@ def test_scores_are_of_pairs():
 
 
 VECTORS = np.array([[3, 4, 9], [0, 0, 9], [6, 8, -9], [4, 3, 0], [-3, -4, 0]], np.float32)  # B A C D E
-CLOSEST = {"B": ["C", "D", "A", "E"], "D": ["B", "C", "A", "E"], "A": [""] * 4}
+CLOSEST = {"B": ["C", "D", "E", ""], "D": ["B", "C", "E", ""], "A": ["", "", "", ""]}
 
 
 def with_vectors(ids="BACDE"):
@@ -175,11 +175,11 @@ def with_vectors(ids="BACDE"):
 def test_similar_candidates_are_those_of_the_largest_cosine_without_popularity():
     served = with_vectors()
     got = served.similar(list(CLOSEST), 4)
-    assert got.ids.tolist() == list(CLOSEST.values())  # "A" is zero: no neighbours
-    np.testing.assert_allclose(got.scores[0], [1.0, 0.96, 0.0, -1.0], atol=1e-6)
+    assert got.ids.tolist() == list(CLOSEST.values())
+    np.testing.assert_allclose(got.scores[0], [1.0, 0.96, -1.0, -np.inf], atol=1e-6)
     one = served.similar("B", 2, exclude=["C"])
-    assert one.ids.tolist() == ["D", "A"] and one.titles.tolist() == ["D", "A"]
-    assert served.similar("B", 7).ids.tolist() == ["C", "D", "A", "E", "", "", ""]
+    assert one.ids.tolist() == ["D", "E"] and one.titles.tolist() == ["D", "E"]
+    assert served.similar("B", 7).ids.tolist() == ["C", "D", "E", "", "", "", ""]
     assert served.similar([], 3).ids.shape == (0, 3)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         served.similar("B", 0)
@@ -207,7 +207,7 @@ def test_the_live_index_answers_alike_zero_vectors_too_and_takes_new_candidates(
         ({"user_id": [[1], [1, 2]]}, "^user_id must be one-dimensional"),
         ({"user_id": "ann", "exclude": [["A"], ["B", "C"]]}, "^exclude: each entry must be one-dimensional"),
         ({"user_id": ["ann"], "exclude": np.array("A")}, "^exclude must be a list of ids, or a list of such lists"),
-        ({"user_id": "ann", "times": [[1], [1, 2]]}, "^times must be Unix seconds"),
+        ({"user_id": "ann", "times": [[1], [1, 2]]}, "^times, row 0: a timestamp must be a time"),
         ({"history": "ABC"}, "^history must be a list of ids, or a list of such lists, got 'ABC'"),
     ],
 )
@@ -230,7 +230,27 @@ def test_similar_queries_are_those_of_train_of_the_largest_cosine():
     got = served.similar_users([1, 3, 4, 99], 3)
     assert got.ids.tolist() == [[2, 3, 0], [2, 1, 0], [0, 0, 0], [0, 0, 0]]  # of 4 and 99 nothing is known
     assert np.isneginf(got.scores[0, 2]) and np.isneginf(got.scores[2:]).all()
+    assert got.known.tolist() == [True, True, False, False]
     assert served.similar_users(1, 1).ids.tolist() == [2]
+
+
+def test_nothing_is_similar_to_what_nothing_is_known_of():
+    """A zero vector, and the vector of the unknown row, whatever it is, have no neighbours and are none."""
+    served = with_vectors()
+    trained_unknown = np.array([[3, 4, 1], [1, 0, 1], [2, 0.1, 9], [0, 3, 1], [9, 0, 1]], np.float32)
+    for recommender in (served, dataclasses.replace(served, encode=lambda rows: trained_unknown[rows])):
+        one, many = recommender.similar_users(99, 3), recommender.similar_users([99, 1], 3)
+        assert one.ids.tolist() == many.ids[0].tolist() == [0, 0, 0] and not one.known
+        assert np.isneginf(one.scores).all() and many.ids[1].tolist() == [2, 3, 0]
+    for vectors in (VECTORS, np.where(VECTORS == 0, -0.0, VECTORS)):
+        zeros = dataclasses.replace(served, index=ExactIndex.build(vectors))
+        got = zeros.similar("A", 5, filter=Filter(deny=["B"]))
+        assert np.isneginf(got.scores).all() and (got.positions == -1).all() and set(got.titles) == {""}
+        assert "A" not in zeros.similar("E", 5, filter=Filter(allow=["A", "B"])).ids
+    untrained = dataclasses.replace(
+        served, candidates=Vocabulary(list("ABDE")), encode_candidates=lambda rows: VECTORS[rows]
+    )
+    assert untrained.similar("C", 2).ids.tolist() == ["", ""]  # in the corpus, of the unknown row
 
 
 def test_a_filter_leaves_what_it_says():
