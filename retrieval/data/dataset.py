@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 import pathlib
 from collections.abc import Mapping
 
@@ -22,6 +23,8 @@ from retrieval.data.published.registry import DATASETS
 from retrieval.data.readers import files
 from retrieval.data.readers.fetch import Progress
 from retrieval.data.splits import Parts, split
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +160,13 @@ def _read_part(data: Data, name: str) -> Interactions:
                     f"data.{field} needs the train part in memory, and data.placement is 'stream' with a Parquet "
                     f"file, which is read out of core: {remedy}, or set data.placement to 'auto'"
                 )
+        unread = [name for name in (columns.rating, columns.timestamp) if name]
+        if unread:
+            LOG.warning(
+                "%s is streamed from disk by its ids alone: column %s of it is not read, so histories are in the order "
+                "of the file; set data.placement to 'auto' to read it",
+                *(path, " and ".join(map(repr, unread))),
+            )
         return stored.encode(path, pathlib.Path(data.cache).expanduser() / "encoded", **ids)
     return files.read_interactions(
         path, **ids, rating=columns.rating, timestamp=columns.timestamp, timestamp_unit=columns.timestamp_unit
@@ -194,6 +204,9 @@ def _with_ids_of_one_type(
     query_dtypes += [] if queries is None else [queries.ids.dtype]
     candidate_dtypes += [] if corpus is None else [corpus.ids.dtype]
     text = [any(dtype.kind == "U" for dtype in dtypes) for dtypes in (query_dtypes, candidate_dtypes)]
+    for name, is_text, dtypes in zip(("query", "candidate"), text, (query_dtypes, candidate_dtypes), strict=True):
+        if is_text and any(dtype.kind != "U" for dtype in dtypes):
+            LOG.warning("the %s ids are text in one file and integers in another: all are read as text", name)
     parts = [part.with_text_ids(*text) for part in parts]
     if queries is not None and text[0]:
         queries = Table(queries.ids.astype(np.str_), queries.columns)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.common.errors import DataError
+from retrieval.config.schema import Columns, Data
+from retrieval.data.dataset import load
 from retrieval.data.interactions import Interactions, concatenate
 from retrieval.data.leakage import LeakageError, check_parts
 from retrieval.data.readers import files
@@ -200,3 +202,20 @@ def test_pairs_differ_beyond_65536_candidates():
     """A code of 16 bits for the candidate would take (query 0, candidate 65536) for (query 1, candidate 0)."""
     held_out = Interactions(np.append(np.zeros(65_537, np.int64), 1), np.append(np.arange(65_537), 5))
     assert check_parts(Parts(Interactions([1, 1], [0, 7]), None, held_out)) == 0
+
+
+def test_a_streamed_part_tells_which_columns_are_not_read(tmp_path, caplog):
+    for part, items in (("train", [1, 2]), ("test", [2, 1])):
+        pq.write_table(pa.table({"user_id": [1, 2], "item_id": items, "t": [1, 2]}), tmp_path / f"{part}.parquet")
+    paths = {part: str(tmp_path / f"{part}.parquet") for part in ("train", "test")}
+    data = Data(**paths, cache=str(tmp_path), placement="stream", drop_duplicates=False, columns=Columns(timestamp="t"))
+    load(data)
+    assert "column 't' of it is not read, so histories are in the order of the file" in caplog.text
+
+
+def test_ids_that_are_integers_in_one_file_and_text_in_another_are_told(tmp_path, caplog):
+    for part, users in (("train", "1 2"), ("test", "2 a")):
+        (tmp_path / f"{part}.csv").write_text("\n".join(["user_id,item_id", *(f"{u},{len(u)}" for u in users.split())]))
+    found = load(Data(train=str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv")))
+    assert found.parts.train.query_ids.tolist() == ["1", "2"]
+    assert "the query ids are text in one file and integers in another: all are read as text" in caplog.text
