@@ -12,7 +12,7 @@ from experiments.report.drawing import MARGINS, add_legend, as_percent, file_nam
 from experiments.report.findings import LENGTH, Findings
 from experiments.report.palette import Plot, colour
 from experiments.report.records import Records
-from experiments.shared.labels import MODEL, POPULARITY, column_label, metric_label, number, value_label
+from experiments.shared.labels import MODEL, POPULARITY, column_label, interval_text, metric_label, number, value_label
 
 ROW = 20  # height of a bar with its gap, in points
 MOST_ROWS = 24
@@ -49,7 +49,7 @@ def _slice_bars(side: str, column: str, rows: Sequence[tuple[str, Mapping]], met
         entry = systems[MODEL]
         mean, num_users = entry["figures"][metric], entry["num_queries"]
         interval = entry["intervals"][metric] if metric in entry["intervals"] else (mean, mean)
-        titles.append(f"{value}: {number(mean)} [{number(interval[0])}, {number(interval[1])}], {num_users} users")
+        titles.append(f"{value}: {number(mean)} [{interval_text(interval)}], {num_users} users")
         axes.plot(interval, [i, i], color=colour("ink"), linewidth=1.4, solid_capstyle="butt")
         if POPULARITY in systems and metric in systems[POPULARITY]["figures"]:
             popular = systems[POPULARITY]["figures"][metric]

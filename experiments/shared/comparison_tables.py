@@ -31,7 +31,8 @@ def print_comparisons(result: Mapping[str, Any]) -> None:
             row = [name, *(_number(system["figures"][metric][part]) for part in ("mean", "sd", "query_error"))]
             if c := comparisons.get(name):
                 ends = (_number(c[end], "+") for end in ("low", "high"))
-                row.append(f"{_number(c['difference'], '+')} [{', '.join(ends)}]")
+                interval = "no interval" if math.isnan(c["low"]) else f"[{', '.join(ends)}]"
+                row.append(f"{_number(c['difference'], '+')} {interval}".strip())
                 row += [_number(c[p]) for p in ("permutation_p", "bootstrap_p", "holm_permutation_p")]
                 row.append(str(c["num_queries"]))
                 if c["holm_permutation_p"] < SIGNIFICANT:

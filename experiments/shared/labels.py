@@ -109,11 +109,15 @@ def number(value: float) -> str:
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """Returns an interval as text, with one decimal fewer than its metric.
+    """Returns an interval as text, with one decimal fewer than its metric; "no interval" where none holds.
 
     >>> interval_text((0.35512, 0.38893)), interval_text((99.91, 108.77))
     ('0.355 – 0.389', '99.9 – 108.8')
+    >>> interval_text((math.nan, math.nan))
+    'no interval'
     """
+    if any(math.isnan(end) for end in interval):
+        return "no interval"
     return " – ".join(f"{end:.3f}" if abs(end) < 10 else number(end) for end in interval)
 
 

@@ -89,7 +89,8 @@ def _print_systems(measured: Measured, protocol: str, k: int) -> None:
     ]
     columns = ({system: metrics.get(f"{system}/{name}", math.nan) for system in systems} for name in names)
     best = {(systems.index(system), j) for j, column in enumerate(columns, 1) for system in best_of(column)}
-    title = f"Test part, full corpus, {PROTOCOLS[protocol]}; in brackets 95 % intervals over users; * best, or as good"
+    title = f"Test part, full corpus, {PROTOCOLS[protocol]}; in brackets 95 % intervals over users, where one holds; "
+    title += "* best, or as good"
     header = ["system", *map(metric_label, names), "training, s"]
     console.show_table(title, header, rows, best)
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 from scipy import special
 
+MIN_VALUES = 10  # below it percentiles of means cannot leave the few values there are: no interval is given
 BLOCK_VALUES = 1 << 22  # counts in memory at a time: 32 MiB of each array
 
 
@@ -31,7 +32,7 @@ def weighted_means(
     >>> weighted_means(np.array([[1.0], [4.0], [np.nan]]), np.array([[2.0], [1.0], [5.0]]))
     array([2.])
     """
-    values, weights = _defined(values, weights)
+    values, weights = defined(values, weights)
     with np.errstate(invalid="ignore"):
         return np.einsum("qm,qm->m", values, weights) / weights.sum(0)
 
@@ -62,7 +63,8 @@ def bootstrap_intervals(
       seed: of the resamples, the same for all figures.
 
     Returns:
-      Both are NaN where a figure is defined for fewer than two queries: one value does not tell its spread.
+      Both are NaN where a figure is defined for fewer than `MIN_VALUES` queries: of 3 normal values the interval
+      would hold the mean in 75 % of cases, of 5 in 92 %. For values in [0, 1] see `bounded_mean`.
 
     Raises:
       ValueError: a value is infinite, the weight of a defined one negative or not finite, `level` not in (0, 1) or
@@ -71,7 +73,7 @@ def bootstrap_intervals(
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}")
     means, deviations = bootstrap_deviations(values, weights, resamples=resamples, seed=seed)
-    low, high = expanded_percentiles(deviations, np.sum(_defined(values, weights)[1] > 0, axis=0), level)
+    low, high = expanded_percentiles(deviations, np.sum(defined(values, weights)[1] > 0, axis=0), level)
     least, most = np.nanmin(values, axis=0, initial=np.inf), np.nanmax(values, axis=0, initial=-np.inf)
     return np.maximum(means + low, least), np.minimum(means + high, most)  # rounding goes no farther than the values
 
@@ -79,10 +81,13 @@ def bootstrap_intervals(
 def expanded_percentiles(
     deviations: Float64[np.ndarray, "resamples M"], num_values: Int[np.ndarray, "M"], level: float
 ) -> tuple[Float64[np.ndarray, "M"], Float64[np.ndarray, "M"]]:
-    """Returns the percentiles of resampled means that bound an interval, by `expanded_tail`; NaN below two values."""
+    """Returns the percentiles of resampled means that bound an interval, by `expanded_tail`.
+
+    NaN below `MIN_VALUES` values.
+    """
     ascending = np.sort(deviations.T, axis=1)  # NaN last
     num_resamples = np.sum(~np.isnan(ascending), axis=1)
-    tail = expanded_tail(num_values, level)
+    tail = np.where(num_values < MIN_VALUES, np.nan, expanded_tail(num_values, level))
     return _quantile(ascending, num_resamples, tail), _quantile(ascending, num_resamples, 1 - tail)
 
 
@@ -114,9 +119,9 @@ def bootstrap_deviations(
     if resamples < 1:
         raise ValueError(f"resamples must be positive, got {resamples}")
     means = weighted_means(values, weights)
-    values, weights = _defined(values, weights)
+    values, weights = defined(values, weights)
     weighted = (values - np.nan_to_num(means)) * weights  # from the mean, so that a constant deviates by nothing
-    patterns, pattern_of = _distinct_columns(weights)
+    patterns, pattern_of = distinct_columns(weights)
     deviations = np.empty((resamples, values.shape[1]))
     start = 0
     for counts in resample_counts(len(values), resamples, seed):
@@ -142,7 +147,7 @@ def resample_counts(num_queries: int, resamples: int, seed: int) -> Iterator[Flo
         yield counts
 
 
-def _defined(
+def defined(
     values: Float64[np.ndarray, "Q M"], weights: Float64[np.ndarray, "Q M"] | None
 ) -> tuple[Float64[np.ndarray, "Q M"], Float64[np.ndarray, "Q M"]]:
     """Returns values and weights with 0 for both where a value is not defined."""
@@ -157,7 +162,7 @@ def _defined(
     return values, weights
 
 
-def _distinct_columns(
+def distinct_columns(
     columns: Float64[np.ndarray, "Q M"],
 ) -> tuple[Float64[np.ndarray, "Q P"], Int[np.ndarray, "M"]]:
     """Returns the distinct columns, and which of them each column is."""

@@ -8,8 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from retrieval.evaluation.bootstrap import BLOCK_VALUES, bootstrap_deviations, expanded_percentiles, weighted_means
+from retrieval.evaluation.bootstrap import (
+    BLOCK_VALUES,
+    MIN_VALUES,
+    bootstrap_deviations,
+    expanded_percentiles,
+    weighted_means,
+)
 from retrieval.evaluation.per_query import PerQuery
+from retrieval.evaluation.registry import INFLUENCE, interval_kind
 
 ROUNDING = 1e-12  # of a sum of differences, relative to that of their sizes: sums this close are ties
 
@@ -20,7 +27,8 @@ class Comparison:
 
     Attributes:
       difference: metric of the system minus metric of the reference; NaN where no query has both.
-      low: lower end of its paired bootstrap interval; NaN below two queries, as `high`.
+      low: lower end of its paired bootstrap interval; NaN as `high` where fewer than ten queries differ, as then no
+        interval holds.
       high: upper end.
       bootstrap_p: two-sided p-value of the paired bootstrap; NaN below two queries.
       permutation_p: two-sided p-value of the randomisation test; NaN below two queries.
@@ -65,7 +73,7 @@ def compare(
 ) -> dict[str, Comparison]:
     """Compares two systems query by query; one `Comparison` a metric, O(resamples * Q * M) time in matrix products.
 
-    - The interval is that of `bootstrap.bootstrap_intervals`, of the differences.
+    - The interval is that of `bootstrap.bootstrap_intervals`, of the differences; none where fewer than ten differ.
     - The bootstrap's p-value is the share of resamples whose mean difference lies as far from the observed one as that
       lies from 0 (the shift method: Efron & Tibshirani 1993, ch. 16; Smucker, Allan & Carterette 2007, "A Comparison
       of Statistical Significance Tests for Information Retrieval Evaluation").
@@ -93,7 +101,12 @@ def compare(
     counted = ~np.isnan(differences) & (True if weights is None else weights > 0)
     num_queries = counted.sum(axis=0)
     means, deviations = bootstrap_deviations(differences, weights, resamples=resamples, seed=seed)
+    for i, name in enumerate(metrics):  # influence values are defined for one query alone where no spread is known
+        if interval_kind(name) == INFLUENCE and num_queries[i] < 2:
+            means[i] = np.nanmean(other.values[name]) - np.nanmean(reference.values[name])
     low, high = (means + end for end in expanded_percentiles(deviations, num_queries, level))
+    few = np.sum(counted & (differences != 0), axis=0) < MIN_VALUES
+    low, high = np.where(few, np.nan, low), np.where(few, np.nan, high)
     extreme = np.sum(np.abs(deviations) >= np.abs(means), axis=0)
     p_values = [
         np.where(num_queries < 2, np.nan, p)

@@ -12,7 +12,7 @@ from retrieval.common.lists import Lists
 from retrieval.data.encoding import Targets
 from retrieval.evaluation import ranking_metrics
 from retrieval.evaluation.per_query import PerQuery
-from retrieval.evaluation.registry import metrics_of
+from retrieval.evaluation.registry import INFLUENCE, metrics_of
 from retrieval.ranking.ranking import COLD, INCLUDING_SEEN, EmbeddingRanker, Ranking, rank_corpus
 
 
@@ -131,7 +131,7 @@ def _measure_lists(
         for metric in metrics_of("list"):
             column = metric.function(lists, catalogue, k)
             if column is not None:
-                yield f"{metric.name}_at_{k}", _without_known_spread(column) if metric.is_share else column
+                yield f"{metric.name}_at_{k}", _without_known_spread(column) if metric.interval == INFLUENCE else column
 
 
 def _without_known_spread(influence: Float64[np.ndarray, "Q"]) -> Float64[np.ndarray, "Q"]:

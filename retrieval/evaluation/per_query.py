@@ -14,7 +14,8 @@ from jaxtyping import Float64
 
 from retrieval.common.storage import write_chunks
 from retrieval.data.ids import Ids, as_ids
-from retrieval.evaluation.bootstrap import bootstrap_intervals, weighted_means
+from retrieval.evaluation.bootstrap import weighted_means
+from retrieval.evaluation.intervals import mean_intervals
 
 FORMAT = 1  # of the file; raise it when older programs would misread a new one
 METADATA = b"retrieval.evaluation.per_query"
@@ -63,9 +64,9 @@ class PerQuery:
         return dict(zip(self.values, means.tolist(), strict=True))
 
     def intervals(self, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
-        """Returns an interval of each mean, by `bootstrap.bootstrap_intervals` over the queries."""
-        columns = self.columns(list(self.values))
-        low, high = bootstrap_intervals(*columns, resamples=resamples, level=level, seed=seed)
+        """Returns an interval of each mean, see `registry.INTERVALS`; NaN where none holds."""
+        names = list(self.values)
+        low, high = mean_intervals(names, *self.columns(names), resamples=resamples, level=level, seed=seed)
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.values)}
 
     def take(self, query_ids: Ids) -> PerQuery:

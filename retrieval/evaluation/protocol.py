@@ -20,7 +20,6 @@ from retrieval.evaluation import slices
 from retrieval.evaluation.heads import with_roots, with_roots_of_intervals
 from retrieval.evaluation.measure import Catalogue, check_ks, measure
 from retrieval.evaluation.per_query import Interval, PerQuery
-from retrieval.evaluation.registry import metric_of
 from retrieval.evaluation.slice_metrics import SliceMetrics, measure_slices
 from retrieval.evaluation.slices import Slice
 from retrieval.ranking.ranking import (
@@ -43,7 +42,7 @@ class Result:
     Attributes:
       per_query: every metric of every query.
       metrics: mean of each metric over the queries, by name.
-      intervals: 95 % intervals of the means, by a bootstrap over the queries.
+      intervals: 95 % intervals of the means, see `registry.INTERVALS`; NaN where none holds.
       slices: the metrics of each slice.
     """
 
@@ -192,20 +191,11 @@ class Evaluation:
             level=LEVEL,
         )
         intervals = per_query.intervals(resamples=resamples, level=LEVEL)
-        clipped = {name: _clip(name, interval) for name, interval in intervals.items()}
-        return Result(per_query, per_query.means(), clipped, sliced)
+        return Result(per_query, per_query.means(), intervals, sliced)
 
     @property
     def _list_length(self) -> int:
         return max(self.ks, default=0)
-
-
-def _clip(name: str, interval: Interval) -> Interval:
-    """Clips the interval of coverage and Gini to [0, 1]; jackknife values can exceed it."""
-    metric = metric_of(name)
-    if metric is None or not metric.is_share:
-        return interval
-    return tuple(float(np.clip(bound, 0, 1)) for bound in interval)
 
 
 def _features(corpus: Table) -> Float64[np.ndarray, "N F"] | None:

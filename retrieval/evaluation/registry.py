@@ -23,6 +23,13 @@ LEVELS = {  # level -> arguments of the function
     "root": "(mean,): mean squared error over all predictions -> its root",
 }
 
+BOUNDED, BOOTSTRAP, INFLUENCE = "bounded", "bootstrap", "influence"
+INTERVALS = {  # kind -> which interval the mean of a metric has
+    BOUNDED: "of values in [0, 1], exact for values of 0 and 1, for any number of queries: `bounded_mean`",
+    BOOTSTRAP: "percentiles of a bootstrap over the queries, none below ten: `bootstrap`",
+    INFLUENCE: "as bootstrap, of influence values, clipped to [0, 1], as the metric is no mean over queries",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -35,7 +42,7 @@ class Metric:
       function: the metric.
       higher_is_better: whether a higher value is better; None where neither is.
       sliced: whether slices report it; of the level query.
-      is_share: whether its mean lies in [0, 1] although the values of single queries do not.
+      interval: the interval of its mean, one of `INTERVALS`.
       kind: of metrics of predictions: the kind of the tasks.
     """
 
@@ -45,22 +52,22 @@ class Metric:
     function: Callable[..., Any]
     higher_is_better: bool | None = True
     sliced: bool = False
-    is_share: bool = False
+    interval: str = BOOTSTRAP
     kind: str = ""
 
 
 METRICS = (  # in the order of tables
-    Metric("ndcg", "nDCG", "query", ranking_metrics.ndcg_at, sliced=True),
-    Metric("recall", "recall", "query", ranking_metrics.recall_at, sliced=True),
-    Metric("capped_recall", "capped recall", "query", ranking_metrics.capped_recall_at),
-    Metric("precision", "precision", "query", ranking_metrics.precision_at, sliced=True),
-    Metric("hit_rate", "hit rate", "query", ranking_metrics.hit_rate_at, sliced=True),
-    Metric("mrr", "MRR", "query", ranking_metrics.reciprocal_rank_at),
-    Metric("map", "MAP", "query", ranking_metrics.average_precision_at),
-    Metric("ndcg", "nDCG", "interaction", ranking_metrics.interaction_ndcg_at),
-    Metric("hit_rate", "hit rate", "interaction", ranking_metrics.interaction_hit_rate_at),
-    Metric("mrr", "MRR", "interaction", ranking_metrics.interaction_reciprocal_rank_at),
-    Metric("auc", "AUC", "ranking", ranking_metrics.auc),
+    Metric("ndcg", "nDCG", "query", ranking_metrics.ndcg_at, sliced=True, interval=BOUNDED),
+    Metric("recall", "recall", "query", ranking_metrics.recall_at, sliced=True, interval=BOUNDED),
+    Metric("capped_recall", "capped recall", "query", ranking_metrics.capped_recall_at, interval=BOUNDED),
+    Metric("precision", "precision", "query", ranking_metrics.precision_at, sliced=True, interval=BOUNDED),
+    Metric("hit_rate", "hit rate", "query", ranking_metrics.hit_rate_at, sliced=True, interval=BOUNDED),
+    Metric("mrr", "MRR", "query", ranking_metrics.reciprocal_rank_at, interval=BOUNDED),
+    Metric("map", "MAP", "query", ranking_metrics.average_precision_at, interval=BOUNDED),
+    Metric("ndcg", "nDCG", "interaction", ranking_metrics.interaction_ndcg_at, interval=BOUNDED),
+    Metric("hit_rate", "hit rate", "interaction", ranking_metrics.interaction_hit_rate_at, interval=BOUNDED),
+    Metric("mrr", "MRR", "interaction", ranking_metrics.interaction_reciprocal_rank_at, interval=BOUNDED),
+    Metric("auc", "AUC", "ranking", ranking_metrics.auc, interval=BOUNDED),
     Metric(
         "mean_rank",
         "mean rank",
@@ -72,13 +79,13 @@ METRICS = (  # in the order of tables
     Metric("rmse", "RMSE", "root", math.sqrt, higher_is_better=False, kind="regression"),
     Metric("mae", "MAE", "prediction", pointwise_metrics.absolute_errors, higher_is_better=False, kind="regression"),
     Metric("log_loss", "log loss", "prediction", pointwise_metrics.log_losses, higher_is_better=False, kind="binary"),
-    Metric("auc", "AUC", "labels of a query", pointwise_metrics.auc_by_query, kind="binary"),
+    Metric("auc", "AUC", "labels of a query", pointwise_metrics.auc_by_query, kind="binary", interval=BOUNDED),
     Metric(
         "coverage",
         "coverage",
         "list",
         lambda lists, catalogue, k: list_metrics.coverage_at(lists, len(catalogue.counts), k),
-        is_share=True,
+        interval=INFLUENCE,
     ),
     Metric(
         "gini",
@@ -86,7 +93,7 @@ METRICS = (  # in the order of tables
         "list",
         lambda lists, catalogue, k: list_metrics.gini_at(lists, len(catalogue.counts), k),
         higher_is_better=False,
-        is_share=True,
+        interval=INFLUENCE,
     ),
     Metric(
         "novelty",
@@ -143,3 +150,15 @@ def metric_of(name: str) -> Metric | None:
     found = [metric for metric in METRICS if metric.name == last.partition("_at_")[0]]
     levels = [metric for metric in found if (metric.level == "interaction") == ("interactions" in groups)]
     return (levels or found or [None])[0]
+
+
+def interval_kind(name: str) -> str:
+    """Returns the kind of the interval of a metric, one of `INTERVALS`, from its name in files.
+
+    >>> interval_kind("excluding_seen/hit_rate_at_10"), interval_kind("rating/mse"), interval_kind("own/metric")
+    ('bounded', 'bootstrap', 'bootstrap')
+    """
+    if name.startswith("factorized_top_k/"):
+        return BOUNDED
+    metric = metric_of(name)
+    return metric.interval if metric else BOOTSTRAP

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from retrieval.common.lists import Lists
-from retrieval.evaluation.bootstrap import bootstrap_intervals, weighted_means
+from retrieval.evaluation.bootstrap import weighted_means
+from retrieval.evaluation.intervals import mean_intervals
 from retrieval.evaluation.per_query import Interval, PerQuery
 from retrieval.evaluation.ranking_metrics import Placed
 from retrieval.evaluation.registry import Metric, metrics_of
@@ -83,7 +84,7 @@ def measure_slices(
     resamples: int,
     level: float,
 ) -> list[SliceMetrics]:
-    """Computes the metrics of each slice, and their intervals by a bootstrap over the queries.
+    """Computes the metrics of each slice, and their intervals, see `registry.INTERVALS`.
 
     Args:
       candidate_slices: slices of the corpus: only the relevant candidates in the slice count, ranked among all.
@@ -140,7 +141,7 @@ def _with_intervals(
 ) -> list[SliceMetrics]:
     """Returns the metrics of some slices; all intervals come from the same resamples."""
     values = np.concatenate([sliced.values for sliced in batch], axis=1)
-    bounds = bootstrap_intervals(values, None, resamples=resamples, level=level, seed=0)
+    bounds = mean_intervals(list(names) * len(batch), values, resamples=resamples, level=level)
     columns = zip(weighted_means(values).tolist(), *(bound.tolist() for bound in bounds), strict=True)
     results = []
     for sliced in batch:

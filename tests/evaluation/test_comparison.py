@@ -54,11 +54,11 @@ def test_differences_far_smaller_than_the_spread_of_users_are_found():
 
 def test_a_comparison_is_that_of_loops_over_resamples():
     rng = np.random.default_rng(5)
-    first, second = rng.random((2, 12, 3))
+    first, second = rng.random((2, 16, 3))
     first[:3, 0], second[2:5, 0] = NAN, NAN
-    weights = rng.integers(1, 5, 12).astype(float)
+    weights = rng.integers(1, 5, 16).astype(float)
     found = compare(system(first, weights), system(second, weights), METRICS[:3], resamples=200, seed=4)
-    (counts,) = resample_counts(12, 200, seed=4)
+    (counts,) = resample_counts(16, 200, seed=4)
     for i, name in enumerate(METRICS[:3]):
         both = ~np.isnan(first[:, i]) & ~np.isnan(second[:, i])
         d, w = (second - first)[:, i], weights
@@ -99,8 +99,32 @@ def test_where_blocks_begin_changes_no_swap(monkeypatch):
 def test_a_system_beside_itself_does_not_differ():
     one = pair(0, sets=3)[0]
     for comparison in compare(one, one, METRICS[:3], resamples=50).values():
-        assert (comparison.difference, comparison.low, comparison.high) == (0, 0, 0)
+        assert comparison.difference == 0
+        assert np.isnan([comparison.low, comparison.high]).all()  # queries without a difference tell no spread
         assert (comparison.bootstrap_p, comparison.permutation_p) == (1, 1)
+
+
+def test_nine_queries_that_differ_have_no_interval_and_ten_do():
+    for num, has_interval in ((9, False), (10, True)):
+        found = compare(system(np.zeros((50, 1))), system((np.arange(50) < num)[:, None] / 2.0), METRICS[:1])
+        assert np.isfinite([found[METRICS[0]].low, found[METRICS[0]].high]).all() == has_interval
+
+
+def test_differences_that_differ_by_rounding_are_ties_in_tenths():
+    # All signs of 0.1, 0.2 and -0.3 that sum to 0 but for rounding are as extreme as the observed ones: all are.
+    differences = np.array([[0.1], [0.2], [-0.3]])
+    for order in itertools.permutations(range(3)):
+        assert permutation_p_values(differences[list(order)], resamples=500, seed=0)[0] == 1
+
+
+def test_a_coverage_without_a_spread_is_compared_by_its_mean():
+    name = "excluding_seen/coverage_at_1"
+    ids = np.arange(3)
+    first = PerQuery(ids, {name: np.array([0.5, NAN, NAN])}, {}, "one")
+    second = PerQuery(ids, {name: np.array([0.9, 0.6, 0.3])}, {}, "one")
+    found = compare(first, second, [name], resamples=20)[name]
+    assert found.difference == pytest.approx(0.1)
+    assert np.isnan([found.low, found.high, found.bootstrap_p, found.permutation_p]).all()
 
 
 def test_a_p_value_is_never_zero():

@@ -1,5 +1,6 @@
 """Metrics of lists are those of a look at each list and, for what is no mean, of leaving out each query in turn."""
 
+import collections
 import itertools
 import math
 
@@ -45,13 +46,32 @@ def jackknife(figure, lists):
     return [figure(lists) + (len(lists) - 1) * (np.mean(without) - value) for value in without]
 
 
-@pytest.mark.parametrize(("metric", "figure"), [(coverage_at, coverage), (gini_at, gini)])
+@pytest.mark.parametrize(("metric", "figure"), [(gini_at, gini)])
 @settings(max_examples=150, deadline=None)
 @given(lists, ks)
 def test_influence_values_are_those_of_computing_again_without_each_query(metric, figure, lists, k):
     got, first = metric(padded(lists), N, k), [of_query[:k] for of_query in lists]
     np.testing.assert_allclose(got, jackknife(figure, first), atol=1e-12)
     np.testing.assert_allclose(np.mean(got), figure(first), atol=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(lists, ks)
+def test_the_spread_of_the_coverage_is_the_alternating_series_over_sets_of_queries(lists, k):
+    first = [of_query[:k] for of_query in lists]
+    got, jackknifed = coverage_at(padded(lists), N, k), np.array(jackknife(coverage, first))
+    np.testing.assert_allclose(np.nanmean(got), coverage(first), atol=1e-12)
+    holders = collections.Counter(frozenset(q for q, of_query in enumerate(first) if c in of_query) for c in range(N))
+    own = np.array([holders[frozenset([q])] for q in range(len(first))])
+    several = sum((-1) ** (len(s) + 1) * size**2 for s, size in holders.items() if len(s) >= 2)
+    variance = np.sum((own - own.mean()) ** 2) + min(several, 0)
+    if np.ptp(own) == 0:
+        np.testing.assert_allclose(got, jackknifed, atol=1e-12)
+    elif variance <= 0:
+        assert np.isnan(got[1:]).all()
+    else:
+        scale = np.sqrt(variance / np.sum((own - own.mean()) ** 2))
+        np.testing.assert_allclose(got, np.mean(jackknifed) + scale * (jackknifed - np.mean(jackknifed)), atol=1e-9)
 
 
 @pytest.mark.parametrize(

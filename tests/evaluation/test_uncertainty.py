@@ -21,7 +21,7 @@ NAN = float("nan")
 @st.composite
 def tables(draw, min_queries=0):
     """Returns values and weights, or None; columns share weights, or patterns of NaN, or have none in common."""
-    shape = draw(st.tuples(st.integers(min_queries, 6), st.integers(0, 5)))
+    shape = draw(st.tuples(st.integers(min_queries, 14), st.integers(0, 5)))
     cells = st.sampled_from([0.0, 0.1, 0.5, 1.0, NAN]) | st.floats(-1e3, 1e3)
     values = draw(arrays.arrays(np.float64, shape, elements=cells))
     weights = st.none() | arrays.arrays(np.float64, shape, elements=st.sampled_from([0.0, 1.0, 2.0, 7.5]))
@@ -50,7 +50,7 @@ def plain_intervals(values, weights, resamples, level, seed):
         counted = ~np.isnan(values[:, j]) & (True if weights is None else weights[:, j] > 0)
         tail = expanded_tail(np.array([counted.sum()]), level)[0]
         known = means[~np.isnan(means[:, j]), j]
-        ends.append([NAN, NAN] if np.isnan(tail) else np.quantile(known, [tail, 1 - tail]))
+        ends.append([NAN, NAN] if counted.sum() < 10 else np.quantile(known, [tail, 1 - tail]))
     return np.array(ends).reshape(-1, 2).T
 
 
@@ -102,22 +102,24 @@ def test_a_constant_has_an_interval_of_no_width_and_no_rounding():
 
 
 def test_an_interval_stays_within_the_values():
-    values = np.tile(np.random.default_rng(0).random(2000), (3, 1))
+    values = np.tile(np.random.default_rng(0).random(2000), (10, 1))
     values[0] /= 2  # resamples that draw nothing else have the least mean there is, but for rounding
     low, high = bootstrap_intervals(values, resamples=100)
     assert (low >= values.min(axis=0)).all() and (high <= values.max(axis=0)).all()
 
 
-def test_one_query_does_not_tell_its_spread():
-    values = np.array([[0.5, 0.5, NAN], [0.25, NAN, NAN]])
+def test_nine_queries_do_not_tell_their_spread_and_ten_do():
+    values = np.random.default_rng(0).random((10, 3))
+    values[9, 1] = values[:, 2] = NAN
     low, high = bootstrap_intervals(values, resamples=50)
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, True, True]
     assert np.isnan(bootstrap_intervals(values[:1], resamples=50)).all()
 
 
 def test_a_weight_of_zero_is_as_good_as_undefined():
-    values, weights = np.array([[0.5], [0.25], [8.0]]), np.array([[1.0], [3.0], [0.0]])
-    undefined = np.array([[0.5], [0.25], [NAN]])
+    values, weights = np.random.default_rng(0).random((11, 1)), np.arange(11.0)[:, None]
+    undefined = np.where(weights > 0, values, NAN)
+    assert np.isfinite(bootstrap_intervals(values, weights, resamples=50)).all()
     np.testing.assert_array_equal(
         bootstrap_intervals(values, weights, resamples=50), bootstrap_intervals(undefined, weights, resamples=50)
     )
