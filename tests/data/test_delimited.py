@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.common.errors import DataError
+from retrieval.data.columns import MISSING_TEXTS
 from retrieval.data.readers import arrow as convert
 from retrieval.data.readers.delimited import Source, read
 from retrieval.data.times import LATEST
@@ -56,7 +57,8 @@ def test_what_csv_writes_is_read_back(rows, delimiter):
     np.testing.assert_array_equal(convert.to_times(time).seconds, times)
 
 
-IDS = st.one_of(TEXT.filter(str.strip), st.integers(0, 2**64).map(str), st.from_regex(r"\A[+-]?0x?[0-9]+\Z"))
+NAMES = TEXT.filter(lambda text: text.strip() not in MISSING_TEXTS)
+IDS = st.one_of(NAMES, st.integers(0, 2**64).map(str), st.from_regex(r"\A[+-]?0x?[0-9]+\Z"))
 
 
 @settings(deadline=None)
