@@ -10,7 +10,7 @@ from retrieval.config.remedies import naming_fields
 from retrieval.data import leakage
 from retrieval.data.dataset import Dataset, load
 from retrieval.data.splits import STRATEGIES
-from retrieval.pipeline.checks import check_experiment, check_liked
+from retrieval.pipeline.checks import check_experiment, check_parts
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:
@@ -36,7 +36,7 @@ def load_checked(config: config_lib.Config) -> Dataset:
     check_experiment(config)
     with console.fetching() as progress:
         dataset = load(config.data, progress)
-    check_liked(config, dataset.parts)
+    check_parts(config, dataset.parts)
     strategy = STRATEGIES[config.data.split.strategy]
     num_repeated = leakage.check_parts(
         dataset.parts,

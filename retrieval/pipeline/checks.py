@@ -13,6 +13,7 @@ from retrieval.config.fields import shown
 from retrieval.config.values import check_values
 from retrieval.data.splits import Parts
 from retrieval.evaluation.registry import metric_of, metrics_of
+from retrieval.index.hnsw.hnsw_index import HnswIndex
 from retrieval.index.tuning import search
 from retrieval.index.tuning.choices import Choices
 from retrieval.training.optimizers import by_name
@@ -40,11 +41,12 @@ def check_experiment(config: config_lib.Config) -> None:
     index_choices(config.index)
 
 
-def check_liked(config: config_lib.Config, parts: Parts) -> None:
-    """Checks that each part has an interaction that is no dislike: nothing else is learned from or found.
+def check_parts(config: config_lib.Config, parts: Parts) -> None:
+    """Checks that the parts suffice for what the config asks of them.
 
     Raises:
-      ValueError: a part has none.
+      ValueError: a part has dislikes alone, from which nothing is learned or found, or train has one query, and a graph
+        is asked for, which is chosen on one and certified on another.
     """
     most = config.data.dislike_at_most
     for name in ("train", "validation", "test"):
@@ -54,6 +56,11 @@ def check_liked(config: config_lib.Config, parts: Parts) -> None:
                 f"all {len(part)} interactions of the {name} part are dislikes: data.dislike_at_most is {most}, and "
                 "ratings up to it are dislikes; lower it"
             )
+    if config.index.kind == HnswIndex.kind and len(parts.train.distinct_ids[0]) < 2:
+        raise ValueError(
+            "index.kind is 'hnsw', and a graph needs two users in train at least, one to choose and one to certify it; "
+            "set index.kind to 'exact', or leave it out"
+        )
 
 
 def index_choices(settings: config_lib.Index) -> Choices:

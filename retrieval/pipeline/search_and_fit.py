@@ -16,7 +16,7 @@ from retrieval.common.claims import claimed
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.models.binding import Params
-from retrieval.pipeline.checks import check_liked
+from retrieval.pipeline.checks import check_parts
 from retrieval.pipeline.phase import OnEpoch, Phase, best_validated_epoch
 from retrieval.pipeline.trained import FINAL, SEARCH, ChosenEpoch, Trained
 
@@ -38,7 +38,7 @@ def train(config: Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnEp
       ValueError: `folder` holds checkpoints of another config or other data, another process trains there, or the
         config does not fit the data.
     """
-    check_liked(config, dataset.parts)
+    check_parts(config, dataset.parts)
     with claimed(folder, "trains"):
         return _train(config, dataset, folder, on_epoch)
 

@@ -118,6 +118,11 @@ REFUSED: dict[str, tuple[dict, dict, str]] = {  # what cannot run, and what is s
         {},
         "have a candidate id that .*items.csv lacks",
     ),
+    "a graph for one user": (
+        {"train": events(grid([0], range(4))), "test": events(THEN)},
+        {"index.kind": "hnsw"},
+        "a graph needs two users in train at least.*set index.kind to 'exact'",
+    ),
     "one rating to learn": (
         {"interactions": events(SOME, rating=3)},
         {"tasks": (Task("stars"),)},

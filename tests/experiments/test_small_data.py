@@ -26,6 +26,8 @@ def check_run(folder, name, loss="in_batch_softmax", kind=""):
         found = answer.positions[answer.positions >= 0]
         assert np.isfinite(answer.scores[answer.positions >= 0]).all() and (found < len(titles)).all()
     everything = recommender.recommend(known, 5, exclude_seen=False)
+    unlike = recommender.similar_users([12345], 3)
+    assert np.isneginf(unlike.scores).all()
     assert (np.sum(everything.positions >= 0, axis=1) == min(5, len(titles))).all()
 
 
