@@ -143,7 +143,8 @@ def print_titles(answer: Recommendations) -> None:
     for title, score in zip(titles[found], scores[found], strict=True):
         console.say(f"{score:8.3f}  {console.visible(title)}")
     if not found.any() and SIMILAR_TO.value is not None:
-        console.say(f"{console.visible(SIMILAR_TO.value)} has no data: nothing is known of it that other items could be like")
+        shown = console.visible(SIMILAR_TO.value)
+        console.say(f"{shown} has no data: nothing is known of it that other items could be like")
     elif not found.all():
         console.say(f"only {found.sum()} items are left, {K.value} were asked for")
 
