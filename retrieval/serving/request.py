@@ -36,7 +36,7 @@ class Request:
     rows: Int32[np.ndarray, "Q"]
     known: Bool[np.ndarray, "Q"]
     ids: Ids | None
-    history: Sequence[Sequence | Ids] | None
+    history: Sequence | np.ndarray | None
     features: Raw | None
     times: Int64[np.ndarray, "Q"] | None
     argument: str
@@ -121,7 +121,7 @@ def is_single_request(ids: Any, history: Any, features: Raw | None) -> bool:
     return isinstance(features, Mapping)
 
 
-def one_list_each(name: str, values: Sequence | np.ndarray, request: Request) -> Sequence:
+def one_list_each(name: str, values: Any, request: Request) -> Sequence | np.ndarray:
     """Returns a list for each query of a request; for a single query, `values` is its list.
 
     Raises:
@@ -136,7 +136,7 @@ def one_list_each(name: str, values: Sequence | np.ndarray, request: Request) ->
 
 
 def lists_of(
-    name: str, ids: Sequence[Sequence | Ids], find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
+    name: str, ids: Sequence | np.ndarray, find: Callable[[Ids], Int32[np.ndarray, "m"]], missing: int
 ) -> Lists:
     """Returns the rows that `find` gives for lists of raw ids, in one call, without those of missing ids.
 
