@@ -105,6 +105,15 @@ def test_the_queue_goes_on_from_the_epoch_before():
     assert rows_of(found[1], found[1].negatives.shared).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("start", range(5))
+@pytest.mark.parametrize("num_before", range(5))
+def test_the_queue_is_the_end_of_all_that_came_before(start, num_before):
+    before, order = np.arange(100, 100 + num_before), np.arange(5)
+    sampler = Sampler(Negatives(COUNTS, queue=3), before=before)
+    came = [*before.tolist(), *order[:start].tolist()]
+    assert sampler.queue(order, start).tolist() == came[-3:]
+
+
 def test_each_example_draws_from_what_its_own_query_disliked():
     negatives = Negatives(COUNTS, disliked=DISLIKED, dislikes=3)
     seen = {query: set() for query in range(1, 5)}

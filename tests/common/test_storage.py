@@ -1,5 +1,6 @@
 """Files are replaced whole."""
 
+import os
 import pathlib
 
 import pytest
@@ -18,6 +19,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_others_may_read_what_is_written(tmp_path):
     write_json(tmp_path / "manifest.json", {})
     assert (tmp_path / "manifest.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_the_bytes_are_on_disk_before_the_file_takes_its_place(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor):
+        events.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    def replaced(source, target):
+        events.append(pathlib.Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_chunks(tmp_path / "file", [b"half", b"rest"])
+    assert events == [8, "file"] and (tmp_path / "file").read_bytes() == b"halfrest"
 
 
 def test_a_write_that_fails_leaves_nothing_beside(tmp_path):

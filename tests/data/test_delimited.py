@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from retrieval.common.errors import DataError
 from retrieval.data.columns import MISSING_TEXTS
 from retrieval.data.readers import arrow as convert
+from retrieval.data.readers import delimited
 from retrieval.data.readers.delimited import Source, read
 from retrieval.data.times import LATEST
 
@@ -209,6 +210,15 @@ def test_a_quote_within_an_unquoted_field_is_a_character():
 def test_a_file_that_is_no_table_is_named_with_line_value_and_remedy(content, message):
     with pytest.raises(DataError, match=re.escape(message)):
         read(source(content), NAMES)
+
+
+def test_a_row_that_speaks_of_text_is_counted_and_a_row_beyond_a_block_is_said_to_be_long(monkeypatch):
+    with pytest.raises(DataError, match="line 3: expected 4 fields, found 5, got"):
+        read(source(f"{HEADER}\n1,2,3,4\ninvalid UTF8,2,3,4,5\n"), NAMES)
+    monkeypatch.setattr(delimited, "BLOCK", 64)
+    names = [f"column{number}" for number in range(40)]
+    with pytest.raises(DataError, match="a row is longer than 0 MiB; close its quotes, or shorten it"):
+        read(source(",".join(names) + "\n" + "1," * 39 + "1\n"), names)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,17 @@ def test_repeats_that_are_meant_are_counted():
     assert leakage.check_parts(parts, repeats=True) == 2
 
 
+def test_repeats_of_train_in_validation_may_be_meant_and_are_not_those_of_test():
+    parts = Parts(events(TRAIN), events([*VALIDATION, TRAIN[0], TRAIN[1]]), events([*TEST, VALIDATION[0]]))
+    assert leakage.check_parts(parts, repeats=True) == 1
+
+
+def test_pairs_of_many_candidates_are_told_apart():
+    many = 2**16 + 1
+    test = Interactions([*[0] * many, 1], [*range(many), 5])
+    assert leakage.check_parts(Parts(events([(1, 0), (1, 1)]), None, test)) == 0
+
+
 def test_training_after_the_test_part_is_refused_in_a_temporal_split():
     parts = Parts(events(TRAIN, [1, 2, 9]), None, events(TEST, [4, 10]))
     assert leakage.check_parts(parts) == 0

@@ -314,15 +314,16 @@ def pip(monkeypatch):
 
     class Pip:
         calls = []
-        wheel = b""
+        wheel, names, status = b"", (movielens.WHEEL,), 0
 
         def run(self, command, **options):
             self.calls.append(command)
             if not self.wheel:
                 return subprocess.CompletedProcess(command, 1, "", "WARNING: slow\nERROR: no network\n")
             folder = Path(command[command.index("-d") + 1])
-            (folder / movielens.WHEEL).write_bytes(self.wheel)
-            return subprocess.CompletedProcess(command, 0, "", "")
+            for name in self.names:
+                (folder / name).write_bytes(self.wheel)
+            return subprocess.CompletedProcess(command, self.status, "", "ERROR: disk full\n" * self.status)
 
     stand_in = Pip()
     stand_in.calls = []
@@ -395,6 +396,22 @@ def test_another_wheel_is_named_and_leaves_nothing(tmp_path, grouplens, pip):
     message = f"pip gave a recbole==1.2.1 with SHA-256 {received}, expected {movielens.WHEEL_SHA256}"
     with pytest.raises(DataError, match=message):
         movielens.load("movielens-100k", cache=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "names", "reason"),
+    [
+        (1, [movielens.WHEEL], "ERROR: disk full"),
+        (0, [movielens.WHEEL, "other-1.0-py3-none-any.whl"], "2 wheels came"),
+        (0, ["recbole-1.2.1.tar.gz"], "0 wheels came"),
+    ],
+)
+def test_a_wheel_is_taken_only_where_pip_ends_well_and_gives_one(tmp_path, pip, status, names, reason):
+    pip.wheel, pip.status, pip.names = b"wheel", status, names
+    digest = hashlib.sha256(pip.wheel).hexdigest()
+    with pytest.raises(fetch.Unreachable, match=rf"pip cannot download recbole==1.2.1 \({reason}\)"):
+        fetch.download_wheel("recbole==1.2.1", tmp_path / movielens.WHEEL, digest)
     assert list(tmp_path.iterdir()) == []
 
 

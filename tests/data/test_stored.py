@@ -246,3 +246,11 @@ def test_a_file_that_lacks_a_column_or_rows_or_is_none_is_refused(tmp_path):
     (tmp_path / "text.parquet").write_text("user,item\n1,2\n")
     with pytest.raises(DataError, match="not a readable Parquet file"):
         encode(tmp_path / "text.parquet")
+
+
+def test_text_is_asked_for_of_each_column_by_itself(tmp_path):
+    mixed = encode(write(tmp_path, ["a", "b"], [1, 2]))
+    assert mixed.with_text_ids(True, False) is mixed and mixed.with_text_ids(False, False) is mixed
+    for queries in (False, True):
+        with pytest.raises(ValueError, match="the candidate ids of the train part are integers"):
+            mixed.with_text_ids(queries, True)

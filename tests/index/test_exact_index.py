@@ -77,6 +77,17 @@ def test_squares_that_underflow_hide_no_doubt(small_blocks, of_candidates, of_qu
         assert_same(answer, reference(embeddings, queries, 7, None, mask))
 
 
+@pytest.mark.parametrize("num_queries", [1, 40])
+@pytest.mark.parametrize("left", [None, 0.7])
+def test_scores_that_differ_by_less_than_a_matrix_product_rounds_are_in_their_order(num_queries, left):
+    rng = np.random.default_rng(0)
+    embeddings = (rng.standard_normal(96) + 1e-7 * rng.standard_normal((2000, 96))).astype(np.float32)
+    queries = rng.standard_normal((num_queries, 96)).astype(np.float32)
+    mask = None if left is None else rng.random(2000) < left
+    answer = ExactIndex.build(embeddings).search(queries, 10, None, mask)
+    assert_same(answer, reference(embeddings, queries, 10, None, mask))
+
+
 @pytest.mark.parametrize("num_queries", [1, 2, 150])
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 200, 1500])
 def test_queries_that_tie_with_all_stand_beside_those_that_do_not(size, num_queries):
