@@ -156,8 +156,8 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             raise ValueError(f"format_version {record['format_version']!r}, not {FORMAT_VERSION}")
         if HASH in record:  # earlier versions wrote none
             record = check_hash(record)
-        for mapping in (record["figures"], {"kind": record["kind"]}, *record["arrays"].values()):
-            dict(mapping)
+        if not isinstance(record["figures"], Mapping) or not isinstance(record["kind"], str):
+            raise ValueError(f"figures {record['figures']!r:.80} of a kind {record['kind']!r:.80}")
         _listed_files(folder, record)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} must be what this version saves, got {error!r}; save it again") from error

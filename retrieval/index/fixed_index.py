@@ -80,7 +80,10 @@ class FixedIndex(abc.ABC):
           ValueError: a file is missing or damaged, has another format version, or holds an index of another kind.
         """
         with files.opened(folder, cls.kind) as parts:
-            return cls.from_parts(*parts)
+            try:
+                return cls.from_parts(*parts)
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(folder)}: {error}") from error
 
     def __reduce__(self):  # a graph of hnswlib that was taken apart cannot be pickled by hnswlib itself
         return type(self).from_parts, self.parts()

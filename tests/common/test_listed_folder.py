@@ -7,6 +7,7 @@ import pytest
 from forks import run_killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from json_cases import of_another_type
 
 from retrieval.common.listed_folder import ListedFolder
 from retrieval.common.manifest import read_manifest, write_manifest
@@ -123,6 +124,20 @@ def test_a_reader_beside_a_writer_sees_one_state_or_the_next(folder):
 def test_content_that_cannot_be_parsed_names_the_file(folder):
     with pytest.raises(ValueError, match=f"{folder / 'a.json'}: no; mend a.json"):
         listed(folder).read("a.json", lambda content: (_ for _ in ()).throw(ValueError("no")))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_manifest_whose_hash_is_right_and_whose_types_are_wrong_is_named(folder, data):
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    write_manifest(path, data.draw(of_another_type(read_manifest(path))))
+    try:
+        assert values(folder) == [1, 2, None]
+    except ValueError as error:
+        assert str(folder) in str(error) and "mend" in str(error)
+    finally:
+        path.write_bytes(whole)
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)

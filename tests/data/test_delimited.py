@@ -216,9 +216,9 @@ def test_a_row_that_speaks_of_text_is_counted_and_a_row_beyond_a_block_is_said_t
     with pytest.raises(DataError, match="line 3: expected 4 fields, found 5, got"):
         read(source(f"{HEADER}\n1,2,3,4\ninvalid UTF8,2,3,4,5\n"), NAMES)
     monkeypatch.setattr(delimited, "BLOCK", 64)
-    names = [f"column{number}" for number in range(40)]
+    names = list("abcdefghijklmnopqrstuvwxyz")  # 52 bytes
     with pytest.raises(DataError, match="a row is longer than 0 MiB; close its quotes, or shorten it"):
-        read(source(",".join(names) + "\n" + "1," * 39 + "1\n"), names)
+        read(source("\n".join([",".join(names), ",".join(["100"] * 26)])), names)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from json_cases import of_another_type
 
 from retrieval.common.lists import Lists
+from retrieval.common.manifest import write_manifest
 from retrieval.index import ExactIndex, HnswIndex, HnswSettings, load, recall
 from retrieval.index.hnsw import hnsw_index
 
@@ -359,6 +361,33 @@ def test_either_kind_is_loaded_by_one_function(corpus, saved, tmp_path):
     edit_record(tmp_path, kind="tree")
     with pytest.raises(ValueError, match="its kind must be one of 'exact', 'hnsw', got 'tree'"):
         load(tmp_path)
+
+
+def test_a_record_is_read_up_to_the_limit_and_no_further(saved, monkeypatch):
+    size = (saved / "index.json").stat().st_size
+    monkeypatch.setattr("retrieval.common.manifest.MOST_BYTES", size)
+    assert len(load(saved)) == len(HnswIndex.load(saved))
+    monkeypatch.setattr("retrieval.common.manifest.MOST_BYTES", size - 1)
+    with pytest.raises(ValueError, match=f"index.json must be .*{size} bytes, above the limit of {size - 1}"):
+        load(saved)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_record_whose_hash_is_right_and_whose_types_are_wrong_is_named(saved, data):
+    path = saved / "index.json"
+    whole = path.read_bytes()
+    record = json.loads(whole)
+    del record["sha256"]
+    write_manifest(path, data.draw(of_another_type(record)))
+    try:
+        loaded = load(saved)
+    except ValueError as error:
+        assert str(saved) in str(error)
+    else:
+        assert loaded.search(np.ones((1, loaded.embeddings.shape[1])), 1)[1].shape == (1, 1)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_record_says_what_the_index_is(saved):

@@ -1,6 +1,7 @@
 import gc
 import json
 import re
+import signal
 import threading
 import time
 import weakref
@@ -15,6 +16,20 @@ from retrieval.index import ExactIndex, Filter, HnswIndex, IdIndex, LiveIndex
 from retrieval.index.live.background import BackgroundWork
 
 GRAPH = {"M": 8, "ef_construction": 40, "ef": 30, "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    """Fails a test that waits for a rebuild which never ends, rather than to wait with it."""
+
+    def stop(*_):
+        raise TimeoutError("a test of a live index takes more than 120 seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def live(vectors, ids=None, kind="exact", **rest):

@@ -318,6 +318,8 @@ def of_copies(temperature, scores_per_block):
     copies=st.integers(2, 5000),
 )
 @example(score=8191.5, sign=1.0, form=(1.0, 100), copies=1000)
+@example(score=8500.0, sign=1.0, form=(1.0, 100), copies=4999)  # the share rounds to more than 1
+@example(score=4500.25, sign=1.0, form=(0.01, 100), copies=4777)
 def test_many_copies_of_a_positive_with_a_huge_score_leave_a_finite_loss(score, sign, form, copies):
     # the other candidate scores 60 less: the loss is exp(-60), and what is found is the rounding of the log-partition
     candidates = jnp.array([[1.0], [1.0 - sign * 60 / score]], jnp.float32)

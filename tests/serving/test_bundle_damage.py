@@ -9,6 +9,7 @@ import pytest
 from bundle_cases import EVERYBODY, copy, save, sign
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_cases import of_another_type
 
 from retrieval import index as index_lib
 from retrieval.common.manifest import MOST_BYTES, digest
@@ -220,6 +221,32 @@ def test_huge_sizes_in_the_manifest_are_refused(folder):
         manifest["files"]["corpus.json"]["size"] = size
         resign(path, manifest)
         with pytest.raises(ValueError, match="corpus.json"):
+            bundle.load(folder)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_manifest_whose_hash_is_right_and_whose_types_are_wrong_is_named(whole, answer, tmp_path_factory, data):
+    folder = copy(whole, tmp_path_factory.getbasetemp() / "wrong_types")
+    path = folder / bundle.MANIFEST
+    resign(path, data.draw(of_another_type(json.loads(path.read_text()))))
+    try:
+        found = bundle.load(folder)
+        problems = [problem for finding in bundle.inspect(folder) for problem in finding.problems]
+    except ValueError as error:
+        assert str(folder) in str(error)
+    else:
+        assert np.array_equal(found.recommend(EVERYBODY, 3).ids, answer.ids)
+        assert all(str(folder) in problem for problem in problems)
+
+
+@pytest.mark.parametrize("fact", ["similarity_dimension", "versions", "figures"])
+def test_a_fact_of_another_type_in_a_signed_manifest_is_named(folder, fact):
+    path = folder / bundle.MANIFEST
+    manifest = json.loads(path.read_text())
+    for wrong in ([], "4", 1.5, True):
+        resign(path, manifest | {fact: wrong})
+        with pytest.raises(ValueError, match=f"manifest.json is damaged .*{fact} must be an"):
             bundle.load(folder)
 
 

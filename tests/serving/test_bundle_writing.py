@@ -13,12 +13,12 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from bundle_cases import CORPUS, EVERYBODY, copy, save, sign
+from bundle_cases import CORPUS, EVERYBODY, QUERIES, copy, save, sign
 
 from retrieval.common import folders
 from retrieval.data.interactions import Table
 from retrieval.serving import bundle
-from retrieval.serving.bundle.golden import differences
+from retrieval.serving.bundle.golden import ask, differences
 from retrieval.serving.exports.parquet import write_vectors
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -203,6 +203,16 @@ def test_golden_queries_are_of_all_kinds(folder):
     )
     assert any(request.get("exclude_seen") is False for request in requests)
     assert {known for record in records for known in record["answer"]["known"]} == {True, False}
+
+
+def test_golden_queries_hold_the_numbers_of_features_and_none_for_missing_ones(tmp_path):
+    table = Table(
+        QUERIES.ids,
+        {"age": np.array([20.5, np.nan, 40.0, 50.0]), "zip": QUERIES.columns["zip"]},
+    )
+    records = ask(bundle.load(save(tmp_path / "bundle")), table)
+    (rows,) = (record["request"]["features"] for record in records if "features" in record["request"])
+    assert rows == [{"age": 20.5}, {"age": None}, {"age": 40.0}, {"age": 50.0}]
 
 
 def replayed(folder, change):

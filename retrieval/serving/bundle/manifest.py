@@ -45,6 +45,7 @@ def read_manifest(folder: pathlib.Path | str, place: pathlib.Path | None = None)
         if version == FORMAT_VERSION:
             manifest = manifest_lib.check_hash(manifest)
             _listed_files(manifest)
+            _check_facts(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}"[:500]) from None
     if version != FORMAT_VERSION:
@@ -99,6 +100,15 @@ def _is_apart(name: str) -> bool:
     """Tells whether a file in the folder of a bundle is no part of the bundle: hidden, or an export."""
     folders = name.split("/")
     return folders[0] == EXPORTS or any(part.startswith(".") for part in folders)
+
+
+def _check_facts(manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the facts that are read of a manifest have their types, where they are there."""
+    if type(dimension := manifest.get("similarity_dimension")) not in (int, type(None)):
+        raise ValueError(f"similarity_dimension must be an integer, got {dimension!r:.80}")
+    for name in ("versions", "figures"):
+        if not isinstance(found := manifest.get(name, {}), Mapping):
+            raise ValueError(f"{name} must be an object, got {found!r:.80}")
 
 
 def _listed_files(manifest: Mapping[str, Any]) -> dict[str, ListedFile]:
