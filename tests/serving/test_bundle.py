@@ -49,6 +49,11 @@ def test_a_loaded_bundle_ranks_as_the_model_does(folder):
     assert np.allclose(answer.scores, scores, atol=1e-5)
 
 
+def test_similarity_compares_all_columns_unless_it_is_said_how_many(folder):
+    recommender = bundle.load(folder)
+    assert recommender.similarity_dimension == recommender.embeddings.shape[1] != len(recommender.embeddings)
+
+
 def test_seen_candidates_are_left_out_and_an_unknown_query_is_flagged(folder):
     answer = bundle.load(folder).recommend(["ann", "nobody"], k=4)
     assert set(answer.ids[0].tolist()) == {30, 99, 0}  # 0 stands where nothing is left

@@ -125,6 +125,14 @@ def test_files_of_another_bundle_are_named(whole, folder, tmp_path):
             bundle.load(folder)
 
 
+def test_each_changed_file_is_named_by_verification(folder):
+    names = ["corpus.json", "seen_rows.npy"]
+    for name in names:
+        (folder / name).write_bytes(damage((folder / name).read_bytes(), "flip", 140, 0))
+    problems = [problem for finding in bundle.inspect(folder) for problem in finding.problems]
+    assert all(any(name in problem for problem in problems) for name in names)
+
+
 def test_each_missing_file_is_named(whole, folder):
     for name in files_of(whole):
         copy(whole, folder)
