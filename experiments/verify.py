@@ -9,16 +9,12 @@ when its data go on, but answers from the data of its export.
 
 from __future__ import annotations
 
-import json
-import pathlib
 import sys
 
 from absl import flags as absl_flags
 
 from experiments.shared import console, flags
-from retrieval.config.serialization import from_json
-from retrieval.data.dataset import load
-from retrieval.data.fingerprint import Fingerprint
+from experiments.shared.run_data import changes_of_data
 from retrieval.serving import bundle
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
@@ -38,28 +34,6 @@ def main() -> None:
         console.say(f"mismatch: {problem}")
     console.say(f"verdict: {f'{len(problems)} mismatches, do not serve it' if problems else 'sound'}")
     sys.exit(1 if problems else 0)
-
-
-def changes_of_data(folder: str) -> list[str]:
-    """Returns a line for each file and column of the data that differs from the data of a bundle.
-
-    They are compared where the bundle names files of the user, all of which exist. A published data set is not read.
-    """
-    try:
-        manifest = bundle.read_manifest(folder)
-        before = Fingerprint.from_record(manifest["data_columns"])
-        data = from_json(json.dumps(manifest["config"])).data
-    except (ValueError, KeyError):  # damaged, which the checks name, or of an earlier version
-        return []
-    names = [data.interactions, data.train, data.validation, data.test, data.candidates, data.queries]
-    paths = [pathlib.Path(name).expanduser() for name in names if name]
-    if data.dataset or not paths or not all(path.is_file() for path in paths):
-        return []
-    try:
-        lines = load(data).differences(before)
-    except ValueError as error:
-        lines = [f"they cannot be read any more: {error}"]
-    return [f"data have changed since the export: {line}" for line in lines] or ["data: as at the export"]
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import pytest
 from forks import run_killed
 from program_cases import contents
 
-from experiments import baselines, evaluate, export, export_tensorboard, inspect, train, verify
+from experiments import baselines, evaluate, export, export_tensorboard, inspect, train
 from experiments import run as run_program
 from experiments.report import __main__ as report
 from experiments.shared import flags, systems
-from experiments.shared.run_data import load_data
+from experiments.shared.run_data import changes_of_data, load_data
 from experiments.shared.workdir import Workdir
 from retrieval.common.claims import FolderInUseError
 from retrieval.common.manifest import read_manifest, write_manifest
@@ -246,16 +246,16 @@ def test_verify_says_which_data_have_changed_since_the_export(home):
     manifest = read_manifest(path)
     manifest["config"] = dataclasses.asdict(make_config(home))  # with the files of the copy
     write_manifest(path, manifest)
-    assert verify.changes_of_data(str(home / "run/bundle")) == ["data: as at the export"]
+    assert changes_of_data(str(home / "run/bundle")) == ["data: as at the export"]
     change(home, "items.csv")
-    (line,) = verify.changes_of_data(str(home / "run/bundle"))
+    (line,) = changes_of_data(str(home / "run/bundle"))
     file = home / "items.csv"
     assert line == f"data have changed since the export: data.candidates ({file}): column 'genres' has changed"
     file.write_text("item_id,genres\n")
-    (line,) = verify.changes_of_data(str(home / "run/bundle"))
+    (line,) = changes_of_data(str(home / "run/bundle"))
     assert "they cannot be read any more" in line and "items.csv" in line
     file.unlink()
-    assert verify.changes_of_data(str(home / "run/bundle")) == []
+    assert changes_of_data(str(home / "run/bundle")) == []
 
 
 def test_a_bundle_tells_the_digest_of_each_column_of_its_data(home):
