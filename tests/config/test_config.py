@@ -98,7 +98,7 @@ def test_a_config_of_the_schema_before_the_nested_one_is_named_as_such():
         ("optimizer.learning_rate", None, "must be a number, got None"),
         ("name", None, "must be text, got None"),
         ("evaluate.ks", 10, "must be a tuple of whole numbers, got 10"),
-        ("optimizer.arguments", [], r"must be a dictionary of numbers, got \[\]"),
+        ("optimizer.arguments", [], r"must be a dictionary of numbers, got \(\)"),
         ("train", 5, "must be a section Train, got 5"),
     ],
 )

@@ -58,7 +58,7 @@ def test_what_csv_writes_is_read_back(rows, delimiter):
     np.testing.assert_array_equal(convert.to_times(time).seconds, times)
 
 
-GIVEN = TEXT.filter(lambda text: text.strip() not in MISSING_TEXTS)
+GIVEN = TEXT.filter(lambda text: text == text.strip() and text not in MISSING_TEXTS)  # blanks are refused
 IDS = st.one_of(GIVEN, st.integers(0, 2**64).map(str), st.from_regex(r"\A[+-]?0x?[0-9]+\Z"))
 
 

@@ -107,7 +107,7 @@ def test_a_filter_that_does_not_fit_the_corpus_is_refused(wanted, message):
         ({"one_of": {"genres": "War"}}, "one_of.'genres'. must be a list of values, got 'War'"),
         ({"allow": "abc"}, "allow must be a list or an array of ids, as .*, got 'abc'"),
         ({"allow": [1, "a"]}, "allow must be all integers or all strings, got 1 among strings"),
-        ({"allow": ["a", None]}, "allow must be integers or strings, got None"),
+        ({"allow": ["a", None]}, "allow, row 1: missing id, got None"),
         ({"deny": [[1], [1, 2]]}, "deny must be one-dimensional"),
         ({"allow": [1.5]}, "allow must be integers or strings"),
         ({"deny": [[1]]}, "deny must be one-dimensional"),

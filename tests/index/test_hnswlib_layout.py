@@ -10,6 +10,7 @@ import hnswlib
 import numpy as np
 import pytest
 
+from retrieval.common.manifest import read_manifest, write_manifest
 from retrieval.index import HnswIndex, LiveIndex, load
 from retrieval.index.hnsw import layout, own_file
 from retrieval.index.hnsw.spaces import SPACES
@@ -94,9 +95,8 @@ def own(tmp_path, monkeypatch):
 
 
 def edit_entry(folder, **fields):
-    path = folder / "index.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"entry": record["entry"] | fields}))
+    record = read_manifest(folder / "index.json")
+    write_manifest(folder / "index.json", record | {"entry": record["entry"] | fields})
 
 
 def test_a_damaged_file_does_not_reach_hnswlib(own, monkeypatch):

