@@ -156,8 +156,10 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             raise ValueError(f"format_version {record['format_version']!r}, not {FORMAT_VERSION}")
         if HASH in record:  # earlier versions wrote none
             record = check_hash(record)
-        if not isinstance(record["figures"], Mapping) or not isinstance(record["kind"], str):
+        numbers = isinstance(record["figures"], Mapping) and record["figures"].values()
+        if not isinstance(record["kind"], str) or numbers is False or any(type(n) not in (int, float) for n in numbers):
             raise ValueError(f"figures {record['figures']!r:.80} of a kind {record['kind']!r:.80}")
+        record["figures"] = {name: float(number) for name, number in record["figures"].items()}
         _listed_files(folder, record)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} must be what this version saves, got {error!r}; save it again") from error

@@ -86,6 +86,7 @@ def test_blocks_hold_every_list_once(lists, width, values):
     assert np.sum(blocks.others < 7) == len(lists.rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(ANY_LISTS.filter(len), st.sampled_from([1.0, 1.5, 40.0, 1000.0]), st.sampled_from([0.1, 30.0]), st.booleans())
 def test_queries_are_folded_in_exactly(lists, alpha, regularization, twins):

@@ -85,6 +85,7 @@ def test_evaluation():
     check(evaluation.movielens(ks=(5,), resamples=4, rounds=1), "evaluation/tutorial", "evaluation/loop")
 
 
+@pytest.mark.slow
 def test_large_baselines():
     names = ("baselines/item_knn_cosine", "baselines/ease", "baselines/ease/memory")
     check(baselines.large(40, 110, 600, names=("item_knn_cosine", "ease")), *names)

@@ -15,6 +15,7 @@ flags.run(lambda: jax.jit(lambda x: x + 1)(1.0))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["--deterministic", "--nodeterministic"])
 def test_the_flag_reaches_xla_beside_flags_of_the_user(tmp_path, argument):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_dump_to={tmp_path}"}

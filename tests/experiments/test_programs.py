@@ -176,6 +176,7 @@ def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_profile_is_written_beside_the_same_metrics(finished, tmp_path):
     workdir = tmp_path / "profiled"
     output = program("train", SYNTHETIC, f"--workdir={workdir}", "--profile")

@@ -266,6 +266,7 @@ def test_five_users_without_titles_times_or_validation_have_a_report(tmp_path):
     assert "Unnamed run" in workdir.report_file.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp_path):
     shutil.copytree(plain.path, tmp_path / "run")
     before = Workdir(tmp_path / "run").report_file

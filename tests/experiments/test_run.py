@@ -36,6 +36,7 @@ def calls(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 def test_each_phase_prepares_once_and_what_is_trained_or_bundled_is_not_loaded_again(tmp_path, calls, monkeypatch):
     config = synthetic.get_config()
     config.train.epochs, config.train.patience = 2, 0

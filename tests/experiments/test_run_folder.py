@@ -201,6 +201,7 @@ def test_a_second_process_is_refused_and_harms_nothing(home):
         assert contents(home) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_as_it_begins_has_its_folder_still(home, tmp_path):
     config = make_config(home)
 

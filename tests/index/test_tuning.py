@@ -140,6 +140,7 @@ def test_what_is_asked_for_is_what_is_built(corpus, monkeypatch):
     assert widest.settings.ef == widest.graph.ef == 1000 and not widest.certificate.is_reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["", "hnsw"])
 def test_a_fixed_ef_does_not_choose_a_graph_of_little_recall_for_its_speed(kind):
     rng = np.random.default_rng(0)

@@ -210,6 +210,7 @@ def cast(case, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf, case)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(case=cases())
 @adversarial

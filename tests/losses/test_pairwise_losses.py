@@ -57,6 +57,7 @@ def folded(name, queries, candidates, q, c, counts, known, weights, scores_per_b
 rows = st.integers(0, SIZE - 1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     q=st.lists(rows, min_size=SIZE, max_size=SIZE),

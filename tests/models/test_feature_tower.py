@@ -241,6 +241,7 @@ def distinct(padded):
     return [row for i, row in enumerate(padded) if i == 0 or row != 0]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     rows=st.sampled_from([1, 7]).flatmap(
@@ -265,6 +266,7 @@ def test_lookups_are_distinct_ascending_and_hold_every_row_of_a_call(rows, paddi
 LARGE_TOWER = tower(LARGE, num_entities=MANY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [None, KEY], ids=["deterministic", "random"])
 def test_a_step_on_the_rows_that_a_tower_tells_is_the_dense_one(key):
     features = {name: of._replace(dropout=0.5 if key is not None else 0.0) for name, of in LARGE.items()}

@@ -68,6 +68,7 @@ def trivial_retrieval(rows):
     return np.mean(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("step", [0, 3])  # 3 is filled up at the end
 def test_the_value_is_that_of_retrieval_and_the_scaled_losses_of_known_labels(reduction, step):

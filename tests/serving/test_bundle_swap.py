@@ -27,6 +27,7 @@ def save(folder, version):
         swap.place(made(scratch / swap.NEW, version), folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_killed_replacement_keeps_each_version_in_order(tmp_path, number):
     outcomes = set()

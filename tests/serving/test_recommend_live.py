@@ -9,7 +9,10 @@ from retrieval.serving import bundle
 from retrieval.serving.recommender import Recommender
 
 COMEDIES = Filter(one_of={"genres": ["Comedy"]})
-NEW = {"title": ["fifty"], "genres": ["Comedy"], "year": [2020]}
+NEW = {
+    **{"title": ["fifty"], "genres": ["Comedy"], "year": [2020]},
+    **{"in_stock": [True], "seller": [2**53 + 3], "tags": [["d|e"]]},
+}
 
 
 @pytest.fixture(scope="module")
