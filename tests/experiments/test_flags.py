@@ -1,5 +1,7 @@
 """Wrong overrides on the command line end a program with one line, before a config file is read."""
 
+import sys
+
 import pytest
 from absl import flags as absl_flags
 from ml_collections import config_flags
@@ -112,7 +114,8 @@ def test_a_folder_without_a_name_is_not_the_current_one(typed):
         ("def get_config(:\n", r"SyntaxError: invalid syntax \(.*config.py, line 1\)"),
     ],
 )
-def test_a_config_file_with_an_error_is_named_with_the_line(tmp_path, content, message):
+def test_a_config_file_with_an_error_is_named_with_the_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of another test: a new one would be laid over it
     path = tmp_path / "config.py"
     path.write_text(content)
     values = absl_flags.FlagValues()
