@@ -14,7 +14,8 @@ from retrieval.config.schema import Config, Train
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions, Table
 from retrieval.data.splits import split
-from retrieval.pipeline import search_and_fit
+from retrieval.pipeline.phase import Phase
+from retrieval.pipeline.trained import SEARCH
 from retrieval.training.checkpoint import Checkpoints
 
 
@@ -28,7 +29,7 @@ def overhead(
 ) -> list[Measurement]:
     """Measures epochs with checkpoints, the wait for the last write included, beside epochs without.
 
-    Both are `search_and_fit.train`, in turn. The value is the sum over the epochs of the least time of each over
+    Both are the search of the best epoch, in turn. The value is the sum over the epochs of the least time of each over
     `rounds`; the first epoch is left out, since it compiles.
     """
     dataset = _events(num_queries, num_candidates, num_events)
@@ -46,7 +47,8 @@ def _seconds(config: Config, dataset: Dataset) -> list[float]:
     """Returns the seconds of each epoch from the second on, and of the end of training."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
-        search_and_fit.train(config, dataset, pathlib.Path(folder), lambda history: times.append(time.perf_counter()))
+        phase = Phase(SEARCH, config, dataset)
+        phase.run(pathlib.Path(folder), config.train.epochs, lambda history: times.append(time.perf_counter()))
         times.append(time.perf_counter())
     return np.diff(times)[1:].tolist()
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from retrieval.common.choices import did_you_mean
-from retrieval.common.claims import claimed
 from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
@@ -66,16 +65,15 @@ class Phase:
             restored = checkpoints.last(self._initial_state(), epochs)
             return self._train(checkpoints, restored, epochs, on_epoch)
 
-    def restore(self, folder: pathlib.Path, epoch: int) -> TrainState:
-        """Returns the state after `epoch` epochs; if its checkpoint is lost, trains to it again."""
+    def find(self, folder: pathlib.Path, epoch: int) -> TrainState | None:
+        """Loads the state after `epoch` epochs; None if its checkpoint is lost: `run` trains to it again."""
         with self._checkpoints(folder) as checkpoints:
             restored = checkpoints.last(self._initial_state(), epoch)
-            if restored is not None and restored.epoch == epoch:
-                return restored.state
-            found = restored.epoch if restored else 0
-            LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, epoch, found)
-            with claimed(folder, "trains"):
-                return self._train(checkpoints, restored, epoch, on_epoch=lambda history: None)[1]
+        if restored is not None and restored.epoch == epoch:
+            return restored.state
+        found = restored.epoch if restored else 0
+        LOG.warning("%s lacks epoch %d: training goes on to it from epoch %d", folder, epoch, found)
+        return None
 
     def _checkpoints(self, folder: pathlib.Path) -> Checkpoints:
         # earlier versions did not multiply the prior by the temperature: their parameters belong to other scores

@@ -50,7 +50,8 @@ def _train(config: Config, dataset: Dataset, folder: pathlib.Path, on_epoch: OnE
         history, _ = search.run(folder, epochs, on_epoch)
         epochs = best_validated_epoch(history, config.train.metric)
         if not config.train.refit:
-            return _trained(search, dataset, search.restore(folder, epochs).kept, epochs)
+            _, state = search.run(folder, epochs, _ignore)  # the best epoch, from its checkpoint
+            return _trained(search, dataset, state.kept, epochs)
         del search  # frees its examples before those of the final phase are made
     final = Phase(FINAL, config, dataset)
     _, state = final.run(folder, epochs, on_epoch)
@@ -67,7 +68,15 @@ def restore(config: Config, dataset: Dataset, folder: pathlib.Path, choice: Chos
       ValueError: `folder` holds checkpoints of another config or other data.
     """
     phase = Phase(choice.phase, config, dataset)
-    return _trained(phase, dataset, phase.restore(folder, choice.epoch).kept, choice.epoch)
+    state = phase.find(folder, choice.epoch)
+    if state is None:
+        with claimed(folder, "trains"):
+            _, state = phase.run(folder, choice.epoch, _ignore)
+    return _trained(phase, dataset, state.kept, choice.epoch)
+
+
+def _ignore(history: list[Record]) -> None:
+    """Takes the place of `on_epoch` where the epochs were told before."""
 
 
 def _trained(phase: Phase, dataset: Dataset, params: Params, epoch: int) -> Trained:

@@ -14,6 +14,7 @@ from retrieval.data.dataset import load
 from retrieval.pipeline import phase as phase_module
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.trained import ChosenEpoch
+from retrieval.training.checkpoint import Checkpoints
 
 DATASET = load(Data(dataset="synthetic"))
 CONFIG = Config(data=Data(dataset="synthetic"), train=Train(batch_size=1024, epochs=12, patience=2))
@@ -99,6 +100,14 @@ def test_without_refit_the_best_state_of_the_search_is_the_result(finished, tmp_
     assert {phase for phase, _ in seen} == {"search"} and seen[-1][1] > trained.choice.epoch
     assert len(trained.train) == len(DATASET.parts.train)
     assert equal(trained.params, parameters(config, tmp_path, trained.choice))
+
+
+def test_checkpoints_that_are_lost_during_a_training_change_nothing(tmp_path, monkeypatch):
+    config = changed(refit=False)
+    kept, _ = train(config, tmp_path / "kept")
+    monkeypatch.setattr(Checkpoints, "save", lambda *arguments: None)
+    lost, _ = train(config, tmp_path / "lost")
+    assert lost.choice == kept.choice and equal(lost.params, kept.params)
 
 
 def test_without_evaluation_all_epochs_are_trained_on_both_parts(tmp_path):

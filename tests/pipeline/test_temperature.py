@@ -147,4 +147,4 @@ def test_a_checkpoint_of_a_version_without_the_temperature_in_its_prior_is_refus
     phase.run(tmp_path, 1, lambda history: None)
     expectation = pytest.raises(ValueError, match="use another workdir") if is_refused else contextlib.nullcontext()
     with expectation:
-        Phase(SEARCH, config, load(config.data)).restore(tmp_path, 1)
+        Phase(SEARCH, config, load(config.data)).find(tmp_path, 1)

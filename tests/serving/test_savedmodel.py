@@ -28,7 +28,7 @@ IDS = {
 OTHERS = {"int": [695], "str": ["kaufer 3"]}  # not in train, with a row of features
 BATCHES = {  # of 1 and of 7; the second query of the second one has seen all but one candidate
     "int": [[5], [-300, 2**62, 6, 0, 0, -(2**62), 695]],
-    "str": [["käufer 7"], ["käufer 0", "käufer 99", "never seen", "käufer 3", "käufer 3", "", "kaufer 3"]],
+    "str": [["käufer 7"], ["käufer 0", "käufer 99", "never seen", "käufer 3", "käufer 3", "nobody", "kaufer 3"]],
 }
 KNOWN = [[True], [True, True, False, True, True, False, False]]
 SERVE = """
