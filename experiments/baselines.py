@@ -14,9 +14,6 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments.shared import console, flags, tables
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
 from retrieval.baselines import BASELINES
 from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import Config
@@ -30,6 +27,10 @@ from retrieval.pipeline.tune_baseline import (
     possible_baselines,
     tune_baseline,
 )
+
+from .shared import console, flags, tables
+from .shared.run_data import load_data
+from .shared.workdir import Workdir
 
 NAMES = absl_flags.DEFINE_list("baselines", None, f"Which, of {', '.join(BASELINES)}; none: all that the data allow.")
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 
 from absl import flags as absl_flags
 
-from experiments.benchmarks import (
+from retrieval.common.storage import write_json
+
+from .benchmarks import (
     baselines,
     evaluation,
     index,
@@ -28,9 +30,8 @@ from experiments.benchmarks import (
     streaming,
     uncertainty,
 )
-from experiments.benchmarks.measure import Measurement, print_measurements
-from experiments.shared import console, flags
-from retrieval.common.storage import write_json
+from .benchmarks.measure import Measurement, print_measurements
+from .shared import console, flags
 
 SUITES: dict[str, dict[str, Callable[[], Iterable[Measurement]]]] = {
     "engine": {

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import comparison_tables, console, flags
-from experiments.shared.systems import System, read_slice, read_system
 from retrieval.common.choices import did_you_mean
 from retrieval.common.storage import write_json
 from retrieval.evaluation.comparison import check_comparable, compare, holm
+
+from .shared import comparison_tables, console, flags
+from .shared.systems import System, read_slice, read_system
 
 METRICS = absl_flags.DEFINE_list(
     "metrics",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 import pathlib
 
-from experiments.shared import console, flags
 from retrieval.config.reference import reference
 from retrieval.config.schema import Config
+
+from .shared import console, flags
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 HEAD = """# Options of a config

@@ -5,15 +5,16 @@ python -m experiments.evaluate --workdir=runs/movielens_100k
 
 from __future__ import annotations
 
-from experiments.shared import console, flags, tables
-from experiments.shared.labels import MODEL, TOWERS
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.evaluate_trained import evaluate_trained
 from retrieval.pipeline.trained import Trained
+
+from .shared import console, flags, tables
+from .shared.labels import MODEL, TOWERS
+from .shared.run_data import load_data
+from .shared.workdir import Workdir
 
 
 def evaluate(config: Config, dataset: Dataset, trained: Trained, workdir: Workdir) -> None:

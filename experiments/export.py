@@ -12,9 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.shared import console, flags
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import MODEL, Workdir
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.index import Searcher
@@ -26,6 +23,10 @@ from retrieval.pipeline.trained import Trained
 from retrieval.serving import bundle
 from retrieval.serving.exports import savedmodel
 from retrieval.serving.recommender import Recommender
+
+from .shared import console, flags
+from .shared.run_data import load_data
+from .shared.workdir import MODEL, Workdir
 
 INDEX = "index/"  # prefix of the metrics of the index
 

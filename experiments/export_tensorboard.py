@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments.shared import console, flags
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
 from retrieval.common.disk_errors import writing
 from retrieval.common.folders import replace_folder, scratch_folder
 from retrieval.data.interactions import Table
 from retrieval.pipeline import search_and_fit
+
+from .shared import console, flags
+from .shared.run_data import load_data
+from .shared.workdir import Workdir
 
 METRICS_RUN = "figures"  # has the values of metrics.json
 TENSORS, METADATA, PROJECTOR = "tensors.tsv", "metadata.tsv", "projector_config.pbtxt"

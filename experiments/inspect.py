@@ -11,13 +11,14 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments.inspection.drawing import write_towers
-from experiments.inspection.facts import HEADER, inspect
-from experiments.shared import console, flags
-from experiments.shared.arguments import writable
-from experiments.shared.run_data import load_checked
-from experiments.shared.workdir import Workdir
 from retrieval.pipeline.recipe import prepare_on
+
+from .inspection.drawing import write_towers
+from .inspection.facts import HEADER, inspect
+from .shared import console, flags
+from .shared.arguments import writable
+from .shared.run_data import load_checked
+from .shared.workdir import Workdir
 
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run of that config; the page is written there.")
 OUT = absl_flags.DEFINE_string(

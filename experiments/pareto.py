@@ -18,15 +18,16 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments.report.pareto import write_pareto
-from experiments.report.records import Records
-from experiments.report.trade_off import WeightResult, metric_titles, weight_results
-from experiments.run import run
-from experiments.shared import console, flags
-from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
 from retrieval.pipeline.checks import check_experiment
+
+from .report.pareto import write_pareto
+from .report.records import Records
+from .report.trade_off import WeightResult, metric_titles, weight_results
+from .run import run
+from .shared import console, flags
+from .shared.workdir import Workdir
 
 WEIGHTS = absl_flags.DEFINE_list("weights", ["0", "0.1", "0.3", "1", "3"], "Factors of the weights of the tasks.")
 

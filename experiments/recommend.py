@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments.shared import console, flags
 from retrieval.data.columns import type_of
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.values import parse_number
@@ -24,6 +23,8 @@ from retrieval.index import Filter
 from retrieval.serving import bundle
 from retrieval.serving.answers import Recommendations
 from retrieval.serving.recommender import Recommender
+
+from .shared import console, flags
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the user; none: an unknown user.")

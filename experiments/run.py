@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.evaluate import evaluate
-from experiments.export import export, index_metrics
-from experiments.report import write_report
-from experiments.shared import console, flags, tables
-from experiments.shared.run_data import load_data
-from experiments.shared.stopwatch import Stopwatch
-from experiments.shared.workdir import MODEL, Workdir
-from experiments.train import train_or_restore
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline.index_trained import build_index
 from retrieval.pipeline.trained import Trained
 from retrieval.serving.recommender import Recommender
+
+from .evaluate import evaluate
+from .export import export, index_metrics
+from .report import write_report
+from .shared import console, flags, tables
+from .shared.run_data import load_data
+from .shared.stopwatch import Stopwatch
+from .shared.workdir import MODEL, Workdir
+from .train import train_or_restore
 
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments.run import run
-from experiments.shared import comparison_tables, console, flags
-from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
 from retrieval.config.schema import Config
 from retrieval.evaluation.comparison import SeedSummary, seed_summary, summarize_seeds
+
+from .run import run
+from .shared import comparison_tables, console, flags
+from .shared.workdir import Workdir
 
 SEEDS = absl_flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0 on.", 2, 1000)
 

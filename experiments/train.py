@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 
-from experiments.shared import console, flags
-from experiments.shared.profiler import Profiler
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.phase import Record
 from retrieval.pipeline.trained import Trained
+
+from .shared import console, flags
+from .shared.profiler import Profiler
+from .shared.run_data import load_data
+from .shared.workdir import Workdir
 
 DONE = "the model is trained already"
 

@@ -17,10 +17,6 @@ import matplotlib as mpl
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.report.palette import SETTINGS, write_png
-from experiments.report.searches import search_plot
-from experiments.shared import console, flags
-from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_json
 from retrieval.config.fields import LARGEST
 from retrieval.index import Certificate, tune
@@ -28,6 +24,11 @@ from retrieval.index.hnsw.hnsw_index import LIMITS
 from retrieval.index.tuning import search
 from retrieval.index.tuning.search import Choices
 from retrieval.serving import bundle
+
+from .report.palette import SETTINGS, write_png
+from .report.searches import search_plot
+from .shared import console, flags
+from .shared.workdir import Workdir
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.")
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run, whose bundle is read.")

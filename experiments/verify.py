@@ -13,9 +13,10 @@ import sys
 
 from absl import flags as absl_flags
 
-from experiments.shared import console, flags
-from experiments.shared.run_data import changes_of_data
 from retrieval.serving import bundle
+
+from .shared import console, flags
+from .shared.run_data import changes_of_data
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 

@@ -46,7 +46,7 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not node.level:  # programs import each other by relative names
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

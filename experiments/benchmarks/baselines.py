@@ -9,13 +9,14 @@ import time
 import numpy as np
 import scipy.sparse
 
-from experiments.benchmarks.measure import Measurement, seconds, share
 from retrieval import Interactions, Table, load_data, split
 from retrieval.baselines import BASELINES, Training, ials
 from retrieval.baselines.base import matrix
 from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Data
 from retrieval.evaluation.protocol import Evaluation
+
+from .measure import Measurement, seconds, share
 
 IALS = {"factors": 64, "regularization": 37.5, "alpha": 5.0, "iterations": 10}
 BOUNDS = {

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.measure import Catalogue
 from retrieval.evaluation.protocol import LEVEL, Evaluation
 from retrieval.evaluation.slice_metrics import sliced_metrics
 from retrieval.ranking import blocks
+
+from .measure import Measurement, seconds, share, times_better
 
 SLICED = tuple(metric.name for metric in sliced_metrics())
 SECONDS = 1.0  # bound of the evaluation of the tutorial

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, interleaved, times_better
 from retrieval.index import ExactIndex, HnswIndex, LiveIndex, Subset, recall
 from retrieval.index.tuning.costs import measure_costs
+
+from .measure import Measurement, interleaved, times_better
 
 K, TARGET = 10, 0.99
 M, EF_CONSTRUCTION = 16, 100

@@ -8,9 +8,10 @@ import pathlib
 import sys
 import tempfile
 
-from experiments.benchmarks.measure import Measurement, run_alone, share, times_better
+from .measure import Measurement, run_alone, share, times_better
 
 ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = f"{__package__.rpartition('.')[0]}.run"
 # TensorFlow Recommenders 0.7.7 with its metrics on, measured once on two cores of a similar machine; 77 s without.
 TFRS_SECONDS, TFRS_MEBIBYTES = 176.0, 1730.0
 SECONDS, COMPILATION, MEBIBYTES = 9.0, 4.0, 600.0
@@ -39,7 +40,7 @@ def movielens(config: str = "configs/movielens_100k.py", rounds: int = 3) -> lis
 def _run(config: str, folder: pathlib.Path, number: int) -> tuple[float, float, float]:
     """Returns the seconds of one job, the seconds of compilation among them, and its peak memory in MiB."""
     workdir = folder / str(number)
-    command = [sys.executable, "-m", "experiments.run", f"--config={config}", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", PROGRAM, f"--config={config}", f"--workdir={workdir}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     seconds, peak = run_alone(command, cwd=ROOT, env=environment)
     metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))

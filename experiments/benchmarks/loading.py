@@ -10,14 +10,15 @@ import tempfile
 
 import numpy as np
 
-from experiments.benchmarks.index import Prepared, prepare
-from experiments.benchmarks.measure import Measurement, interleaved, share
 from retrieval.common.lists import Lists
 from retrieval.data.interactions import Table
 from retrieval.data.vocabulary import Vocabulary
 from retrieval.index import HnswIndex
 from retrieval.models.fixed_towers import FixedTowers
 from retrieval.serving import bundle as bundles
+
+from .index import Prepared, prepare
+from .measure import Measurement, interleaved, share
 
 
 def load(

@@ -12,12 +12,13 @@ import numpy as np
 import optax
 
 from configs import tutorial
-from experiments.benchmarks.measure import Measurement, seconds, share, temporary_bytes, times_better
 from retrieval import Recipe, fit, folded_softmax, load_data, prepare, sampled_softmax
 from retrieval.batching.assembly import batches, epoch_order
 from retrieval.data.encoding import Examples
 from retrieval.losses.log_partition import SCORES_PER_BLOCK
 from retrieval.models.binding import bind, init
+
+from .measure import Measurement, seconds, share, temporary_bytes, times_better
 
 MEGABYTES_OF_BLOCKED = 128
 

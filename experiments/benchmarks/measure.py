@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.shared import console
+from ..shared import console
 
 LAUNCHER = """
 import os, subprocess, sys, time

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.benchmarks.measure import Measurement, seconds, share
 from retrieval import InBatchSoftmax, TwoTower, create_state, train_step
 from retrieval.batching.assembly import batches
 from retrieval.batching.batch import Capacity
 from retrieval.data.encoding import Examples
 from retrieval.models.id_tower import IdTower
 from retrieval.training.optimizers.by_name import create
+
+from .measure import Measurement, seconds, share
 
 
 def touched_rows(

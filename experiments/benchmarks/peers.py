@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from experiments.benchmarks.index import TARGET, K, prepare
-from experiments.benchmarks.measure import Measurement, interleaved
 from retrieval.index import ExactIndex
 from retrieval.index.hnsw.spaces import EUCLIDEAN, of_candidates, of_queries
+
+from .index import TARGET, K, prepare
+from .measure import Measurement, interleaved
 
 Search = Callable[[np.ndarray], np.ndarray]  # queries -> positions [q, k]
 WIDTHS = tuple(10 << i for i in range(11))

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Targets
 from retrieval.evaluation.measure import evaluate
 from retrieval.ranking import blocks as scoring
 from retrieval.ranking.ranks import count_block, rank
 from retrieval.ranking.topk import top_k
+
+from .measure import Measurement, seconds, share, times_better
 
 MEMORY_LIMIT = 256e6  # bytes
 

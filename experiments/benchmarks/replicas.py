@@ -9,12 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, times_better
 from retrieval import fit, fit_many
 from retrieval.config.schema import Config, Data
 from retrieval.data.dataset import load
 from retrieval.pipeline.recipe import Recipe, prepare
 from retrieval.training.optimizers.by_name import create
+
+from .measure import Measurement, times_better
 
 
 def together(

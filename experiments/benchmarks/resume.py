@@ -9,7 +9,6 @@ from unittest import mock
 
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, share
 from retrieval.config.schema import Config, Train
 from retrieval.data.dataset import Dataset
 from retrieval.data.interactions import Interactions, Table
@@ -17,6 +16,8 @@ from retrieval.data.splits import split
 from retrieval.pipeline.phase import Phase
 from retrieval.pipeline.trained import SEARCH
 from retrieval.training.checkpoint import Checkpoints
+
+from .measure import Measurement, share
 
 
 def overhead(

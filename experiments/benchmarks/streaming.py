@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet
 from flax import nnx
 
-from experiments.benchmarks.measure import Measurement, share
 from retrieval.batching.device import device_blocks
 from retrieval.common.environment import peak_rss
 from retrieval.config.schema import Config, Data
@@ -28,6 +27,8 @@ from retrieval.pipeline.recipe import prepare
 from retrieval.training.epochs import fit
 from retrieval.training.optimizers.by_name import create
 from retrieval.training.step import create_state, train_block
+
+from .measure import Measurement, share
 
 MEMORY = 4e9  # bytes
 ROW_GROUP = 1_000_000

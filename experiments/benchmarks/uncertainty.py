@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.benchmarks.measure import Measurement, seconds, share, times_better
 from retrieval.evaluation.bootstrap import bootstrap_intervals, expanded_tail
+
+from .measure import Measurement, seconds, share, times_better
 
 SECONDS = 1.0  # bound of 2000 resamples of MovieLens-1M
 

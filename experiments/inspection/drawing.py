@@ -11,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from experiments.inspection.facts import HEADER, Inspection, bytes_text, shape_text
-from experiments.inspection.outline import Part
-from experiments.report.document import Tile, render
-from experiments.report.drawing import shorten
-from experiments.report.palette import SETTINGS, UNIT, Plot, colour
-from experiments.report.tables import HtmlTable, config_table, facts_table
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
+
+from ..report.document import Tile, render
+from ..report.drawing import shorten
+from ..report.palette import SETTINGS, UNIT, Plot, colour
+from ..report.tables import HtmlTable, config_table, facts_table
+from .facts import HEADER, Inspection, bytes_text, shape_text
+from .outline import Part
 
 WIDTH, COLUMN = 720, 346  # points
 LINE, GAP, PADDING, TITLE = (

@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from experiments.inspection.outline import Part, outline
-from experiments.shared.labels import addition_title
 from retrieval.config.schema import Config, Loss, Regularization
 from retrieval.index.tuning.choices import GRAPHS
 from retrieval.models.feature_inputs import ID
 from retrieval.objectives import OBJECTIVES
 from retrieval.pipeline.recipe import Recipe
+
+from ..shared.labels import addition_title
+from .outline import Part, outline
 
 MILLION = 1_000_000
 HEADER = ["part", "", "", "own", "output", "parameters", "share"]

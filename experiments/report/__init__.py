@@ -6,17 +6,18 @@ import itertools
 
 import matplotlib as mpl
 
-from experiments.report import bars, curves, maps, page
-from experiments.report.findings import Findings, measure_findings
-from experiments.report.palette import SETTINGS, Plot, write_png
-from experiments.report.records import Records
-from experiments.report.searches import search_plot
-from experiments.shared.workdir import Workdir
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
 from retrieval.index import Searcher
 from retrieval.pipeline.trained import Trained
+
+from ..shared.workdir import Workdir
+from . import bars, curves, maps, page
+from .findings import Findings, measure_findings
+from .palette import SETTINGS, Plot, write_png
+from .records import Records
+from .searches import search_plot
 
 
 def write_report(config: Config, dataset: Dataset, trained: Trained, index: Searcher, workdir: Workdir) -> None:

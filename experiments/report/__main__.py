@@ -7,12 +7,13 @@ It shows the files that the run has by then; `experiments.evaluate` and `experim
 
 from __future__ import annotations
 
-from experiments.report import write_report
-from experiments.shared import console, flags
-from experiments.shared.run_data import load_data
-from experiments.shared.workdir import Workdir
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.index_trained import bundled_index
+
+from ..shared import console, flags
+from ..shared.run_data import load_data
+from ..shared.workdir import Workdir
+from . import write_report
 
 
 def main() -> None:

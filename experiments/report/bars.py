@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, sample_text, shorten
-from experiments.report.findings import LENGTH, Findings
-from experiments.report.palette import Plot, colour
-from experiments.report.records import Records
-from experiments.shared.labels import MODEL, POPULARITY, column_label, interval_text, metric_label, number, value_label
+from ..shared.labels import MODEL, POPULARITY, column_label, interval_text, metric_label, number, value_label
+from .drawing import MARGINS, add_legend, as_percent, file_name, new_axes, sample_text, shorten
+from .findings import LENGTH, Findings
+from .palette import Plot, colour
+from .records import Records
 
 ROW = 20  # height of a bar with its gap, in points
 MOST_ROWS = 24

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.report.drawing import HEIGHT, MARGINS, WIDTH, file_name, new_axes, shorten, small_text, style
-from experiments.report.palette import Plot, colour
-from experiments.report.records import Records
-from experiments.shared.labels import MODEL, PROTOCOLS, metric_label, number
 from retrieval.pipeline.trained import FINAL, SEARCH
+
+from ..shared.labels import MODEL, PROTOCOLS, metric_label, number
+from .drawing import HEIGHT, MARGINS, WIDTH, file_name, new_axes, shorten, small_text, style
+from .palette import Plot, colour
+from .records import Records
 
 LABELS_RIGHT = 108  # points, for names at the ends of curves
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jinja2
 import markupsafe
 
-from experiments.report.palette import css_variables, to_svg
-from experiments.shared.labels import metric_label, number
+from ..shared.labels import metric_label, number
+from .palette import css_variables, to_svg
 
 FOLDER = pathlib.Path(__file__).parent
 SCRIPT, STYLE = FOLDER / "page.js", FOLDER / "page.css"

@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.findings import Findings
-from experiments.report.palette import UNIT, colour
-from experiments.shared.labels import MODEL, TOWERS
 from retrieval.baselines import BASELINES
+
+from ..shared.labels import MODEL, TOWERS
+from .findings import Findings
+from .palette import UNIT, colour
 
 WIDTH, HEIGHT = 350, 240  # points
 MARGINS = {"left": 44, "right": 14, "bottom": 42, "top": 28}  # points

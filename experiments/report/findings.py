@@ -8,10 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from experiments.report.calibration import Calibration, calibrate
-from experiments.report.examples import Example, choose_examples
-from experiments.report.item_map import ItemMap, lay_out
-from experiments.shared.labels import MODEL, POPULARITY
 from retrieval.baselines import most_popular
 from retrieval.data.dataset import Dataset
 from retrieval.data.encoding import Targets
@@ -19,6 +15,11 @@ from retrieval.index import Certificate, Searcher
 from retrieval.pipeline.trained import Trained
 from retrieval.ranking.ranks import rank_each
 from retrieval.ranking.topk import top_k
+
+from ..shared.labels import MODEL, POPULARITY
+from .calibration import Calibration, calibrate
+from .examples import Example, choose_examples
+from .item_map import ItemMap, lay_out
 
 LENGTH = 10  # of the recommended lists
 MOST_QUERIES = 2000

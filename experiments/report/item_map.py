@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from experiments.report import tsne
 from retrieval.data.columns import distinct_values, has_several
 from retrieval.data.interactions import Table
+
+from . import tsne
 
 MOST_POINTS = 800
 NUM_COLOURS = 6

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.report.drawing import WIDTH, add_legend, file_name, new_axes, shorten
-from experiments.report.item_map import Grouping, ItemMap
-from experiments.report.palette import Plot, colour
+from .drawing import WIDTH, add_legend, file_name, new_axes, shorten
+from .item_map import Grouping, ItemMap
+from .palette import Plot, colour
 
 CATEGORIES = ("model", "vermillion", "green", "pink", "orange", "sky")  # roles of colours
 STEPS = ("vermillion", "orange", "sky", "model")  # of ordered groups

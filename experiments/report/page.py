@@ -6,14 +6,15 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments.report import bars, tables
-from experiments.report.document import Tile, render
-from experiments.report.findings import Findings
-from experiments.report.palette import Plot
-from experiments.report.records import Records
-from experiments.shared.labels import MODEL, POPULARITY, PROTOCOLS, TOWERS, interval_text, metric_label, number
 from retrieval.config.schema import Config
 from retrieval.models.history import ENCODERS
+
+from ..shared.labels import MODEL, POPULARITY, PROTOCOLS, TOWERS, interval_text, metric_label, number
+from . import bars, tables
+from .document import Tile, render
+from .findings import Findings
+from .palette import Plot
+from .records import Records
 
 
 def build(config: Config, records: Records, findings: Findings, plots: Mapping[str, Sequence[Plot]]) -> str:

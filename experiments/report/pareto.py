@@ -9,14 +9,15 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.document import Tile, render
-from experiments.report.drawing import MARGINS, add_legend, file_name, new_axes, small_text
-from experiments.report.palette import SETTINGS, Plot, colour, write_png
-from experiments.report.tables import Cell, HtmlTable, config_table
-from experiments.report.trade_off import WeightResult, error_name, metric_titles
-from experiments.shared.labels import interval_text, metric_label, number
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config, Task
+
+from ..shared.labels import interval_text, metric_label, number
+from .document import Tile, render
+from .drawing import MARGINS, add_legend, file_name, new_axes, small_text
+from .palette import SETTINGS, Plot, colour, write_png
+from .tables import Cell, HtmlTable, config_table
+from .trade_off import WeightResult, error_name, metric_titles
 
 HEIGHT = 264  # points
 

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.shared.labels import MODEL, MODEL_TITLE, PROTOCOLS, SYSTEMS, model_title, system_label
-from experiments.shared.workdir import Workdir
 from retrieval.pipeline.trained import FINAL
+
+from ..shared.labels import MODEL, MODEL_TITLE, PROTOCOLS, SYSTEMS, model_title, system_label
+from ..shared.workdir import Workdir
 
 Interval = Sequence[float]
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from experiments.report.drawing import HEIGHT, MARGINS, add_legend, new_axes, small_text
-from experiments.report.palette import Plot, colour
-from experiments.shared.labels import number
 from retrieval.index import Certificate, CurvePoint
 from retrieval.index.hnsw.spaces import EUCLIDEAN, INNER_PRODUCT, NORMALIZED
+
+from ..shared.labels import number
+from .drawing import HEIGHT, MARGINS, add_legend, new_axes, small_text
+from .palette import Plot, colour
 
 ROLES = {INNER_PRODUCT: "model", NORMALIZED: "green", EUCLIDEAN: "violet"}
 DASHES = ("-", "--", ":")  # by M

@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.report.records import Records
-from experiments.shared.labels import MODEL, PROTOCOLS, TASK_METRICS, best_of, interval_text, metric_label, number
-from experiments.shared.workdir import training_seconds
 from retrieval.config import schema as config_lib
 from retrieval.config.schema import Task
 from retrieval.config.serialization import flatten
 from retrieval.evaluation.registry import TITLES, metrics_of
 from retrieval.index import Certificate, CurvePoint
+
+from ..shared.labels import MODEL, PROTOCOLS, TASK_METRICS, best_of, interval_text, metric_label, number
+from ..shared.workdir import training_seconds
+from .records import Records
 
 RANKING_METRICS = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")  # higher is better
 LIST_METRICS = tuple(metric.name for metric in metrics_of("list"))  # no row is the best

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from experiments.report.records import Interval, Records
-from experiments.shared.labels import MODEL, metric_label
 from retrieval.config.schema import Config, Task
 from retrieval.pipeline.trained import SEARCH
+
+from ..shared.labels import MODEL, metric_label
+from .records import Interval, Records
 
 ERRORS = {"regression": "rmse", "binary": "log_loss"}  # by the kind of the task
 

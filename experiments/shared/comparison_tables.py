@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.shared import console
 from retrieval.evaluation.comparison import SeedSummary
+
+from . import console
 
 SIGNIFICANT = 0.05
 SHOWN = tuple(  # ends of the names in the table of seeds

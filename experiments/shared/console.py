@@ -12,7 +12,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from experiments.shared.labels import metric_label
+from .labels import metric_label
 
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder what follows

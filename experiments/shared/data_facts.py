@@ -6,9 +6,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.shared import console
 from retrieval.data.dataset import Dataset
 from retrieval.data.fingerprint import Fingerprint
+
+from . import console
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:

@@ -14,13 +14,14 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.shared import compilation, console
-from experiments.shared.arguments import as_typed, check_overrides, parse, running_config, writable
 from retrieval.common.disk_errors import describe
 from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
 from retrieval.config.values import check_values
 from retrieval.pipeline.checks import check_experiment
+
+from . import compilation, console
+from .arguments import as_typed, check_overrides, parse, running_config, writable
 
 OUT_OF_MEMORY, INTERRUPTED = "RESOURCE_EXHAUSTED", 130  # how XLA names it; the status of a shell
 MISTAKES = (ValueError, OSError, FloatingPointError, ImportError)

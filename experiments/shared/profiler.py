@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from experiments.shared import console
+from . import console
 
 FIRST, NUM_EPOCHS = 2, 3  # the first epochs of a phase compile
 

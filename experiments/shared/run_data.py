@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 
-from experiments.shared import console
-from experiments.shared.workdir import Workdir
 from retrieval.config import checks
 from retrieval.config import schema as config_lib
 from retrieval.config.remedies import naming_fields
@@ -17,6 +15,9 @@ from retrieval.data.fingerprint import Fingerprint
 from retrieval.data.splits import STRATEGIES
 from retrieval.pipeline.checks import check_experiment, check_parts
 from retrieval.serving import bundle
+
+from . import console
+from .workdir import Workdir
 
 
 def load_data(config: config_lib.Config, workdir: Workdir) -> Dataset:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from experiments.shared import compilation
+from . import compilation
 
 
 class Stopwatch:

@@ -6,14 +6,15 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments.shared.run_data import load_checked
-from experiments.shared.workdir import MODEL, Workdir
 from retrieval.common.choices import did_you_mean
 from retrieval.config.serialization import differences
 from retrieval.data.ids import Ids
 from retrieval.evaluation.comparison import SeedSummary, average, summarize_seeds
 from retrieval.evaluation.per_query import PerQuery
 from retrieval.pipeline.evaluate_trained import create_evaluation
+
+from .run_data import load_checked
+from .workdir import MODEL, Workdir
 
 SEED_FIELD = "train.seed"
 

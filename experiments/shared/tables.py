@@ -6,8 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.shared import console
-from experiments.shared.labels import (
+from retrieval.config.schema import Task
+from retrieval.evaluation.registry import metrics_of
+from retrieval.ranking.ranking import COLD
+
+from . import console
+from .labels import (
     MODEL,
     POPULARITY,
     PROTOCOLS,
@@ -19,10 +23,7 @@ from experiments.shared.labels import (
     slice_label,
     system_label,
 )
-from experiments.shared.workdir import Workdir, training_seconds
-from retrieval.config.schema import Task
-from retrieval.evaluation.registry import metrics_of
-from retrieval.ranking.ranking import COLD
+from .workdir import Workdir, training_seconds
 
 MAIN = ("precision", "recall", "ndcg")
 RANKING = ("hit_rate", "mrr", "map")

@@ -10,9 +10,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.shared import console
-from experiments.shared.data_facts import check_same_data, data_facts
-from experiments.shared.labels import MODEL
 from retrieval.common.claims import LOCK_FILE, claimed
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.listed_folder import ListedFolder
@@ -26,6 +23,10 @@ from retrieval.pipeline import export_trained
 from retrieval.pipeline.trained import FINAL, SEARCH, ChosenEpoch
 from retrieval.serving import bundle
 from retrieval.sharding.devices import describe_devices
+
+from . import console
+from .data_facts import check_same_data, data_facts
+from .labels import MODEL
 
 
 def training_seconds(metrics: Mapping[str, float], system: str) -> float | None:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from absl import flags as absl_flags
 
-from experiments.shared import console, flags
-from experiments.sweep.folder import SweepFolder
 from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, default_space
+
+from ..shared import console, flags
+from .folder import SweepFolder
 
 TRIALS = absl_flags.DEFINE_integer("trials", 50, "Number of trials, with those of earlier commands.", 1, 100_000)
 PROCESSES = absl_flags.DEFINE_integer("processes", 1, "Number of trainings at a time; they share the cores.", 1, 1024)
@@ -44,7 +45,7 @@ def space_of(config: Config, declared: Space | None, fields: list[str] | None) -
 
 def main() -> None:
     try:
-        from experiments.sweep import search
+        from . import search
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise

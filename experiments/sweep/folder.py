@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.shared.data_facts import check_same_data, data_facts
 from retrieval.common.claims import LOCK_FILE, claimed
 from retrieval.common.environment import git_commit, versions
 from retrieval.common.manifest import read_manifest, write_manifest
@@ -18,6 +17,8 @@ from retrieval.config.schema import Config
 from retrieval.config.serialization import differences, from_json
 from retrieval.config.space import Space, from_record, to_record
 from retrieval.data.dataset import Dataset
+
+from ..shared.data_facts import check_same_data, data_facts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from experiments.report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, shorten, small_text
-from experiments.report.palette import Plot, colour
-from experiments.shared.labels import metric_label, number
-from experiments.sweep.folder import Trial
-from experiments.sweep.importance import LEAST, effect_size
 from retrieval.config.space import Choice, Declaration, LogUniform, Space
+
+from ..report.drawing import MARGINS, add_legend, as_percent, file_name, new_axes, shorten, small_text
+from ..report.palette import Plot, colour
+from ..shared.labels import metric_label, number
+from .folder import Trial
+from .importance import LEAST, effect_size
 
 ROW = 26  # points a row of bars takes
 STATES = {"complete": ("model", "o"), "pruned": ("grey", "o"), "diverged": ("orange", "X")}  # colour, marker

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 
-from experiments.report.document import Tile, render
-from experiments.report.palette import SETTINGS, write_png
-from experiments.report.tables import HtmlTable, config_table, facts_table
-from experiments.shared.labels import metric_label, number
-from experiments.sweep import plots
-from experiments.sweep.folder import SweepFolder, Trial
 from retrieval.common.storage import write_atomically
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, as_flags, to_record
+
+from ..report.document import Tile, render
+from ..report.palette import SETTINGS, write_png
+from ..report.tables import HtmlTable, config_table, facts_table
+from ..shared.labels import metric_label, number
+from . import plots
+from .folder import SweepFolder, Trial
 
 NUM_SHOWN = 15  # of the table
 

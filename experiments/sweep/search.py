@@ -9,14 +9,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from experiments.shared import console
-from experiments.shared.run_data import load_checked
-from experiments.sweep import study as study_lib
-from experiments.sweep.folder import SweepFolder, Trial
-from experiments.sweep.report import write_sweep
 from retrieval.common.storage import write_json, write_jsonl
 from retrieval.config.schema import Config
 from retrieval.config.space import Space, as_flags, check_space
+
+from ..shared import console
+from ..shared.run_data import load_checked
+from . import study as study_lib
+from .folder import SweepFolder, Trial
+from .report import write_sweep
 
 SECONDS = 0.5  # between reads of the journal
 NUM_SHOWN = 10  # of the table
@@ -85,7 +86,7 @@ def print_best(ranked: Sequence[Trial], metric: str) -> None:
 @contextlib.contextmanager
 def _workers(folder: SweepFolder, processes: int, most: int) -> Iterator[list[subprocess.Popen]]:
     """Yields running processes, each on its own share of the cores; they end with the `with` statement."""
-    command = [sys.executable, "-m", "experiments.sweep.worker", str(folder.path)]
+    command = [sys.executable, "-m", f"{__package__}.worker", str(folder.path)]
     share = os.environ | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.75 / processes:.3f}"}  # of a GPU's memory
     workers: list[subprocess.Popen] = []
     try:

@@ -17,9 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.sweep.folder import Trial
 from retrieval.config.schema import Config
 from retrieval.config.space import Choice, LogUniform, Space, is_whole, value_of
+
+from .folder import Trial
 
 NUM_UNPRUNED = 5  # complete trials before any is pruned
 WARMUP = 10  # evaluations before a trial can be pruned: large batches and small steps begin slowly

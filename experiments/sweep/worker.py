@@ -14,15 +14,16 @@ import jax
 import optuna
 from optuna.trial import TrialState
 
-from experiments.shared import compilation
-from experiments.shared.flags import MISTAKES
-from experiments.sweep import study as study_lib
-from experiments.sweep.folder import SweepFolder
 from retrieval.config.schema import Config
 from retrieval.config.space import with_settings
 from retrieval.data.dataset import Dataset, load
 from retrieval.pipeline import search_and_fit
 from retrieval.pipeline.phase import Record
+
+from ..shared import compilation
+from ..shared.flags import MISTAKES
+from . import study as study_lib
+from .folder import SweepFolder
 
 KEPT = 25  # trials between clearings of the compiled programs in memory, about 4 MiB each
 
