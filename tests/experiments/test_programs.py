@@ -11,7 +11,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from program_cases import ROOT, contents, program
+from program_cases import ROOT, contents, program, started
 
 from retrieval.config.schema import Config, Data, Split
 from retrieval.config.space import value_of, with_settings
@@ -234,11 +234,9 @@ def test_a_mistake_does_not_take_the_folder(tmp_path):
 
 
 def test_help_shows_the_command_and_the_flags():
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.run", "--help"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert "python -m experiments.run --config=configs/movielens_100k.py" in result.stdout
-    assert "--workdir: Folder of the run" in result.stdout and "--config: " in result.stdout
+    text = started("run", "--help").stdout
+    assert "python -m experiments.run --config=configs/movielens_100k.py" in text
+    assert "--workdir: Folder of the run" in text and "--config: " in text
 
 
 @pytest.mark.slow

@@ -1,11 +1,8 @@
 """The report: what it measures, and what it shows."""
 
 import html
-import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import time
 
 import jax
@@ -17,6 +14,7 @@ import scipy.special
 import scipy.stats
 from jinja2 import UndefinedError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from program_cases import started
 from report_cases import HOSTILE, KS, METRIC, contrast, hexadecimal, hostile_config, make, num_colours, plain_config
 
 from experiments.report import bars, curves, page, palette, tables, tsne
@@ -270,8 +268,7 @@ def test_five_users_without_titles_times_or_validation_have_a_report(tmp_path):
 def test_the_program_writes_the_page_that_the_run_wrote_but_for_times(plain, tmp_path):
     shutil.copytree(plain.path, tmp_path / "run")
     before = Workdir(tmp_path / "run").report_file
-    command = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path / 'run'}"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2])
+    result = started("report", f"--workdir={tmp_path / 'run'}")
     assert (result.returncode, result.stdout) == (0, f"report: {before}\n"), result.stderr
     written, plain_text = (w.read_text(encoding="utf-8") for w in (before, plain.report_file))
     untimed = [

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bundle_cases import CORPUS, EVERYBODY, QUERIES, copy, save, sign
+from program_cases import started
 
 from retrieval.common import folders
 from retrieval.data.interactions import Table
@@ -254,8 +255,7 @@ def test_a_record_that_asks_for_too_much_is_refused(folder):
 
 
 def verify(folder):
-    command = [sys.executable, "-m", "experiments.verify", f"--bundle={folder}"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    return started("verify", f"--bundle={folder}")
 
 
 def test_the_program_prints_a_verdict(folder):

@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from program_cases import started
 
 from retrieval.common.lists import Lists
 from retrieval.config.schema import Addition, Config, Feature
@@ -294,9 +295,7 @@ for call in (
 
 
 def recommend(folder, *arguments):
-    command = [sys.executable, "-m", "experiments.recommend", f"--bundle={folder}", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
-    assert "Traceback" not in result.stderr, result.stderr
+    result = started("recommend", f"--bundle={folder}", *arguments)
     return result.stdout if result.returncode == 0 else result.stderr
 
 
