@@ -7,7 +7,7 @@ from index_cases import assert_same, reference
 
 from retrieval.common.lists import Lists
 from retrieval.index import ExactIndex, Searcher, Subset
-from retrieval.index.exact import scan
+from retrieval.index.exact import scan, scoring
 
 integers = st.integers(-3, 3).map(float)  # inner products are exact, and often tie
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -32,7 +32,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(scan, "_SCORES", 70 * 3)
     monkeypatch.setattr(scan, "_CHUNK", 4)
     monkeypatch.setattr(scan, "_FEW", 0)
-    monkeypatch.setattr(scan, "_GATHERED", 16)
+    monkeypatch.setattr(scoring, "_GATHERED", 16)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])

@@ -1,4 +1,4 @@
-"""Exact search as a `Searcher`: the whole corpus is looked at, see `retrieval.index.exact.scan`."""
+"""`ExactIndex`: exact search over a whole corpus as a `Searcher`, see `retrieval.index.exact.scan`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from retrieval.index.fixed_index import FixedIndex
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExactIndex(FixedIndex):
-    """Exact search over fixed candidates; `build` or `load` makes one. Threads may search it at the same time.
+    """Finds the exact largest inner products among fixed candidates; `build` or `load` makes one.
+
+    Any number of threads may search it at the same time.
 
     >>> scores, positions = ExactIndex.build([[1, 0], [0, 2], [3, 3]]).search([[1, 1]], k=2, excluded=[[1]])
     >>> scores.tolist(), positions.tolist()
@@ -25,8 +27,8 @@ class ExactIndex(FixedIndex):
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      metrics: numbers saved with it, e.g. `recall_at_10`.
-      certificate: how it was chosen, where `tune` did.
+      metrics: numbers that are saved with the index, e.g. `recall_at_10`.
+      certificate: of the choice that `tune` made; None if the index was built without `tune`.
     """
 
     kind: ClassVar[str] = "exact"
@@ -36,7 +38,7 @@ class ExactIndex(FixedIndex):
 
     @classmethod
     def build(cls, embeddings: ArrayLike) -> ExactIndex:
-        """Takes the vectors, [n, d], as float32.
+        """Builds the index of vectors [n, d], converted to float32.
 
         Raises:
           ValueError: the matrix is empty or not two-dimensional, a row is not finite or its squared norm exceeds
@@ -45,21 +47,21 @@ class ExactIndex(FixedIndex):
         return cls(as_corpus(embeddings))
 
     def rebuilt(self, embeddings: ArrayLike) -> ExactIndex:
-        """Returns exact search over other vectors, see `Searcher.rebuilt`."""
+        """Builds exact search over other vectors, see `Searcher.rebuilt`."""
         return self.build(embeddings)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns what a file holds of it: a record and arrays by name."""
+        """Returns the content of the index file: a record and arrays by name."""
         certificate = None if self.certificate is None else self.certificate.to_record()
         record = {"kind": self.kind, "figures": dict(self.metrics), "certificate": certificate}
         return record, {"vectors": self.embeddings}
 
     @classmethod
     def from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ExactIndex:
-        """Returns the index that `parts` described.
+        """Makes the index from the record and arrays of `parts`.
 
         Raises:
-          ValueError: they do not fit each other.
+          ValueError: record and arrays do not fit each other.
         """
         try:
             certificate = Certificate.from_record(record["certificate"])

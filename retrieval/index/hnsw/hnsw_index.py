@@ -20,7 +20,7 @@ from retrieval.common.choices import check_choice
 from retrieval.common.lists import Lists
 from retrieval.index.certificate import Certificate
 from retrieval.index.checks import as_corpus, check_threads, nothing
-from retrieval.index.exact.scan import best, score
+from retrieval.index.exact.scoring import best, score
 from retrieval.index.fixed_index import FixedIndex
 from retrieval.index.hnsw import graph as graphs
 from retrieval.index.hnsw import plan

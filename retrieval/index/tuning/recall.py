@@ -7,7 +7,7 @@ from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from retrieval.index.checks import Exclusions, as_positions, as_vectors
-from retrieval.index.exact.scan import score
+from retrieval.index.exact.scoring import score
 from retrieval.index.interface import Searcher
 
 
