@@ -1,6 +1,17 @@
-"""Packaging of `retrieval`. Tool settings live in pyproject.toml."""
+"""Packaging of `retrieval`. Tool settings live in pyproject.toml.
+
+The programs and configs of a checkout, `experiments/` and `configs/`, are installed as `retrieval.programs` and
+`retrieval.configs`: no other name is taken at the top of site-packages.
+"""
+
+import pathlib
+import re
 
 from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+?)"', (HERE / "retrieval/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+PROGRAMS = ["experiments", *(f"experiments.{name}" for name in find_packages("experiments"))]
 
 TEST = [
     "pytest>=8",
@@ -18,14 +29,39 @@ TEST = [
 
 setup(
     name="retrieval",
-    version="0.1.0",
+    version=VERSION,
     description="Two-tower retrieval in JAX: train, evaluate on the full corpus, export, index and serve.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["retrieval", "retrieval.*"]),
-    package_data={"retrieval": ["*.pyi"]},
+    packages=[
+        *find_packages(include=["retrieval", "retrieval.*"]),
+        *(name.replace("experiments", "retrieval.programs", 1) for name in PROGRAMS),
+        "retrieval.configs",
+    ],
+    package_dir={"": ".", "retrieval.programs": "experiments", "retrieval.configs": "configs"},
+    package_data={"retrieval": ["*.pyi", "py.typed"], "retrieval.programs": ["*/*.html", "*/*.css", "*/*.js"]},
+    entry_points={"console_scripts": ["retrieval = retrieval.__main__:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords=[
+        "recommender systems",
+        "retrieval",
+        "two-tower",
+        "jax",
+        "flax",
+        "embeddings",
+        "approximate nearest neighbours",
+    ],
     install_requires=[
         "absl-py>=2.1",
         "flatbuffers>=24.3",  # jax.export serialises with it but does not install it

@@ -5,15 +5,11 @@ python -m experiments.config_reference > docs/config.md
 
 from __future__ import annotations
 
-import importlib
-import pathlib
-
 from retrieval.config.reference import reference
 from retrieval.config.schema import Config
 
-from .shared import console, flags
+from .shared import configs, console, flags
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 HEAD = """# Options of a config
 
 Generated from the schema by `python -m experiments.config_reference`. `--config.PATH=VALUE` sets an option from the
@@ -31,10 +27,10 @@ seed 0, in `metrics.jsonl` of a run with that option and `--config.train.refit=F
 def shipped() -> dict[str, Config]:
     """Returns the configs in `configs/` with their variants, by what `--config` calls them."""
     found = {}
-    for path in sorted(CONFIGS.glob("*.py")):
-        module = importlib.import_module(f"configs.{path.stem}")
+    for name in configs.shipped():
+        module = configs.module_of(name)
         for variant in getattr(module, "VARIANTS", ("",)):
-            found[f"{path.stem}:{variant}".rstrip(":")] = module.get_config(*filter(None, [variant]))
+            found[f"{name}:{variant}".rstrip(":")] = module.get_config(*filter(None, [variant]))
     return found
 
 

@@ -5,6 +5,8 @@ A public name is imported on first use, so that `retrieval.load` and all that se
 
 import importlib
 
+__version__ = "0.2.0"  # setup.py reads it
+
 _PLACES = {  # public name -> "module:attribute", or a module
     "baselines": "retrieval.baselines",
     "batches": "retrieval.batching.assembly:batches",

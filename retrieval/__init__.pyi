@@ -2,6 +2,8 @@
 
 # ruff: noqa: F401
 
+__version__: str
+
 from retrieval import baselines as baselines
 from retrieval import features as features
 from retrieval import losses as losses

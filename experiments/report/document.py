@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jinja2
 import markupsafe
 
+from ..shared.commands import as_started
 from ..shared.labels import metric_label, number
 from .palette import css_variables, to_svg
 
@@ -61,7 +62,11 @@ def _environment() -> jinja2.Environment:
         policy=markupsafe.Markup(_policy()),
     )
     environment.filters.update(
-        svg=lambda plot: markupsafe.Markup(to_svg(plot)), metric=metric_label, number=number, thousands="{:,}".format
+        svg=lambda plot: markupsafe.Markup(to_svg(plot)),
+        metric=metric_label,
+        number=number,
+        as_started=as_started,
+        thousands="{:,}".format,
     )
     return environment
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 
 from absl import flags
 
+from retrieval.common.choices import did_you_mean
 from retrieval.config.fields import SHOWN, check_field, field_types, shown
 from retrieval.config.schema import Config
 from retrieval.config.values import UNWRITABLE, check_text, is_flag
+
+from . import configs, console, help
 
 # An override and its value, as --config.train.epochs=3; --index.k=3 sets index.k. A value may follow after a blank.
 OVERRIDE = re.compile(r"--?(?:no)?(?:config\.|(?=index\.))([^=]+)(=?)(.*)", re.DOTALL)
@@ -68,9 +71,15 @@ def _check_override(path: str, text: str, is_alone: bool) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
+    """Parses the flags, after checks of each argument; `--help` ends the program."""
+    if help.is_asked(argv):
+        help.show(argv)
+        sys.exit(0)
     check_overrides(argv)
-    for name in {"config", "workdir", "quiet"} & set(flags.FLAGS):
-        flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])  # shown by --help
+    try:
+        argv = configs.with_files(argv)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     try:
         with running_config():
             return flags.FLAGS(argv)
@@ -78,9 +87,27 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(f"error: the config file sets no {error}, and a flag can only override what it sets")
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"error: {console.printable(_unknown(error.flagname, argv))}\nsee --help")
     except flags.Error as error:
         lines = str(error).strip().splitlines()
         sys.exit(f"error: {lines[0]}" + (f" {lines[-1]}" if len(lines) > 1 else "") + "\nsee --help")
+
+
+def _unknown(name: str, argv: list[str]) -> str:
+    """Returns what to write in place of a flag that the program does not have."""
+    value = next((a.partition("=")[2] for a in argv if a.lstrip("-").startswith(f"{name}=")), "")
+    setting = f"={value}" if value else ""
+    fields = [path for path in PATHS if path.rpartition(".")[2] == name] if "config" in flags.FLAGS else []
+    if fields:
+        return f"no flag --{name}; did you mean {' or '.join(f'--config.{path}{setting}' for path in fields)}?"
+    if name == "workdir" and "bundle" in flags.FLAGS:
+        return f"no flag --workdir: this program reads a bundle, --bundle={value or 'WORKDIR'}/bundle"
+    if name == "config" and "workdir" in flags.FLAGS:
+        return "no flag --config: the run has its own, give --workdir alone"
+    if name == "bundle" and "workdir" in flags.FLAGS:
+        return "no flag --bundle: this program reads a run, --workdir"
+    return f"no flag --{name}{did_you_mean(name, [flag for flag in flags.FLAGS if len(flag) > 1])}"
 
 
 @contextlib.contextmanager

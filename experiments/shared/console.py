@@ -12,6 +12,7 @@ import rich.progress
 import rich.table
 import rich.text
 
+from .commands import as_started
 from .labels import metric_label
 
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
@@ -36,8 +37,8 @@ def visible(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns lines of text whose other control characters are escaped, see `visible`."""
-    return "\n".join(map(visible, text.split("\n")))
+    """Returns lines of text with other control characters escaped, and programs named as they are started."""
+    return "\n".join(map(visible, as_started(text).split("\n")))
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from retrieval.config.fields import Option, field_types, options, type_hints
 from retrieval.config.schema import ADDITIONS, Config
 from retrieval.config.users import USERS
-from retrieval.config.values import described
+from retrieval.config.values import described, is_flag
 
 MANY = 4  # shipped configs that set an option, from which on they are counted
 
@@ -41,6 +41,17 @@ def entries(section: Any, prefix: str = "") -> Iterator[Entry]:
             yield from entries(value, f"{prefix}{name}.")
         else:
             yield Entry(prefix + name, hint, value, declared[name])
+
+
+def listing() -> str:
+    """Returns all options that a flag can set as lines for a terminal: path, type, range, default, and the meaning."""
+    lines = []
+    for entry in entries(Config()):
+        if is_flag(entry.hint):
+            allowed = _allowed(entry.declared).replace("`", "")
+            facts = [described(entry.hint), *([allowed] if allowed else []), f"default {_default(entry.default)}"]
+            lines += [f"{entry.path}: {', '.join(facts)}", f"    {entry.declared.meaning}"]
+    return "\n".join(lines)
 
 
 def set_by(experiments: Mapping[str, Config]) -> dict[str, list[str]]:
