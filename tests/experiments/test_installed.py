@@ -3,10 +3,17 @@
 import re
 
 import pytest
-from program_cases import started
+from program_cases import ROOT, started
 
+import retrieval
 from experiments.shared import configs
 from experiments.shared.commands import as_started
+
+
+def test_all_files_name_one_version():
+    assert f"\nversion: {retrieval.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {retrieval.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert retrieval.__version__ in started("__main__", "--version").stdout
 
 
 def test_the_programs_are_listed_with_what_they_do():
@@ -59,6 +66,7 @@ def test_messages_name_programs_as_they_are_started(monkeypatch):
     assert as_started(text) == text
     monkeypatch.setattr("experiments.shared.commands.IS_INSTALLED", True)
     assert as_started(text).startswith("retrieval export writes one: retrieval export --workdir=")
+    assert as_started("pip install -e '.[sweep]'") == "pip install 'retrieval[sweep]'"
 
 
 @pytest.mark.parametrize("program", ["run", "recommend", "export", "compare", "sweep", "verify"])
