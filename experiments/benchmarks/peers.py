@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from retrieval.index import ExactIndex
-from retrieval.index.hnsw.spaces import EUCLIDEAN, of_candidates, of_queries
+from retrieval.index.hnsw.spaces import EUCLIDEAN, candidate_points, query_points
 
 from .index import TARGET, K, prepare
 from .measure import Measurement, interleaved
@@ -91,7 +91,7 @@ def _voyager(candidates: np.ndarray) -> Iterator[tuple[str, Search]]:
 
 def _annoy(candidates: np.ndarray) -> Iterator[tuple[str, Search]]:
     annoy = importlib.import_module("annoy")
-    stored = of_candidates(candidates, EUCLIDEAN)
+    stored = candidate_points(candidates, EUCLIDEAN)
     index = annoy.AnnoyIndex(stored.shape[1], "euclidean")
     index.set_seed(1)
     for position, vector in enumerate(stored):
@@ -100,7 +100,7 @@ def _annoy(candidates: np.ndarray) -> Iterator[tuple[str, Search]]:
     for nodes in WIDTHS[3:]:
 
         def search(queries, nodes=50 * nodes):
-            return np.array([index.get_nns_by_vector(query, K, nodes) for query in of_queries(queries, EUCLIDEAN)])
+            return np.array([index.get_nns_by_vector(query, K, nodes) for query in query_points(queries, EUCLIDEAN)])
 
         yield f"50 trees, {50 * nodes} nodes, one thread", search
 

@@ -281,9 +281,9 @@ def test_exact_search_costs_less_the_fewer_are_left_and_once_they_are_gathered()
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01])
-def test_so_deep_lie_k_allowed_ones_nearly_always(share):
-    deep = plan.depth(10, round(share * 1e6), 1_000_000)
-    counts = np.random.default_rng(0).binomial(deep, share, 20_000)
+def test_the_candidates_up_to_the_planned_depth_contain_k_allowed_ones_nearly_always(share):
+    depth = plan.depth(10, round(share * 1e6), 1_000_000)
+    counts = np.random.default_rng(0).binomial(depth, share, 20_000)
     assert 0.98 < (counts >= 10).mean() < 1
 
 

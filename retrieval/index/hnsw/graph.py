@@ -21,17 +21,17 @@ Graph = hnswlib.Index
 def build(
     vectors: Float32[np.ndarray, "n d"], *, space: str, M: int, ef_construction: int, ef: int, seed: int, threads: int
 ) -> hnswlib.Index:
-    """Returns a graph over the vectors, whose labels are positions; 0 threads are all of the machine."""
-    held = spaces.of_candidates(vectors, space)
-    graph = hnswlib.Index(space=spaces.SPACES[space], dim=held.shape[1])
-    graph.init_index(len(held), M=M, ef_construction=ef_construction, random_seed=seed)
-    graph.add_items(held, np.arange(len(held)), num_threads=threads or -1)
+    """Builds a graph over vectors; its labels are positions. `threads` of 0 are all cores."""
+    points = spaces.candidate_points(vectors, space)
+    graph = hnswlib.Index(space=spaces.SPACES[space], dim=points.shape[1])
+    graph.init_index(len(points), M=M, ef_construction=ef_construction, random_seed=seed)
+    graph.add_items(points, np.arange(len(points)), num_threads=threads or -1)
     graph.set_ef(ef)
     return graph
 
 
 def to_parts(graph: hnswlib.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns a record and arrays from which `from_parts` makes the graph again."""
+    """Converts a graph to a record and arrays, from which `from_parts` makes it again; O(n (d + M)) time."""
     return own_file.to_parts(graph) if layout.difference() else layout.take_apart(graph)
 
 
@@ -46,13 +46,13 @@ def from_parts(
     ef: int,
     seed: int,
 ) -> hnswlib.Index:
-    """Returns the graph of a record and arrays, to be searched and not to be changed.
+    """Makes a graph from a record and arrays; it can be searched, not changed.
 
     Args:
-      vectors: of the corpus, as the graph was built from.
+      vectors: of the corpus that the graph was built from.
       record: of `to_parts`.
-      arrays: of `to_parts`; they may be damaged, and do not crash hnswlib.
-      space: setting of the graph, as those that follow.
+      arrays: of `to_parts`; damaged ones are refused before hnswlib reads them.
+      space: of the graph, see `build`.
       M: see `build`.
       ef_construction: see `build`.
       ef: see `build`.

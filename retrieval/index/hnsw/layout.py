@@ -22,10 +22,10 @@ from jaxtyping import Float32, Int32, UInt8
 
 from retrieval.index.hnsw import spaces
 
-VERSIONS = "hnswlib>=0.8,<0.9"  # that are known to have this layout
+VERSIONS = "hnswlib>=0.8,<0.9"  # known to have this layout
 _STATE_VERSION = 1  # of the state that hnswlib pickles
 _LABEL_BYTES = 8
-_BLOCK = 1 << 12  # nodes: a core's share at a time stays in its cache
+_BLOCK = 1 << 12  # nodes that a core fills at a time; they stay in its cache
 _LEFT_OUT = "label_lookup_external", "label_lookup_internal"  # fields that only changes of a graph read
 
 
@@ -39,6 +39,7 @@ def difference() -> str:
 
 @functools.lru_cache(4)
 def _difference(graph_class: type) -> str:
+    """Computes `difference` for a class of graphs, once."""
     settings = {"space": spaces.INNER_PRODUCT, "M": 2, "ef_construction": 8, "seed": 3, "ef": 5}
     vectors = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     try:
@@ -48,7 +49,7 @@ def _difference(graph_class: type) -> str:
         graph.set_ef(5)
         (found,) = graph.__getstate__()
         expected = _state(vectors, *take_apart(graph), **settings)
-    except Exception as error:  # whatever another version raises
+    except Exception as error:  # another version may raise any error
         return f"its state cannot be taken apart: {error!r}"
     if found.keys() != expected.keys():
         return f"the fields of its state differ: {sorted(found.keys() ^ expected.keys())}"
@@ -59,7 +60,7 @@ def _difference(graph_class: type) -> str:
 
 
 def take_apart(graph: hnswlib.Index) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """Returns where a search of the graph begins, and its links by node, in the order of insertion."""
+    """Returns the node and layer at which a search begins, and the links of all nodes in their order of insertion."""
     (state,) = graph.__getstate__()
     nodes = state["data_level0"].view(np.uint8).reshape(state["cur_element_count"], -1)
     labels = np.ascontiguousarray(nodes[:, -_LABEL_BYTES:]).view(np.uint64)[:, 0]
@@ -74,9 +75,9 @@ def take_apart(graph: hnswlib.Index) -> tuple[dict[str, int], dict[str, np.ndarr
 def put_together(
     vectors: Float32[np.ndarray, "n d"], entry: Mapping[str, int], arrays: Mapping[str, np.ndarray], **settings: Any
 ) -> hnswlib.Index:
-    """Returns the graph that `take_apart` took apart, with its settings; it can be searched, not changed.
+    """Makes a graph from the result of `take_apart` and its settings; it can be searched, not changed.
 
-    hnswlib copies the arrays and follows them without looking; all that it follows is checked here first.
+    hnswlib copies the arrays and follows their links unchecked; all that it follows is checked first.
 
     Raises:
       ValueError: arrays do not fit the settings or each other, or the installed hnswlib has another layout.
@@ -103,21 +104,21 @@ def _state(
     ef: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns the state of a graph as hnswlib pickles it, without the look-up of labels, which only changes need."""
-    held = spaces.of_candidates(vectors, space)
-    nodes, offset = _nodes(held, arrays["labels"], arrays["neighbours"]), 4 * (1 + 2 * M)
+    """Returns the state of a graph as hnswlib pickles it; the look-up of labels, which only changes need, is zero."""
+    points = spaces.candidate_points(vectors, space)
+    nodes, offset = _nodes(points, arrays["labels"], arrays["neighbours"]), 4 * (1 + 2 * M)
     return {
         "ser_version": _STATE_VERSION,
         "space": spaces.SPACES[space],
-        "dim": held.shape[1],
+        "dim": points.shape[1],
         "index_inited": True,
         "ep_added": True,
         "normalize": False,
         "num_threads": hnswlib.Index(space="ip", dim=1).num_threads,
         "seed": seed,
         "offset_level0": 0,
-        "max_elements": len(held),
-        "cur_element_count": len(held),
+        "max_elements": len(points),
+        "cur_element_count": len(points),
         "size_data_per_element": nodes.shape[1],
         "label_offset": nodes.shape[1] - _LABEL_BYTES,
         "offset_data": offset,
@@ -132,8 +133,8 @@ def _state(
         "has_deletions": False,
         "size_links_per_element": 4 * (1 + M),
         "allow_replace_deleted": False,
-        "label_lookup_external": np.zeros(len(held), np.uint64),
-        "label_lookup_internal": np.zeros(len(held), np.uint32),
+        "label_lookup_external": np.zeros(len(points), np.uint64),
+        "label_lookup_internal": np.zeros(len(points), np.uint32),
         "element_levels": arrays["levels"],
         "data_level0": nodes.reshape(-1).view(np.int8),
         "link_lists": arrays["upper"].view(np.int8),
@@ -141,25 +142,25 @@ def _state(
 
 
 def _nodes(
-    held: Float32[np.ndarray, "n D"], labels: Int32[np.ndarray, " n"], neighbours: Int32[np.ndarray, "n m"]
+    points: Float32[np.ndarray, "n D"], labels: Int32[np.ndarray, " n"], neighbours: Int32[np.ndarray, "n m"]
 ) -> UInt8[np.ndarray, "n b"]:
-    """Returns the nodes of the lowest layer as hnswlib lays them out; all cores fill blocks of nodes. O(n b) time."""
+    """Lays out the nodes of the lowest layer in bytes, as hnswlib does; all cores fill blocks of nodes. O(n b) time."""
     offset = 4 * neighbours.shape[1]
-    nodes = np.empty((len(held), offset + 4 * held.shape[1] + _LABEL_BYTES), np.uint8)
+    nodes = np.empty((len(points), offset + 4 * points.shape[1] + _LABEL_BYTES), np.uint8)
 
     def fill(start: int) -> None:
         rows = slice(start, start + _BLOCK)
         nodes[rows, :offset] = neighbours[rows].view(np.uint8)
-        nodes[rows, offset:-_LABEL_BYTES] = held[labels[rows]].view(np.uint8)
+        nodes[rows, offset:-_LABEL_BYTES] = points[labels[rows]].view(np.uint8)
         nodes[rows, -_LABEL_BYTES:] = labels[rows].astype(np.uint64)[:, None].view(np.uint8)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(fill, range(0, len(held), _BLOCK)))
+        list(pool.map(fill, range(0, len(points), _BLOCK)))
     return nodes
 
 
 def _check(n: int, M: int, entry: Mapping[str, int], arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError if hnswlib would read or write outside of its arrays: it trusts them. O(n M) time."""
+    """Raises ValueError if hnswlib, which trusts its arrays, would read or write outside of them. O(n M) time."""
     labels: Int32[np.ndarray, " n"] = arrays["labels"]
     levels: Int32[np.ndarray, " n"] = arrays["levels"]
     upper: UInt8[np.ndarray, " m"] = arrays["upper"]
@@ -181,7 +182,8 @@ def _check(n: int, M: int, entry: Mapping[str, int], arrays: Mapping[str, np.nda
     _check_links("neighbours", arrays["neighbours"], n)
     links = np.ascontiguousarray(upper).view(np.int32).reshape(-1, 1 + M)
     _check_links("upper", links, n)
-    # hnswlib keeps no list of a node above its level, so a link of a layer must lead to a node that reaches the layer
+    # `upper` holds, node by node, a list for each layer from 1 up to its level. hnswlib has no list of a node above its
+    # level, so a link of a layer must lead to a node whose level is that layer or higher.
     layers = np.arange(1, len(links) + 1) - np.repeat(np.cumsum(levels) - levels, levels)
     used = np.arange(M) < links[:, :1]
     if (used & (levels[links[:, 1:]] < layers[:, None])).any():
@@ -189,7 +191,7 @@ def _check(n: int, M: int, entry: Mapping[str, int], arrays: Mapping[str, np.nda
 
 
 def _check_links(name: str, lists: Int32[np.ndarray, "m w"], n: int) -> None:
-    """Raises ValueError unless each list begins with its length and holds nodes; what is not in use is a node too."""
-    counts, links = lists.view(np.uint32)[:, 0], lists.view(np.uint32)[:, 1:]  # unsigned: below 0 is above all
+    """Raises ValueError unless each list begins with its length and holds nodes; unused entries must be nodes too."""
+    counts, links = lists.view(np.uint32)[:, 0], lists.view(np.uint32)[:, 1:]  # negative numbers exceed every bound
     if counts.max(initial=0) > links.shape[1] or links.max(initial=0) >= n:
         raise ValueError(f"{name} must be lists of at most {links.shape[1]} nodes in [0, {n}), each after its length")

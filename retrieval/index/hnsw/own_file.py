@@ -23,7 +23,7 @@ FILE = "hnswlib_file"
 
 
 def to_parts(graph: hnswlib.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns a record and hnswlib's file as an array of bytes; O(n (d + M)) time, through a temporary file."""
+    """Converts a graph to a record and hnswlib's file as an array of bytes; O(n (d + M)) time, and a temporary file."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / FILE
         graph.save_index(str(path))
@@ -40,13 +40,13 @@ def from_parts(
     space: str,
     ef: int,
 ) -> hnswlib.Index:
-    """Returns the graph that hnswlib reads from its verified file.
+    """Makes a graph with hnswlib's own reader, from its verified file.
 
     Raises:
       ValueError: the file is damaged, is of other vectors, or the installed hnswlib cannot read it.
       KeyError: the record or the arrays lack what `to_parts` returned.
     """
-    content, dimension = arrays[FILE], spaces.of_candidates(vectors[:1], space).shape[1]
+    content, dimension = arrays[FILE], spaces.candidate_points(vectors[:1], space).shape[1]
     if hashlib.sha256(content).hexdigest() != record[SHA256]:
         raise ValueError(f"{FILE} has changed since it was written")
     if record["dimension"] != dimension:
@@ -65,5 +65,5 @@ def from_parts(
             ) from None
     if graph.element_count != len(vectors):
         raise ValueError(f"{FILE} has {graph.element_count} vectors, not {len(vectors)}")
-    graph.set_ef(ef)  # which hnswlib does not store
+    graph.set_ef(ef)  # hnswlib does not store ef
     return graph

@@ -1,7 +1,7 @@
 """Spaces in which a graph of nearest neighbours finds large inner products.
 
-inner_product  the vectors as they are; a graph over something that is no distance
-normalized     their directions: the nearest by angle are scored again, so that norms that differ cost recall
+inner_product  the vectors as they are; an inner product is no distance, so a graph may reach fewer of them
+normalized     vectors scaled to length 1; the nearest by angle are scored again, so recall falls where norms differ
 euclidean      one dimension more, sqrt(L**2 - |x|**2) with the largest norm L and 0 for a query: the nearest have the
                largest inner products (Bachrach et al. 2014, "Speeding up the Xbox recommender system")
 """
@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float32
 
 INNER_PRODUCT, NORMALIZED, EUCLIDEAN = "inner_product", "normalized", "euclidean"
-SPACES = {INNER_PRODUCT: "ip", NORMALIZED: "ip", EUCLIDEAN: "l2"}  # and hnswlib's name of what the graph measures
+SPACES = {INNER_PRODUCT: "ip", NORMALIZED: "ip", EUCLIDEAN: "l2"}  # to hnswlib's name of the distance
 
 
-def of_candidates(vectors: Float32[np.ndarray, "n d"], space: str) -> Float32[np.ndarray, "n D"]:
-    """Returns the vectors as the graph of `space` holds them; D is d + 1 in the Euclidean space. O(n d) time.
+def candidate_points(vectors: Float32[np.ndarray, "n d"], space: str) -> Float32[np.ndarray, "n D"]:
+    """Maps vectors of candidates to the points that a graph of `space` holds; O(n d) time.
 
-    >>> of_candidates(np.float32([[3, 4], [0, 3]]), "euclidean")
+    D is d + 1 in the Euclidean space, else d. A zero vector stays zero.
+
+    >>> candidate_points(np.float32([[3, 4], [0, 3]]), "euclidean")
     array([[3., 4., 0.],
            [0., 3., 4.]], dtype=float32)
     """
@@ -27,12 +29,12 @@ def of_candidates(vectors: Float32[np.ndarray, "n d"], space: str) -> Float32[np
     squared = np.vecdot(vectors, vectors).astype(np.float64)
     if space == NORMALIZED:
         return (vectors / np.sqrt(np.where(squared > 0, squared, 1))[:, None]).astype(np.float32)
-    rest = np.sqrt(squared.max(initial=0) - squared)
-    return np.concatenate([vectors, rest[:, None].astype(np.float32)], axis=1)
+    last = np.sqrt(squared.max(initial=0) - squared)  # with it, all points have the norm L
+    return np.concatenate([vectors, last[:, None].astype(np.float32)], axis=1)
 
 
-def of_queries(queries: Float32[np.ndarray, "q d"], space: str) -> Float32[np.ndarray, "q D"]:
-    """Returns queries as the graph of `space` is searched with; their norms change no order."""
+def query_points(queries: Float32[np.ndarray, "q d"], space: str) -> Float32[np.ndarray, "q D"]:
+    """Maps queries to the points that are searched in a graph of `space`; their norms do not change an order."""
     if space == EUCLIDEAN:
         return np.concatenate([queries, np.zeros((len(queries), 1), np.float32)], axis=1)
     return queries
