@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-ERROR = 0.025  # probability that a bound is above the true recall: an interval of 95 % errs as often on each side
-_BETS = (  # fraction of the capital that is bet, and the stake: their share of the first capital, 1 in all
+ERROR = 0.025  # probability that a bound exceeds the true recall; a 95 % interval errs as often on each side
+_BETS = (  # (fraction of its capital that a bet risks, its share of the initial capital); the shares sum to 1
     *((0.995, 0.5), (0.6, 0.1), (0.3, 0.1)),
     *((0.12, 0.1), (0.05, 0.1), (0.02, 0.1)),
 )
@@ -25,14 +25,15 @@ class CurvePoint:
 
     Attributes:
       kind: of the searcher, "exact" or "hnsw".
-      space: what the graph measures; "" of exact search, as the zeros of the next three.
-      M: neighbours of a node.
-      ef_construction: candidates considered for them.
-      ef: candidates that a search considers.
-      num_candidates: of the corpus that was searched, or of a sample of it.
-      recall: share of the exact top k that was found, a mean over the queries that choose.
-      lower_bound: what as many queries as certify would certify, were their shares distributed as those that choose.
-      microseconds: a query, in one batch, on all threads.
+      space: distance of the graph; "" for exact search, whose M, ef_construction and ef are 0.
+      M: most neighbours of a node.
+      ef_construction: number of candidates considered as neighbours of a new node.
+      ef: number of candidates that a search considers.
+      num_candidates: size of the corpus or of the sample of it that was searched.
+      recall: share of the exact top k that was found, a mean over the choosing queries.
+      lower_bound: the bound that the held-out queries would certify if their recalls were distributed as those of the
+        choosing queries.
+      microseconds: time a query, of one batch on all threads.
     """
 
     kind: str
@@ -52,15 +53,15 @@ class Certificate:
 
     Attributes:
       k: length of the lists.
-      target: what the lower bound of recall@k must reach.
-      recall: of the index, a mean over the held-out queries; 1 of exact search.
-      lower_bound: of the mean recall, wrong with probability 2.5 % at most whatever the distribution of recalls, also
-        of the settings together that were tried on the held-out queries; see `lower_bound`.
-      num_queries: that were held out, and chose nothing.
+      target: recall@k that the lower bound must reach.
+      recall: mean recall@k of the index over the held-out queries; 1 for exact search.
+      lower_bound: lower bound of the mean recall, see `lower_bound`. It errs with probability 2.5 % at most, for any
+        distribution of recalls, and over all settings together that were tried on the held-out queries.
+      num_queries: number of held-out queries, which had no part in the choice; 0 for exact search.
       is_reached: whether the bound meets the target.
-      reason: why this index, in words.
-      chosen: what was chosen.
-      curve: all that was tried, in the order of trying.
+      reason: one sentence on why this index was chosen.
+      chosen: the point of this index.
+      curve: all points, in the order in which they were tried.
     """
 
     k: int
@@ -74,12 +75,12 @@ class Certificate:
     curve: tuple[CurvePoint, ...]
 
     def to_record(self) -> dict[str, Any]:
-        """Returns the certificate as a mapping that JSON can hold."""
+        """Converts the certificate to a mapping that JSON can hold."""
         return dataclasses.asdict(self) | {"curve": [dataclasses.asdict(point) for point in self.curve]}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any] | None) -> Certificate | None:
-        """Returns the certificate that `to_record` described; None for None.
+        """Makes the certificate from the record of `to_record`; None for None.
 
         Raises:
           TypeError: a field is missing or unknown.
@@ -91,23 +92,23 @@ class Certificate:
 
 
 def lower_bound(shares: Float64[np.ndarray, " q"], error: float = ERROR, queries: int | None = None) -> float:
-    """Returns a lower bound of the mean of which the shares are a sample, for any distribution on [0, 1] and any q.
+    """Computes a lower bound of the mean of the distribution of the shares, for any distribution on [0, 1] and any q.
 
-    Against each supposed mean m a gambler bets that the shares are larger: a stake w on the fraction c of the capital
-    grows by 1 + c (share / m - 1) a share. If the mean is m, the expected capital never exceeds 1, so that by Markov's
-    inequality it reaches 1 / error with probability `error` at most. The bound is the largest m at which it does. The
-    stakes are those of `_BETS`, half of them on a fraction near 1, which pays where nearly all shares are 1. The order
-    of the shares does not matter. Waudby-Smith and Ramdas (2024), "Estimating means of bounded random variables by
-    betting", section 4. O(q log q) time.
+    To test whether the mean is m, a gambler bets that the shares exceed m: a bet that risks the fraction c of its
+    capital multiplies it by 1 + c (share / m - 1) for each share. If the mean is m, the expected capital stays 1, so by
+    Markov's inequality it reaches 1 / error with probability `error` at most. The bound is the largest m at which it
+    does. The initial capital of 1 is divided among the bets of `_BETS`; half of it risks a fraction near 1, which pays
+    where nearly all shares are 1. The order of the shares does not matter. Source: Waudby-Smith and Ramdas (2024),
+    "Estimating means of bounded random variables by betting", section 4. O(q log q) time.
 
     >>> round(lower_bound(np.ones(1000)), 4)
     0.9957
 
     Args:
       shares: of each query, in [0, 1].
-      error: probability that the bound is above the mean.
-      queries: their number, if the question is what as many as these would show whose shares were distributed as
-        `shares`; None: the number of `shares`.
+      error: probability that the bound exceeds the mean.
+      queries: computes the bound that this number of queries would give if their shares were distributed as `shares`;
+        None: the number of `shares`.
     """
     values, counts = np.unique(shares, return_counts=True)
     counts = counts * ((len(shares) if queries is None else queries) / len(shares))
@@ -130,6 +131,6 @@ def least_queries(target: float, error: float = ERROR) -> int:
     >>> least_queries(0.99)
     433
     """
-    fraction, stake = _BETS[0]  # alone reaches the target with as many as `enough`; with the others, a few less do
+    fraction, stake = _BETS[0]  # alone, this bet needs `enough` queries; with the other bets, a few less do
     enough = math.ceil(-math.log(error * stake) / math.log1p(fraction * (1 / target - 1)))
     return bisect.bisect_left(range(enough), target, lo=1, key=lambda n: lower_bound(np.ones(1), error, n))

@@ -246,7 +246,7 @@ def test_what_cannot_be_chosen_is_refused(choice, message):
 def test_one_query_is_answered_exactly_and_needs_no_certificate(corpus, kind):
     index = tune(corpus[0], corpus[1][:1], clock=time.perf_counter, choices=Choices(kind))
     assert isinstance(index, ExactIndex) and index.certificate.num_queries == 0
-    assert index.certificate.reason == "a graph is certified on two queries at least that are not zero, and there is 1"
+    assert index.certificate.reason == "a graph is certified on two queries at least that are not zero, got 1"
 
 
 def test_queries_of_zeros_neither_choose_nor_certify(corpus, monkeypatch):
@@ -254,7 +254,7 @@ def test_queries_of_zeros_neither_choose_nor_certify(corpus, monkeypatch):
     index = tune(corpus[0], with_zeros, clock=Clock(monkeypatch, graph=1e-4), target=0.95)
     assert isinstance(index, HnswIndex) and index.certificate.num_queries == 300 and index.certificate.recall > 0.95
     index = tune(corpus[0], np.zeros((50, 8)), clock=time.perf_counter)
-    assert isinstance(index, ExactIndex) and index.certificate.reason.endswith("there is 0")
+    assert isinstance(index, ExactIndex) and index.certificate.reason.endswith("got 0")
 
 
 def test_each_look_at_the_held_out_queries_has_its_own_part_of_the_error(corpus, monkeypatch):

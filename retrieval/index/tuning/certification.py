@@ -1,4 +1,4 @@
-"""Certifies a graph on held-out queries, and words the certificate of the index that `tune` returns."""
+"""Certifies the recall of a graph on held-out queries, and writes the certificate of the index that `tune` returns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from retrieval.index.hnsw.hnsw_index import HnswIndex
 from retrieval.index.tuning.costs import at
 from retrieval.index.tuning.recall import recall_of_each
 
-_FIRST = 0.9  # of the error probability, for the first look; the next has .9 of the rest, and so on
+_FIRST = 0.9  # share of the error probability for the first look; the next look has .9 of what is left, and so on
 
 
 def error_of_look(look: int) -> float:
-    """Returns the error probability of one look (from 0 on) at the held-out queries; they sum to at most `ERROR`."""
+    """Returns the error probability of one look, 0 the first, at the held-out queries; all sum to at most `ERROR`."""
     return ERROR * _FIRST * (1 - _FIRST) ** look
 
 
@@ -46,14 +46,14 @@ def certify(
     truth: Int32[np.ndarray, "q k"],
     target: float,
 ) -> tuple[CertifiedGraph, bool]:
-    """Returns the index at the first ef, from the chosen one on, whose lower bound of recall reaches `target`.
+    """Finds the first ef, from the chosen one on, at which the lower bound of recall reaches `target`.
 
-    Each further look at the same queries has a tenth of the error probability of the one before (alpha spending), so
-    that all of them together are wrong no more often than one bound is.
+    Each further look at the same queries has a tenth of the error probability of the look before it (alpha spending),
+    so that all looks together err no more often than one bound does.
 
     Args:
       index: the chosen graph at the chosen ef.
-      points: its curve, ascending in ef.
+      points: the curve of this graph, ascending in ef.
       queries: held-out queries.
       truth: positions of their exact top k.
       target: recall that the bound must reach.
@@ -61,11 +61,11 @@ def certify(
     Returns:
       The graph at that ef, or at the last ef of the curve, and whether its bound reaches the target.
     """
-    wider = [point for point in points if point.ef >= index.settings.ef]
-    for look, point in enumerate(wider):
+    remaining = [point for point in points if point.ef >= index.settings.ef]
+    for look, point in enumerate(remaining):
         shares = recall_of_each(at(index, point.ef), queries, truth)
         bound = lower_bound(shares, error_of_look(look))
-        if bound >= target or point is wider[-1]:
+        if bound >= target or point is remaining[-1]:
             return CertifiedGraph(at(index, point.ef), point, shares, bound), bound >= target
     raise AssertionError("the curve has the point of the chosen ef")
 
@@ -73,7 +73,7 @@ def certify(
 def with_certificate_of_exact(
     whole: ExactIndex, k: int, target: float, reason: str, exact: CurvePoint, curve: Sequence[CurvePoint]
 ) -> ExactIndex:
-    """Returns exact search with the certificate that says why it was chosen."""
+    """Adds to exact search the certificate that says why it was chosen."""
     certificate = Certificate(k, target, 1.0, 1.0, 0, True, reason, exact, (exact, *curve))
     return dataclasses.replace(whole, metrics=_metrics(certificate), certificate=certificate)
 
@@ -81,7 +81,7 @@ def with_certificate_of_exact(
 def with_certificate(
     found: CertifiedGraph, k: int, target: float, exact: CurvePoint, curve: Sequence[CurvePoint]
 ) -> HnswIndex:
-    """Returns the graph with its certificate; `exact` is the point of exact search."""
+    """Adds to a graph its certificate; `exact` is the point of exact search."""
     certificate = Certificate(
         k=k,
         target=target,
@@ -97,11 +97,13 @@ def with_certificate(
 
 
 def _metrics(certificate: Certificate) -> dict[str, float]:
+    """Returns recall@k and its lower bound as metrics that are saved with the index."""
     name = f"recall_at_{certificate.k}"
     return {name: certificate.recall, f"{name}_lower_bound": certificate.lower_bound}
 
 
 def _reason(found: CertifiedGraph, exact: CurvePoint, k: int, target: float) -> str:
+    """Writes why the graph was chosen: it is the cheapest that is certified, or a graph was asked for."""
     times = f"it takes {found.point.microseconds:.3g} µs a query, exact search {exact.microseconds:.3g}"
     if found.bound < target:
         return f"a graph was asked for: recall@{k} is at least {found.bound:.4f}, less than {target}; {times}"

@@ -1,4 +1,4 @@
-"""What `tune` may choose from: kinds of index, spaces, graphs and values of ef."""
+"""`Choices`: the kinds of index, spaces, graphs and values of ef that `tune` may choose from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from retrieval.index.hnsw.hnsw_index import LIMITS, HnswIndex
 from retrieval.index.hnsw.spaces import SPACES
 
 GRAPHS = ((16, 100), (32, 200))  # M and ef_construction, the cheaper first
-MOST_EF, STEPS = 4096, 2  # of a doubling
+MOST_EF = 4096
+STEPS = 2  # values of ef per doubling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Choices:
 
     Attributes:
       kind: "exact" or "hnsw"; "": the cheaper one.
-      space: what the graph measures, one of `retrieval.index.hnsw.spaces`.
-      M: neighbours of a node.
-      ef_construction: candidates considered for them.
-      ef: candidates that a search considers; the recall is then that of this ef.
+      space: distance of the graph, one of `retrieval.index.hnsw.spaces`.
+      M: most neighbours of a node.
+      ef_construction: number of candidates considered as neighbours of a new node.
+      ef: number of candidates that a search considers; recall is then measured at this ef alone.
 
     Raises:
       ValueError: a field is none of its choices, or out of range.
@@ -44,7 +45,7 @@ class Choices:
                 raise ValueError(f"{name} must be an integer in [{low}, {high}], or 0 for any, got {value!r}")
 
     def graphs(self) -> list[tuple[str, int, int]]:
-        """Returns space, M and ef_construction of the graphs to try, from cheap to dear within a space."""
+        """Returns space, M and ef_construction of the graphs to try, the cheapest of a space first."""
         spaces = [self.space] if self.space else list(SPACES)
         pairs = [(self.M or M, self.ef_construction or ef_construction) for M, ef_construction in GRAPHS]
         return [(space, *pair) for space in spaces for pair in dict.fromkeys(pairs)]
@@ -53,6 +54,6 @@ class Choices:
         """Returns the values of ef to try, ascending from k in geometric steps."""
         if self.ef:
             return [self.ef]
-        most = max(k, min(MOST_EF, num_candidates // 2))
-        count = math.ceil(STEPS * math.log2(most / k))
-        return sorted({min(most, round(k * 2 ** (i / STEPS))) for i in range(count + 1)})
+        largest = max(k, min(MOST_EF, num_candidates // 2))
+        count = math.ceil(STEPS * math.log2(largest / k))
+        return sorted({min(largest, round(k * 2 ** (i / STEPS))) for i in range(count + 1)})

@@ -12,10 +12,10 @@ from retrieval.index.interface import Searcher
 
 
 def recall(index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None) -> float:
-    """Returns the share of the exact top k that `index` finds, a mean over the queries that have one.
+    """Measures recall@k: the share of the exact top k that `index` finds, a mean over the queries with such a list.
 
-    A candidate counts if it scores at least as much as the worst of `exact_rows`: where several tie for
-    the k-th place, any of them is right.
+    A candidate counts if it scores at least as much as the worst of `exact_rows`: where several candidates tie for the
+    k-th place, any of them is right.
 
     >>> from retrieval.index import HnswIndex
     >>> index = HnswIndex.build([[4], [3], [3], [1]], M=16, ef_construction=100, ef=50, seed=0)
@@ -25,11 +25,11 @@ def recall(index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded:
     Args:
       index: the index to measure.
       queries: [q, d].
-      exact_rows: int [q, k], e.g. `ExactIndex.build(index.embeddings).search(queries, k)[1]`; -1 is no row.
-      excluded: what the exact search excluded, as in `Searcher.search`.
+      exact_rows: int [q, k], e.g. `ExactIndex.build(index.embeddings).search(queries, k)[1]`; -1 is padding.
+      excluded: the exclusions of the exact search, as in `Searcher.search`.
 
     Raises:
-      ValueError: `exact_rows` do not fit the index or the queries, or none is a row.
+      ValueError: `exact_rows` do not fit the index or the queries, or are padding only.
     """
     shares = recall_of_each(index, queries, exact_rows, excluded)
     return float(shares[~np.isnan(shares)].mean())
@@ -38,7 +38,7 @@ def recall(index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded:
 def recall_of_each(
     index: Searcher, queries: ArrayLike, exact_rows: ArrayLike, excluded: Exclusions | None = None
 ) -> Float64[np.ndarray, " q"]:
-    """Returns the `recall` of each query, NaN where `exact_rows` has no row.
+    """Measures the `recall` of each query; NaN where `exact_rows` is padding only.
 
     Raises:
       ValueError: as `recall`.

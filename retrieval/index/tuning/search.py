@@ -1,9 +1,9 @@
-"""Chooses how a corpus is searched: the cheapest setting whose recall is certified on the user's own queries.
+"""`tune`: chooses the cheapest index of a corpus whose recall is certified on queries of the user.
 
-A quarter of the queries chooses, the others certify: the bound is that of queries which had no part in the choice, and
-to certify needs more of them than to choose. On a large corpus, spaces and graphs are compared on a sample of it, and
-the winner is built, tuned and certified in full. Recall is that of the k best of the whole corpus. That it is no lower
-for the k best that filters and exclusions leave is what the measured reach of the graph is for, see
+A quarter of the queries chooses the settings, the others certify them: only queries that had no part in the choice give
+an honest bound, and a bound needs more queries than a choice. On a large corpus, spaces and graphs are compared on a
+sample of it, and the best graph is built, tuned and certified in full. The certified recall is that of the k best of
+the whole corpus. Under filters and exclusions, the measured reach of the graph keeps recall as high, see
 `retrieval.index.hnsw.plan`.
 """
 
@@ -25,7 +25,7 @@ from retrieval.index.tuning.choices import Choices
 from retrieval.index.tuning.costs import Clock, at, measure_costs, timed_in_turn
 from retrieval.index.tuning.graph_search import WORTH, ChoosingQueries, GraphSearch
 
-CHOOSING = 4  # one query of as many chooses
+CHOOSING = 4  # one of four queries chooses
 
 
 def tune(
@@ -39,24 +39,27 @@ def tune(
     threads: int = 1,
     choices: Choices | None = None,
 ) -> Searcher:
-    """Returns the index that answers in the least time with a recall@k that is surely at least `target`.
+    """Chooses the index that answers in the least time with a certified recall@k of at least `target`.
 
-    The index is exact search if it takes less than 50 microseconds a query here, if no graph is twice as fast, measured
-    in turn, or if no graph is certified to reach the target, for which 444 held-out queries are the least at 0.99. If a
-    graph is asked for and none reaches the target, it is the graph of the highest recall, and its certificate says so.
-    Which setting is the fastest depends on the machine and its load; the index of given settings is the same each time.
-    Takes the time of a few graphs over at most 30,000 candidates and of one graph over all.
+    The index is exact search if that takes less than 50 microseconds a query on this machine, if no graph is twice as
+    fast, measured in turn, or if no graph is certified to reach the target: at 0.99, that needs at least 444 held-out
+    queries. If a graph is asked for and none reaches the target, the index is the graph of the highest recall, and its
+    certificate says so. The fastest setting depends on the machine and its load; for given settings the index is the
+    same each time. Takes the time to build a few graphs over at most 30,000 candidates and one graph over all.
 
     Args:
       embeddings: of the candidates [n, d].
-      queries: a sample of the real queries [q, d]; some thousands certify .99 without much waste. Exact search,
-        which needs no certificate, is the answer to one, unless a graph is asked for.
+      queries: a sample of the real queries [q, d]; a few thousand certify a target of 0.99 at little cost. With a
+        single query the index is exact search, which needs no certificate, unless a graph is asked for.
       clock: returns seconds, as `time.perf_counter`.
       k: length of the lists.
       target: recall, below 1.
       seed: of the division of the queries, the sample of candidates, and the graphs.
-      threads: that build; 1 builds the same graph each time. 0: all of the machine.
-      choices: what may be chosen; None: anything.
+      threads: number of threads that build; 1 builds the same graph each time. 0: all cores.
+      choices: restricts kind and settings; None: no restriction.
+
+    Returns:
+      An `ExactIndex` or `HnswIndex` with its certificate and metrics.
 
     Raises:
       ValueError: an argument does not fit.
@@ -67,7 +70,7 @@ def tune(
     vectors = as_vectors(queries, "queries", whole.embeddings.shape[1])
     if not len(vectors):
         raise ValueError("queries must be a sample of the real ones, one at least, got none")
-    if (has_answer := vectors.any(axis=1)).any():  # a query of zeros has none
+    if (has_answer := vectors.any(axis=1)).any():  # a zero query has no answer
         vectors = vectors[has_answer]
     k = min(k, len(whole))
     order = np.random.default_rng(seed).permutation(len(vectors))
@@ -81,15 +84,15 @@ def tune(
                 "a graph needs two queries at least that are not zero, one to choose and one to certify it, "
                 f"got {has_answer.sum()}"
             )
-        reason = f"a graph is certified on two queries at least that are not zero, and there is {has_answer.sum()}"
+        reason = f"a graph is certified on two queries at least that are not zero, got {has_answer.sum()}"
         return with_certificate_of_exact(whole, k, target, reason, exact, [])
     search = GraphSearch(choices, k, target, seed, threads, clock)
     found, curve, reason = search.run(whole, choosing, held_out)
     if found is None:
         return with_certificate_of_exact(whole, k, target, reason, exact, curve)
-    tried = found.point
+    first_timing = found.point
     exact, found = compared(exact, found, whole, queries, k, clock)
-    curve = [found.point if point == tried else point for point in curve]
+    curve = [found.point if point == first_timing else point for point in curve]
     if not choices.kind and exact.microseconds < WORTH * found.point.microseconds:
         times = f"{found.point.microseconds:.3g} µs a query, exact search {exact.microseconds:.3g}"
         reason = f"measured in turn, the graph takes {times}"
@@ -107,7 +110,7 @@ def compared(
     k: int,
     clock: Clock,
 ) -> tuple[CurvePoint, CertifiedGraph]:
-    """Returns exact search and the graph with the times that they take in turn."""
+    """Measures exact search and the graph in turn; returns both with these times."""
     seconds = timed_in_turn(lambda: whole.search(queries, k), lambda: found.index.search(queries, k), clock)
     exact_time, graph_time = (1e6 * second / len(queries) for second in seconds)
     point = dataclasses.replace(found.point, microseconds=graph_time)
