@@ -306,10 +306,10 @@ def test_a_graph_is_rebuilt_with_its_settings():
         (lambda i: i.add([7, 8, 9], [[1, 2], [0, 0], [0, 0]]), "the vector of candidate 8 is zero .2 such"),
         (lambda i: i.add([7, 7], [[1, 2], [1, 2]]), "7 more than once"),
         (lambda i: i.add([7], [[1, 2, 3]]), r"shape \[1, 2\], got \(1, 3\)"),
-        (lambda i: i.add(["x"], [[1, 2]]), "attributes must be .*: the id is integers there, got text"),
+        (lambda i: i.add(["x"], [[1, 2]]), "attributes must match: the id is integers in the index, got text"),
         (
             lambda i: i.add([7], [[1, 2]], {"year": [3]}),
-            "attributes must be those of the index: 'year' is nothing there, got integers",
+            "attributes must match: 'year' is nothing in the index, got integers",
         ),
         (lambda i: i.add([7], [["x", 2]]), "embeddings must be vectors in rows, an array of numbers"),
         (lambda i: i.add([7], [[1, 2], [3]]), "embeddings must be vectors in rows, an array of numbers"),
@@ -357,7 +357,7 @@ def test_zero_vectors_of_the_base_are_kept_where_that_is_said(tmp_path, kind):
 
 def test_vectors_as_attributes_are_of_one_length():
     index = live(np.eye(2), attributes={"colour": np.ones((2, 3))})
-    with pytest.raises(ValueError, match="'colour' is vectors of 3 numbers there, got vectors of 2 numbers"):
+    with pytest.raises(ValueError, match="'colour' is vectors of 3 numbers in the index, got vectors of 2 numbers"):
         index.add([7], [[1, 2]], {"colour": np.ones((1, 2))})
     with pytest.raises(ValueError, match="attribute 'genre', row 0: a list with a missing element, got .'War', None."):
         live(np.eye(2), attributes={"genre": [["War", None], []]})
@@ -425,11 +425,11 @@ def test_attributes_keep_their_types_through_changes_files_and_rebuilds(tmp_path
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("seller", "7", "'seller' is integers there, got text"),
-        ("seller", 7.5, "'seller' is integers there, got numbers"),
-        ("in_stock", 1, "'in_stock' is booleans there, got integers"),
-        ("in_stock", "True", "'in_stock' is booleans there, got text"),
-        ("tags", "a|b", "'tags' is lists of text there, got text"),
+        ("seller", "7", "'seller' is integers in the index, got text"),
+        ("seller", 7.5, "'seller' is integers in the index, got numbers"),
+        ("in_stock", 1, "'in_stock' is booleans in the index, got integers"),
+        ("in_stock", "True", "'in_stock' is booleans in the index, got text"),
+        ("tags", "a|b", "'tags' is lists of text in the index, got text"),
         ("price", 2**53 + 1, f"attribute 'price', row 0: {2**53 + 1} would lose digits, as the column is float64"),
         ("tags", ["a\0"], "attribute 'tags', row 0: a list must hold text without NUL"),
     ],

@@ -1,4 +1,4 @@
-"""Work in a background thread: started where it is due, repeated while it is, and never twice at the same time."""
+"""`BackgroundWork`: runs a task in one background thread while it is due, never twice at the same time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class BackgroundWork:
     """
 
     def __init__(self, description: str):
-        self._description = description  # of a failed task, for the log
+        self._description = description  # how the log names a failed task
         self._lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._error: Exception | None = None
 
     def start_if_due(self, is_due: Callable[[], bool], task: Callable[[], None]) -> None:
-        """Starts a thread that runs `task` for as long as `is_due`, unless one runs already."""
+        """Starts a thread that runs `task` again and again while `is_due()`, unless a thread runs already."""
         with self._lock:
             if self._worker is not None or not is_due():
                 return
             worker = threading.Thread(target=self._run, args=(is_due, task), daemon=True)
             try:
                 worker.start()
-            except RuntimeError as error:  # the system has no thread left: the caller's own work did not fail
+            except RuntimeError as error:  # the system has no thread left; the change of the caller is done
                 self._fail(error)
             else:
                 self._worker, self._error = worker, None
@@ -49,6 +49,7 @@ class BackgroundWork:
             raise error
 
     def _run(self, is_due: Callable[[], bool], task: Callable[[], None]) -> None:
+        """Runs the task in the thread until it is no longer due or fails."""
         try:
             while self._continues(is_due):
                 task()
@@ -59,7 +60,8 @@ class BackgroundWork:
     def _continues(self, is_due: Callable[[], bool]) -> bool:
         """Tells whether the task is still due; if not, the next `start_if_due` starts a new thread.
 
-        Both happen under one lock: no change can fall between the last look at `is_due` and the end of the thread.
+        Both happen under one lock: otherwise a change between the last call of `is_due` and the end of the thread would
+        find a thread that still runs, and start none.
         """
         with self._lock:
             if not is_due():
@@ -67,5 +69,6 @@ class BackgroundWork:
             return self._worker is not None
 
     def _fail(self, error: Exception) -> None:
+        """Logs the error, keeps it for `wait`, and allows a new thread; the caller holds the lock."""
         LOG.error("%s, the next change tries again: %r", self._description, error)
         self._error, self._worker = error, None

@@ -1,4 +1,4 @@
-"""Changes of a live index: each checks its arguments and returns the next snapshot."""
+"""Changes of a live index: each checks its arguments and makes the next snapshot."""
 
 from __future__ import annotations
 
@@ -21,34 +21,41 @@ from retrieval.index.live.snapshot import Segment, Snapshot, empty_like
 
 
 def fresh(base: Searcher, table: Table, stamp: int) -> Snapshot:
-    """Returns the snapshot of a new base without changes."""
+    """Makes the snapshot of a new base without changes."""
     recent = Segment(empty_like(table), np.zeros((0, base.embeddings.shape[1]), np.float32), np.zeros(0, np.int64))
     return Snapshot(base, Filters(table), np.ones(len(table), bool), recent, stamp)
 
 
 def added(old: Snapshot, ids: Sequence | Ids, embeddings: ArrayLike, attributes: Mapping[str, Any] | None) -> Snapshot:
-    """Returns the snapshot with added or replaced candidates; see `LiveIndex.add`."""
+    """Adds or replaces candidates; see `LiveIndex.add`."""
     table = as_table(ids, attributes, old.filters.table)
     vectors = check_vectors(table.ids, embeddings, old.base.embeddings.shape[1])
     if not len(table):
-        return old  # and no column has to be there
+        return old  # without candidates, no columns are needed
     check_columns(table, old.filters.table)
-    kept, alive = _without(old, *old.places(table.ids))
+    kept, alive = _without(old, *old.positions(table.ids))
     new = Segment(table, vectors, np.full(len(table), old.stamp + 1))
     return dataclasses.replace(old, alive=alive, recent=kept.join(new), stamp=old.stamp + 1)
 
 
 def removed(old: Snapshot, ids: Sequence | Ids) -> Snapshot:
-    """Returns the snapshot without candidates; see `LiveIndex.remove`."""
-    places, recent = old.places(ids)
-    if (missing := (places < 0) & (recent < 0)).any():
+    """Removes candidates; see `LiveIndex.remove`.
+
+    Raises:
+      ValueError: an id is not in the index.
+    """
+    positions, recent = old.positions(ids)
+    if (missing := (positions < 0) & (recent < 0)).any():
         raise ValueError(f"no candidate {as_ids(ids, 'ids')[missing][0].item()!r} to remove")
-    kept, alive = _without(old, places, recent)
+    kept, alive = _without(old, positions, recent)
     return dataclasses.replace(old, alive=alive, recent=kept, stamp=old.stamp + 1)
 
 
 def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
-    """Returns the newly built snapshot with the changes that were made while it was built."""
+    """Adds to a newly built snapshot the changes that were made while it was built.
+
+    A candidate of the new base is alive if it still is in the index and was not replaced since.
+    """
     since = now.recent.take(now.recent.stamps > built.stamp)
     ids = built.filters.table.ids
     alive = np.isin(ids, now.alive_ids()) & ~np.isin(ids, since.table.ids)
@@ -56,12 +63,12 @@ def caught_up(built: Snapshot, now: Snapshot) -> Snapshot:
 
 
 def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Table | None = None) -> Table:
-    """Returns candidates with their attributes, each in the type of its column of the table `like`, if they fit it.
+    """Makes a table of candidates and their attributes; a column gets the type of that column in the table `like`.
 
-    Integers become floats where they keep their digits; lists become joined text; all missing values have any type.
+    Integers become floats if no digit is lost, and lists become joined text. A column of missing values fits any type.
 
     Raises:
-      ValueError: an id is given twice, or attributes are not of one type, one for each id, by name.
+      ValueError: an id occurs twice, or attributes are not columns by name, of one type and with a value for each id.
     """
     if attributes is not None and not isinstance(attributes, Mapping):
         raise ValueError(f"attributes must be a mapping of columns by name, got {attributes!r}")
@@ -76,23 +83,23 @@ def as_table(ids: Sequence | Ids, attributes: Mapping[str, Any] | None, like: Ta
 
 
 def check_columns(new: Table, old: Table) -> None:
-    """Raises ValueError unless the columns, and the types of ids and values, are the same."""
-    given, held = (
+    """Raises ValueError unless both tables have the same columns, and the same types of ids and values."""
+    given, expected = (
         {"the id": type_of(table.ids)} | {repr(name): type_of(column) for name, column in table.columns.items()}
         for table in (new, old)
     )
-    for name in [*held, *(given.keys() - held.keys())] if len(new) else []:
-        got, expected = given.get(name, "nothing"), held.get(name, "nothing")
-        if got != expected:
-            raise ValueError(f"attributes must be those of the index: {name} is {expected} there, got {got}")
+    for name in [*expected, *(given.keys() - expected.keys())] if len(new) else []:
+        new_type, old_type = given.get(name, "nothing"), expected.get(name, "nothing")
+        if new_type != old_type:
+            raise ValueError(f"attributes must match: {name} is {old_type} in the index, got {new_type}")
 
 
 def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None) -> Float32[np.ndarray, "m d"]:
-    """Returns the vectors of candidates as float32 [m, d].
+    """Converts the vectors of candidates to float32 [m, d].
 
     Raises:
-      ValueError: there is not one vector for each id, or a vector is not finite, or zero: nearly always a mistake, as
-        such a candidate is never recommended.
+      ValueError: the number of vectors is not that of the ids, or a vector is not finite, or zero, which is nearly
+        always a mistake: such a candidate is never recommended.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = as_matrix(embeddings, "embeddings")
@@ -100,21 +107,21 @@ def check_vectors(ids: Ids, embeddings: ArrayLike, dimension: int | None = None)
             columns = "d" if dimension is None else dimension
             raise ValueError(f"embeddings must be of shape [{len(ids)}, {columns}], got {vectors.shape}")
         squared = np.vecdot(vectors, vectors)
-    for what, is_bad in (("not finite", ~np.isfinite(squared)), ("zero", ~vectors.any(axis=1))):
+    for problem, is_bad in (("not finite", ~np.isfinite(squared)), ("zero", ~vectors.any(axis=1))):
         if is_bad.any():
             bad = ids[is_bad]
             raise ValueError(
-                f"the vector of candidate {bad[0].item()!r} is {what} ({len(bad)} such candidates); "
+                f"the vector of candidate {bad[0].item()!r} is {problem} ({len(bad)} such candidates); "
                 "did the training diverge, or does it lack features?"
             )
     return as_vectors(vectors, "embeddings")
 
 
 def _without(
-    snapshot: Snapshot, places: Int32[np.ndarray, " m"], recent: Int32[np.ndarray, " m"]
+    snapshot: Snapshot, positions: Int32[np.ndarray, " m"], recent: Int32[np.ndarray, " m"]
 ) -> tuple[Segment, Bool[np.ndarray, " n"]]:
-    """Returns the added segment and the mask of the base, without the candidates at these places."""
+    """Returns the recent segment and the mask of the base without candidates, given by their positions in each."""
     alive, kept = snapshot.alive.copy(), np.ones(len(snapshot.recent.table), bool)
-    alive[places[places >= 0]] = False
+    alive[positions[positions >= 0]] = False
     kept[recent[recent >= 0]] = False
     return snapshot.recent.take(kept), alive

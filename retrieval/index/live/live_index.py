@@ -1,4 +1,4 @@
-"""`LiveIndex`: candidates by raw id, changed while they are searched; no search waits or sees half of a change."""
+"""`LiveIndex`: candidates by raw id that change while they are searched; a search sees each change whole or not yet."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from retrieval.index.live.background import BackgroundWork
 from retrieval.index.live.snapshot import Snapshot, concatenate, take
 
 KIND = "live"
-REBUILD_AT = 0.2  # of the candidates changed
+REBUILD_AT = 0.2  # share of changed candidates
 
 
 class LiveIndex:
-    """Candidates by raw id, integers or strings, with attributes to filter by; `build` or `load` makes one.
+    """Searches candidates by raw id, with attributes to filter by; `build` or `load` makes one.
+
+    Ids are integers or strings.
 
     The index holds an immutable snapshot: a base that was built, a mask of the candidates removed from it, and a
-    segment of the candidates added since, which is searched exactly. A change makes a new snapshot and puts it in place
-    by one assignment; a search uses the snapshot that is in place when it begins. Any number of threads may search;
-    writers wait for each other. When more than the share `rebuild_at` of the candidates has changed, a new base is
-    built in the background, and again if as many changed meanwhile.
+    segment of the candidates added since, which is searched exactly. A change makes a new snapshot and
+    publishes it by one assignment; a search uses the snapshot that is current when it begins, and never waits. Any
+    number of threads may search; writers wait for each other. When more than the share `rebuild_at` of the candidates
+    has changed, a new base is built in the background, and again if as many changed meanwhile.
 
     >>> from retrieval.index import ExactIndex
     >>> index = LiveIndex.build(["a", "b", "c"], ExactIndex.build([[1, 0], [0, 2], [3, 3]]))
@@ -47,7 +49,7 @@ class LiveIndex:
         self.rebuild_at = float(rebuild_at)
         self._snapshot = snapshot
         self._lock = threading.Lock()  # held by writers
-        self._rebuilding = threading.Lock()
+        self._rebuilding = threading.Lock()  # held while a base is built
         self._background = BackgroundWork("the index was not rebuilt")
 
     @classmethod
@@ -59,18 +61,18 @@ class LiveIndex:
         rebuild_at: float = REBUILD_AT,
         zeros: bool = False,
     ) -> LiveIndex:
-        """Makes an index of a searcher, ids and attributes.
+        """Makes an index from a searcher, and the ids and attributes of its candidates.
 
         Args:
           ids: the raw id of each position, each once.
           base: `ExactIndex.build(...)`, `HnswIndex.build(...)`, or the result of `tune`; a rebuild uses its settings.
-          attributes: columns by name, [n] each, or [n, size] of vectors, as of a `Table`; `Filter`s read the former.
+          attributes: columns by name, of values [n] or of vectors [n, size]; a `Filter` reads columns of values only.
           rebuild_at: the share of changed candidates that starts a rebuild; inf: only `rebuild` does.
-          zeros: accepts zero vectors in the base, which score 0 with each query. False: they are refused.
+          zeros: whether the base may have zero vectors, which score 0 with each query.
 
         Raises:
-          ValueError: an id is there twice, its vector is zero, lengths differ, an attribute is neither text nor
-            numbers, or `rebuild_at` is below 0.
+          ValueError: an id occurs twice, a vector is zero, lengths differ, an attribute is neither text nor numbers, or
+            `rebuild_at` is below 0.
         """
         check_flag("zeros", zeros)
         if not isinstance(base, Searcher):
@@ -103,10 +105,10 @@ class LiveIndex:
         exclude: Sequence | None = None,
         filter: Filter | None = None,
     ) -> Answers:
-        """Returns the k candidates with the largest inner products; approximately, if the base is a graph.
+        """Finds the k candidates with the largest inner products; approximately, if the base is a graph.
 
         Args:
-          queries: [q, d].
+          queries: [q, d], converted to float32.
           k: at least 1.
           exclude: ids that each query must not get, a list for each; ids that are not in the index are ignored.
           filter: restricts the candidates of all queries. None: all candidates.
@@ -122,10 +124,10 @@ class LiveIndex:
         return snapshot.search(vectors, k, exclude, filter)
 
     def similar(self, ids: Sequence | Ids, k: int, *, filter: Filter | None = None) -> Answers:
-        """Returns the k candidates with the largest inner products with each of `ids`, without itself.
+        """Finds the k candidates with the largest inner products with each of `ids`, without the candidate itself.
 
         Raises:
-          ValueError: an id is not in the index, its vector is zero and has no neighbours, or an argument does not fit.
+          ValueError: an id is not in the index or its vector is zero, or an argument does not fit.
         """
         snapshot, ids = self._snapshot, as_ids(ids, "ids")
         check_k(k)
@@ -155,10 +157,10 @@ class LiveIndex:
         Args:
           ids: [m], each once.
           embeddings: [m, d].
-          attributes: the same columns as `build` had.
+          attributes: the same columns as in `build`, of m values or vectors each.
 
         Raises:
-          ValueError: an id is in `ids` twice, a vector is not finite or zero, or columns differ.
+          ValueError: an id occurs twice, a vector is not finite or zero, or columns differ.
         """
         with self._lock:
             self._snapshot = changes.added(self._snapshot, ids, embeddings, attributes)
@@ -177,26 +179,26 @@ class LiveIndex:
     def rebuild(self) -> None:
         """Builds a new base of the present candidates; searches and changes go on meanwhile.
 
-        A rebuild in the background is waited for first.
+        If a rebuild runs in the background, this waits for it first.
 
         Raises:
           ValueError: no candidate is left.
         """
         with self._rebuilding:
             if not len(old := self._snapshot):
-                raise ValueError("an index needs a candidate to be built from, all were removed; add some")
+                raise ValueError("a rebuild needs at least one candidate, but all were removed; add candidates")
             self._replace(old)
 
     def wait(self) -> None:
         """Waits for the rebuild in the background, if one runs.
 
         Raises:
-          Exception: the error that ended the last one; the index is then unchanged, and the next change tries again.
+          Exception: the error that ended the last rebuild; the index is unchanged, and the next change tries again.
         """
         self._background.wait()
 
     def _replace(self, old: Snapshot) -> None:
-        """Builds a base of the candidates of `old`, and puts it in place with the changes since."""
+        """Builds a base of the candidates of `old`, and publishes it with the changes made since."""
         table = concatenate(take(old.filters.table, old.alive), old.recent.table)
         base = old.base.rebuilt(np.concatenate([old.base.embeddings[old.alive], old.recent.vectors]))
         built = changes.fresh(base, table, old.stamp)
@@ -204,22 +206,26 @@ class LiveIndex:
             self._snapshot = changes.caught_up(built, self._snapshot)
 
     def _is_due(self) -> bool:
+        """Tells whether more than `rebuild_at` of the candidates has changed."""
         return self._snapshot.changed > self.rebuild_at and len(self._snapshot) > 0
 
     def _rebuild_if_due(self) -> None:
+        """Starts a rebuild in the background if one is due and none runs."""
         self._background.start_if_due(self._is_due, self._rebuild_once)
 
     def _rebuild_once(self) -> None:
+        """Rebuilds the present candidates, if any is left; the task of the background thread."""
         with self._rebuilding:
-            if len(old := self._snapshot):  # all may have been removed since
+            if len(old := self._snapshot):  # others may have removed all of them meanwhile
                 self._replace(old)
 
     def __reduce__(self):
-        """Makes a copy of the present candidates in another process; its changes are its own."""
+        """Pickles the present candidates; changes of the copy do not reach this index, nor the reverse."""
         return type(self)._from_parts, (*snapshot_parts.parts(self._snapshot), self.rebuild_at)
 
     @classmethod
     def _from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], rebuild_at: float) -> LiveIndex:
+        """Makes the index from the record and arrays of `snapshot_parts.parts`."""
         return cls(snapshot_parts.from_parts(record, arrays), rebuild_at)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""Converts snapshots of a live index to a record and arrays for its files, text as code points, and back."""
+"""Converts snapshots of a live index to a record and arrays of its files, and back; text is stored as code points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.index.live.snapshot import Segment, Snapshot
 
 
 def parts(now: Snapshot) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns a record that JSON can hold, and arrays of numbers by name."""
+    """Converts a snapshot to a record that JSON can hold, and arrays of numbers by name."""
     record, arrays = now.base.parts()
     base = now.filters.table
     arrays = {f"searcher/{name}": array for name, array in arrays.items()}
@@ -35,18 +35,18 @@ def parts(now: Snapshot) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Snapshot:
-    """Returns the snapshot that `parts` described.
+    """Makes the snapshot from the record and arrays of `parts`.
 
     Raises:
-      ValueError, KeyError, TypeError, IndexError: they do not fit each other.
+      ValueError, KeyError, TypeError, IndexError: record and arrays do not fit each other.
     """
 
-    def under(prefix):
+    def under(prefix):  # the arrays whose names begin with a prefix, by the rest of the name
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
     def table_of(part):
         columns = {"": arrays[f"{part}/ids"], **under(f"{part}/column/")}
-        lists = record.get("lists", [])  # of files written before there were any: none
+        lists = record.get("lists", [])  # missing in files of earlier versions, which had no lists
         columns |= {name: _to_text(columns[name]) for name in [*record["texts"], *lists]}
         columns |= {name: as_lists(map(split_values, columns[name].tolist()), len(columns[name])) for name in lists}
         columns |= {name: _marked(columns[name], marks) for name, marks in under(f"{part}/present/").items()}
@@ -63,13 +63,14 @@ def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
 
 
 def _marked(values: Shaped[np.ndarray, "..."], present: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, " n"]:
+    """Makes a column with missing values from values and marks of presence."""
     if present.dtype != bool or present.shape != values.shape or values.dtype not in (np.int64, bool):
         raise ValueError(f"marks of values must be booleans {values.shape}, got {present.dtype} {present.shape}")
     return with_missing(values, present)
 
 
 def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-    """Returns text, and lists as joined text, as code points [n, width], which files hold as they hold numbers."""
+    """Converts text, and lists as joined text, to code points [n, width]; numbers stay as they are."""
     if column.dtype.kind not in "UO":
         return column
     column = as_texts(column)
@@ -77,6 +78,7 @@ def _to_numbers(column: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..
 
 
 def _to_text(points: Shaped[np.ndarray, "n width"]) -> Shaped[np.ndarray, " n"]:
+    """Converts code points to text."""
     if points.dtype != np.uint32 or points.ndim != 2 or not points.shape[1]:
         raise ValueError(f"text must be code points [n, width], got {points.dtype} of shape {points.shape}")
     if points.max(initial=0) > 0x10FFFF:
