@@ -1,4 +1,4 @@
-"""Searches embeddings by inner product, exactly or by a graph; engines are imported only here."""
+"""Searches embeddings by inner product, exactly or in a graph; only this room imports search engines."""
 
 from retrieval.index.certificate import Certificate, CurvePoint
 from retrieval.index.checks import Exclusions

@@ -1,4 +1,4 @@
-"""Checks the arguments of searches, and converts them: vectors, positions, exclusions, and subsets of the corpus."""
+"""Checks and converts the arguments of searches: vectors, positions, exclusions, and subsets of the corpus."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike
 from retrieval.common.lists import Lists
 from retrieval.index.subset import Subset
 
-_NO_LISTS = str | bytes | Set | Mapping
+_NO_LISTS = str | bytes | Set | Mapping  # types with a length that are not a list of one entry per query
 
 Exclusions = Lists | Sequence[ArrayLike]  # one list of positions per query
 
 
 def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:
-    """Returns values as float32, of whatever shape.
+    """Converts values of any shape to float32.
 
     Raises:
-      ValueError: they are no numbers, or rows of different lengths.
+      ValueError: values are not numbers, or rows have different lengths.
     """
     try:
         return np.ascontiguousarray(values, dtype=np.float32)
@@ -29,11 +29,10 @@ def as_matrix(values: ArrayLike, name: str) -> Float32[np.ndarray, "..."]:
 
 
 def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Float32[np.ndarray, "n d"]:
-    """Returns a float32 matrix; by Cauchy-Schwarz, inner products of what passes are finite.
+    """Converts values to a float32 matrix; by Cauchy-Schwarz, all inner products of its rows are finite.
 
     Raises:
-      ValueError: it is not two-dimensional, has other than `dimension` columns, or a row is not finite or its squared
-        norm exceeds float32.
+      ValueError: the shape is not [n, `dimension`], or a row is not finite or its squared norm exceeds float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = as_matrix(values, name)
@@ -51,10 +50,10 @@ def as_vectors(values: ArrayLike, name: str, dimension: int | None = None) -> Fl
 
 
 def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
-    """Returns the vectors of a corpus, a read-only copy.
+    """Converts the vectors of a corpus to a read-only float32 matrix, a copy unless the input is read-only float32.
 
     Raises:
-      ValueError: as `as_vectors`, or there is no row or no column.
+      ValueError: as `as_vectors`, or the matrix is empty.
     """
     vectors = as_vectors(values, "embeddings")
     if vectors.size == 0:
@@ -68,7 +67,7 @@ def as_corpus(values: ArrayLike) -> Float32[np.ndarray, "n d"]:
 def without_zero_queries(
     queries: Float32[np.ndarray, "q d"], scores: Float32[np.ndarray, "q k"], positions: Int32[np.ndarray, "q k"]
 ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-    """Pads the answers of zero queries, whose score is 0 with each candidate, with score -inf and position -1."""
+    """Replaces the answers of zero queries, which score 0 with each candidate, by score -inf and position -1."""
     is_zero = ~queries.any(axis=1, keepdims=True)
     if not is_zero.any():
         return scores, positions
@@ -76,10 +75,10 @@ def without_zero_queries(
 
 
 def as_positions(values: ArrayLike, name: str, count: int) -> Int64[np.ndarray, " m"]:
-    """Returns one-dimensional positions in [0, count).
+    """Converts positions to int64.
 
     Raises:
-      ValueError: they are not.
+      ValueError: values are not one-dimensional integers in [0, count).
     """
     positions = np.asarray(values)
     if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
@@ -91,17 +90,17 @@ def as_positions(values: ArrayLike, name: str, count: int) -> Int64[np.ndarray, 
 
 
 def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> Lists | None:
-    """Returns the positions that each query must not get; None: there are none.
+    """Converts the positions that each query must not get to `Lists`; None: no exclusions.
 
     Raises:
-      ValueError: there is not one list for each query, or what it holds are no positions in [0, count).
+      ValueError: the number of lists is not that of the queries, or a list has values that are not in [0, count).
     """
     if excluded is None:
         return None
     check_listed("excluded", excluded, num_queries)
     if not isinstance(excluded, Lists):
-        lists = [as_positions(own, f"excluded[{query}]", count) for query, own in enumerate(excluded)]
-        offsets = np.concatenate([[0], np.cumsum([len(own) for own in lists])]).astype(np.int64)
+        lists = [as_positions(values, f"excluded[{query}]", count) for query, values in enumerate(excluded)]
+        offsets = np.concatenate([[0], np.cumsum([len(positions) for positions in lists])]).astype(np.int64)
         excluded = Lists(offsets, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
     elif (bad := (excluded.rows < 0) | (excluded.rows >= count)).any():
         first = int(np.argmax(bad))
@@ -110,10 +109,10 @@ def as_exclusions(excluded: Exclusions | None, num_queries: int, count: int) -> 
 
 
 def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Subset | None:
-    """Returns the subset that may be found; None: all.
+    """Converts the candidates that may be found to a `Subset`; None: all.
 
     Raises:
-      ValueError: it is not for a corpus of `count`.
+      ValueError: `allowed` is not booleans of shape [count].
     """
     if allowed is None or isinstance(allowed, Subset):
         mask = None if allowed is None else allowed.mask
@@ -126,7 +125,7 @@ def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Su
 
 
 def check_k(k: int) -> None:
-    """Raises ValueError where `k` is no integer, or below 1."""
+    """Raises ValueError unless `k` is an integer of at least 1."""
     if not isinstance(k, int | np.integer) or isinstance(k, bool):
         raise ValueError(f"k must be an integer, got {k!r}")
     if k < 1:
@@ -134,7 +133,7 @@ def check_k(k: int) -> None:
 
 
 def check_listed(name: str, values: object, num_queries: int) -> None:
-    """Raises ValueError unless there is an entry for each query: a list or an array, no text, set or mapping."""
+    """Raises ValueError unless `values` is a list or array, not text, a set or a mapping, with one entry per query."""
     is_listed = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0 and not isinstance(values, _NO_LISTS)
     if not is_listed or len(values) != num_queries:
         got = len(values) if is_listed else f"{values!r:.80}"
@@ -142,17 +141,17 @@ def check_listed(name: str, values: object, num_queries: int) -> None:
 
 
 def check_flag(name: str, value: bool) -> None:
-    """Raises ValueError where `value` is neither True nor False: "no" would count as true."""
+    """Raises ValueError unless `value` is True or False; a text such as "no" would count as true."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_threads(threads: int) -> None:
-    """Raises ValueError where `threads` is no integer, or below 0, which hnswlib takes for all of the machine."""
+    """Raises ValueError unless `threads` is an integer of at least 0; hnswlib takes a negative one for all cores."""
     if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 0:
-        raise ValueError(f"threads must be a number of them, or 0 for all of the machine, got {threads!r}")
+        raise ValueError(f"threads must be an integer, at least 0 (all cores), got {threads!r}")
 
 
 def nothing(num_queries: int, k: int) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-    """Returns scores and positions of empty answers: -inf and -1."""
+    """Returns the scores and positions of empty answers: -inf and -1."""
     return np.full((num_queries, k), -np.inf, np.float32), np.full((num_queries, k), -1, np.int32)

@@ -1,4 +1,4 @@
-"""The files of an index: a record in JSON, and arrays that the record names by their hashes.
+"""Writes and reads the files of an index: a record in JSON, and arrays that the record names by their hashes.
 
 New arrays are written beside the old ones, under names that come from their content, and are on disk before one rename
 replaces the old record by the new one. A save that ends before that rename leaves the old index, whole.
@@ -34,8 +34,8 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
     """Writes an index into `folder`, whole or not at all; an existing index is replaced, and saves run one at a time.
 
     Args:
-      folder: destination; it is made where it is missing.
-      record: what JSON can hold, with the "kind" of the index and its "figures".
+      folder: destination; created if it is missing.
+      record: values that JSON can hold, with the "kind" of the index and its metrics as "figures".
       arrays: by name.
 
     Raises:
@@ -50,6 +50,7 @@ def save(folder: str | os.PathLike[str], record: Mapping[str, Any], arrays: Mapp
 
 
 def _replace(folder: pathlib.Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes new arrays, replaces the record, and removes unnamed files; an error removes the new arrays."""
     old = {path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     new: set[str] = set()
     entries = {}
@@ -90,11 +91,11 @@ def _write(folder: pathlib.Path, array: np.ndarray, old: set[str], new: set[str]
 def opened(
     folder: str | os.PathLike[str], kind: str | None = None
 ) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-    """Gives record and arrays of an index to a block, and verifies the arrays while the block runs.
+    """Yields record and arrays of an index to a `with` block, and verifies the arrays while the block runs.
 
-    Until the block ends the bytes may be anything: the block checks what must not be, and hands nothing out. If the
-    arrays are damaged, the error that says so replaces an error of the block. Another index may be saved into the
-    folder meanwhile: the block gets one of the two.
+    The arrays are verified only when the block ends: until then any bytes are possible, so the block must check all
+    that could crash it, and must not pass anything on. If the arrays are damaged, the error about it replaces an error
+    of the block. If another index is saved into the folder meanwhile, the block gets one of the two, whole.
 
     Raises:
       ValueError: a file is missing or damaged, of another format version, or the index is of another kind.
@@ -105,7 +106,7 @@ def opened(
         record, files, contents = _read_whole(folder, kind, pool)
     with concurrent.futures.ThreadPoolExecutor(max(1, cores - 1)) as pool:  # one core is left to the block
         files = dataclasses.replace(files, executor=pool)
-        # the longest last: a new hash starts in Python, which hnswlib blocks for as long as it copies
+        # The longest last: hnswlib holds the lock of Python while it copies, so that no further hash can start then.
         for name in sorted(contents, key=lambda name: len(contents[name])):
             files.check_content_later(name, contents[name])
         try:
@@ -118,7 +119,7 @@ def opened(
 def _read_whole(
     folder: pathlib.Path, kind: str | None, pool: concurrent.futures.Executor
 ) -> tuple[dict[str, Any], VerifiedFolder, dict[str, memoryview]]:
-    """Returns record, files and unverified contents of one index; reads again what was replaced meanwhile."""
+    """Reads the record, the files and their unverified contents; again if another index replaced them meanwhile."""
     while True:
         state = _state(folder)
         record = read_record(folder)
@@ -142,7 +143,7 @@ def _state(folder: pathlib.Path) -> tuple[int, int] | None:
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the record of an index, and reads none of the files that it names.
+    """Reads the record of an index, without the files that it names.
 
     Raises:
       ValueError: the record is missing, damaged, or of another format version.
@@ -170,7 +171,7 @@ def _listed_files(folder: pathlib.Path, record: Mapping[str, Any]) -> VerifiedFo
     """Returns the files that a record lists; arrays of the same content share a file.
 
     Raises:
-      ValueError, KeyError, TypeError: an entry is none.
+      ValueError, KeyError, TypeError: an entry is not one that `save` writes.
     """
     files: dict[str, ListedFile] = {}
     for entry in record["arrays"].values():
@@ -185,7 +186,7 @@ def _listed_files(folder: pathlib.Path, record: Mapping[str, Any]) -> VerifiedFo
 
 
 def digests(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Returns file and SHA-256 of each array of an index, by the name of the array; `opened` verifies them.
+    """Returns file and SHA-256 of each array, by its name, as the record has them; only `opened` verifies the content.
 
     Raises:
       ValueError: as `read_record`.

@@ -1,4 +1,4 @@
-"""Filters by attribute and by id, compiled to a subset of the corpus; no function is called for each candidate."""
+"""`Filter`: conditions by attribute and id, compiled to a subset of the corpus without a call for each candidate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from retrieval.common.choices import did_you_mean
 from retrieval.data.columns import Column, distinct_values, is_present, type_of, values_of
@@ -19,32 +19,32 @@ from retrieval.data.ids import as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.subset import Subset
 
-MOST_KEPT = 16  # compiled filters of a corpus
+MOST_KEPT = 16  # compiled filters that a corpus caches
 
-Range = tuple[Any, Any]  # from, to; None is no bound
+Range = tuple[Any, Any]  # least and greatest value; None: no bound
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filter:
-    """Restricts the candidates: every condition must hold. Filters of the same conditions are equal in any order.
+    """Restricts the candidates of a search to those for which all conditions hold.
 
-    The values are copied.
+    The values are copied. Filters with the same conditions in any order are equal.
 
     >>> Filter(one_of={"genres": ["Comedy"]}, between={"year": (1990, None)}, deny=[7])
     Filter(one_of={'genres': ['Comedy']}, between={'year': (1990, None)}, allow=None, deny=[7])
 
     Attributes:
-      one_of: by column the values of which a candidate needs one. They have the type of the column: text for text and
-        lists of text, True or False for booleans, numbers for integers and floats. A text of several values, joined by
-        "|", has each of them and is found whole too; a value of a list is found as it is.
-      between: by column the least and the greatest value, both included; None is no bound. Missing values are outside,
-        whatever the bounds. Integers are compared exactly, floats in the precision of the column.
+      one_of: for each column, values of which a candidate must have one. They have the type of the column: text for
+        text and lists of text, True or False for booleans, numbers for integers and floats. A text that joins several
+        values by "|" matches each of them and the whole text; a value in a list matches as it is.
+      between: for each column, the least and the greatest value, both included; None: no bound. A missing value is
+        never between bounds. Integers are compared exactly, floats in the precision of the column.
       allow: the only candidate ids that may be found; ids outside the corpus are ignored. None: all.
-      deny: candidate ids that may not.
+      deny: candidate ids that must not be found.
 
     Raises:
-      ValueError: values are no list, conditions are no mapping, bounds no pair, one of them NaN or neither text nor a
-        number, or ids are no ids.
+      ValueError: conditions are not a mapping, values not a list, bounds not a pair, a value is NaN or neither text
+        nor a number, or `allow` or `deny` is not a list of ids.
     """
 
     one_of: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
@@ -53,11 +53,11 @@ class Filter:
     deny: Sequence | np.ndarray = ()
 
     def __post_init__(self):
-        for what, conditions in {"one_of": self.one_of, "between": self.between}.items():
+        for field, conditions in {"one_of": self.one_of, "between": self.between}.items():
             if not isinstance(conditions, Mapping):
-                raise ValueError(f"{what} must be a mapping by column, got {conditions!r}")
+                raise ValueError(f"{field} must be a mapping by column, got {conditions!r}")
             if not all(isinstance(name, str) for name in conditions):
-                raise ValueError(f"{what} must be a mapping by the names of columns, got {list(conditions)}")
+                raise ValueError(f"{field} must be a mapping by the names of columns, got {list(conditions)}")
         for name, values in self.one_of.items():
             is_list = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim > 0)
             if isinstance(values, str | bytes) or not is_list:
@@ -73,7 +73,7 @@ class Filter:
         if self.allow is not None:
             as_ids(self.allow, "allow")
         as_ids(self.deny, "deny")
-        # what was compiled for a filter must stay what the filter says
+        # copies: a compiled filter stays in the cache, so its conditions must not change
         object.__setattr__(self, "one_of", {name: copy.copy(values) for name, values in self.one_of.items()})
         object.__setattr__(self, "between", {name: tuple(bounds) for name, bounds in self.between.items()})
         object.__setattr__(self, "allow", copy.copy(self.allow))
@@ -81,6 +81,7 @@ class Filter:
 
     @functools.cached_property
     def _key(self) -> tuple:
+        """The conditions in one hashable value that does not depend on their order."""
         listed = {name: frozenset(map(_typed, values)) for name, values in self.one_of.items()}
         ids = [
             None if listed_ids is None else tuple(np.unique(as_ids(listed_ids, "ids")).tolist())
@@ -100,7 +101,7 @@ class Filter:
 
 
 class Filters:
-    """Compiles filters over the candidates of a table, and caches the last ones; safe for several threads.
+    """Compiles filters over the candidates of a table and caches the last ones; any number of threads may use it.
 
     >>> table = Table([1, 2, 3], {"genres": np.array(["Comedy|War", "", "War"]), "year": np.array([1990, 1991, 1992])})
     >>> Filters(table).subset(Filter(one_of={"genres": ["War"]}, between={"year": (1991, None)})).positions
@@ -110,36 +111,37 @@ class Filters:
     def __init__(self, table: Table):
         self.table = table
         self._attributes = _Attributes(table)
-        # not of `self`: filters that refer to themselves are in memory until garbage is collected
-        self._compiled = functools.lru_cache(MOST_KEPT)(functools.partial(_compiled, self._attributes))
+        # a cache that refers to `self` would keep it in memory until garbage is collected
+        self._compiled = functools.lru_cache(MOST_KEPT)(functools.partial(_compile, self._attributes))
 
-    def __reduce__(self):  # what was compiled stays behind
+    def __reduce__(self):  # compiled filters are not pickled
         return Filters, (self.table,)
 
     def subset(self, wanted: Filter) -> Subset:
-        """Returns the subset that a filter leaves: O(n) time, and O(1) for a cached filter.
+        """Returns the subset of the candidates that pass a filter; O(n) time, O(1) for a cached filter.
 
         Raises:
-          ValueError: as `mask`, or it is no `Filter`.
+          ValueError: as `mask`, or `wanted` is not a `Filter`.
         """
         check_filter(wanted)
         return self._compiled(wanted)
 
     def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
-        """Returns whether the filter leaves each candidate [n].
+        """Tells which candidates pass a filter [n]; O(n) time.
 
         Raises:
-          ValueError: the table has no such column, or its values do not compare with those of the filter.
+          ValueError: the table lacks a column of the filter, or its values have another type than those of the filter.
         """
         return self._attributes.mask(wanted)
 
 
-def _compiled(attributes: _Attributes, wanted: Filter) -> Subset:
+def _compile(attributes: _Attributes, wanted: Filter) -> Subset:
+    """Makes the subset of the candidates that pass a filter."""
     return Subset(attributes.mask(wanted))
 
 
 class _Attributes:
-    """The columns of a table, with the distinct rows of the columns of text that filters have used."""
+    """Evaluates filters over the columns of a table; caches the distinct rows of the text columns that filters used."""
 
     def __init__(self, table: Table):
         self.table = table
@@ -147,23 +149,29 @@ class _Attributes:
 
     def mask(self, wanted: Filter) -> Bool[np.ndarray, " n"]:
         """See `Filters.mask`."""
-        left = np.ones(len(self.table), bool)
+        passed = np.ones(len(self.table), bool)
         for name, values in wanted.one_of.items():
-            left &= self._has_one_of(name, values)
+            passed &= self._has_one_of(name, values)
         for name, bounds in wanted.between.items():
-            left &= self._is_between(name, *bounds)
+            passed &= self._is_between(name, *bounds)
         if wanted.allow is not None:
-            listed = np.zeros(len(left), bool)
+            listed = np.zeros(len(passed), bool)
             listed[self._positions(wanted.allow)] = True
-            left &= listed
-        left[self._positions(wanted.deny)] = False
-        return left
+            passed &= listed
+        passed[self._positions(wanted.deny)] = False
+        return passed
 
-    def _positions(self, ids):
+    def _positions(self, ids: Sequence | np.ndarray) -> Int32[np.ndarray, " m"]:
+        """Returns the positions of ids; those outside the corpus are left out."""
         found = self.table.positions(ids)
         return found[found >= 0]
 
     def _column(self, name: str) -> Column:
+        """Returns a column of values.
+
+        Raises:
+          ValueError: the table has no such column, or it holds vectors.
+        """
         if name not in self.table.columns:
             nearest = did_you_mean(name, list(self.table.columns))
             raise ValueError(f"no attribute {name!r} to filter by{nearest}; known are {sorted(self.table.columns)}")
@@ -173,12 +181,13 @@ class _Attributes:
         return column
 
     def _has_one_of(self, name: str, values: Sequence) -> Bool[np.ndarray, " n"]:
+        """Tells which candidates have one of the values; a text column is compared once for each distinct row."""
         column = self._column(name)
         _check_type(name, column, list(values))
         if column.dtype.kind not in "UO":
-            wanted = [found for value in values for found in _equal_to(name, column, value)]
-            values_held = values_of(column)
-            return np.isin(values_held, np.array(wanted, values_held.dtype)) & is_present(column)
+            wanted = [equal for value in values for equal in _equal_to(name, column, value)]
+            column_values = values_of(column)
+            return np.isin(column_values, np.array(wanted, column_values.dtype)) & is_present(column)
         if name not in self._values:
             self._values[name] = distinct_values(column)
         distinct, index = self._values[name]
@@ -187,6 +196,7 @@ class _Attributes:
         return has | np.isin(column, list(listed)) if column.dtype.kind == "U" else has
 
     def _is_between(self, name: str, low: Any, high: Any) -> Bool[np.ndarray, " n"]:
+        """Tells which candidates have a value between two bounds, both included; None: no bound."""
         column = self._column(name)
         _check_type(name, column, [bound for bound in (low, high) if bound is not None])
         if type_of(column) in ("booleans", "lists of text"):
@@ -200,17 +210,18 @@ class _Attributes:
 
 
 def _typed(value: Any) -> tuple[bool, bool, Any]:
-    """Returns a value that differs from equal ones of another type: True is no 1."""
+    """Returns the value with marks of its type, so that True and 1, which are equal in Python, differ."""
     return isinstance(value, str), isinstance(value, bool | np.bool_), value
 
 
 def check_filter(wanted: Any) -> None:
-    """Raises ValueError unless it is a filter."""
+    """Raises ValueError unless `wanted` is a `Filter`."""
     if not isinstance(wanted, Filter):
         raise ValueError(f"filter must be a retrieval.Filter, such as Filter(deny=[7]), got {wanted!r}")
 
 
 def _check_values(where: str, values: Sequence) -> None:
+    """Raises ValueError unless all values are text without NUL, or real numbers."""
     for value in values:
         if not isinstance(value, str | numbers.Real | np.number | np.bool_) or isinstance(value, np.complexfloating):
             raise ValueError(f"{where} must hold text or numbers, got {value!r}")
@@ -220,16 +231,17 @@ def _check_values(where: str, values: Sequence) -> None:
 
 def _check_type(name: str, column: Column, values: list) -> None:
     """Raises ValueError unless the values have the type of the column: text, booleans, or numbers."""
-    held = type_of(column)
-    fits = {"text": str, "lists of text": str, "booleans": bool | np.bool_}.get(held, numbers.Real | np.number)
+    expected = type_of(column)
+    python_types = {"text": str, "lists of text": str, "booleans": bool | np.bool_}
+    python_type = python_types.get(expected, numbers.Real | np.number)
     for value in values:
         is_boolean = isinstance(value, bool | np.bool_)
-        if not isinstance(value, fits) or is_boolean != (held == "booleans"):
-            raise ValueError(f"attribute {name!r} holds {held}, got {value!r} to compare it with")
+        if not isinstance(value, python_type) or is_boolean != (expected == "booleans"):
+            raise ValueError(f"attribute {name!r} holds {expected}, got {value!r} to compare it with")
 
 
 def _equal_to(name: str, column: Column, value: Any) -> list:
-    """Returns the value in the type of a column of integers, numbers or booleans; [] if no value there is equal.
+    """Converts a value to the type of a column of integers, floats or booleans; [] if no such value can be equal.
 
     Raises:
       ValueError: the column holds floats, which cannot represent the integer `value`.
@@ -247,7 +259,7 @@ def _equal_to(name: str, column: Column, value: Any) -> list:
 
 
 def _bound(values: Column, bound: Any, to_integer: Callable[[Any], int]) -> Any:
-    """Returns a bound to compare with the values of a column: floats do not round integers, nor integers floats."""
+    """Converts a bound to the type of a column: to the precision of floats, to the next integer inside for integers."""
     if values.dtype.kind == "U":
         return bound
     if values.dtype.kind == "f":
@@ -256,9 +268,9 @@ def _bound(values: Column, bound: Any, to_integer: Callable[[Any], int]) -> Any:
 
 
 def _rounded(value: Any, dtype: np.dtype) -> np.floating:
-    """Returns a number in the precision of a column; infinity beyond its range."""
+    """Rounds a number to the precision of a column; infinity beyond its range."""
     try:
         with np.errstate(over="ignore"):
             return dtype.type(value)
-    except OverflowError:  # of integers
+    except OverflowError:  # raised for large integers
         return dtype.type(math.copysign(math.inf, 1 if value > 0 else -1))

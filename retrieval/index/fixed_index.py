@@ -1,4 +1,4 @@
-"""Base class of the searchers over fixed candidates: checked searches, norms, and files."""
+"""`FixedIndex`: base class of the searchers over fixed candidates, with checked searches, norms, and files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from retrieval.index.subset import Norms, Subset
 
 
 class FixedIndex(abc.ABC):
-    """Base of searchers: exact search and files. Subclasses add `build`, `rebuilt`, `parts`, `from_parts`, `_find`.
+    """Implements exact search and files of a `Searcher`.
+
+    Subclasses add `build`, `rebuilt`, `parts` and `from_parts`, and override `_find` if search is approximate.
 
     Attributes:
-      kind: what its files name it.
+      kind: name of the class in its files.
       embeddings: float32 [n, d], read-only.
-      metrics: numbers saved with it, e.g. `recall_at_10`.
-      certificate: how it was chosen, where `tune` did.
+      metrics: numbers that are saved with the index, e.g. `recall_at_10`.
+      certificate: of the choice that `tune` made; None if the index was built without `tune`.
     """
 
     kind: ClassVar[str]
@@ -51,7 +53,7 @@ class FixedIndex(abc.ABC):
         excluded: Exclusions | None = None,
         allowed: Subset | np.ndarray | None = None,
     ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Finds the k candidates with the largest inner products, or about those, see `Searcher.search`.
+        """Finds the k candidates with the largest inner products, exactly or approximately, see `Searcher.search`.
 
         Raises:
           ValueError: an argument does not fit.
@@ -65,7 +67,7 @@ class FixedIndex(abc.ABC):
     def _find(
         self, queries: Float32[np.ndarray, "q d"], k: int, banned: Lists | None, subset: Subset | None
     ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Finds them exactly, for arguments that fit; O(q m d) time for m that may be found."""
+        """Finds the k best exactly, for checked arguments; O(q m d) time for m allowed candidates."""
         return exact_top(self.embeddings, queries, k, self.norms, banned, subset)
 
     def save(self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None) -> None:
@@ -74,7 +76,7 @@ class FixedIndex(abc.ABC):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FixedIndex:
-        """Reads what `save` wrote, verified.
+        """Reads an index that `save` wrote, verified.
 
         Raises:
           ValueError: a file is missing or damaged, has another format version, or holds an index of another kind.
@@ -85,18 +87,18 @@ class FixedIndex(abc.ABC):
             except ValueError as error:
                 raise ValueError(f"{os.fspath(folder)}: {error}") from error
 
-    def __reduce__(self):  # a graph of hnswlib that was taken apart cannot be pickled by hnswlib itself
+    def __reduce__(self):  # hnswlib cannot pickle a graph that was made from parts
         return type(self).from_parts, self.parts()
 
     @abc.abstractmethod
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns what a file holds of it: a record and arrays by name."""
+        """Returns the content of the index file: a record and arrays by name."""
 
     @classmethod
     @abc.abstractmethod
     def from_parts(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FixedIndex:
-        """Returns the index that `parts` described; bytes that are damaged must not crash it.
+        """Makes the index from the record and arrays of `parts`; damaged bytes must not crash it.
 
         Raises:
-          ValueError: they do not fit each other.
+          ValueError: record and arrays do not fit each other.
         """

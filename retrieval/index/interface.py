@@ -1,4 +1,4 @@
-"""Interfaces of indexes: `Searcher` over fixed candidates, and `IdIndex` by raw id, also for external engines."""
+"""Interfaces of indexes: `Searcher` over fixed candidates by position, and `IdIndex` by raw id, for any engine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from retrieval.index.subset import Subset
 
 @runtime_checkable
 class Searcher(Protocol):
-    """A search over fixed candidates, which any number of threads may use at the same time.
+    """Searches fixed candidates; any number of threads may search at the same time.
 
-    Positions are those of the matrix that it was built from. `ExactIndex` and `HnswIndex` are searchers, each with a
-    `build` of its own settings; `retrieval.LiveIndex` adds ids, filters and changes to any.
+    Positions are rows of the matrix that the searcher was built from. `ExactIndex` and `HnswIndex` are searchers, each
+    with a `build` that takes its settings; `retrieval.LiveIndex` adds ids, filters and changes to any searcher.
 
     Attributes:
       embeddings: float32 [n, d], read-only.
-      metrics: numbers that are saved with it.
-      certificate: how it was chosen, where `tune` did.
+      metrics: numbers that are saved with the index.
+      certificate: of the choice that `tune` made; None if the index was built without `tune`.
     """
 
     embeddings: Float32[np.ndarray, "n d"]
@@ -44,43 +44,43 @@ class Searcher(Protocol):
         excluded: Exclusions | None = None,
         allowed: Subset | np.ndarray | None = None,
     ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-        """Returns the k candidates with the largest inner products; approximately, if the engine is a graph.
+        """Finds the k candidates with the largest inner products; approximately, if the engine is a graph.
 
         Args:
           queries: [q, d], converted to float32.
           k: at least 1; may exceed n.
           excluded: the positions that each query must not get, any number in any order.
-          allowed: the only positions to choose from, for all queries: booleans [n], or a `Subset` of them, which keeps
-            what it has gathered for the next search. None: all.
+          allowed: the only positions to choose from, for all queries: booleans [n], or a `Subset`, which keeps copies
+            of its vectors for the next search. None: all.
 
         Returns:
           Inner products and positions, best first; of tied scores the lower position first. If fewer than k candidates
-          are allowed, the rest has position -1 and score -inf; otherwise all k are filled. A query of zeros, as of a
-          user or an item without data, gets such padding alone: it scores 0 with each candidate.
+          are allowed, the lists are padded with position -1 and score -inf; otherwise all k are filled. A zero query,
+          as of a user or an item without data, gets padding only: it scores 0 with each candidate.
 
         Raises:
           ValueError: an argument does not fit.
         """
 
     def rebuilt(self, embeddings: ArrayLike) -> Searcher:
-        """Returns a searcher with the same settings over other vectors, without metrics.
+        """Builds a searcher with the same settings over other vectors, without metrics.
 
         Raises:
-          ValueError: the vectors are refused, as by `build`.
+          ValueError: as `build` for these vectors.
         """
 
     def save(self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None) -> None:
-        """Writes the index into `folder`, with `metrics` (None: its own); an existing index is replaced.
+        """Writes the index into `folder`, with `metrics` (None: those of the index); replaces an existing index.
 
         At each instant the folder holds the old index or the new one, whole.
 
         Raises:
-          ValueError: a figure is not finite.
+          ValueError: a metric is not finite.
           OSError: the folder cannot be written.
         """
 
     def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns the content of its files: a record with its "kind", and arrays by name."""
+        """Returns the content of the index file: a record with the "kind", and arrays by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Answers:
 
     Attributes:
       ids: raw ids [q, k]; 0 or "" where no candidate is left.
-      scores: inner products [q, k]; -inf there.
-      attribute: name -> that attribute of each, as it was at the time of the search [q, k, ...], zero or "" where no
-        candidate is left; None where the index has none of this name.
+      scores: inner products [q, k]; -inf where no candidate is left.
+      attribute: function from the name of an attribute to its values at the time of the search [q, k, ...]; zero or ""
+        where no candidate is left. It returns None if the index has no attribute of this name.
     """
 
     ids: Shaped[np.ndarray, "q k"]
@@ -100,7 +100,7 @@ class Answers:
 
     @property
     def titles(self) -> Shaped[np.ndarray, "q k"]:
-        """The attribute "title" of each candidate as text, or its id without one; "" where no candidate is left."""
+        """The attribute "title" of each candidate as text, its id if it has none; "" where no candidate is left."""
         titles = self.attribute("title")
         titles = np.full(self.ids.shape, "") if titles is None else titles.astype(str)
         if not (untitled := (titles == "") & self.found).any():
@@ -115,14 +115,14 @@ class Answers:
 
 @runtime_checkable
 class IdIndex(Protocol):
-    """Candidates by raw id that may change while they are searched, also in an engine outside of this process.
+    """Searches candidates by raw id, which may change meanwhile; the engine may be another process.
 
     `LiveIndex` implements it over any `Searcher`; its methods describe the arguments and errors.
     """
 
     @classmethod
     def build(cls, ids: Sequence | np.ndarray, *arguments: Any, **settings: Any) -> IdIndex:
-        """Makes an index of candidates by their ids."""
+        """Makes an index of candidates with these ids."""
 
     def add(
         self, ids: Sequence | np.ndarray, embeddings: ArrayLike, attributes: Mapping[str, Any] | None = None
@@ -135,7 +135,7 @@ class IdIndex(Protocol):
     def search(
         self, queries: ArrayLike, k: int, *, exclude: Sequence | None = None, filter: Filter | None = None
     ) -> Answers:
-        """Returns the k candidates with about the largest inner products, or all that are allowed."""
+        """Finds the k candidates with about the largest inner products, or all that are allowed if they are fewer."""
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the present candidates into a folder, whole or not at all."""

@@ -1,4 +1,4 @@
-"""The registry of searchers, by the kind that their files name."""
+"""The registry of searchers, by the kind that is written in their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS: dict[str, type[Searcher]] = {ExactIndex.kind: ExactIndex, HnswIndex.kind:
 
 
 def load(folder: str | os.PathLike[str]) -> Searcher:
-    """Reads the index that the `save` of any searcher wrote.
+    """Reads an index that the `save` of any registered searcher wrote, verified.
 
     Raises:
       ValueError: a file is missing or damaged, has another format version, or the kind is unknown.
@@ -30,7 +30,7 @@ def load(folder: str | os.PathLike[str]) -> Searcher:
 
 
 def from_parts(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Searcher:
-    """Returns the searcher whose `parts` these are, of any kind.
+    """Makes the searcher, of any kind, from the record and arrays of its `parts`.
 
     Raises:
       ValueError: the kind is unknown, or record and arrays do not fit.

@@ -1,4 +1,4 @@
-"""A subset of the corpus that a search may find, and norms that bound its inner products."""
+"""`Subset`: the candidates that a search may find; and norms, which bound inner products."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 def lengths_of(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, " n"]:
-    """Returns upper bounds of the norms: the norms, or more where squares underflow. O(n d) time."""
+    """Computes upper bounds of the norms; they exceed the norms only where squares may underflow. O(n d) time."""
     return np.sqrt(np.vecdot(vectors, vectors) + np.float32(vectors.shape[1] * _TINY))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Norms:
-    """Norms of the vectors of a corpus, which bound its inner products.
+    """Norms of the vectors of a corpus: by Cauchy-Schwarz they bound its inner products.
 
     Attributes:
-      values: of each vector, see `lengths_of` [n].
+      values: upper bound of the norm of each vector, see `lengths_of` [n].
     """
 
     values: Float32[np.ndarray, " n"]
@@ -39,16 +39,16 @@ class Norms:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gathered:
-    """The vectors of a subset, its longest vectors first if it is larger than a block.
+    """The vectors of a subset; if it is larger than a block, the longest vectors come first.
 
     A place is an index into the subset in this order; a position is an index into the corpus.
 
     Attributes:
       embeddings: of the whole corpus [n, d].
-      positions: the position at each place [m].
-      places: the place of each member, by ascending position [m]; None: places ascend with positions.
+      positions: position of the member at each place [m].
+      places: place of each member, by ascending position [m]; None: places ascend with positions.
       head: the vectors at the first places, contiguous [h, d].
-      norms: by place [m].
+      norms: norm of the vector at each place [m].
     """
 
     embeddings: Float32[np.ndarray, "n d"]
@@ -64,22 +64,23 @@ class Gathered:
         return self.embeddings[self.positions[start:stop]]
 
     def vectors_of(self, places: Int64[np.ndarray, " f"]) -> tuple[Float32[np.ndarray, "_ d"], Int64[np.ndarray, " f"]]:
-        """Returns a matrix, and its rows that are the vectors at places: the contiguous head if it has all of them."""
+        """Returns a matrix and the rows of it that are the vectors at places; it is the head if that suffices."""
         if places.max(initial=0) < len(self.head):
             return self.head, places
         return self.embeddings, self.positions[places]
 
 
 class Subset:
-    """The part of a corpus that a search may find, the same for all queries of a batch.
+    """The candidates that a search may find, the same for all queries of a batch.
 
-    The longest of its vectors, up to `MOST_BYTES`, are copied at the first search and kept for the next.
+    The first search copies their longest vectors, up to `MOST_BYTES`; the next searches use the copy.
 
     >>> Subset(np.array([True, False, True])).positions
     array([0, 2])
 
     Attributes:
       mask: whether each position belongs to the subset [n].
+      MOST_BYTES: size of the copied vectors, exceeded by at most one vector.
     """
 
     MOST_BYTES = 1 << 25
@@ -90,14 +91,14 @@ class Subset:
 
     @functools.cached_property
     def positions(self) -> Int64[np.ndarray, " m"]:
-        """The positions of its members, ascending."""
+        """The positions in the subset, ascending."""
         return np.flatnonzero(self.mask)
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def gather(self, embeddings: Float32[np.ndarray, "n d"], norms: Norms, block: int) -> Gathered:
-        """Returns its vectors, to be searched in blocks of `block`; the first call takes O(m log m + m d) time."""
+        """Returns the vectors, to be searched in blocks of `block`; the first call takes O(m log m + m d) time."""
         kept = self._gathered  # read once: another thread may replace it
         if kept is not None and kept.embeddings is embeddings:
             return kept

@@ -256,7 +256,7 @@ def test_build_refuses_what_has_no_inner_products(embeddings, message):
 
 @pytest.mark.parametrize("threads", [-1, True])
 def test_threads_are_checked_before_any_work(threads):
-    with pytest.raises(ValueError, match="threads must be a number of them, or 0 for all of the machine, got"):
+    with pytest.raises(ValueError, match="threads must be an integer, at least 0 .all cores., got"):
         HnswIndex.build(np.eye(3), M=8, ef_construction=40, ef=30, seed=0, threads=threads)
     with pytest.raises(ValueError, match="threads must be"):
         dataclasses.replace(build(np.eye(3)), threads=threads)

@@ -214,7 +214,7 @@ def test_fewer_candidates_than_k(monkeypatch):
         ({"target": 1.0}, "target must be in"),
         ({"target": 0.0}, "target must be in"),
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"threads": -1}, "threads must be a number of them, or 0 for all of the machine, got -1"),
+        ({"threads": -1}, "threads must be an integer, at least 0 .all cores., got -1"),
         ({"seed": -1}, "seed must be an integer in .0, 4294967295., got -1"),
         ({"queries": np.ones((0, 8))}, "one at least, got none"),
         ({"queries": np.ones((1, 8)), "choices": Choices("hnsw")}, "two queries at least .* got 1"),
