@@ -50,7 +50,7 @@ def explain(
            0     0.0000     0.0000     0.0000     0.2500  positive
            1     1.0986     0.0000     1.0986     0.7500
     """
-    own = jnp.zeros(0) if own_negatives is None else own_negatives[example]
+    own_logits = jnp.zeros(0) if own_negatives is None else own_negatives[example]
     order = jnp.concatenate([jnp.array([example]), jnp.delete(jnp.arange(len(candidates)), example)])
     scores = scores_of(queries[example][None, :], candidates[order]) / temperature  # [1, M], the positive first
     shifted, removed = scores, {}
@@ -65,29 +65,30 @@ def explain(
     logits = shifted
     for masked in removed.values():
         logits = jnp.where(masked == -jnp.inf, -jnp.inf, logits)
-    logits = jnp.concatenate([logits, own[None, :]], axis=1)
+    logits = jnp.concatenate([logits, own_logits[None, :]], axis=1)
     if num_hard_negatives > 0:
         before, logits = logits, keep_hard_negatives(logits, num_hard_negatives)
         removed["not among the hardest"] = jnp.where(before == -jnp.inf, 0.0, logits)
-    reasons = {why: masked[0] == -jnp.inf for why, masked in removed.items()}
+    reasons = {reason: masked[0] == -jnp.inf for reason, masked in removed.items()}
     total, aim = jax.nn.logsumexp(logits[0]), target(logits, len(candidates), label_smoothing)[0]
     name = "positive" if label_smoothing == 0 else "smoothed target"
-    left = int(jnp.sum(logits > -jnp.inf))
+    num_left = int(jnp.sum(logits > -jnp.inf))
     summary = f"loss {total - aim:.4f} = log(sum of exp) {total:.4f} - {name} {aim:.4f}; "
-    summary += f"{left} of {logits.shape[1]} columns left"
-    return "\n".join([summary, *_lines(order, scores[0], shifted[0] - scores[0], logits[0], own, reasons, top)])
+    summary += f"{num_left} of {logits.shape[1]} columns left"
+    shifts = shifted[0] - scores[0]
+    return "\n".join([summary, *_lines(order, scores[0], shifts, logits[0], own_logits, reasons, top)])
 
 
-def _lines(order, scores, shifts, logits, own, removed, top):
-    """Returns the lines of the table; the last columns are own negatives, whose logits the caller has computed."""
+def _lines(order, scores, shifts, logits, own_logits, removed, top):
+    """Returns the lines of the table; its last columns are the example's own negatives, with their final logits."""
     columns = [*order.tolist(), *range(len(order), len(logits))]
-    scores, shifts = jnp.concatenate([scores, own]), jnp.concatenate([shifts, jnp.zeros_like(own)])
+    scores, shifts = jnp.concatenate([scores, own_logits]), jnp.concatenate([shifts, jnp.zeros_like(own_logits)])
     total = jax.nn.logsumexp(logits)
     lines = [f"{'column':>8} {'score':>10} {'- logQ':>10} {'logit':>10} {'softmax':>10}"]
     highest = [0] + [i for i in jnp.argsort(-scores).tolist() if i > 0][:top]
     for i in highest:
-        reasons = [why for why, is_removed in removed.items() if i < len(is_removed) and is_removed[i]]
-        what = ["positive"] if i == 0 else ["own negative"] if i >= len(order) else []
+        reasons = [reason for reason, is_removed in removed.items() if i < len(is_removed) and is_removed[i]]
+        roles = ["positive"] if i == 0 else ["own negative"] if i >= len(order) else []
         numbers = (scores[i], shifts[i], logits[i], jnp.exp(logits[i] - total))
-        lines.append(f"{columns[i]:>8}" + "".join(f" {n:>10.4f}" for n in numbers) + "  " + ", ".join(what + reasons))
+        lines.append(f"{columns[i]:>8}" + "".join(f" {n:>10.4f}" for n in numbers) + "  " + ", ".join(roles + reasons))
     return [line.rstrip() for line in lines]

@@ -121,9 +121,9 @@ def _without_copies(totals, positives, copies):
     # subtracted: exp(s - inf) = 0.
     finite_totals = jnp.where(copies > 0, totals, jnp.inf)
     share = jnp.maximum(copies - 1, 0.0) * jnp.exp(positives - finite_totals)
-    left = totals + jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
-    # the copy that is left bounds the rest from below, so that no rounding makes a loss negative
-    return jnp.where(copies > 0, jnp.maximum(left, positives), left)
+    reduced = totals + jnp.log1p(-jnp.minimum(share, 1 - jnp.finfo(totals.dtype).eps))
+    # one copy remains, so the result is at least its score: without this bound, rounding could make a loss negative
+    return jnp.where(copies > 0, jnp.maximum(reduced, positives), reduced)
 
 
 def _dense_sums(queries, candidates, query_indices, bias, known, temperature, _):

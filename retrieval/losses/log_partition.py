@@ -134,6 +134,7 @@ _blocked.defvjp(_forward, _backward)
 
 
 def _scores(temperature, queries, bounds, candidates, bias, known):
+    """Returns the biased scores of a block of queries, -inf at known positives."""
     scores = scores_of(queries, candidates) / temperature + bias[None, :]
     return scores if known is None else without_known(scores, within(known, bounds))
 

@@ -110,18 +110,17 @@ def bpr(
     if known_positives is not None:
         known_positives = known_positives._replace(positives=known_positives.positives.take(query_indices))
     negatives = _Negatives(candidates, counts, known_positives, scores_per_block)
-    each = jnp.arange(len(queries))
-    return reduce(
-        negatives.mean(jax.nn.softplus, queries, positives, each, candidate_indices, positives), weights, reduction
-    )
+    examples = jnp.arange(len(queries))
+    mean = negatives.mean(jax.nn.softplus, queries, positives, examples, candidate_indices, positives)
+    return reduce(mean, weights, reduction)
 
 
 def normalized(embeddings: Float[Array, "n D"]) -> Float[Array, "n D"]:
     """Returns the embeddings divided by their norms, at least in float32; zeros stay zeros, with a gradient of 0."""
-    wide = embeddings.astype(accumulator(embeddings))
-    squares = jnp.sum(wide**2, axis=1, keepdims=True)
+    embeddings = embeddings.astype(accumulator(embeddings))
+    squares = jnp.sum(embeddings**2, axis=1, keepdims=True)
     # rsqrt(inf) = 0: zeros stay zeros, without the infinite derivative of rsqrt at 0
-    return wide * jax.lax.rsqrt(jnp.where(squares > 0, squares, jnp.inf))
+    return embeddings * jax.lax.rsqrt(jnp.where(squares > 0, squares, jnp.inf))
 
 
 class _Negatives(NamedTuple):

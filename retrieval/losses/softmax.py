@@ -150,4 +150,5 @@ def target(logits: Float[Array, "B M"], num_columns: int, label_smoothing: float
 
 
 def _is_positive(logits: Float[Array, "B M"]) -> Bool[Array, "B M"]:
+    """Returns the mask of the positives: column i of row i."""
     return jnp.eye(*logits.shape, dtype=bool)

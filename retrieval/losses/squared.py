@@ -60,9 +60,9 @@ def implicit_squared(
     4.6500
     """
     positives = scores_at(queries[query_indices], candidates, candidate_indices)
-    wide = queries.astype(positives.dtype)
+    queries = queries.astype(positives.dtype)
     # q' G q for all queries at once, [U, D] @ [D, D]: the scores [U, V] are never computed
-    squares = shares * jnp.sum(_product(wide, gramian(candidates, counts)) * wide, axis=1)  # [U]
+    squares = shares * jnp.sum(_product(queries, gramian(candidates, counts)) * queries, axis=1)  # [U]
     return reduce((positives - 1) ** 2 + unobserved_weight * squares[query_indices], weights, reduction)
 
 
@@ -72,5 +72,5 @@ def gramian(candidates: Float[Array, "V D"], counts: Float[Array, "V"]) -> Float
     >>> gramian(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1.0, 2.0])).tolist()
     [[19.0, 2.0], [2.0, 4.0]]
     """
-    wide = candidates.astype(accumulator(candidates))
-    return _product(wide.T, counts[:, None] * wide)
+    candidates = candidates.astype(accumulator(candidates))
+    return _product(candidates.T, counts[:, None] * candidates)

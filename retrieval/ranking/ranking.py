@@ -64,11 +64,11 @@ class EmbeddingRanker:
                 raise ValueError(f"{len(broken)} {name} embeddings are not finite, the first in row {broken[0]}")
 
     def take(self, queries: Int[np.ndarray, "q"]) -> EmbeddingRanker:
-        """Returns a ranker of some of the queries, by index."""
+        """Returns a ranker of the queries with these indices."""
         return EmbeddingRanker(self.queries[queries], self.candidates)
 
     def restrict(self, positions: Int[np.ndarray, "M"]) -> EmbeddingRanker:
-        """Returns a ranker of some of the candidates, by position."""
+        """Returns a ranker of the candidates at these positions."""
         return EmbeddingRanker(self.queries, self.candidates[positions])
 
     def rank(self, relevant: Lists, exclusions: Sequence[Lists | None], k: int) -> list[Ranking]:
@@ -99,11 +99,11 @@ class ScoreRanker:
     num_candidates: int
 
     def take(self, queries: Int[np.ndarray, "q"]) -> ScoreRanker:
-        """Returns a ranker of some of the queries, by index."""
+        """Returns a ranker of the queries with these indices."""
         return dataclasses.replace(self, histories=self.histories.take(queries))
 
     def restrict(self, positions: Int[np.ndarray, "M"]) -> ScoreRanker:
-        """Returns a ranker of some of the candidates, by position."""
+        """Returns a ranker of the candidates at these positions."""
         return ScoreRanker(
             lambda histories: np.asarray(self.scorer(histories))[:, positions], self.histories, len(positions)
         )
@@ -130,8 +130,8 @@ class ScoreRanker:
             if not np.isfinite([scores.min(initial=0), scores.max(initial=0)]).all():  # min and max propagate NaN
                 first = members[np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]]
                 raise ValueError(f"the scores of query {first} are not finite")
-            taken = [None if excluded is None else excluded.take(members) for excluded in exclusions]
-            blocks.append(_rank_block(scores, relevant.take(members), taken, k))
+            block_exclusions = [None if excluded is None else excluded.take(members) for excluded in exclusions]
+            blocks.append(_rank_block(scores, relevant.take(members), block_exclusions, k))
         return [_concatenate(rankings) for rankings in zip(*blocks, strict=True)]
 
 
@@ -162,13 +162,15 @@ def rank_corpus(ranker: EmbeddingRanker | ScoreRanker, targets: Targets, k: int)
 
 
 def _rank_cold(ranker: EmbeddingRanker | ScoreRanker, cold: Cold) -> Ranking:
+    """Ranks the cold-start candidates among themselves, for the queries that have a relevant one."""
     num_queries, num_cold = len(cold.relevant), len(cold.positions)
-    asked = np.flatnonzero(cold.relevant.lengths > 0)
-    (ranking,) = ranker.take(asked).restrict(cold.positions).rank(cold.relevant.take(asked), [None], 0)
+    queries = np.flatnonzero(cold.relevant.lengths > 0)
+    (ranking,) = ranker.take(queries).restrict(cold.positions).rank(cold.relevant.take(queries), [None], 0)
     return Ranking(ranking.ranks, np.zeros((num_queries, 0), np.int32), np.full(num_queries, num_cold))
 
 
 def _rank_block(scores: Float32[np.ndarray, "q N"], relevant: Lists, exclusions, k: int) -> list[Ranking]:
+    """Ranks a block of queries by their scores, once per exclusion."""
     num_queries, num_candidates = scores.shape
     lists = [np.zeros((num_queries, 0), np.int32)] * len(exclusions)
     if k:
@@ -185,4 +187,5 @@ def _concatenate(rankings: Sequence[Ranking]) -> Ranking:
 
 
 def _num_ranked(num_candidates: int, excluded: Lists | None, num_queries: int) -> Int[np.ndarray, "Q"]:
+    """Returns the number of candidates that are not excluded for each query."""
     return np.full(num_queries, num_candidates) - (0 if excluded is None else excluded.sets().lengths)

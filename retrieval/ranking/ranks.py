@@ -21,7 +21,7 @@ from retrieval.ranking import blocks as scoring
 from retrieval.ranking.keys import encode_by_owner
 
 RELEVANT_PER_ROW = 16  # a query with more relevant candidates takes several rows of a block
-MOST_PASSES = 4  # a device that rounds the same product alike each time needs one pass, or two after a wrong guess
+MOST_PASSES = 4  # one pass is enough, or two after a wrong guess, if equal products round equally
 
 
 class Ranks(NamedTuple):
@@ -69,7 +69,7 @@ def rank(
 ) -> Ranks:
     """Ranks each query's relevant candidates among all candidates that are not excluded for it.
 
-    This is `rank_each` with one exclusion; see there for arguments and errors.
+    Calls `rank_each` with one exclusion, whose docstring describes arguments and errors.
     """
     return rank_each(queries, candidates, relevant, [excluded])[0]
 
@@ -309,7 +309,8 @@ def _gather(scores, columns, block, pairs, pair_scores):
     return scoring.for_pairs_of(block, pairs, visit, pair_scores)
 
 
-def _bits(scores):  # NaN equals itself bitwise, so that recounting ends
+def _bits(scores):
+    """Returns the bits of scores as integers: NaN equals itself bitwise, so that recounting ends."""
     return jax.lax.bitcast_convert_type(scores, jnp.int32)
 
 

@@ -107,9 +107,8 @@ def top_k(
 def _find_best(queries, candidates, k, excluded, allowed, buffers) -> UInt64[np.ndarray, "Q k"]:
     """Returns the keys of each query's k best candidates, best first."""
     best = np.full((len(queries), k), NOTHING)
-    threshold = np.full(
-        len(queries), -np.inf, np.float32
-    )  # score of the k-th best: later ties have higher rows and lose
+    # score of the k-th best so far; a later candidate with this score has a higher row and loses the tie
+    threshold = np.full(len(queries), -np.inf, np.float32)
     owners, keys, pending = [], [], 0
     for block in _score_blocks(queries, candidates, excluded, allowed, buffers):
         maxima = np.asarray(block.maxima)
@@ -182,7 +181,7 @@ def _score_blocks(queries, candidates, excluded, allowed, buffers) -> Iterator[S
     """Yields the scores of each block of the corpus.
 
     The device computes the next block while the host reads this one. Each block takes its memory from `buffers` and
-    returns it there once the caller asks for the next block; NumPy views of it must be gone by then, or XLA copies.
+    returns it once the caller asks for the next block; NumPy views of the block must be gone by then, or XLA copies.
     """
     _, size = scoring.block_shape(len(queries), len(candidates))
     blocks = scoring.num_blocks(len(candidates), size)

@@ -91,8 +91,8 @@ def exact_top(
         _write_one_query(embeddings, gathered, queries[0], pairs, margins[0], scores[0], positions[0])
         return scores, positions
     with _RUNNING:
-        most = _ALL_QUERIES if _RUNNING.number == 1 else _QUERIES
-        step = min(max(most, _FEW // num_candidates), max(1, _SCORES // min(num_candidates, _CANDIDATES)))
+        most_queries = _ALL_QUERIES if _RUNNING.number == 1 else _QUERIES
+        step = min(max(most_queries, _FEW // num_candidates), max(1, _SCORES // min(num_candidates, _CANDIDATES)))
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
             block_pairs = None if pairs is None else _pairs_between(pairs, start, start + step)
@@ -170,8 +170,8 @@ def _products(queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, 
     may round otherwise than the whole product. The margins cover that, and `scoring.score` computes what is returned.
     """
     width = _ALONE // max(queries.size, 1)
-    most = _SMALL if _RUNNING.number == 1 else _MIDDLE
-    if queries.size * len(vectors) > most or not 8 <= width < len(vectors):
+    most_multiplications = _SMALL if _RUNNING.number == 1 else _MIDDLE
+    if queries.size * len(vectors) > most_multiplications or not 8 <= width < len(vectors):
         return queries @ vectors.T
     even = len(vectors) - len(vectors) % width
     scores = np.empty((len(queries), len(vectors)), np.float32)

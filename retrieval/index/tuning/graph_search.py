@@ -71,7 +71,7 @@ class GraphSearch:
         if self.choices.kind == ExactIndex.kind:
             return None, [], "exact search was asked for"
         if not self.choices.kind and choosing.exact_seconds < FAST:
-            reason = f"exact search takes {microseconds:.3g} µs a query, less than what else an answer takes"
+            reason = f"exact search takes {microseconds:.3g} µs a query, less than the other work for an answer"
             curve = self._compare(self.choices.graphs()[:1], whole, choosing, math.inf)[2]
             return None, curve, reason  # the curve is shown beside exact search
         best, curve = self._best_graph(whole, choosing)

@@ -48,7 +48,7 @@ def recall_of_each(
     if truth.ndim != 2 or len(truth) != len(vectors):
         raise ValueError(f"exact_rows must have shape [{len(vectors)}, k], got {truth.shape}")
     if not as_positions(truth[truth != -1], "exact_rows", len(index)).size:
-        raise ValueError(f"exact_rows of shape {truth.shape} hold no row: there is nothing to find")
+        raise ValueError(f"exact_rows must have at least one row of the index, got only -1 of shape {truth.shape}")
     scores, _ = index.search(vectors, truth.shape[1], excluded)
     exact_scores = score(index.embeddings, vectors, truth.astype(np.int32))
     worst = np.where(truth >= 0, exact_scores, np.inf).min(axis=1, keepdims=True)
