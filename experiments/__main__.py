@@ -12,6 +12,7 @@ from retrieval import __version__
 from retrieval.common.choices import did_you_mean
 
 WIDTH = 80
+INTERRUPTED = 130  # the status of a shell
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -42,7 +43,10 @@ def main() -> None:
         sys.exit(f"error: no program {program!r}{did_you_mean(program, known)}; retrieval --help lists them")
     else:
         sys.argv = [f"retrieval {program}", *arguments]
-        runpy.run_module(f"{__package__}.{program}", run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module(f"{__package__}.{program}", run_name="__main__", alter_sys=True)
+        except KeyboardInterrupt:  # while it is imported; it handles later ones
+            sys.exit(INTERRUPTED)
 
 
 def _first_line(path: pathlib.Path) -> str:

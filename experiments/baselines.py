@@ -8,8 +8,6 @@ new one. A baseline that the folder has for the same data and settings is not ev
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -17,18 +15,9 @@ from absl import flags as absl_flags
 from retrieval.baselines import BASELINES
 from retrieval.common.choices import did_you_mean
 from retrieval.config.schema import Config
-from retrieval.data.dataset import Dataset
-from retrieval.evaluation.protocol import Evaluation
-from retrieval.pipeline.evaluate_trained import create_evaluation
-from retrieval.pipeline.tune_baseline import (
-    TunedBaseline,
-    baseline_fingerprint,
-    fit_baseline,
-    possible_baselines,
-    tune_baseline,
-)
+from retrieval.pipeline.tune_baseline import possible_baselines
 
-from .shared import console, flags, tables
+from .shared import baseline_runs, console, flags, tables
 from .shared.run_data import load_data
 from .shared.workdir import Workdir
 
@@ -47,32 +36,8 @@ def evaluate_baselines(config: Config, workdir: Workdir, names: Sequence[str] | 
             raise ValueError(f"--baselines must be among {known}, got {name!r}{did_you_mean(name, BASELINES)}")
     workdir.check(config)
     dataset = load_data(config, workdir)
-    evaluation = create_evaluation(config, dataset)
-    for name in names or possible_baselines(dataset):
-        fingerprint = baseline_fingerprint(name, config, dataset, evaluation)
-        if workdir.read_baselines().get(name, {}).get("fingerprint") == fingerprint:
-            console.say(f"{name}: done already")
-            continue
-        tuned = evaluate_baseline(name, config, dataset, evaluation, workdir)
-        workdir.add_baseline(name, dataclasses.asdict(tuned) | {"fingerprint": fingerprint})
-
-
-def evaluate_baseline(
-    name: str, config: Config, dataset: Dataset, evaluation: Evaluation, workdir: Workdir
-) -> TunedBaseline:
-    """Tunes, fits and evaluates one baseline, adds its metrics and seconds to the folder, and returns its settings."""
-    baseline, started = BASELINES[name], time.perf_counter()
-    tuned = tune_baseline(baseline, config, dataset)
-    tuned_at = time.perf_counter()
-    scorer = fit_baseline(baseline, tuned.settings, config, dataset)
-    fitted_at = time.perf_counter()
-    result = evaluation.measure(evaluation.rank_by(scorer))
-    evaluated_at = time.perf_counter()
-    workdir.add_result(name, result)
-    seconds = {"tune": tuned_at - started, "fit": fitted_at - tuned_at, "evaluate": evaluated_at - fitted_at}
-    workdir.add_metrics({f"{name}/seconds/{stage}": value for stage, value in seconds.items()})
-    console.say(f"{name}: {tuned.settings or 'no settings'}, fitted in {seconds['fit']:.1f} s")
-    return tuned
+    names = names or possible_baselines(dataset)
+    baseline_runs.evaluate_baselines(config, dataset, workdir, names, tuned=True)
 
 
 def main() -> None:

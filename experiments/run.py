@@ -8,6 +8,7 @@ If it is interrupted, the same command resumes; once the run is finished, the co
 from __future__ import annotations
 
 import numpy as np
+from absl import flags as absl_flags
 
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
@@ -19,54 +20,61 @@ from .evaluate import evaluate
 from .export import export, index_metrics
 from .report import write_report
 from .shared import console, flags, tables
+from .shared.baseline_runs import evaluate_baselines, standard_baselines
 from .shared.run_data import load_data
 from .shared.stopwatch import Stopwatch
+from .shared.summary import print_summary
 from .shared.workdir import MODEL, Workdir
 from .train import train_or_restore
 
+VERBOSE = absl_flags.DEFINE_bool(
+    "verbose", False, "Print all metrics, recommendations for three users, and the place of each file."
+)
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 
 
-def run(config: Config, workdir: Workdir, profile: bool = False) -> None:
+def run(config: Config, workdir: Workdir, profile: bool = False, verbose: bool = False) -> None:
     """Runs all stages of an experiment and keeps what they make in the folder of the run.
 
     Args:
       config: the experiment.
       workdir: the folder; a run that was interrupted there resumes.
       profile: records a few epochs of training.
+      verbose: prints all metrics, recommendations for three users and the place of each file, before the summary.
 
     Raises:
       ValueError: the folder holds another run, or the config or the data cannot be used.
     """
     with workdir.claimed("trains"):
-        _run(config, workdir, profile)
+        _run(config, workdir, profile, verbose)
 
 
-def _run(config: Config, workdir: Workdir, profile: bool) -> None:
+def _run(config: Config, workdir: Workdir, profile: bool, verbose: bool) -> None:
     workdir.check(config)
     watch = Stopwatch()
-    with watch.stage("data"):
+    with watch.stage("data", "reading the data"):
         dataset = load_data(config, workdir)  # checks that the data are those of a run that began before
     if "seconds/total" in workdir.read_metrics():
         return console.say(f"{workdir.path} holds this run, finished; nothing to do")
-    with watch.stage("train"):
+    with watch.stage("train", "preparing and compiling the training"):
         trained = train_or_restore(config, dataset, workdir, profile)
-    with watch.stage("evaluate"):
+    with watch.stage("evaluate", "evaluating on the test part"):
         evaluate(config, dataset, trained, workdir)
-    with watch.stage("index"):
+    with watch.stage("baselines", "evaluating baselines"):
+        evaluate_baselines(config, dataset, workdir, standard_baselines(dataset), tuned=False)
+    with watch.stage("index", "building the index"):
         index = build_index(config.index, trained)
-    with watch.stage("export"):
+    with watch.stage("export", "exporting the bundle"):
         recommender = export(config, dataset, trained, index, workdir)
-    show_recommendations(dataset, trained, recommender)
     workdir.add_metrics(index_metrics(index) | watch.seconds)  # the report shows them
-    with watch.stage("report"):
+    with watch.stage("report", "writing the report"):
         write_report(config, dataset, trained, index, workdir)
     workdir.add_metrics(watch.total())  # the last to be written: marks the run as finished
-    tables.print_metrics(workdir)
-    console.say(f"recall@10 of the index against exact search: {index.metrics['recall_at_10']:.4f}")
-    times = [f"{name.split('/')[1]} {value:.1f}" for name, value in watch.total().items()]
-    console.say(f"seconds: {', '.join(times)}")
-    say_where(workdir)
+    if verbose:
+        show_recommendations(dataset, trained, recommender)
+        tables.print_metrics(workdir)
+        say_where(workdir)
+    print_summary(config, workdir)
 
 
 def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recommender) -> None:
@@ -100,7 +108,7 @@ def say_where(workdir: Workdir) -> None:
 
 
 def main() -> None:
-    run(flags.config(), Workdir(flags.workdir()), flags.profile())
+    run(flags.config(), Workdir(flags.workdir()), flags.profile(), VERBOSE.value)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from .labels import metric_label
 CONSOLE = rich.console.Console(highlight=False, soft_wrap=True)
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # reorder what follows
 _hidden = {"progress": False, "tables": False}
+_reached: list[str] = []  # what an interruption names: the last epoch that was trained
 
 
 def be_quiet() -> None:
@@ -50,6 +51,12 @@ def say_progress(text: str) -> None:
     """Prints a line, unless quiet."""
     if not _hidden["progress"]:
         say(text)
+
+
+def interruption() -> str:
+    """Returns what is said to a user who interrupts a program."""
+    after = f" after {_reached[-1]}" if _reached else ""
+    return f"interrupted{after}; the same command goes on from there" if after else "interrupted; nothing is lost"
 
 
 def show_table(
@@ -104,6 +111,22 @@ def fetching() -> Iterator[Callable[[int, int], None] | None]:
 @contextlib.contextmanager
 def training(epochs: int, metric: str) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     """Yields a callback for the history of a phase: it moves a bar on a terminal and prints a line elsewhere."""
+    with _shown_epochs(epochs, metric) as show_epoch:
+        phases: set[str] = set()
+
+        def show(history: list[dict[str, Any]]) -> None:
+            last = history[-1]
+            _reached.append(f"{last['phase']} epoch {last['epoch']}")
+            if last["phase"] not in phases and last["epoch"]:
+                say_progress(f"resumes after {_reached[-1]}")
+            phases.add(last["phase"])
+            show_epoch(history)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _shown_epochs(epochs: int, metric: str) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     if _hidden["progress"]:
         yield lambda history: None
         return

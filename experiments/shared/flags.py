@@ -192,7 +192,7 @@ def run_on(main: Callable[[list[str]], None]) -> None:
             first = (str(error).splitlines() or ["no more can be had"])[0]
             sys.exit(f"error: not enough memory: {first}; lower the sizes that are set, or use a larger machine")
         except KeyboardInterrupt:
-            console.say("interrupted; the same command goes on from here")
+            console.say(console.interruption())
             sys.exit(INTERRUPTED)
 
     define_quiet()

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from . import compilation
+from . import compilation, console
 
 
 class Stopwatch:
@@ -17,8 +17,9 @@ class Stopwatch:
         self._started, self._compiled = time.perf_counter(), compilation.seconds()
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measures the body of a with statement as the stage `name`."""
+    def stage(self, name: str, doing: str) -> Iterator[None]:
+        """Measures the body of a with statement as the stage `name`, and says what is done in it."""
+        console.say_progress(f"{doing} ...")
         started = time.perf_counter()
         yield
         self.seconds[f"seconds/{name}"] = time.perf_counter() - started

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from retrieval.config.schema import Task
+from retrieval.config.schema import Config, Task
 from retrieval.evaluation.registry import metrics_of
-from retrieval.ranking.ranking import COLD
+from retrieval.ranking.ranking import COLD, EXCLUDING_SEEN, INCLUDING_SEEN
 
 from . import console
 from .labels import (
@@ -58,12 +58,9 @@ def print_metrics(workdir: Workdir) -> None:
     """Prints the test metrics of the model and of the baselines so far, with their intervals, and the main slices."""
     config = workdir.read_config()
     measured = Measured(workdir.read_metrics(), workdir.read_intervals(), model_title(config))
-    protocol = "excluding_seen" if any("/excluding_seen/" in name for name in measured.metrics) else "including_seen"
-    ks = sorted({int(name.rpartition("_")[2]) for name in measured.metrics if f"/{protocol}/ndcg_at_" in name})
-    if not ks:
+    protocol, k = shown_protocol(measured.metrics), shown_k(config, measured.metrics)
+    if k is None:
         return
-    deciding = config.train.metric.rpartition("_at_")[2]
-    k = next((k for k in ks if str(k) == deciding), PREFERRED_K if PREFERRED_K in ks else ks[0])
     _print_systems(measured, protocol, k)
     if any(f"/{COLD}/" in name for name in measured.metrics):
         _print_systems(measured, COLD, k)
@@ -71,6 +68,19 @@ def print_metrics(workdir: Workdir) -> None:
     for task in config.tasks:
         _print_predictions(measured, task)
     _print_slices(workdir, measured, protocol, k)
+
+
+def shown_protocol(metrics: Mapping[str, float]) -> str:
+    """Returns the protocol of the tables: the items of train excluded, where metrics of it are there."""
+    return EXCLUDING_SEEN if any(f"/{EXCLUDING_SEEN}/" in name for name in metrics) else INCLUDING_SEEN
+
+
+def shown_k(config: Config, metrics: Mapping[str, float]) -> int | None:
+    """Returns the length of the lists in tables: that of `train.metric`, or 10; None where no list was measured."""
+    protocol = shown_protocol(metrics)
+    ks = sorted({int(name.rpartition("_")[2]) for name in metrics if f"/{protocol}/ndcg_at_" in name})
+    deciding = config.train.metric.rpartition("_at_")[2]
+    return next((k for k in ks if str(k) == deciding), PREFERRED_K if PREFERRED_K in ks else next(iter(ks), None))
 
 
 def _print_systems(measured: Measured, protocol: str, k: int) -> None:

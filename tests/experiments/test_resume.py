@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -107,3 +108,25 @@ def test_twenty_kills_change_nothing(tmp_path):
     kills = [(share, None if i % 2 else rng.uniform(0, 0.3)) for i, share in enumerate(shares)]
     finish(tmp_path / "whole", arguments)
     check_kills(tmp_path / "whole", tmp_path / "killed", arguments, kills, min_interrupted_writes=3)
+
+
+def interrupt(workdir, arguments, line):
+    """Starts the training, presses Ctrl-C once `line` is printed, and returns the exit status and what is printed."""
+    command = [sys.executable, "-u", "-m", "experiments.train", f"--workdir={workdir}", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    printed = []
+    while not printed or not printed[-1].startswith(line):
+        printed.append(process.stdout.readline())
+        assert printed[-1], process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    others, errors = process.communicate(timeout=120)
+    return process.returncode, [*map(str.rstrip, printed), *others.splitlines()], errors
+
+
+def test_ctrl_c_tells_the_epoch_and_the_same_command_where_it_resumes(tmp_path):
+    arguments = [argument.replace("=60", "=4000") for argument in SYNTHETIC]
+    status, printed, errors = interrupt(tmp_path / "run", arguments, "search epoch   3")
+    match = re.fullmatch(r"interrupted after (search epoch \d+); the same command goes on from there", printed[-1])
+    assert status == 130 and match and errors == "", (status, printed[-1], errors)
+    status, again, errors = interrupt(tmp_path / "run", arguments, "resumes after search epoch")
+    assert status == 130 and errors == "" and int(log(tmp_path / "run")[-1]["epoch"]) >= 3
