@@ -8,7 +8,6 @@ If it is interrupted, the same command resumes; once the run is finished, the co
 from __future__ import annotations
 
 import numpy as np
-from absl import flags as absl_flags
 
 from retrieval.config.schema import Config
 from retrieval.data.dataset import Dataset
@@ -27,9 +26,6 @@ from .shared.summary import print_summary
 from .shared.workdir import MODEL, Workdir
 from .train import train_or_restore
 
-VERBOSE = absl_flags.DEFINE_bool(
-    "verbose", False, "Print all metrics, recommendations for three users, and the place of each file."
-)
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 
 
@@ -108,11 +104,12 @@ def say_where(workdir: Workdir) -> None:
 
 
 def main() -> None:
-    run(flags.config(), Workdir(flags.workdir()), flags.profile(), VERBOSE.value)
+    run(flags.config(), Workdir(flags.workdir()), flags.profile(), flags.verbose())
 
 
 if __name__ == "__main__":
     flags.define_config()
     flags.define_workdir()
     flags.define_profile()
+    flags.define_verbose()
     flags.run(main)

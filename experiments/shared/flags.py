@@ -81,6 +81,12 @@ def define_profile() -> None:
     flags.DEFINE_bool("profile", False, "Record a few epochs of training into WORKDIR/profile, for XProf.")
 
 
+def define_verbose() -> None:
+    """Defines --verbose."""
+    text = "Print all metrics, recommendations for three users and the place of each file, before the summary."
+    flags.DEFINE_bool("verbose", False, text)
+
+
 def config() -> Config:
     """Returns the experiment that --config names, its values checked.
 
@@ -152,6 +158,11 @@ def roll_back() -> bool:
 def profile() -> bool:
     """Returns the value of --profile."""
     return flags.FLAGS.profile
+
+
+def verbose() -> bool:
+    """Returns the value of --verbose."""
+    return flags.FLAGS.verbose
 
 
 def run(main: Callable[[], None]) -> None:

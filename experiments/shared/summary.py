@@ -20,7 +20,7 @@ from .workdir import Workdir, training_seconds
 
 SIGNIFICANT = 0.05
 RESAMPLES = 2000  # swaps of a paired test: p-values to .001
-NAME = 26  # characters of the first column
+NAME = 24  # characters of the first column
 
 
 def print_summary(config: Config, workdir: Workdir) -> None:
@@ -125,7 +125,7 @@ def _choice(config: Config, history: Sequence[Mapping[str, Any]], epoch: int) ->
 
 def _places(workdir: Workdir, metrics: Mapping[str, float]) -> list[str]:
     """Returns the seconds of the run and where its report and bundle are."""
-    stages = ("data", "train", "evaluate", "baselines", "index", "export", "report")
+    stages = ("train", "evaluate", "baselines", "report")
     seconds = [f"{stage} {metrics[f'seconds/{stage}']:.1f}" for stage in stages if f"seconds/{stage}" in metrics]
     recall = metrics.get("index/recall_at_10")
     lines = [f"Seconds: {', '.join(seconds)}; in all {metrics.get('seconds/total', math.nan):.1f}."]

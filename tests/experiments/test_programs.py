@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ SYNTHETIC = "--config=configs/synthetic.py"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "synthetic"
-    return workdir, program("run", SYNTHETIC, f"--workdir={workdir}")
+    return workdir, program("run", SYNTHETIC, "--verbose", f"--workdir={workdir}")
 
 
 def test_a_run_leaves_everything_behind_and_says_where(finished):
@@ -56,7 +57,7 @@ def test_every_metric_of_a_system_has_an_interval_and_its_queries(finished):
             if low is not None:  # as of the coverage of lists that are all the same
                 assert low - 1e-12 <= value <= high + 1e-12
     slices = json.loads((workdir / "slices.json").read_text())
-    assert {record["system"] for record in slices} == {"test", "popularity"}
+    assert {record["system"] for record in slices} == {"test", "popularity", "item_knn_bm25", "content"}
     assert {"head", "middle", "tail", "known", "cold"} <= {record["value"] for record in slices}
 
 
@@ -236,7 +237,10 @@ def test_a_mistake_does_not_take_the_folder(tmp_path):
 def test_help_shows_the_command_and_the_flags():
     text = started("run", "--help").stdout
     assert "python -m experiments.run --config=configs/movielens_100k.py" in text
-    assert "--workdir: Folder of the run" in text and "--config: " in text
+    assert (
+        re.search(r"^  --workdir=WORKDIR  .required.\n      Folder of the run", text, re.M)
+        and "--config=CONFIG" in text
+    )
 
 
 @pytest.mark.slow

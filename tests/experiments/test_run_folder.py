@@ -64,7 +64,7 @@ def home(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(flags, "workdir", lambda: str(tmp_path / "home/run"))
     monkeypatch.setattr(flags, "config", lambda: make_config(tmp_path / "home"))
     monkeypatch.setattr(flags, "index", lambda settings: settings)
-    for name in ("profile", "roll_back", "tensorflow"):
+    for name in ("profile", "roll_back", "tensorflow", "verbose"):
         monkeypatch.setattr(flags, name, lambda: False)
     for module, name, value in ((inspect, "WORKDIR", str(tmp_path / "home/run")), (inspect, "OUT", "")):
         monkeypatch.setattr(module, name, type("Flag", (), {"value": value}))
