@@ -18,6 +18,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "beartype>=0.18",
+    "cryptography>=42",
     "ruff>=0.6",
     "ir-measures>=0.4.3",  # trec_eval, which the ranking metrics are compared with
     "optuna>=5",
@@ -95,6 +96,7 @@ setup(
             "nbclient>=0.10",  # executes the tutorial
             "ipykernel>=6.29",
         ],
+        "sign": ["cryptography>=42"],  # signatures of bundles
         "sweep": ["optuna>=5"],
         "tensorboard": ["tensorboard>=2.18"],
         "tensorflow": [  # 2.20 is the first that runs the StableHLO of jax 0.8 and later

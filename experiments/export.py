@@ -5,7 +5,7 @@
 
 In the bundle's folder `exports` lie its embeddings as Parquet, for any vector database, and with `--tensorflow` a
 SavedModel: they go wherever the bundle goes. The bundle that was there before is kept as `bundle.previous`;
-`--roll_back` lets the two change places.
+`--roll_back` lets the two change places. `--sign_key` signs a bundle that travels.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def export(
     index: Searcher,
     workdir: Workdir,
     exports: Sequence[str] = (),
+    sign_key: str | None = None,
 ) -> Recommender:
     """Writes the bundle of a run and returns it, loaded; its manifest has the metrics of the model and the index."""
     kept = (f"{MODEL}/", INDEX)
@@ -51,6 +52,7 @@ def export(
         metrics={name: value for name, value in metrics.items() if name.startswith(kept)},
         intervals={name: ends for name, ends in workdir.read_intervals().items() if name.startswith(kept)},
         exports=exports,
+        sign_key=sign_key,
     )
 
 
@@ -89,11 +91,13 @@ def export_anew(workdir: Workdir) -> None:
     config = workdir.read_config()
     config.index = flags.index(config.index)
     index_choices(config.index)  # fails before the data are loaded, not after
+    sign_key = flags.sign_key()
     dataset = load_data(config, workdir)
     trained = search_and_fit.restore(config, dataset, workdir.checkpoints, workdir.read_choice())
     index = build_index(config.index, trained)
     say_index(index)
-    export(config, dataset, trained, index, workdir, ["parquet", *(["saved_model"] if flags.tensorflow() else [])])
+    exports = ["parquet", *(["saved_model"] if flags.tensorflow() else [])]
+    export(config, dataset, trained, index, workdir, exports, sign_key)
     workdir.add_metrics(index_metrics(index))
     console.say(f"bundle: {workdir.bundle}")
     console.say(f"embeddings for a vector database: {workdir.candidate_vectors}, {workdir.query_vectors}")
@@ -105,5 +109,6 @@ if __name__ == "__main__":
     flags.define_workdir()
     flags.define_tensorflow()
     flags.define_roll_back()
+    flags.define_sign_key()
     flags.define_index()
     flags.run(main)

@@ -21,8 +21,13 @@ from .shared.run_data import changes_of_data
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 
 
+VERIFY_KEY = absl_flags.DEFINE_string(
+    "verify_key", None, "PEM file of the public key whose owner must have signed the bundle; none: nobody must."
+)
+
+
 def main() -> None:
-    findings = list(bundle.inspect(BUNDLE.value))
+    findings = list(bundle.inspect(BUNDLE.value, VERIFY_KEY.value))
     rows = [
         [finding.check, "mismatch" if finding.problems else "ok", "" if finding.problems else finding.facts]
         for finding in findings

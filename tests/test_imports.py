@@ -23,6 +23,7 @@ ONLY_IN = {  # package -> the only files that may import it
     "matplotlib": ("experiments/report/", "experiments/sweep/", "experiments/inspection/", "experiments/tune_index.py"),
     "optuna": ("experiments/sweep/",),
     "tensorboard": ("experiments/export_tensorboard.py",),
+    "cryptography": ("retrieval/serving/bundle/signature.py",),
     "tensorflow": ("retrieval/serving/exports/savedmodel.py",),
     "pyarrow": (
         "retrieval/data/",

@@ -19,6 +19,7 @@ from retrieval.config.schema import Config, Index
 from retrieval.config.space import Space
 from retrieval.config.values import check_values
 from retrieval.pipeline.checks import check_experiment
+from retrieval.serving.bundle import read_private_key
 
 from . import compilation, console
 from .arguments import as_typed, check_overrides, parse, running_config, writable
@@ -51,6 +52,12 @@ def define_tensorflow() -> None:
 def define_roll_back() -> None:
     """Defines --roll_back."""
     flags.DEFINE_bool("roll_back", False, "Let the bundle and the one before it change places, and do nothing else.")
+
+
+def define_sign_key() -> None:
+    """Defines --sign_key."""
+    text = "PEM file of an Ed25519 private key, which signs the bundle; see experiments.verify --verify_key."
+    flags.DEFINE_string("sign_key", None, text)
 
 
 def define_index() -> None:
@@ -153,6 +160,13 @@ def index(settings: Index) -> Index:
 def roll_back() -> bool:
     """Returns the value of --roll_back."""
     return flags.FLAGS.roll_back
+
+
+def sign_key() -> str | None:
+    """Returns the file that --sign_key names, which holds a key: call it before the work; None: nothing is signed."""
+    if flags.FLAGS.sign_key is not None:
+        read_private_key(flags.FLAGS.sign_key)
+    return flags.FLAGS.sign_key
 
 
 def profile() -> bool:

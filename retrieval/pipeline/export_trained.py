@@ -37,6 +37,7 @@ def export_trained(
     metrics: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
     exports: Sequence[str] = (),
+    sign_key: str | None = None,
 ) -> Recommender:
     """Writes the bundle of a trained model, and returns it, loaded; raises as `bundle.save` and `Trained.check_data`.
 
@@ -49,6 +50,7 @@ def export_trained(
       metrics: what the manifest tells of the model's quality, by name.
       intervals: likewise of their intervals.
       exports: what is written for other systems into the bundle's folder `exports`, by the names in `EXPORTS`.
+      sign_key: a PEM file of the private key that signs the bundle; None: it is not signed.
     """
 
     def write_exports(made: pathlib.Path, recommender: Recommender) -> None:
@@ -82,6 +84,7 @@ def export_trained(
         dimension=config.model.embedding_dimension,
         examples=dataset.queries,
         exports=write_exports if exports else None,
+        sign_key=sign_key,
     )
 
 

@@ -48,7 +48,7 @@ def parameters():
 PARAMS = parameters()
 
 
-def save(folder: pathlib.Path, scale: float = 1.0, exports=None) -> pathlib.Path:
+def save(folder: pathlib.Path, scale: float = 1.0, exports=None, sign_key=None) -> pathlib.Path:
     """Writes the bundle, with embeddings of other lengths where `scale` is not 1."""
     encoding, architecture = RECIPE.encoding, RECIPE.architecture
     params = jax.tree.map(lambda leaf: leaf * scale, PARAMS)
@@ -68,6 +68,7 @@ def save(folder: pathlib.Path, scale: float = 1.0, exports=None) -> pathlib.Path
         dimension=4,
         examples=QUERIES,
         exports=exports,
+        sign_key=sign_key,
     )
     return folder
 

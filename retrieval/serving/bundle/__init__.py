@@ -10,6 +10,7 @@ from retrieval.serving.bundle.checking import Finding, inspect
 from retrieval.serving.bundle.layout import CANDIDATE_TOWER, EMBEDDINGS, EXPORTS, QUERY_TOWER
 from retrieval.serving.bundle.manifest import FORMAT_VERSION, MANIFEST, BundleFiles, read_manifest
 from retrieval.serving.bundle.reading import load
+from retrieval.serving.bundle.signature import read_private_key
 from retrieval.serving.bundle.stablehlo import PLATFORMS, by_row, export_towers, lift, load_tower
 from retrieval.serving.bundle.swap import previous, roll_back
 from retrieval.serving.bundle.writing import Towers, save
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "load_tower",
     "previous",
+    "read_private_key",
     "roll_back",
     "save",
 ]

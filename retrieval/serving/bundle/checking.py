@@ -11,6 +11,7 @@ import numpy as np
 from retrieval.serving.bundle import golden, layout
 from retrieval.serving.bundle.manifest import BundleFiles
 from retrieval.serving.bundle.reading import read
+from retrieval.serving.bundle.signature import check_signature
 from retrieval.serving.recommender import Recommender
 
 TOLERANCE = 1e-4  # of an embedding's values, relative and absolute
@@ -31,11 +32,16 @@ class Finding(NamedTuple):
     facts: str = ""
 
 
-def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
+def inspect(folder: pathlib.Path | str, verify_key: str | None = None) -> Iterator[Finding]:
     """Yields the finding of each check of a bundle, in order, until one makes the next checks impossible.
 
-    The manifest, then names and sizes, then hashes of all files; whether they go together; whether the candidate tower
-    makes the stored embeddings of them; whether golden queries get the answers of the export.
+    The manifest; its signature, where a key is given or a signature is there; names and sizes, then hashes of all
+    files; whether they go together; whether the candidate tower makes the stored embeddings of them; whether golden
+    queries get the answers of the export.
+
+    Args:
+      folder: the bundle.
+      verify_key: a PEM file of the public key whose owner must have signed it; None: nobody must.
     """
     try:
         files = BundleFiles.open(folder)
@@ -43,6 +49,10 @@ def inspect(folder: pathlib.Path | str) -> Iterator[Finding]:
         yield Finding("manifest", [str(error)])
         return
     yield Finding("manifest", [], _origin(files))
+    if verify_key is not None or (files.folder / layout.SIGNATURE).exists():
+        yield (signature := _signature(files, verify_key))
+        if signature.problems:
+            return
     yield (names := Finding("files", files.problems(), _files(files)))
     if names.problems:
         return
@@ -63,6 +73,17 @@ def _origin(files: BundleFiles) -> str:
     """Returns the format of a bundle and the versions of the libraries that wrote it."""
     versions = ", ".join(f"{name} {version}" for name, version in files.manifest.get("versions", {}).items())
     return f"format {files.manifest['format_version']}, written by {versions}"
+
+
+def _signature(files: BundleFiles, verify_key: str | None) -> Finding:
+    """Checks the signature of a bundle; without a key, says that nobody did."""
+    if verify_key is None:
+        return Finding("signature", [], "not checked: --verify_key=FILE names the public key of who signed it")
+    try:
+        check_signature(files.folder, files.place, files.manifest, verify_key)
+    except (ValueError, ImportError) as error:
+        return Finding("signature", [str(error)])
+    return Finding("signature", [], f"by the owner of {verify_key}")
 
 
 def _files(files: BundleFiles) -> str:

@@ -20,6 +20,7 @@ INDEX = "index"  # a folder
 GOLDEN = "golden.json"
 LISTS = "lists"  # the type of a column of lists of text
 ALLOWED = {"i": {int, type(None)}, "b": {bool, type(None)}, "u": {int}, "f": {float, int}}  # in columns of such types
+SIGNATURE = "manifest.sig"  # over the manifest, where the bundle is signed
 EXPORTS = "exports"  # a folder of what is made of the bundle for others: no part of it, but moved with it
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from retrieval.common import manifest as manifest_lib
 from retrieval.common.verified_folder import ListedFile, VerifiedFolder
-from retrieval.serving.bundle.layout import EXPORTS
+from retrieval.serving.bundle.layout import EXPORTS, SIGNATURE
 
 FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
@@ -20,7 +20,7 @@ REMEDY = "export the bundle again"
 
 def write_manifest(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
     """Writes the manifest of all files in a folder, with further facts; O(total size) time."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
     files = {path.relative_to(folder).as_posix(): manifest_lib.entry_of(path) for path in paths}
     manifest_lib.write_manifest(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": files, **facts})
 
@@ -92,7 +92,7 @@ class BundleFiles(VerifiedFolder):
         """
         found = [problem for name in self.files if (problem := self.problem(name))]
         present = {path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if not path.is_dir()}
-        extra = sorted(name for name in present - set(self.files) - {MANIFEST} if not _is_apart(name))
+        extra = sorted(name for name in present - set(self.files) - {MANIFEST, SIGNATURE} if not _is_apart(name))
         return found + [f"{self.folder / name} is not listed in {MANIFEST}; remove it, or {REMEDY}" for name in extra]
 
 

@@ -23,6 +23,7 @@ from retrieval.features.entities import EntityFeatures
 from retrieval.index import Searcher
 from retrieval.serving.bundle import layout
 from retrieval.serving.bundle.manifest import MANIFEST, BundleFiles, read_manifest
+from retrieval.serving.bundle.signature import check_signature
 from retrieval.serving.bundle.stablehlo import InFewSizes, Tower, load_tower, stored
 from retrieval.serving.recommender import Recommender
 
@@ -30,27 +31,33 @@ from retrieval.serving.recommender import Recommender
 _WRONG_TYPES = (TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)
 
 
-def load(folder: pathlib.Path | str) -> Recommender:
+def load(folder: pathlib.Path | str, *, verify_key: str | None = None) -> Recommender:
     """Verifies a bundle and returns its recommender.
 
     Every file is read once, in O(size) time, and its SHA-256 is compared with the manifest while other files are read.
-    That detects damage, not forgery: load bundles only from people whom you trust.
+    That detects damage, not forgery: load bundles only from people whom you trust, or with `verify_key`.
 
     Another bundle may take the place of this one meanwhile: one of the two is loaded, whole.
 
+    Args:
+      folder: the bundle.
+      verify_key: a PEM file of the public key whose owner must have signed the bundle; None: nobody must.
+
     Raises:
       ValueError: the folder is no bundle, of another format version, or a file is missing, changed, not listed, or does
-        not fit the others; the message names the file.
+        not fit the others; or it is not signed by the key. The message names the file.
     """
     folder = pathlib.Path(folder)
     with pinned(folder) as place:
         files = BundleFiles.open(folder, place)
+        if verify_key is not None:
+            check_signature(folder, place, files.manifest, verify_key)
         try:
             return read(files)
         except (ValueError, OSError):
             if read_manifest(folder) == files.manifest:
                 raise
-    return load(folder)
+    return load(folder, verify_key=verify_key)
 
 
 def read(files: BundleFiles) -> Recommender:

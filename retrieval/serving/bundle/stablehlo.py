@@ -6,8 +6,9 @@ program anew for each batch size, and a program cannot have more than 2 GiB.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -78,7 +79,8 @@ def export_towers(
         # by shape and type alone: the devices that parameters lie on would go into the program
         specs = {array: jax.ShapeDtypeStruct(value.shape, value.dtype) for array, value in arrays.items()}
         own = {array: specs[array] for array in _read(call, specs, rows, like)}
-        program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(own, rows, **like)
+        with _without_locations():
+            program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(own, rows, **like)
         programs[name] = bytes(program.serialize())
         read |= set(own)
     return programs, {name: _to_numpy(arrays[name]) for name in sorted(read)}
@@ -91,6 +93,17 @@ def _program(name: str, arrays: Arrays, join: Callable[[Arrays], Any]) -> Callab
         return join({**arrays, **given})[name](rows, **columns).astype(jnp.float32)
 
     return call
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Leaves files and lines of code out of programs: they tell of the exporting machine, and differ between two."""
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def _symbolic(columns: Columns) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.ShapeDtypeStruct]]:

@@ -26,6 +26,7 @@ from retrieval.index import Searcher
 from retrieval.serving.bundle import golden, layout
 from retrieval.serving.bundle.manifest import BundleFiles, read_manifest, write_manifest
 from retrieval.serving.bundle.reading import read
+from retrieval.serving.bundle.signature import read_private_key, sign
 from retrieval.serving.bundle.stablehlo import export_towers
 from retrieval.serving.bundle.swap import NEW, check_replaceable, place, recover
 from retrieval.serving.recommender import Recommender
@@ -64,6 +65,7 @@ def save(
     dimension: int | None = None,
     examples: Table | None = None,
     exports: Callable[[pathlib.Path, Recommender], None] | None = None,
+    sign_key: str | None = None,
 ) -> Recommender:
     """Writes a bundle and returns it as it was read back.
 
@@ -91,14 +93,16 @@ def save(
       examples: queries with raw features, some of which become golden queries; None: no golden query has features.
       exports: writes formats of other systems; receives the folder `exports` of the whole new bundle, which is moved to
         its place together with them, and the bundle as it was read back. None: nothing is exported.
+      sign_key: a PEM file of the private key that signs the bundle; None: it is not signed.
 
     Raises:
       ValueError: the query tower reads histories and none are given, or the reverse; the parts do not belong together;
-        or `folder` exists and is no bundle.
+        `folder` exists and is no bundle; or the file holds no key.
       OSError: the folder cannot be written, as on a full disk; `folder` is unchanged.
     """
     folder = pathlib.Path(folder)
     check_replaceable(folder)
+    key = None if sign_key is None else read_private_key(sign_key)
     context = QueryContext() if context is None else context
     if bool(context.length) != (histories is not None):
         reads = f"histories of {context.length} interactions" if context.length else "no histories"
@@ -128,6 +132,8 @@ def save(
             write_chunks(new / name, npy_chunks(array))
         index.save(new / layout.INDEX)
         recommender = _with_golden_answers(new, facts, examples)
+        if key is not None:
+            sign(new, recommender.manifest, key)
         if exports is not None:
             (new / layout.EXPORTS).mkdir()
             exports(new / layout.EXPORTS, recommender)
