@@ -66,6 +66,7 @@ def home(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(flags, "index", lambda settings: settings)
     for name in ("profile", "roll_back", "tensorflow", "verbose"):
         monkeypatch.setattr(flags, name, lambda: False)
+    monkeypatch.setattr(flags, "sign_key", lambda: None)
     for module, name, value in ((inspect, "WORKDIR", str(tmp_path / "home/run")), (inspect, "OUT", "")):
         monkeypatch.setattr(module, name, type("Flag", (), {"value": value}))
     monkeypatch.setattr(baselines, "NAMES", type("Flag", (), {"value": ["random"]}))
