@@ -118,7 +118,7 @@ def test_swapped_files_are_named(whole, folder, answer):
 
 def test_files_of_another_bundle_are_named(whole, folder, tmp_path):
     other = save(tmp_path / "other", scale=2.0)
-    for name in ("parameter_0.npy", "candidate_embeddings.npy", "index/index.json"):
+    for name in ("golden.json", "candidate_embeddings.npy", "index/index.json"):
         copy(whole, folder)
         (folder / name).write_bytes((other / name).read_bytes())
         with pytest.raises(ValueError, match=f"{name} has changed since it was written"):
