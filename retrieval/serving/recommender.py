@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Shaped
 
 from retrieval.common.lists import PADDING_ROW, Lists
+from retrieval.common.manifest import digest
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
 from retrieval.data.sequences import Histories
@@ -35,6 +37,9 @@ class Recommender:
     Without ids, one flat history or one mapping of features is a single query; `[[]]` is one query with an empty
     history, `[]` is no query. Any number of threads may call at the same time.
 
+    One that was loaded can be pickled, as for a worker process: by the path of its folder and the hash of its manifest,
+    which must be there unchanged where it is loaded again.
+
     Attributes:
       encode: maps query rows, and the columns that the query tower reads, to embeddings.
       index: searches the embeddings of the corpus, in its order; exact or approximate.
@@ -49,6 +54,7 @@ class Recommender:
       candidate_features: features that the candidate tower reads from the corpus.
       similarity_dimension: number of leading columns of the embeddings that `similar` compares; the rest is popularity.
       manifest: of the bundle: config, metrics with their intervals, versions.
+      folder: of the bundle, absolute; None: it is in memory alone.
     """
 
     encode: Encode
@@ -64,6 +70,14 @@ class Recommender:
     candidate_features: EntityFeatures = dataclasses.field(default_factory=EntityFeatures)
     similarity_dimension: int | None = None
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folder: pathlib.Path | None = None
+
+    def __reduce__(self):  # compiled programs and graphs cannot be pickled
+        from retrieval.serving.bundle.reading import load_unchanged  # which imports this module
+
+        if self.folder is None:
+            raise TypeError("a Recommender that is in memory alone cannot be pickled; save a bundle, and load that")
+        return load_unchanged, (str(self.folder), digest(self.manifest))
 
     def recommend(
         self,

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 
 from retrieval import index as index_lib
+from retrieval.common import manifest as manifest_lib
 from retrieval.common.folders import pinned
 from retrieval.common.lists import Lists
 from retrieval.data.sequences import Histories
@@ -53,11 +54,26 @@ def load(folder: pathlib.Path | str, *, verify_key: str | None = None) -> Recomm
         if verify_key is not None:
             check_signature(folder, place, files.manifest, verify_key)
         try:
-            return read(files)
+            return dataclasses.replace(read(files), folder=folder.absolute())
         except (ValueError, OSError):
             if read_manifest(folder) == files.manifest:
                 raise
     return load(folder, verify_key=verify_key)
+
+
+def load_unchanged(folder: str, expected: str) -> Recommender:
+    """Loads a bundle whose manifest is still the one with a SHA-256, as a pickled `Recommender` asks for it.
+
+    Raises:
+      ValueError: another bundle has taken its place, or as of `load`.
+    """
+    recommender = load(folder)
+    if manifest_lib.digest(recommender.manifest) != expected:
+        raise ValueError(
+            f"{folder} is another bundle than the one that was pickled: it was exported anew since; load it, and send "
+            "that to the workers"
+        )
+    return recommender
 
 
 def read(files: BundleFiles) -> Recommender:

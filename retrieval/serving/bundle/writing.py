@@ -138,7 +138,7 @@ def save(
             (new / layout.EXPORTS).mkdir()
             exports(new / layout.EXPORTS, recommender)
         place(new, folder)
-    return recommender
+    return dataclasses.replace(recommender, folder=folder.absolute())
 
 
 def _with_golden_answers(folder: pathlib.Path, facts: Mapping[str, Any], examples: Table | None) -> Recommender:
