@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
+from retrieval.common.list_length import LARGEST_K
 from retrieval.data.columns import type_of
 from retrieval.data.vocabulary import UNKNOWN_ROW
 from retrieval.features.values import parse_number
@@ -41,7 +42,7 @@ FILTER = absl_flags.DEFINE_multi_string(
     "Condition on the items, once for each: COLUMN=VALUE,VALUE (one of them), COLUMN>=NUMBER, COLUMN<=NUMBER, "
     "id=ID,ID (only these), id!=ID,ID (none of these). Values with commas stand in double quotes.",
 )
-K = absl_flags.DEFINE_integer("k", 10, "Number of items.", lower_bound=1)
+K = absl_flags.DEFINE_integer("k", 10, "Number of items.", 1, LARGEST_K)
 EXCLUDE_SEEN = absl_flags.DEFINE_bool(
     "exclude_seen", True, "Leave out the items of the user in train and in the history."
 )

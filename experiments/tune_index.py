@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from absl import flags as absl_flags
 
+from retrieval.common.list_length import LARGEST_K
 from retrieval.common.storage import write_json
 from retrieval.config.fields import LARGEST
 from retrieval.index import Certificate, tune
@@ -33,7 +34,7 @@ from .shared.workdir import Workdir
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.")
 WORKDIR = absl_flags.DEFINE_string("workdir", None, "Folder of a run, whose bundle is read.")
 TARGET = absl_flags.DEFINE_float("target", 0.99, "What the lower bound of the 95 % interval of recall@k must reach.")
-K = absl_flags.DEFINE_integer("k", 10, "Length k of the lists whose recall is measured.", 1, LARGEST)
+K = absl_flags.DEFINE_integer("k", 10, "Length k of the lists whose recall is measured.", 1, LARGEST_K)
 QUERIES = absl_flags.DEFINE_integer("queries", 4096, "How many of the queries are sampled at most.", 2, LARGEST)
 KIND = absl_flags.DEFINE_enum(
     "kind", "", ["", "exact", "hnsw"], "The kind of index to choose; empty: exact search or a graph."

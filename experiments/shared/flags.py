@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging as python_logging
 import os
 import pathlib
 import runpy
@@ -196,6 +197,7 @@ def run_on(main: Callable[[list[str]], None]) -> None:
     def checked(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+            logging.get_absl_handler().setFormatter(_Plain())
         compilation.keep()
         if flags.FLAGS.deterministic:
             compilation.be_deterministic()
@@ -223,6 +225,13 @@ def run_on(main: Callable[[list[str]], None]) -> None:
     define_quiet()
     define_deterministic()
     app.run(checked, flags_parser=parse)
+
+
+class _Plain(python_logging.Formatter):
+    """Shows a record as "warning: ...", without the time and place that a log file needs."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        return console.printable(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def drop_output() -> None:

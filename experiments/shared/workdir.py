@@ -12,6 +12,7 @@ from typing import Any
 
 from retrieval.common.claims import LOCK_FILE, claimed
 from retrieval.common.environment import git_commit, versions
+from retrieval.common.folder_kinds import describe_folder
 from retrieval.common.listed_folder import ListedFolder
 from retrieval.common.storage import json_text, scratch_files, write_jsonl
 from retrieval.config import schema as config_lib
@@ -136,7 +137,7 @@ class Workdir:
           ValueError: the folder has no run.
         """
         if not self.config_file.exists():
-            raise ValueError(f"{self.path} holds no run: it has no config.json; experiments.run makes one")
+            raise ValueError(f"{self.path} holds no run: it {describe_folder(self.path)}; experiments.run makes runs")
         return self._files.read(self._name(self.config_file), lambda content: from_json(str(content, "utf-8")))
 
     def read_choice(self) -> ChosenEpoch:
@@ -238,7 +239,8 @@ class Workdir:
             return
         own = {self.manifest_file, self.path / LOCK_FILE, *self._scratch_files()}
         if others := sorted(set(self.path.iterdir()) - own):
-            raise ValueError(f"{self.path} holds no run, but {others[0].name!r}; use another --workdir")
+            found = describe_folder(self.path)
+            raise ValueError(f"{self.path} holds no run, but {others[0].name!r}: it {found}; use another --workdir")
 
     def _scratch_files(self) -> list[pathlib.Path]:
         """Returns the half-written files of killed processes."""

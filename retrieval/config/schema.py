@@ -8,7 +8,8 @@ whom the options serve that no shipped config sets. (Annotations here are evalua
 
 import dataclasses
 
-from retrieval.config.fields import LARGEST, Section, choice, option, ranged, section
+from retrieval.common.list_length import LARGEST_K
+from retrieval.config.fields import LARGEST, MOST_IN_BATCH, MOST_ROWS, Section, choice, option, ranged, section
 
 DATASETS = (
     *("movielens-100k", "movielens-1m", "movielens-10m", "movielens-20m", "movielens-25m", "movielens-32m"),
@@ -102,7 +103,7 @@ class Feature(Section):
         "", '"id", a column of the tower\'s table, or of a query tower "timestamp": the request\'s time.'
     )
     kind: str = choice("category", KINDS_OF_FEATURES, "How the column is encoded.")
-    size: int = ranged(0, "Rows of a hashed table, number of buckets, or of frequencies.", least=0, most=LARGEST)
+    size: int = ranged(0, "Rows of a hashed table, number of buckets, or of frequencies.", least=0, most=MOST_ROWS)
     hashes: int = ranged(0, "Rows of a hashed table that a value looks up; 0: a vocabulary of train.", least=0, most=64)
     combiner: str = choice("mean", ("mean", "sum", "sqrtn"), "How the rows of one entity are combined.")
     weights: str = option("", "Column of the weights of a bag's values; none: all weigh the same.")
@@ -222,7 +223,9 @@ class Loss(Section):
     log_q: bool = option(True, "In-batch softmax: correct for the sampling probabilities of the candidates.")
     remove_accidental_hits: bool = option(True, "In-batch softmax: copies of a positive are no negatives.")
     remove_known_positives: bool = option(False, "The query's other positives in train are no negatives.")
-    num_hard_negatives: int = ranged(0, "In-batch softmax: the highest negatives kept; 0: all.", least=0, most=LARGEST)
+    num_hard_negatives: int = ranged(
+        0, "In-batch softmax: the highest negatives kept; 0: all.", least=0, most=MOST_IN_BATCH
+    )
     unobserved_weight: float = ranged(0.1, "Implicit squared: weight of a pair that is not observed.", least=0)
     margin: float = ranged(0.5, "Cosine contrastive: negatives below it cost nothing.", least=-1, most=1)
     negative_weight: float = ranged(10.0, "Cosine contrastive: weight of the negatives' mean.", least=0)
@@ -262,10 +265,10 @@ class Task(Section):
 class DrawnNegatives(Section):
     """Negatives of a batch beside its own candidates; see `retrieval.batching.negatives`."""
 
-    uniform: int = ranged(0, "Drawn for each batch, every candidate of train alike.", least=0, most=LARGEST)
-    popular: int = ranged(0, "Drawn for each batch, in proportion to count ** 0.75.", least=0, most=LARGEST)
-    queue: int = ranged(0, "Candidates of that many examples before the batch.", least=0, most=LARGEST)
-    dislikes: int = ranged(0, "Drawn for each example from its query's dislikes.", least=0, most=LARGEST)
+    uniform: int = ranged(0, "Drawn for each batch, every candidate of train alike.", least=0, most=MOST_IN_BATCH)
+    popular: int = ranged(0, "Drawn for each batch, in proportion to count ** 0.75.", least=0, most=MOST_IN_BATCH)
+    queue: int = ranged(0, "Candidates of that many examples before the batch.", least=0, most=MOST_IN_BATCH)
+    dislikes: int = ranged(0, "Drawn for each example from its query's dislikes.", least=0, most=65_536)
 
 
 @dataclasses.dataclass
@@ -289,7 +292,7 @@ class Train(Section):
     """How long to train, and what decides."""
 
     seed: int = ranged(0, "Of the initial values and the order of examples.", least=0, most=LARGEST)
-    batch_size: int = ranged(2048, "Examples in a step.", least=1, most=LARGEST)
+    batch_size: int = ranged(2048, "Examples in a step.", least=1, most=MOST_IN_BATCH)
     epochs: int = ranged(60, "At most, with early stopping.", least=0, most=LARGEST)
     evaluate_every: int = ranged(1, "Epochs from one validation to the next; 0: never.", least=0, most=LARGEST)
     patience: int = ranged(6, "Validations without a better one that end training; 0: never.", least=0, most=LARGEST)
@@ -305,9 +308,12 @@ class Evaluate(Section):
     """Which metrics to compute on the test part."""
 
     top_k_accuracies: tuple[int, ...] = ranged(
-        (1, 5, 10, 50, 100), "Lengths k of top-k accuracy, over interactions, nothing excluded.", least=1, most=LARGEST
+        (1, 5, 10, 50, 100),
+        "Lengths k of top-k accuracy, over interactions, nothing excluded.",
+        least=1,
+        most=LARGEST_K,
     )
-    ks: tuple[int, ...] = ranged((5, 10, 20, 50, 100), "Lengths k of all other metrics.", least=1, most=LARGEST)
+    ks: tuple[int, ...] = ranged((5, 10, 20, 50, 100), "Lengths k of all other metrics.", least=1, most=LARGEST_K)
 
 
 @dataclasses.dataclass
@@ -315,9 +321,9 @@ class Hnsw(Section):
     """The graph of hnswlib; settings left open are tuned."""
 
     space: str = choice("", ("", "inner_product", "normalized", "euclidean"), "What the graph measures; none: tuned.")
-    M: int = ranged(0, "Neighbours of a node; 0: tuned.", least=0, most=LARGEST)
-    ef_construction: int = ranged(0, "Candidates considered for them; 0: tuned.", least=0, most=LARGEST)
-    ef: int = ranged(0, "Candidates that a search considers; 0: tuned.", least=0, most=LARGEST)
+    M: int = ranged(0, "Neighbours of a node; 0: tuned.", least=0, most=4096)
+    ef_construction: int = ranged(0, "Candidates considered for them; 0: tuned.", least=0, most=LARGEST_K)
+    ef: int = ranged(0, "Candidates that a search considers; 0: tuned.", least=0, most=LARGEST_K)
 
 
 @dataclasses.dataclass
@@ -328,7 +334,7 @@ class Index(Section):
     target_recall: float = ranged(
         0.99, "What the lower bound of the 95 % interval of recall@k must reach.", above=0, below=1
     )
-    k: int = ranged(10, "Of the recall.", least=1, most=LARGEST)
+    k: int = ranged(10, "Of the recall.", least=1, most=LARGEST_K)
     threads: int = ranged(
         1, "That build a graph; more are faster, and build another graph each time; 0: all.", least=0, most=65_536
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int, Int32
 
+from retrieval.common.list_length import check_k
 from retrieval.common.lists import Lists
 from retrieval.data.encoding import Targets
 from retrieval.evaluation import ranking_metrics
@@ -145,7 +146,7 @@ def check_ks(ks: Sequence[int]) -> None:
     """Checks the lengths k of lists; lists of a corpus smaller than k are shorter.
 
     Raises:
-      ValueError: a k is below 1.
+      ValueError: a k is no integer, below 1 or above `LARGEST_K`.
     """
-    if ks and min(ks) < 1:
-        raise ValueError(f"k must be at least 1, got {sorted(ks)}")
+    for k in ks:
+        check_k(k)

@@ -4,7 +4,8 @@ from retrieval.index.certificate import Certificate, CurvePoint
 from retrieval.index.checks import Exclusions
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.files import RECORD_FILE, digests
-from retrieval.index.filters import Filter, Filters
+from retrieval.index.filter_hints import tell_unmatched
+from retrieval.index.filters import MOST_KEPT, Filter, Filters
 from retrieval.index.hnsw.hnsw_index import HnswIndex, HnswSettings
 from retrieval.index.interface import Answers, IdIndex, Searcher
 from retrieval.index.live.changes import check_vectors
@@ -28,10 +29,12 @@ __all__ = [
     "RECORD_FILE",
     "Searcher",
     "HnswSettings",
+    "MOST_KEPT",
     "Subset",
     "check_vectors",
     "digests",
     "load",
     "recall",
+    "tell_unmatched",
     "tune",
 ]

@@ -124,14 +124,6 @@ def as_subset(allowed: Subset | Bool[np.ndarray, " n"] | None, count: int) -> Su
     return allowed
 
 
-def check_k(k: int) -> None:
-    """Raises ValueError unless `k` is an integer of at least 1."""
-    if not isinstance(k, int | np.integer) or isinstance(k, bool):
-        raise ValueError(f"k must be an integer, got {k!r}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-
-
 def check_listed(name: str, values: object, num_queries: int) -> None:
     """Raises ValueError unless `values` is a list or array, not text, a set or a mapping, with one entry per query."""
     is_listed = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0 and not isinstance(values, _NO_LISTS)

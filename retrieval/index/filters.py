@@ -43,8 +43,8 @@ class Filter:
       deny: candidate ids that must not be found.
 
     Raises:
-      ValueError: conditions are not a mapping, values not a list, bounds not a pair, a value is NaN or neither text
-        nor a number, or `allow` or `deny` is not a list of ids.
+      ValueError: conditions are not a mapping, values not a list, bounds not a pair in order, a value is NaN or
+        neither text nor a number, or `allow` or `deny` is not a list of ids.
     """
 
     one_of: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
@@ -70,6 +70,8 @@ class Filter:
             _check_values(f"between[{name!r}]", given)
             if any(bound != bound for bound in given):
                 raise ValueError(f"between[{name!r}] must not be NaN, which nothing compares with, got {bounds!r}")
+            if len(given) == 2 and isinstance(given[0], str) == isinstance(given[1], str) and given[0] > given[1]:
+                raise ValueError(f"between[{name!r}] must be (least, greatest), got {bounds!r}")
         if self.allow is not None:
             as_ids(self.allow, "allow")
         as_ids(self.deny, "deny")

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
+from retrieval.common.list_length import check_k
 from retrieval.common.lists import Lists
 from retrieval.index import files
 from retrieval.index.certificate import Certificate
-from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, check_k, without_zero_queries
+from retrieval.index.checks import Exclusions, as_exclusions, as_subset, as_vectors, without_zero_queries
 from retrieval.index.exact.scan import exact_top
 from retrieval.index.subset import Norms, Subset
 

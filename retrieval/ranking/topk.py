@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt64
 
+from retrieval.common.list_length import check_k
 from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.ranking import blocks as scoring
 from retrieval.ranking.keys import NOTHING, decode, encode
@@ -59,20 +60,19 @@ def top_k(
     Args:
       queries: query embeddings [Q, D].
       candidates: candidate embeddings [N, D].
-      k: length of the lists, at least 1; may exceed N.
+      k: length of the lists, 1 to 2**20; may exceed N.
       excluded: rows of the candidates left out for each query; None excludes nothing.
       allowed: the only candidates to choose from: a mask shared by all queries [N], a mask per query [Q, N], or the
         rows of each query; None allows all.
 
     Raises:
-      ValueError: k is below 1, the shapes do not fit, or a list has a row outside [0, N).
+      ValueError: k is out of range, the shapes do not fit, or a list has a row outside [0, N).
 
     >>> top_k(np.eye(2, dtype=np.float32), np.array([[1., 5.], [3., 5.]], np.float32), 2)[1]
     array([[1, 0],
            [0, 1]], dtype=int32)
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = check_k(k)
     if allowed is not None and not isinstance(allowed, Lists):
         allowed = np.asarray(allowed, bool)
     lists = [lists for lists in (excluded, allowed) if isinstance(lists, Lists)]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Shaped
 from retrieval.common.lists import PADDING_ROW, Lists
 from retrieval.data.ids import Ids
 from retrieval.data.interactions import Table
-from retrieval.index import Answers, ExactIndex, Filter, Filters, IdIndex, Searcher, Subset
+from retrieval.index import MOST_KEPT, Answers, ExactIndex, Filter, Filters, IdIndex, Searcher, Subset, tell_unmatched
 from retrieval.serving.answers import lookup
 from retrieval.serving.request import lists_of
 
@@ -55,8 +55,12 @@ class CorpusSearch:
         return lists_of(name, ids, self.corpus.positions, PADDING_ROW)
 
     def subset(self, filter: Filter | None) -> Subset | None:
-        """Returns the candidates that a filter leaves, compiled once; None: all."""
-        return None if filter is None else self._filters.subset(filter)
+        """Returns the candidates that a filter leaves, compiled once; None: all. What no candidate fulfils is told."""
+        if filter is None:
+            return None
+        subset = self._filters.subset(filter)
+        self._tell_once(filter)
+        return subset
 
     @functools.cached_property
     def titles(self) -> Shaped[np.ndarray, "N"]:
@@ -66,6 +70,11 @@ class CorpusSearch:
     @functools.cached_property
     def _filters(self) -> Filters:
         return Filters(self.corpus)
+
+    @functools.cached_property
+    def _tell_once(self):
+        corpus = self.corpus  # a cache that refers to `self` would keep it in memory until garbage is collected
+        return functools.lru_cache(MOST_KEPT)(lambda wanted: tell_unmatched(wanted, corpus))
 
 
 def search_by_id(

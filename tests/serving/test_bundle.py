@@ -109,7 +109,7 @@ def test_a_missing_file_is_named(folder):
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
-    with pytest.raises(ValueError, match="is no bundle: it has no manifest.json"):
+    with pytest.raises(ValueError, match="is no bundle: it is an empty folder"):
         bundle.load(tmp_path)
 
 

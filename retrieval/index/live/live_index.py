@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 from numpy.typing import ArrayLike
 
+from retrieval.common.list_length import check_k
 from retrieval.data.ids import Ids, as_ids
 from retrieval.index import files
-from retrieval.index.checks import as_vectors, check_flag, check_k, check_listed
+from retrieval.index.checks import as_vectors, check_flag, check_listed
 from retrieval.index.filters import Filter
 from retrieval.index.interface import Answers, Searcher
 from retrieval.index.live import changes, snapshot_parts

@@ -15,6 +15,7 @@ from retrieval.data.ids import Ids, as_ids
 from retrieval.data.interactions import Table
 from retrieval.index.checks import without_zero_queries
 from retrieval.index.exact.scan import exact_top
+from retrieval.index.filter_hints import tell_unmatched
 from retrieval.index.filters import MOST_KEPT, Filter, Filters, check_filter
 from retrieval.index.interface import Answers, Searcher
 from retrieval.index.subset import Norms, Subset
@@ -128,6 +129,8 @@ class Snapshot:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
             scores, places = without_zero_queries(queries, scores, places)
+        if wanted is not None and len(queries) and (places < 0).all():
+            tell_unmatched(wanted, concatenate(take(self.filters.table, self.alive), self.recent.table))
         ids = _at(self.filters.table.ids, self.recent.table.ids, places)
         return Answers(ids, scores, functools.partial(self._attribute, places))
 

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from retrieval.common.list_length import check_k
 from retrieval.index.certificate import CurvePoint
-from retrieval.index.checks import as_vectors, check_k, check_threads
+from retrieval.index.checks import as_vectors, check_threads
 from retrieval.index.exact.exact_index import ExactIndex
 from retrieval.index.hnsw.hnsw_index import LIMITS, HnswIndex
 from retrieval.index.interface import Searcher

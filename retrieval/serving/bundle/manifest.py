@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrieval.common import manifest as manifest_lib
+from retrieval.common.folder_kinds import describe_folder
 from retrieval.common.verified_folder import ListedFile, VerifiedFolder
-from retrieval.serving.bundle.layout import EXPORTS, SIGNATURE
+from retrieval.serving.bundle.layout import EXPORTS, QUERY_TOWER, SIGNATURE
 
 FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
@@ -36,9 +37,12 @@ def read_manifest(folder: pathlib.Path | str, place: pathlib.Path | None = None)
       ValueError: the folder is no bundle, is of another format version, or the manifest is damaged.
     """
     folder = pathlib.Path(folder)
-    path, file = folder / MANIFEST, (folder if place is None else place) / MANIFEST
-    if not file.is_file():
-        raise ValueError(f"{folder} is no bundle: it has no {MANIFEST}; experiments.export writes one")
+    path, place = folder / MANIFEST, folder if place is None else place
+    file = place / MANIFEST
+    if not file.is_file() and (place / QUERY_TOWER).is_file():
+        raise ValueError(f"{folder} is no whole bundle: it has no {MANIFEST}; {REMEDY}")
+    if not file.is_file() or not (place / QUERY_TOWER).is_file() and (place / "config.json").is_file():
+        raise ValueError(f"{folder} is no bundle: it {describe_folder(folder)}; experiments.export writes bundles")
     try:
         manifest = manifest_lib.read_object(file)
         version = manifest["format_version"]

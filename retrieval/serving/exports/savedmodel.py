@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int, Int32, Shaped
 
 from retrieval.common.folders import replace_folder, scratch_folder
+from retrieval.common.list_length import check_k
 from retrieval.common.lists import PADDING_ROW
 from retrieval.data.ids import Ids
 from retrieval.data.vocabulary import UNKNOWN_ROW, Vocabulary
@@ -126,8 +127,7 @@ def save(
       ImportError: TensorFlow is not installed.
     """
     folder = pathlib.Path(folder)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = check_k(k)
     if len(embeddings) != len(recommender.corpus):
         raise ValueError(f"{len(recommender.corpus)} embeddings needed, got shape {embeddings.shape}")
     if folder.exists() and not (folder / SAVED_MODEL).is_file():
