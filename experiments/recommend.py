@@ -59,8 +59,6 @@ def main() -> None:
     if SIMILAR_TO.value is not None:
         candidate_id = recommender.candidates.parse(SIMILAR_TO.value)
         similar = recommender.similar(candidate_id, K.value, features=features, filter=chosen)
-        if chosen is None and not similar.known and not (similar.positions >= 0).any():
-            return console.say(f"item {candidate_id!r} has neither training data nor features: nothing is like it")
         return print_titles(similar)
     user_id = None if USER_ID.value is None else recommender.queries.parse(USER_ID.value)
     history = None if HISTORY.value is None else [recommender.candidates.parse(text) for text in HISTORY.value]
@@ -144,9 +142,8 @@ def print_titles(answer: Recommendations) -> None:
     found = positions >= 0
     for title, score in zip(titles[found], scores[found], strict=True):
         console.say(f"{score:8.3f}  {console.visible(title)}")
-    if not found.any() and SIMILAR_TO.value is not None:
-        shown = console.visible(SIMILAR_TO.value)
-        console.say(f"{shown} has no data: nothing is known of it that other items could be like")
+    if not found.any() and SIMILAR_TO.value is not None and FILTER.value is None:
+        console.say(f"item {SIMILAR_TO.value} has neither training data nor features: nothing is like it")
     elif not found.all():
         console.say(f"only {found.sum()} items are left, {K.value} were asked for")
 

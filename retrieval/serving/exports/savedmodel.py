@@ -262,7 +262,8 @@ def _best(tf: ModuleType, corpus: Any, k: int) -> TensorFunction:
     def best(queries, pairs):
         scores = score(queries, corpus.embeddings)  # [b, N]
         scores = tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], -np.inf))
-        scores, positions = tf.math.top_k(scores, k)
+        is_zero = tf.reduce_all(queries == 0, axis=1, keepdims=True)  # as every index pads it
+        scores, positions = tf.math.top_k(tf.where(is_zero, -np.inf, scores), k)
 
         def look_up(values):
             found = tf.gather(values, positions)
