@@ -23,7 +23,7 @@ from retrieval.common.choices import did_you_mean
 
 LARGEST = 2**31 - 1  # the largest int32: what counts and seeds may be at most
 MOST_ROWS = 2**28  # of a table: 32 GiB at 32 dimensions
-MOST_IN_BATCH = 2**24  # examples or negatives of a step
+MOST_IN_BATCH = 2**20  # examples or negatives of a step
 LARGEST_FLOAT = 3.4028234663852886e38  # the largest float32, in which everything is computed
 SHOWN = 200  # characters of a value in a message
 METADATA = "option"  # key of an `Option` among the metadata of a dataclass field

@@ -243,7 +243,7 @@ class Regularization(Section):
         0.055, "Penalty, for each example, on the squared norms of its two embeddings.", least=0
     )
     candidate_power: float = ranged(
-        1.0, "A candidate's `embedding_l2` in an epoch grows with its count in train to this power.", least=0
+        1.0, "A candidate's `embedding_l2` in an epoch grows with its count in train to this power.", least=0, most=10
     )
     table_l2: dict[str, float] = ranged(
         {}, "By how a table's path begins: penalty on the squared norm of each row, times its count in train.", least=0

@@ -45,7 +45,7 @@ def test_the_shipped_configs_make_sense_and_all_that_they_set_is_read(config):
         ("loss.margin", 5.0, "loss.margin must be -1 or more, at most 1, got 5.0"),
         ("regularization.embedding_l2", -1.0, "regularization.embedding_l2 must be 0 or more, got -1.0"),
         ("loss.unobserved_weight", math.nan, "loss.unobserved_weight must be 0 or more, got nan"),
-        ("loss.num_hard_negatives", -1, "loss.num_hard_negatives must be 0 or more, at most 16,777,216, got -1"),
+        ("loss.num_hard_negatives", -1, "loss.num_hard_negatives must be 0 or more, at most 1,048,576, got -1"),
         ("optimizer.learning_rate", math.inf, "optimizer.learning_rate must be above 0, got inf"),
         (
             "regularization.table_l2",
@@ -63,7 +63,7 @@ def test_the_shipped_configs_make_sense_and_all_that_they_set_is_read(config):
         ("model.query.features", (Feature("a", dropout=1.0),), r"model.query.features\[0\].dropout must be 0 or more"),
         ("model.query.features", (Feature(),), r"model.query.features\[0\].column is empty; name a column"),
         ("tasks", (Task("stars", hidden_sizes=(0,)),), r"tasks\[0\].hidden_sizes\[0\] must be 1 or more"),
-        ("train.batch_size", 0, "train.batch_size must be 1 or more, at most 16,777,216, got 0"),
+        ("train.batch_size", 0, "train.batch_size must be 1 or more, at most 1,048,576, got 0"),
         ("train.patience", -1, "train.patience must be 0 or more, got -1"),
         ("train.metric", "rating/rmse", "train.metric must be a metric of which higher values are better"),
         ("train.metric", "excluding_seen/mean_rank", "train.metric must be a metric of which higher"),
