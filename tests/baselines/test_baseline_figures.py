@@ -40,7 +40,8 @@ def figures(training, evaluation, name, settings):
     return evaluation.measure(rankings, resamples=2)
 
 
-CASES = [(name, *case) for name, case in RANDOM.items()] + [("ials", *case) for case in OTHER_IALS]
+CASES = [(name, *case) for name, case in RANDOM.items()]
+CASES += [pytest.param("ials", *case, marks=pytest.mark.slow) for case in OTHER_IALS]
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), CASES)

@@ -38,6 +38,7 @@ def scalars(reader, folder):
     }
 
 
+@pytest.mark.slow
 def test_scalars_read_back_are_those_of_the_run(tensorboard, tmp_path):
     export_tensorboard.write_scalars(tmp_path, LOG, {"test/auc": 0.25}, epoch=7)
     assert scalars(tensorboard, tmp_path / "search") == {

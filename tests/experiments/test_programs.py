@@ -61,6 +61,7 @@ def test_every_metric_of_a_system_has_an_interval_and_its_queries(finished):
     assert {"head", "middle", "tail", "known", "cold"} <= {record["value"] for record in slices}
 
 
+@pytest.mark.slow
 def test_quiet_programs_tell_the_results_alone(finished):
     output = program("evaluate", f"--workdir={finished[0]}", "--quiet")
     assert "two towers  precision@10 0." in output and "epoch" not in output
@@ -196,6 +197,7 @@ def test_a_profile_is_written_beside_the_same_metrics(finished, tmp_path):
     assert profiled == plain
 
 
+@pytest.mark.slow
 def test_a_training_that_breaks_says_so_and_keeps_its_last_checkpoint(tmp_path):
     broken = ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e30"]
     error = program("run", SYNTHETIC, f"--workdir={tmp_path / 'run'}", *broken, fails=True)
@@ -213,7 +215,7 @@ def test_a_training_that_breaks_says_so_and_keeps_its_last_checkpoint(tmp_path):
         (["--config=configs/movielens_100k.py:no"], "variant must be"),
         (["--config.data.split.test_fraction=1.5"], "data.split.test_fraction must be above 0, below 1, got 1.5"),
         (["--config.optimizer.name=adagard"], "got 'adagard'; did you mean 'adagrad'?"),
-        (["--config.evaluate.ks=0"], "evaluate.ks[0] must be 1 or more, got 0"),
+        (["--config.evaluate.ks=0"], "evaluate.ks[0] must be 1 or more, at most 1,048,576, got 0"),
         (["--config.loss.reduction=median"], "loss.reduction must be one of 'sum', 'mean', got 'median'"),
         (["epochs=3"], "flags begin with --"),
     ],

@@ -215,6 +215,7 @@ def test_a_template_escapes_every_text_and_refuses_a_value_that_is_missing():
         render("report/pareto.html", **values, config=table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "hostile"])
 def test_the_page_names_nothing_outside_itself(name, request):
     text = request.getfixturevalue(name).report_file.read_text(encoding="utf-8")
@@ -250,6 +251,7 @@ def test_missing_files_are_named_with_the_program_that_writes_them(plain, tmp_pa
     assert "No user of the test part is in train" in text and "Curves over k need several lengths" in text
 
 
+@pytest.mark.slow
 def test_five_users_without_titles_times_or_validation_have_a_report(tmp_path):
     rows = ["user_id,item_id", *(f"u{u},i{(u + i) % 6}" for u in range(5) for i in range(4))]
     (tmp_path / "events.csv").write_text("\n".join(rows) + "\n")

@@ -87,6 +87,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_to_the_user_and_changes_nothing(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "checkpoints/choice.json").unlink()  # as if the run had been interrupted
@@ -123,6 +124,7 @@ def interrupt(workdir, arguments, line):
     return process.returncode, [*map(str.rstrip, printed), *others.splitlines()], errors
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_the_epoch_and_the_same_command_where_it_resumes(tmp_path):
     arguments = [argument.replace("=60", "=4000") for argument in SYNTHETIC]
     status, printed, errors = interrupt(tmp_path / "run", arguments, "search epoch   3")

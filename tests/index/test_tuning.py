@@ -41,6 +41,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.slow
 def test_a_fast_graph_is_chosen_at_the_least_ef_whose_bound_meets_the_target(corpus, monkeypatch):
     clock = Clock(monkeypatch, graph=1e-4)
     index = tune(*corpus, clock=clock, target=0.95)
@@ -87,6 +88,7 @@ def test_the_measured_time_of_exact_search_chooses_and_not_the_size_of_the_corpu
     assert isinstance(tune(*corpus, clock=clock, target=0.9, choices=Choices("hnsw")), HnswIndex)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("busy", "kind"), [(1, HnswIndex), (3, ExactIndex)])
 def test_searches_in_turn_decide_whatever_was_measured_before(corpus, monkeypatch, busy, kind):
     """Exact search seems slow while the machine does something else; in turn it is slow in `busy` rounds of five."""
@@ -159,6 +161,7 @@ def test_a_fixed_ef_does_not_choose_a_graph_of_little_recall_for_its_speed(kind)
         assert min(point.recall for point in index.certificate.curve) < 0.6
 
 
+@pytest.mark.slow
 def test_few_queries_that_find_all_need_no_wider_search(corpus, monkeypatch):
     index = tune(corpus[0], corpus[1][:100], clock=Clock(monkeypatch, graph=1e-4), choices=Choices("hnsw"))
     assert not index.certificate.is_reached and index.certificate.recall > 0.9
@@ -166,6 +169,7 @@ def test_few_queries_that_find_all_need_no_wider_search(corpus, monkeypatch):
     assert complete and max(complete) < 500
 
 
+@pytest.mark.slow
 def test_the_certified_recall_holds_for_what_is_left_however_many_of_the_best_are_excluded(monkeypatch):
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 16))

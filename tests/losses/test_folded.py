@@ -219,6 +219,7 @@ def test_folding_changes_neither_losses_nor_gradients(case):
         assert_forms_agree(case, FLOAT64)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(case=cases())
 @adversarial

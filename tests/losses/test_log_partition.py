@@ -20,6 +20,7 @@ def plain(queries, candidates, bias, known_mask, temperature):
     return jnp.log(jnp.sum(jnp.exp(scores), axis=1))  # small scores: no maximum to subtract
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(
     num_queries=st.sampled_from([1, 7]),

@@ -210,6 +210,7 @@ def test_label_smoothing_leaves_out_what_is_removed_and_own_negatives():
     assert loss == near(np.log(11) - 0.9 * np.log(1) - 0.1 * np.log(4))  # kept: 1, 4, and 6 for itself
 
 
+@pytest.mark.slow
 def test_an_explanation_shows_each_correction_and_adds_up_to_the_loss():
     queries, candidates = jnp.ones((2, 1)), jnp.array([[0.0], [1.0], [2.0], [0.0], [3.0], [0.5]])
     corrections = {

@@ -172,6 +172,7 @@ def test_a_new_entity_is_embedded_as_one_of_the_table_that_train_does_not_know()
     np.testing.assert_allclose(model.embed(all_missing(2)), model(jnp.array([0, 0])), **CLOSE)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(order=st.permutations(range(NUM_ENTITIES)), size=st.integers(1, NUM_ENTITIES))
 def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(order, size):
@@ -315,6 +316,7 @@ def test_an_embedding_of_new_entities_is_exported_for_any_batch_size():
     np.testing.assert_allclose(program.call(all_missing(3)), model.embed(all_missing(3)), **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_narrow_tower_has_narrow_parameters_and_outputs_near_those_of_a_wide_one():
     options = {"hidden_sizes": (4,), "cross_layers": 1, "combine": "concat"}
     wide, narrow = tower(STATIC | OF_EXAMPLE, **options), tower(STATIC | OF_EXAMPLE, **options, dtype=jnp.bfloat16)

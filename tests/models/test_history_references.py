@@ -57,6 +57,7 @@ def test_a_weighted_bag(visible):
     check("weighted", visible, reference)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     real=st.lists(st.booleans(), min_size=7, max_size=7),

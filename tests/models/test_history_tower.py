@@ -203,6 +203,7 @@ def test_windows_are_the_examples_of_their_targets_one_by_one(name, visible):
         np.testing.assert_allclose(order(vectors), order(theirs[pair]), rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_each_target_of_windows_is_the_ordinary_example_of_its_history():
     made, *_ = case("transformer")
     params = moved(made.model)
@@ -240,6 +241,7 @@ def test_a_power_bag_begins_as_the_last_token_and_half_of_the_one_before():
     np.testing.assert_allclose(PowerBag()(tokens, real)[0, :, 0], [8, 6, 4 + 6 / 2])
 
 
+@pytest.mark.slow
 def test_the_columns_of_other_examples_change_nothing():
     _, model, rows, columns, at, _ = case("hstu")
     order = np.array([2, 0, 3, 1])

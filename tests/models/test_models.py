@@ -239,6 +239,7 @@ def test_a_module_of_ones_own_with_a_fixed_matrix_trains_as_a_tower(wrap):
     assert np.array_equal(trained.candidate_tower.genres[...], GENRES)
 
 
+@pytest.mark.slow
 def test_narrow_towers_have_narrow_parameters_and_outputs_and_an_optimizer_in_float32():
     rngs = nnx.Rngs(0)
     towers = [IdTower(9, 4, (8,), initial_scale=0.1, dtype=jnp.bfloat16, rngs=rngs) for _ in range(2)]

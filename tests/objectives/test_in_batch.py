@@ -154,6 +154,7 @@ def test_training_with_all_kinds_of_negatives_resumes_bit_for_bit():
         assert np.array_equal(actual, desired)
 
 
+@pytest.mark.slow
 def test_an_explanation_of_a_batch_adds_up_to_the_loss_of_its_example():
     model, batch, loss = make_model(InContext), a_batch(step=0), InBatchSoftmax(log_q=True, remove_accidental_hits=True)
     softmax = loss.terms(*embeddings(model, batch))

@@ -270,6 +270,7 @@ def test_training_with_each_loss_ranks_far_better_than_by_popularity(task):
     assert min(figures.values()) > 2.5 * popular, figures
 
 
+@pytest.mark.slow
 def test_training_by_the_squared_loss_is_as_good_as_ials(task):
     factors = ials.fit(task.training, factors=16, regularization=20.0, alpha=4.0, iterations=15)
     als = task.ndcg(np.concatenate([np.zeros((1, 400)), factors(task.training.histories)]))

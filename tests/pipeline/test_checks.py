@@ -26,7 +26,7 @@ from retrieval.pipeline.checks import check_experiment
             "'excluding_seen/ndgc_at_10'; did you mean 'excluding_seen/ndcg_at",
         ),
         ({"train.metric": ""}, "train.metric must name a metric as metrics.json does, as .*, got ''"),
-        ({"index.k": 0}, "index.k must be 1 or more, got 0"),
+        ({"index.k": 0}, "index.k must be 1 or more, at most 1,048,576, got 0"),
         ({"index.target_recall": 1.0}, "index.target_recall must be above 0, below 1, got 1.0"),
         ({"index.hnsw.M": 1}, r"index.hnsw.M must be an integer in \[2, 10000\], or 0 for any, got 1"),
     ],

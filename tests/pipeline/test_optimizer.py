@@ -71,6 +71,7 @@ def test_all_of_it_stays_with_touched_rows_and_trains():
     assert isinstance(state.opt_state, AveragedState) and last["loss"] < first["loss"]
 
 
+@pytest.mark.slow
 def test_a_schedule_slows_the_last_epochs_and_a_warm_up_the_first():
     sgd = Optimizer(name="sgd", learning_rate=0.01)
     constant = movement(config_of(sgd))

@@ -114,6 +114,7 @@ def test_the_walk_finds_products_without_a_precision_wherever_they_are():
     assert len(found) > 4 and set(found) == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", OBJECTIVES)
 def test_a_step_with_each_loss_has_full_precision(loss):
     found = of_step(recipe_of(loss=loss))
@@ -130,6 +131,7 @@ def test_a_step_with_each_kind_of_feature_has_full_precision(kind):
     assert set(of_step(recipe_of(kind=kind))) == {HIGHEST}
 
 
+@pytest.mark.slow
 def test_what_is_left_of_float32_in_a_model_of_bfloat16_has_full_precision():
     assert set(of_step(recipe_of(precision="bfloat16", encoder="attention"))) == {HIGHEST}
 
@@ -191,6 +193,7 @@ def traced(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_baselines_evaluation_and_embeddings_have_full_precision(traced):
     recipe = recipe_of(encoder="hstu", additions=(Addition("ease", arguments={"rank": 4}),))
     params, training = init(recipe.model), Training.of(EVENTS, CORPUS)

@@ -102,6 +102,7 @@ def test_without_refit_the_best_state_of_the_search_is_the_result(finished, tmp_
     assert equal(trained.params, parameters(config, tmp_path, trained.choice))
 
 
+@pytest.mark.slow
 def test_checkpoints_that_are_lost_during_a_training_change_nothing(tmp_path, monkeypatch):
     config = changed(refit=False)
     kept, _ = train(config, tmp_path / "kept")
@@ -174,6 +175,7 @@ def test_a_damaged_result_is_trained_again_to_the_same_bits(finished, tmp_path, 
     assert not caplog.text  # it is whole again
 
 
+@pytest.mark.slow
 def test_a_lost_best_of_the_search_is_trained_again_to_the_same_bits(tmp_path):
     config = changed(refit=False)
     trained, _ = train(config, tmp_path)

@@ -177,6 +177,7 @@ def test_a_missing_head_or_label_is_named():
         wrong(recipe.model, a_batch(recipe))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "visible"), [("mean", "past"), ("mean", "others"), ("gru", "past")])
 def test_heads_of_history_towers_learn_the_label_of_each_target(encoder, visible):
     config = small_config(RATING, LIKES)
@@ -204,6 +205,7 @@ def test_labels_of_held_out_windows_are_those_of_their_targets():
     assert np.isfinite(loss)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_bits():
     config = small_config(RATING, LIKES)
     whole, means = last(recipe_of(config), 4)

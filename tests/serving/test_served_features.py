@@ -155,6 +155,7 @@ def test_no_entities_have_no_embeddings(served):
     assert served.embed_queries([], features=[]).shape == (0, 5)
 
 
+@pytest.mark.slow
 def test_all_kinds_of_features_serve_what_train_has_not_seen(tmp_path):
     """A feature of each kind, the hashed id among them, of a candidate in the table of a second data set."""
     features = (

@@ -116,7 +116,12 @@ def servings(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+QUICK = ("everything", "gru", "mean")  # the others are slow only because they are many
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_queries_are_answered_as_by_the_model(servings, name):
     served, query_ids = servings(name), [*KNOWN, COLD, NOBODY]
     seen = Lists.from_sequences([CORPUS.positions(TRAIN.candidate_ids[TRAIN.query_ids == i]) for i in query_ids])
@@ -290,7 +295,7 @@ for call in (
         *["history must be a list of ids, or a"] * 2,
         "exclude must be a list of ids, or a",
         "one_of must be a mapping by column,",
-        "threads must be a number of them, o",
+        "threads must be an integer, at leas",
     ], result.stderr
 
 

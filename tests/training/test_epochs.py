@@ -113,6 +113,7 @@ def test_each_epoch_is_yielded_in_turn_with_a_finite_loss(results):
     assert all(np.isfinite(metrics["loss"]) for _, metrics in results)
 
 
+@pytest.mark.slow
 def test_each_epoch_draws_other_batches():
     results = list(train(epochs=3, batch_size=5, optimizer=optax.sgd(0.0)))  # the parameters stay
     assert len({metrics["loss"] for _, metrics in results}) == 3

@@ -164,6 +164,7 @@ def test_the_memory_of_a_step_does_not_grow_with_the_tables():
     assert sizes[1] <= sizes[0] + 1024
 
 
+@pytest.mark.slow
 def test_towers_that_share_a_table_or_tell_nothing_are_updated_densely():
     shared = IdTower(5, 3, initial_scale=1.0, rngs=nnx.Rngs(0))
     assert TwoTower(shared, shared).lookups(jnp.arange(2), jnp.arange(2)) == {}
@@ -184,6 +185,7 @@ def test_towers_that_share_a_table_or_tell_nothing_are_updated_densely():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), reached, expected)
 
 
+@pytest.mark.slow
 def test_a_table_of_one_tower_inside_the_other_is_updated_densely_and_the_rest_is_not():
     class OfItems(nnx.Module):
         """A query tower that looks up candidates, in rows that it does not tell."""
@@ -229,6 +231,7 @@ def test_a_row_that_is_not_held_has_no_embedding_rather_than_that_of_another():
     assert found[0].tolist() == [2, 3] and found[2].tolist() == [0, 1] and jnp.all(jnp.isnan(found[jnp.array([1, 3])]))
 
 
+@pytest.mark.slow
 def test_different_towers_that_share_a_table_are_updated_densely():
     rngs = nnx.Rngs(0)
     towers = [IdTower(5, 3, hidden, initial_scale=1.0, rngs=rngs) for hidden in ((), (4,))]
