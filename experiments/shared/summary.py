@@ -101,7 +101,7 @@ def _verdict(config: Config, systems: Sequence[str], name: str, differences) -> 
         return [f"{title}: {size} of {metric} above {rival}, the best baseline{chance}."]
     return [
         f"WARNING: {title} is BELOW {rival}, by {size} of {metric}{chance}.",
-        "  Serve the baseline, or improve the model first: see docs/training.md.",
+        "  Serve the baseline, or improve the model first: see docs/evaluation.md.",
     ]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32
 from retrieval.baselines.base import Scorer, Training, matrix, or_popularity
 from retrieval.common.lists import Lists
 
-BLOCK_VALUES = 2**26  # similarities in memory at a time, at most
+BLOCK_VALUES = 2**22  # similarities in memory at a time, at most
 
 
 def cosine(training: Training, *, neighbours: int, shrinkage: float = 0.0) -> Scorer:
