@@ -3,7 +3,8 @@
     python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --k=10
     python -m experiments.recommend --bundle=runs/movielens_100k/bundle --user_id=10 --filter=genres=Comedy \\
         --filter="release_year>=1990"
-    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --similar_to=50 --k=10
+    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --similar_to="Star Wars (1977)" --k=10
+    python -m experiments.recommend --bundle=runs/movielens_100k/bundle --users_file=users.txt --format=csv
     python -m experiments.recommend --bundle=runs/temporal/bundle --features=age=24 --features=gender=F --k=10
     python -m experiments.recommend --bundle=runs/mine/bundle --history=121,64,7 --k=10
 """
@@ -11,11 +12,13 @@
 from __future__ import annotations
 
 import csv
+import pathlib
 import re
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
+from retrieval.common.choices import did_you_mean
 from retrieval.common.list_length import LARGEST_K
 from retrieval.data.columns import type_of
 from retrieval.data.vocabulary import UNKNOWN_ROW
@@ -25,7 +28,7 @@ from retrieval.serving import bundle
 from retrieval.serving.answers import Recommendations
 from retrieval.serving.recommender import Recommender
 
-from .shared import console, flags
+from .shared import answers, console, flags
 
 BUNDLE = absl_flags.DEFINE_string("bundle", None, "Folder that experiments.export wrote.", required=True)
 USER_ID = absl_flags.DEFINE_string("user_id", None, "Raw id of the user; none: an unknown user.")
@@ -35,7 +38,9 @@ HISTORY = absl_flags.DEFINE_list(
 FEATURES = absl_flags.DEFINE_multi_string(
     "features", None, "COLUMN=VALUE of the user, or with --similar_to of the item; once for each column."
 )
-SIMILAR_TO = absl_flags.DEFINE_string("similar_to", None, "Raw id of an item: prints similar items.")
+USERS_FILE = absl_flags.DEFINE_string("users_file", None, "Text file of raw ids of users, one in a line.")
+FORMAT = absl_flags.DEFINE_enum("format", "table", answers.FORMATS, "How the items are printed.")
+SIMILAR_TO = absl_flags.DEFINE_string("similar_to", None, "Raw id or title of an item: prints similar items.")
 FILTER = absl_flags.DEFINE_multi_string(
     "filter",
     None,
@@ -49,30 +54,79 @@ EXCLUDE_SEEN = absl_flags.DEFINE_bool(
 
 
 def main() -> None:
-    if all(flag.value is None for flag in (USER_ID, HISTORY, FEATURES, SIMILAR_TO)):
+    if all(flag.value is None for flag in (USER_ID, USERS_FILE, HISTORY, FEATURES, SIMILAR_TO)):
         raise ValueError("--user_id, --history, --features or --similar_to is needed, received none of them")
+    if USERS_FILE.value is not None and any(flag.value for flag in (USER_ID, HISTORY, FEATURES, SIMILAR_TO)):
+        raise ValueError("--users_file names all users; leave out --user_id, --history, --features and --similar_to")
     if SIMILAR_TO.value is not None and not (USER_ID.value is None and HISTORY.value is None):
         raise ValueError("--similar_to asks for items like another; leave out --user_id and --history")
     recommender = bundle.load(BUNDLE.value)
     features = None if FEATURES.value is None else parse_features(FEATURES.value)
     chosen = None if FILTER.value is None else parse_filter(FILTER.value, recommender)
     if SIMILAR_TO.value is not None:
-        candidate_id = recommender.candidates.parse(SIMILAR_TO.value)
+        candidate_id = item_of(SIMILAR_TO.value, recommender, is_new=features is not None)
         similar = recommender.similar(candidate_id, K.value, features=features, filter=chosen)
-        return print_titles(similar)
+        return say_items(SIMILAR_TO.value, similar)
+    if USERS_FILE.value is not None:
+        return recommend_to_all(USERS_FILE.value, recommender, chosen)
     user_id = None if USER_ID.value is None else recommender.queries.parse(USER_ID.value)
     history = None if HISTORY.value is None else [recommender.candidates.parse(text) for text in HISTORY.value]
     inputs = {"history": history, "features": features}
     if user_id is None:  # lists make it one query even where the history is empty
         inputs = {name: None if value is None else [value] for name, value in inputs.items()}
     answer = recommender.recommend(user_id, K.value, **inputs, exclude_seen=EXCLUDE_SEEN.value, filter=chosen)
+    if FORMAT.value == "table":
+        say_unknown(recommender, user_id, history, answer)
+    say_items(user_id, answer)
+
+
+def say_unknown(
+    recommender: Recommender, user_id: int | str | None, history: list | None, answer: Recommendations
+) -> None:
+    """Says which of what was given train does not know."""
     if user_id is not None and not answer.known:
         console.say(f"{user_id} {_unknown(recommender, user_id)}")
     if history is not None:
         rows = recommender.candidates.rows(history)
         if skipped := [text for text, row in zip(HISTORY.value, rows, strict=True) if row == UNKNOWN_ROW]:
             console.say(f"not in the vocabulary, left out of the history: {', '.join(skipped)}")
-    print_titles(answer)
+
+
+def recommend_to_all(path: str, recommender: Recommender, chosen: Filter | None) -> None:
+    """Prints the recommendations for each user of a text file."""
+    texts = [line.strip() for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not texts:
+        raise ValueError(f"--users_file={path} names no user; write one id in each line")
+    user_ids = [recommender.queries.parse(text) for text in texts]
+    answer = recommender.recommend(user_ids, K.value, exclude_seen=EXCLUDE_SEEN.value, filter=chosen)
+    answers.say_answers(FORMAT.value, user_ids, answer)
+
+
+def item_of(text: str, recommender: Recommender, *, is_new: bool) -> int | str:
+    """Returns the id of the item that has this id or, in upper or lower case, this title.
+
+    Args:
+      text: the id or the title.
+      recommender: the bundle.
+      is_new: whether the item may be unknown, as its features are given.
+
+    Raises:
+      ValueError: no item has it, or several items have this title.
+    """
+    try:
+        candidate_id = recommender.candidates.parse(text)
+    except ValueError:
+        candidate_id = None
+    if candidate_id is not None and (is_new or recommender.corpus.positions([candidate_id])[0] >= 0):
+        return candidate_id
+    titles = [title.casefold() for title in recommender.titles.astype(str).tolist()]
+    found = recommender.corpus.ids[[title == text.casefold() for title in titles]].tolist()
+    if len(found) > 1:
+        raise ValueError(f"--similar_to: {len(found)} items have the title {text!r}, give the id of one: {found[:10]}")
+    if not found:
+        near = did_you_mean(text, recommender.titles.astype(str).tolist())
+        raise ValueError(f"--similar_to: no item has the id or the title {text!r}{near}")
+    return found[0]
 
 
 def parse_features(texts: Sequence[str]) -> dict[str, str]:
@@ -136,12 +190,12 @@ def _parsed(text: str, name: str, recommender: Recommender) -> int | float | boo
         raise ValueError(f"--filter: column {name!r} holds {kind}, got {text!r}{remedy}") from None
 
 
-def print_titles(answer: Recommendations) -> None:
-    """Prints the recommendations of one query, a line for each: score and title."""
-    scores, titles, positions = (column.ravel() for column in (answer.scores, answer.titles, answer.positions))
-    found = positions >= 0
-    for title, score in zip(titles[found], scores[found], strict=True):
-        console.say(f"{score:8.3f}  {console.visible(title)}")
+def say_items(asked: int | str | None, answer: Recommendations) -> None:
+    """Prints the answer to one query, and in a table what is missing in it."""
+    answers.say_answers(FORMAT.value, [asked], answer)
+    found = answer.positions.ravel() >= 0
+    if FORMAT.value != "table":
+        return
     if not found.any() and SIMILAR_TO.value is not None and FILTER.value is None:
         console.say(f"item {SIMILAR_TO.value} has neither training data nor features: nothing is like it")
     elif not found.all():

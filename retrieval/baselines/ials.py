@@ -144,8 +144,8 @@ def _blocks(lists: Lists, num_others: int, dimension: int) -> _Blocks:
     in_block = np.arange(len(lists)) - first[block_of]
     shape = len(starts), size
     others = np.full((*shape, WIDTH), num_others, np.int32)
-    of_interactions = np.repeat(row_of * WIDTH - lists.offsets[:-1], lists.lengths) + np.arange(len(lists.rows))
-    others.reshape(-1)[of_interactions] = lists.rows
+    entries = np.repeat(row_of * WIDTH - lists.offsets[:-1], lists.lengths) + np.arange(len(lists.rows))
+    others.reshape(-1)[entries] = lists.rows
     owners, members = np.full(shape, size - 1, np.int32), np.full(shape, len(lists), np.int32)
     owners.reshape(-1)[np.repeat(row_of - ends + rows, rows) + np.arange(rows.sum())] = np.repeat(in_block, rows)
     places = block_of * size + in_block
@@ -154,28 +154,30 @@ def _blocks(lists: Lists, num_others: int, dimension: int) -> _Blocks:
 
 
 @jax.jit
-def _alternate(queries, candidates, of_queries, of_candidates, regularization, alpha, iterations):
+def _alternate(queries, candidates, query_blocks, candidate_blocks, regularization, alpha, iterations):
+    """Improves the factors of queries and candidates in turn, and returns those of the candidates."""
+
     def iterate(_, both):
         queries, candidates = both
-        queries = _improve(queries, candidates, of_queries, regularization, alpha)
-        return queries, _improve(candidates, queries, of_candidates, regularization, alpha)
+        queries = _improve(queries, candidates, query_blocks, regularization, alpha)
+        return queries, _improve(candidates, queries, candidate_blocks, regularization, alpha)
 
     return jax.lax.fori_loop(0, iterations, iterate, (queries, candidates))[1]
 
 
 def _improve(
-    own: Float[Array, "n D"], others: Float[Array, "m D"], blocks: _Blocks, regularization, alpha
+    factors: Float[Array, "n D"], others: Float[Array, "m D"], blocks: _Blocks, regularization, alpha
 ) -> Float[Array, "n D"]:
     """Returns factors of one side that are better, given those of the other."""
     white, root, inverse = _whiten(others, regularization)
-    own = jnp.pad(_dot(own, root), ((0, 1), (0, 0)))
+    factors = jnp.pad(_dot(factors, root), ((0, 1), (0, 0)))
 
-    def of_block(block):
+    def solve_block(block):
         others, owners, lists = block
-        return _solve(own[lists], white, others, owners, alpha, STEPS)
+        return _solve(factors[lists], white, others, owners, alpha, STEPS)
 
-    solved = jax.lax.map(of_block, (blocks.others, blocks.owners, blocks.lists))
-    return _dot(solved.reshape(-1, own.shape[1])[blocks.places], inverse)
+    solved = jax.lax.map(solve_block, (blocks.others, blocks.owners, blocks.lists))
+    return _dot(solved.reshape(-1, factors.shape[1])[blocks.places], inverse)
 
 
 @jax.jit
@@ -184,7 +186,7 @@ def _whiten(
 ) -> tuple[Float[Array, "_ D"], Float[Array, "D D"], Float[Array, "D D"]]:
     """Returns Y L'^-1 with a row of zeros for padding, L and L^-1, with LL' = Y'Y + regularization I.
 
-    Factors x have the coordinates x L there, so that their dot products with the candidates stay.
+    In these coordinates, which conditions the systems well, factors x are x L: dot products with the others stay.
     """
     identity = jnp.eye(others.shape[1], dtype=others.dtype)
     root = jnp.linalg.cholesky(_dot(others.T, others) + regularization * identity)
@@ -194,6 +196,7 @@ def _whiten(
 
 @jax.jit
 def _solve_anew(white, inverse, others, owners, alpha, steps):
+    """Solves for rows without factors yet, from zeros, and returns them in the coordinates of the data."""
     start = jnp.zeros((len(owners), white.shape[1]), white.dtype)
     return _dot(_solve(start, white, others, owners, alpha, steps), inverse)
 
@@ -212,12 +215,12 @@ def _solve(
     over all, which is at most I. So the eigenvalues lie between 1 and alpha whatever the data, and k steps leave
     2 ((sqrt(alpha) - 1) / (sqrt(alpha) + 1))^k <= 2 exp(-2 k / sqrt(alpha)) of the error.
     """
-    near = white[others]
+    neighbours = white[others]
 
     def sums(weigh, points):
-        weights = weigh(jnp.einsum("rwd,rd->rw", near, points[owners], precision=HIGHEST))
-        of_rows = jnp.einsum("rw,rwd->rd", weights, near, precision=HIGHEST)  # what is padded is zeros
-        return jax.ops.segment_sum(of_rows, owners, len(points), indices_are_sorted=True)
+        weights = weigh(jnp.einsum("rwd,rd->rw", neighbours, points[owners], precision=HIGHEST))
+        row_sums = jnp.einsum("rw,rwd->rd", weights, neighbours, precision=HIGHEST)  # padding is rows of zeros
+        return jax.ops.segment_sum(row_sums, owners, len(points), indices_are_sorted=True)
 
     def step(_, state):
         points, residuals, directions, squares = state

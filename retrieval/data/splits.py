@@ -69,11 +69,11 @@ def split(
     check_choice("strategy", strategy, STRATEGIES)
     cut = STRATEGIES[strategy].cut
     train, test = cut(interactions, test_fraction, seed)
-    rest, validation = interactions.take(train), None
+    remaining, validation = interactions.take(train), None
     if validation_fraction > 0:
-        kept, held_out = cut(rest, validation_fraction, seed + 1)
-        rest, validation = rest.take(kept), rest.take(held_out)
-    parts = Parts(rest, validation, interactions.take(test))
+        kept, held_out = cut(remaining, validation_fraction, seed + 1)
+        remaining, validation = remaining.take(kept), remaining.take(held_out)
+    parts = Parts(remaining, validation, interactions.take(test))
     for name in ("train", "validation", "test"):
         part = getattr(parts, name)
         if part is not None and len(part) == 0:

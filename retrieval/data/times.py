@@ -248,8 +248,8 @@ def _from_iso(texts: pa.Array, refuse: Refuse) -> Times:
     date, clock = parts.field("date"), parts.field("clock")
     texts = pc.if_else(pc.equal(clock, ""), date, pc.binary_join_element_wise(date, clock, pa.scalar("T", date.type)))
 
-    def convert(some: pa.Array) -> pa.Array:
-        return pc.cast(pc.cast(some, pa.timestamp("s")), pa.int64())
+    def convert(texts: pa.Array) -> pa.Array:
+        return pc.cast(pc.cast(texts, pa.timestamp("s")), pa.int64())
 
     try:
         seconds = convert(texts).to_numpy(zero_copy_only=False)
@@ -291,8 +291,8 @@ def _from_numbers(numbers: Int[np.ndarray, "n"] | Float64[np.ndarray, "n"], unit
     _require(np.isfinite(numbers), refuse, "timestamp is not finite", FORMS)
     whole = np.floor(numbers)
     _check_unit(whole, unit, refuse)
-    rest = np.rint((numbers - whole) * (A_SECOND // UNITS[unit]))
-    return _scaled(whole.astype(np.int64), unit, refuse, rest.astype(np.int64))
+    fraction = np.rint((numbers - whole) * (A_SECOND // UNITS[unit]))
+    return _scaled(whole.astype(np.int64), unit, refuse, fraction.astype(np.int64))
 
 
 def _check_unit(numbers: Int[np.ndarray, "n"] | Float64[np.ndarray, "n"], unit: str, refuse: Refuse) -> None:

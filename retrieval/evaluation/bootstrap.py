@@ -74,8 +74,10 @@ def bootstrap_intervals(
         raise ValueError(f"level must be in (0, 1), got {level}")
     means, deviations = bootstrap_deviations(values, weights, resamples=resamples, seed=seed)
     low, high = expanded_percentiles(deviations, np.sum(defined(values, weights)[1] > 0, axis=0), level)
-    least, most = np.nanmin(values, axis=0, initial=np.inf), np.nanmax(values, axis=0, initial=-np.inf)
-    return np.maximum(means + low, least), np.minimum(means + high, most)  # rounding goes no farther than the values
+    lowest, highest = np.nanmin(values, axis=0, initial=np.inf), np.nanmax(values, axis=0, initial=-np.inf)
+    return np.maximum(means + low, lowest), np.minimum(
+        means + high, highest
+    )  # rounding goes no farther than the values
 
 
 def expanded_percentiles(

@@ -105,8 +105,8 @@ def compare(
         if interval_kind(name) == INFLUENCE and num_queries[i] < 2:
             means[i] = np.nanmean(other.values[name]) - np.nanmean(reference.values[name])
     low, high = (means + end for end in expanded_percentiles(deviations, num_queries, level))
-    few = np.sum(counted & (differences != 0), axis=0) < MIN_VALUES
-    low, high = np.where(few, np.nan, low), np.where(few, np.nan, high)
+    is_few = np.sum(counted & (differences != 0), axis=0) < MIN_VALUES
+    low, high = np.where(is_few, np.nan, low), np.where(is_few, np.nan, high)
     extreme = np.sum(np.abs(deviations) >= np.abs(means), axis=0)
     p_values = [
         np.where(num_queries < 2, np.nan, p)

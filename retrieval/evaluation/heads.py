@@ -71,14 +71,14 @@ class Labelled:
         """Returns what each baseline expects, by its name: for all tasks of a kind that it is made for."""
         train = encoding.without_dislikes(train)
         seen = train.rows_in(encoding.queries, encoding.candidates)
-        asked = encoding.queries.rows(self.query_ids)[self.owners], encoding.corpus_rows[self.positions]
+        pairs = encoding.queries.rows(self.query_ids)[self.owners], encoding.corpus_rows[self.positions]
         predictions: dict[str, dict[str, Float64[np.ndarray, "n"]]] = {}
         labels = labels_of(self.tasks, train.ratings)
         for task in self.tasks:
             known = ~np.isnan(labels[task.name])
             for name, fit in PREDICTORS[task.kind].items():
                 predict = fit(labels[task.name][known], *(rows[known] for rows in seen))
-                predictions.setdefault(name, {})[task.name] = predict(*asked)
+                predictions.setdefault(name, {})[task.name] = predict(*pairs)
         return predictions
 
     def measure(self, predictions: Predictions, test_set: str = "") -> PerQuery:

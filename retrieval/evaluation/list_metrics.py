@@ -35,10 +35,10 @@ def coverage_at(positions: Positions, num_candidates: int, k: int) -> Values:
     (array([0.9167, 0.9167, 0.4167]), np.float64(0.75))
     """
     lists, counts = _counted(positions, num_candidates, k)
-    own = (np.append(counts, 0)[lists] == 1).sum(axis=1)  # what no other list has
+    num_unique = (np.append(counts, 0)[lists] == 1).sum(axis=1)  # candidates that no other list has
     covered = np.count_nonzero(counts)
-    influence = _influence(covered / num_candidates, (covered - own) / num_candidates)
-    jackknife = np.sum((own - own.mean()) ** 2) if len(own) else 0.0
+    influence = _influence(covered / num_candidates, (covered - num_unique) / num_candidates)
+    jackknife = np.sum((num_unique - num_unique.mean()) ** 2) if len(num_unique) else 0.0
     if jackknife == 0:  # as where all lists are the same: values of no spread
         return influence
     variance = _coverage_variance(lists, counts, jackknife)

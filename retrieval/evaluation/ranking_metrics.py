@@ -76,8 +76,8 @@ class Placed:
     def best(self) -> Values:
         """The best rank of each query, infinity where nothing is relevant."""
         best = np.full(len(self.relevant), np.inf)
-        some = self.num_relevant > 0
-        best[some] = self.by_place[self.relevant.offsets[:-1][some]]
+        has_relevant = self.num_relevant > 0
+        best[has_relevant] = self.by_place[self.relevant.offsets[:-1][has_relevant]]
         return best
 
     def sums(self, values: Float64[np.ndarray, "total"], k: int) -> Values:

@@ -129,10 +129,11 @@ def _slice_candidates(
 def _slice_queries(
     slices: Sequence[Slice], per_query: PerQuery, relevant: Lists, names: Sequence[str]
 ) -> Iterator[_SliceValues]:
-    every, _ = per_query.columns(names)
+    """Yields the metrics of the queries in each slice of queries; NaN for the other queries."""
+    columns, _ = per_query.columns(names)
     lengths = relevant.distinct()[0].lengths
     for slice_ in slices:
-        values = np.where(slice_.members[:, None], every, np.nan)
+        values = np.where(slice_.members[:, None], columns, np.nan)
         yield _SliceValues("queries", slice_, int(lengths[slice_.members].sum()), values)
 
 

@@ -100,9 +100,9 @@ def restricted(relevant: Lists, slices: list[Slice]) -> tuple[Lists, Int[np.ndar
     owners, num_queries = relevant.owners, len(relevant)
     places = [np.flatnonzero(slice_.members[relevant.rows]) for slice_ in slices]
     parts = [s * num_queries + owners[at] for s, at in enumerate(places)]
-    of_slices = np.concatenate([np.zeros(0, np.int64), *parts])
+    owners_of_slices = np.concatenate([np.zeros(0, np.int64), *parts])
     kept = np.concatenate([np.zeros(0, np.int64), *places])
-    return Lists.from_pairs(of_slices, relevant.rows[kept], len(slices) * num_queries), kept
+    return Lists.from_pairs(owners_of_slices, relevant.rows[kept], len(slices) * num_queries), kept
 
 
 def _popularity(counts, known) -> Iterator[Slice]:

@@ -45,8 +45,10 @@ def build_index(settings: config_lib.Index, trained: Trained) -> Searcher:
     )
     if f"recall_at_{RECALL_AT}" in index.metrics:
         return index
-    asked = queries[queries.any(axis=1)]  # a query of zeros has no answer that could be missed
-    recall = index_lib.recall(index, asked, top_k(asked, candidates, RECALL_AT)[1]) if len(asked) else 1.0
+    answerable = queries[queries.any(axis=1)]  # a query of zeros has no answer that could be missed
+    recall = (
+        index_lib.recall(index, answerable, top_k(answerable, candidates, RECALL_AT)[1]) if len(answerable) else 1.0
+    )
     return dataclasses.replace(index, metrics={**index.metrics, f"recall_at_{RECALL_AT}": recall})
 
 

@@ -103,8 +103,8 @@ def search_by_id(
     for name, lists in left_out.items():
         lists_of(name, lists, corpus.positions, PADDING_ROW)  # raises if an entry is no list of ids of the corpus' type
     empty = np.zeros(0, corpus.ids.dtype)
-    of_queries = zip(*left_out.values(), strict=True)
-    excluded = [np.concatenate([empty, *(ids for ids in lists if len(ids))]) for lists in of_queries]
+    query_lists = zip(*left_out.values(), strict=True)
+    excluded = [np.concatenate([empty, *(ids for ids in lists if len(ids))]) for lists in query_lists]
     found = index.search(vectors, k, exclude=excluded if left_out else None, filter=filter)
     positions = corpus.positions(found.ids.ravel()).reshape(found.ids.shape)
     return found, np.where(found.found, positions, PADDING_ROW)

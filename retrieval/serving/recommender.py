@@ -207,11 +207,11 @@ class Recommender:
         """
         request = Request.from_arguments(self.candidates, candidate_id, None, features, None, "candidate_id")
         number = len(request.rows)
-        asked = np.full(number, PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
-        if features is None and (unseen := (asked < 0) & (request.rows == UNKNOWN_ROW)).any():
+        positions_asked = np.full(number, PADDING_ROW) if request.ids is None else self.corpus.positions(request.ids)
+        if features is None and (unseen := (positions_asked < 0) & (request.rows == UNKNOWN_ROW)).any():
             first = request.ids[np.argmax(unseen)].item()
             raise ValueError(f"candidate id {first!r} is not in the corpus; give its features")
-        excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in asked.tolist()])
+        excluded = Lists.from_sequences([[position] if position >= 0 else [] for position in positions_asked.tolist()])
         if exclude is not None:
             excluded = excluded.join(self._search.positions("exclude", one_list_each("exclude", exclude, request)))
         is_undescribed = (request.rows == UNKNOWN_ROW) & (features is None)
@@ -230,9 +230,9 @@ class Recommender:
         query. Arguments and errors are those of `recommend`.
         """
         request = self._request(user_id, history, features, times)
-        asked = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
+        themselves = [[row - 1] if 0 < row < self.queries.num_rows else [] for row in request.rows.tolist()]
         vectors = np.where(self._is_described(request)[:, None], self._encoded(request), np.float32(0))
-        scores, positions = self._similar_queries.search(vectors, k, Lists.from_sequences(asked))
+        scores, positions = self._similar_queries.search(vectors, k, Lists.from_sequences(themselves))
         fields = (lookup(self.queries.ids, positions), scores, request.known)
         return Neighbours(*map(request.shaped, fields))
 

@@ -49,7 +49,7 @@ def differences(recommender: Recommender, records: Any) -> list[str]:
       ValueError: the records are not a result of `ask`.
     """
     if not isinstance(records, list) or not records:
-        raise ValueError(f"golden queries must be a list of some, got {str(records)[:60]!r}")
+        raise ValueError(f"golden queries must be a list of at least one record, got {str(records)[:60]!r}")
     found = []
     for number, record in enumerate(records):
         try:

@@ -40,14 +40,14 @@ def lift(tree: Any) -> tuple[Arrays, Callable[[Arrays], Any]]:
     """
     leaves, structure = jax.tree.flatten(tree)
     names: dict[int, str] = {}
-    of_leaves = [names.setdefault(id(leaf), f"parameter_{len(names)}") if _is_real(leaf) else None for leaf in leaves]
+    leaf_names = [names.setdefault(id(leaf), f"parameter_{len(names)}") if _is_real(leaf) else None for leaf in leaves]
 
     def join(arrays: Arrays) -> Any:
         return structure.unflatten(
-            [leaf if name is None else arrays[name] for name, leaf in zip(of_leaves, leaves, strict=True)]
+            [leaf if name is None else arrays[name] for name, leaf in zip(leaf_names, leaves, strict=True)]
         )
 
-    return {name: leaf for name, leaf in zip(of_leaves, leaves, strict=True) if name is not None}, join
+    return {name: leaf for name, leaf in zip(leaf_names, leaves, strict=True) if name is not None}, join
 
 
 def _is_real(leaf: Any) -> bool:
@@ -78,11 +78,11 @@ def export_towers(
         rows, like = _symbolic(columns)
         # by shape and type alone: the devices that parameters lie on would go into the program
         specs = {array: jax.ShapeDtypeStruct(value.shape, value.dtype) for array, value in arrays.items()}
-        own = {array: specs[array] for array in _read(call, specs, rows, like)}
+        read_specs = {array: specs[array] for array in _read(call, specs, rows, like)}
         with _without_locations():
-            program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(own, rows, **like)
+            program = jax_export.export(jax.jit(call), platforms=PLATFORMS)(read_specs, rows, **like)
         programs[name] = bytes(program.serialize())
-        read |= set(own)
+        read |= set(read_specs)
     return programs, {name: _to_numpy(arrays[name]) for name in sorted(read)}
 
 
@@ -108,10 +108,10 @@ def _without_locations() -> Iterator[None]:
 
 def _symbolic(columns: Columns) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.ShapeDtypeStruct]]:
     """Returns the shapes of rows and columns, with a symbolic batch size and symbolic widths of bags."""
-    of_bags = [name for name in columns if name.startswith(TABLE) and f"{name}/weights" in columns]
-    size, *widths = jax_export.symbolic_shape(", ".join(["batch", *(f"w{i}" for i in range(len(of_bags)))]))
+    bags = [name for name in columns if name.startswith(TABLE) and f"{name}/weights" in columns]
+    size, *widths = jax_export.symbolic_shape(", ".join(["batch", *(f"w{i}" for i in range(len(bags)))]))
     shapes = {name: column.shape[1:] for name, column in columns.items()}
-    for name, width in zip(of_bags, widths, strict=True):
+    for name, width in zip(bags, widths, strict=True):
         shapes[name] = shapes[f"{name}/weights"] = (width,)
     like = {name: jax.ShapeDtypeStruct((size, *shapes[name]), column.dtype) for name, column in columns.items()}
     return jax.ShapeDtypeStruct((size,), jnp.int32), like
