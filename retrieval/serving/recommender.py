@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from retrieval.serving.request import Request, is_single_request, lists_of, name
 
 Encode = Callable[..., Float32[np.ndarray, "n D"]]
 ENCODED_AT_A_TIME = 4096
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +273,13 @@ class Recommender:
                 f"history was given for {number} queries, and the query tower reads none; leave it out, or train "
                 "a model with a history encoder"
             )
+        if times is not None and not self.context.encoders:
+            self._tell_of_times()
         return Request.from_arguments(self.queries, user_id, history, features, times, "user_id")
+
+    @functools.cached_property
+    def _tell_of_times(self) -> Callable[[], None]:
+        return functools.cache(lambda: LOG.warning("times are given, and the query tower reads none: nothing changes"))
 
     def _is_described(self, request: Request) -> Bool[np.ndarray, "Q"]:
         """Tells of each query whether the tower reads anything of it: its row in train, features, or a history."""

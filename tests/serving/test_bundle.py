@@ -1,6 +1,7 @@
 """A bundle answers as the model did, and refuses to load when anything in it is wrong."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -125,3 +126,12 @@ def test_a_manifest_of_another_kind_is_refused(folder, change, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
         bundle.load(folder)
+
+
+def test_times_that_the_tower_does_not_read_are_told_once(folder, caplog):
+    loaded = bundle.load(folder)
+    with caplog.at_level(logging.WARNING):
+        for times in (None, 0, [10**9]):
+            loaded.recommend(["ann"], 2, times=times)
+            loaded.similar_users("ann", 2, times=None if times is None else 5)
+    assert caplog.messages == ["times are given, and the query tower reads none: nothing changes"]
