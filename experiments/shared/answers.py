@@ -18,17 +18,6 @@ FORMATS = ("table", "json", "csv")
 COLUMNS = ("rank", "id", "title", "score")
 
 
-def items(answer: Recommendations, query: int = 0) -> list[dict[str, Any]]:
-    """Returns the items of one query of an answer, the best first; padding is left out."""
-    columns = [np.atleast_2d(column)[query] for column in (answer.ids, answer.titles, answer.scores, answer.positions)]
-    ids, titles, scores, positions = columns
-    kept = np.flatnonzero(positions >= 0)
-    return [
-        dict(zip(COLUMNS, (rank, ids[i].item(), titles[i].item(), float(scores[i])), strict=True))
-        for rank, i in enumerate(kept.tolist(), 1)
-    ]
-
-
 def say_answers(form: str, names: Sequence[Any], answer: Recommendations) -> None:
     """Prints the answers to one query or many.
 
@@ -38,8 +27,12 @@ def say_answers(form: str, names: Sequence[Any], answer: Recommendations) -> Non
       answer: what a `Recommender` returned.
     """
     known = np.atleast_1d(answer.known)
+    items: list[list[dict[str, Any]]] = [[] for _ in names]
+    for row in answer.rows():
+        items[row["query"]].append({name: row[name] for name in COLUMNS})
     answers = [
-        {"query": name, "known": bool(known[query]), "items": items(answer, query)} for query, name in enumerate(names)
+        {"query": name, "known": bool(is_known), "items": found}
+        for name, is_known, found in zip(names, known, items, strict=True)
     ]
     if form == "json":
         console.say(json.dumps(answers[0] if len(names) == 1 else answers, ensure_ascii=False, indent=1))

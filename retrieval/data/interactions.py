@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, Shaped
 
 from retrieval.data.column_values import as_column
-from retrieval.data.columns import as_texts, to_list
+from retrieval.data.columns import as_texts, to_list, type_of
 from retrieval.data.ids import Ids, as_ids, check_ids, distinct, find, narrow
 from retrieval.data.out_of_core.mapped import WINDOW
 from retrieval.data.ratings import as_ratings
 from retrieval.data.vocabulary import Vocabulary
+
+SHOWN_COLUMNS = 8  # of a table, in its repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Interactions:
     ratings: Shaped[np.ndarray, " n"] | Iterable | None = None
     timestamps: Shaped[np.ndarray, " n"] | Iterable | None = None
     nanoseconds: Int32[np.ndarray, " n"] | None = None
+
+    def __repr__(self) -> str:
+        queries, candidates = ("text" if dtype.kind == "U" else "integers" for dtype in self.id_dtypes)
+        others = "".join(f", {name}" for name in ("ratings", "timestamps") if getattr(self, name) is not None)
+        return f"Interactions({len(self):,} events: query ids {queries}, candidate ids {candidates}{others})"
 
     def __post_init__(self):
         columns = {name: as_ids(getattr(self, name), name) for name in ("query_ids", "candidate_ids")}
@@ -201,6 +208,12 @@ class Table:
 
     ids: Ids | Iterable
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names = list(self.columns)
+        shown = ", ".join(f"{name} ({type_of(self.columns[name])})" for name in names[:SHOWN_COLUMNS])
+        more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
+        return f"Table({len(self):,} ids{': ' if names else ''}{shown}{more})"
 
     def __post_init__(self):
         is_checked = isinstance(self.ids, np.ndarray) and self.ids.dtype.kind != "O"  # arrays come from other tables

@@ -43,6 +43,9 @@ class PerQuery:
     weights: Mapping[str, Float64[np.ndarray, "Q"]]
     test_set: str
 
+    def __repr__(self) -> str:
+        return f"PerQuery({len(self.values)} metrics of {len(self.query_ids):,} queries, test set {self.test_set[:8]})"
+
     def __post_init__(self):
         if np.any(self.query_ids[1:] <= self.query_ids[:-1]):
             raise ValueError("query_ids must be ascending, each once; sort queries and values by id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from retrieval.ranking.ranking import (
     rank_corpus,
 )
 
+SHOWN, MOST_SHOWN = ("/ndcg_at_10", "/recall_at_10", "/precision_at_10"), 4  # metrics in the repr of a result
 RESAMPLES, LEVEL = 2000, 0.95  # of the bootstrap over queries
 
 
@@ -50,6 +52,13 @@ class Result:
     metrics: Mapping[str, float]
     intervals: Mapping[str, Interval]
     slices: Sequence[SliceMetrics]
+
+    def __repr__(self) -> str:
+        headline = [name for name in self.metrics if name.endswith(SHOWN)]
+        names = sorted(headline or self.metrics, key=lambda name: not name.startswith(EXCLUDING_SEEN))[:MOST_SHOWN]
+        lines = [f"  {name} {self.metrics[name]:.4f}{_interval(self.intervals.get(name))}" for name in names]
+        head = f"Result of {len(self.per_query.query_ids):,} queries, {len(self.metrics)} metrics"
+        return "\n".join([f"{head}, {len(self.slices)} slices", *lines])
 
     @classmethod
     def of(cls, per_query: PerQuery) -> Result:
@@ -75,6 +84,10 @@ class Result:
             self.intervals | other.intervals,
             (*self.slices, *other.slices),
         )
+
+
+def _interval(ends: Interval | None) -> str:
+    return "" if ends is None or math.isnan(ends[0]) else f" [{ends[0]:.4f}, {ends[1]:.4f}]"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped
 from retrieval.common.lists import PADDING_ROW
 from retrieval.data.columns import blank
 from retrieval.index import Answers
+
+SHOWN_ROWS = 4  # entries of an answer that its repr shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,17 @@ class Recommendations:
     titles: Shaped[np.ndarray, "*Q k"]
     scores: Float32[np.ndarray, "*Q k"]
     known: Bool[np.ndarray, "*Q"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns an entry for each candidate that was found: number of its query, rank from 1, id, title and score."""
+        return _rows({"id": self.ids, "title": self.titles, "score": self.scores})
+
+    def to_pandas(self) -> Any:
+        """Returns `rows` as a DataFrame; needs pandas."""
+        return _frame(self.rows(), ("query", "rank", "id", "title", "score"))
+
+    def __repr__(self) -> str:
+        return _shown("Recommendations", self.rows(), self.known)
 
     @classmethod
     def from_search(
@@ -73,6 +86,48 @@ class Neighbours(NamedTuple):
     ids: Shaped[np.ndarray, "*Q k"]
     scores: Float32[np.ndarray, "*Q k"]
     known: Bool[np.ndarray, "*Q"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns an entry for each neighbour that was found: number of its query, rank from 1, id and score."""
+        return _rows({"id": self.ids, "score": self.scores})
+
+    def to_pandas(self) -> Any:
+        """Returns `rows` as a DataFrame; needs pandas."""
+        return _frame(self.rows(), ("query", "rank", "id", "score"))
+
+    def __repr__(self) -> str:
+        return _shown("Neighbours", self.rows(), self.known)
+
+
+def _rows(columns: Mapping[str, Shaped[np.ndarray, "*Q k"]]) -> list[dict[str, Any]]:
+    """Returns the columns of an answer as a row for each entry that is no padding, whose score is -inf."""
+    flat = {name: np.atleast_2d(column) for name, column in columns.items()}
+    queries, places = np.nonzero(flat["score"] > -np.inf)
+    values = {name: column[queries, places].tolist() for name, column in flat.items()}
+    numbers = zip(queries.tolist(), (places + 1).tolist(), strict=True)
+    return [
+        {"query": query, "rank": rank} | dict(zip(values, row, strict=True))
+        for (query, rank), row in zip(numbers, zip(*values.values(), strict=True), strict=True)
+    ]
+
+
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("to_pandas needs pandas: pip install pandas; or take rows()") from None
+    return pandas.DataFrame(rows, columns=list(columns))
+
+
+def _shown(name: str, rows: list[dict[str, Any]], known: Bool[np.ndarray, "*Q"]) -> str:
+    """Returns the first entries of an answer, a line for each."""
+    number = np.atleast_1d(known).size
+    lines = [
+        f"  {row['query']}: {row['score']:.3f}  {row['id']}" + (f"  {row['title']}" if "title" in row else "")
+        for row in rows[:SHOWN_ROWS]
+    ]
+    more = f", of which the first {SHOWN_ROWS}" if len(rows) > SHOWN_ROWS else ""
+    return "\n".join([f"{name} for {number:,} queries, {len(rows):,} entries{more}", *lines])
 
 
 def lookup(values: Shaped[np.ndarray, "N ..."], positions: Int[np.ndarray, "Q k"]) -> Shaped[np.ndarray, "Q k ..."]:

@@ -74,6 +74,13 @@ class Recommender:
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folder: pathlib.Path | None = None
 
+    def __repr__(self) -> str:
+        place = "in memory" if self.folder is None else f"from {self.folder}"
+        return (
+            f"Recommender of {len(self.corpus):,} candidates for {len(self.queries.ids):,} known queries, "
+            f"{self.embeddings.shape[1]} dimensions, {type(self.index).__name__}, {place}"
+        )
+
     def __reduce__(self):  # compiled programs and graphs cannot be pickled
         from retrieval.serving.bundle.reading import load_unchanged  # which imports this module
 
