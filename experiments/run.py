@@ -22,14 +22,14 @@ from .shared import console, flags, tables
 from .shared.baseline_runs import evaluate_baselines, standard_baselines
 from .shared.run_data import load_data
 from .shared.stopwatch import Stopwatch
-from .shared.summary import print_summary
+from .shared.summary import print_line, print_summary
 from .shared.workdir import MODEL, Workdir
 from .train import train_or_restore
 
 NUM_SHOWN_QUERIES, NUM_SHOWN_TITLES = 3, 10
 
 
-def run(config: Config, workdir: Workdir, profile: bool = False, verbose: bool = False) -> None:
+def run(config: Config, workdir: Workdir, profile: bool = False, verbose: bool = False, line: str = "") -> None:
     """Runs all stages of an experiment and keeps what they make in the folder of the run.
 
     Args:
@@ -37,15 +37,16 @@ def run(config: Config, workdir: Workdir, profile: bool = False, verbose: bool =
       workdir: the folder; a run that was interrupted there resumes.
       profile: records a few epochs of training.
       verbose: prints all metrics, recommendations for three users and the place of each file, before the summary.
+      line: begins the one line that is printed in place of the summary; "": the summary is printed.
 
     Raises:
       ValueError: the folder holds another run, or the config or the data cannot be used.
     """
     with workdir.claimed("trains"):
-        _run(config, workdir, profile, verbose)
+        _run(config, workdir, profile, verbose, line)
 
 
-def _run(config: Config, workdir: Workdir, profile: bool, verbose: bool) -> None:
+def _run(config: Config, workdir: Workdir, profile: bool, verbose: bool, line: str) -> None:
     workdir.check(config)
     watch = Stopwatch()
     with watch.stage("data", "reading the data"):
@@ -70,7 +71,7 @@ def _run(config: Config, workdir: Workdir, profile: bool, verbose: bool) -> None
         show_recommendations(dataset, trained, recommender)
         tables.print_metrics(workdir)
         say_where(workdir)
-    print_summary(config, workdir)
+    print_line(config, workdir, line) if line else print_summary(config, workdir)
 
 
 def show_recommendations(dataset: Dataset, trained: Trained, recommender: Recommender) -> None:

@@ -31,7 +31,7 @@ def run_seeds(config: Config, folder: pathlib.Path, seeds: int) -> dict[str, See
     """Runs the experiment with seeds 0, 1, ...; returns mean and spread of each metric."""
     workdirs = [Workdir(folder / f"seed_{seed}") for seed in range(seeds)]
     for seed, workdir in enumerate(workdirs):
-        run(with_seed(config, seed), workdir)
+        run(with_seed(config, seed), workdir, line=f"seed {seed}")
     return summarize(workdirs)
 
 

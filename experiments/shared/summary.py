@@ -39,6 +39,19 @@ def print_summary(config: Config, workdir: Workdir) -> None:
     console.say("\n".join(lines))
 
 
+def print_line(config: Config, workdir: Workdir, name: str) -> None:
+    """Prints the result of a finished run in one line: metric of the model and of the best baseline, epoch, seconds."""
+    metrics = workdir.read_metrics()
+    protocol, k = shown_protocol(metrics), shown_k(config, metrics)
+    parts = [f"epoch {workdir.read_choice().epoch}", f"{metrics.get('seconds/total', math.nan):.1f} s"]
+    if k:
+        metric = f"{protocol}/{MAIN[-1]}_at_{k}"
+        best = next((s for s in _ranked(metrics, metric) if s not in (MODEL, TOWERS)), None)
+        parts = [f"{metric_label(metric)} {metrics[f'{MODEL}/{metric}']:.4f}", *parts]
+        parts += [] if best is None else [f"{system_label(best)} {metrics[f'{best}/{metric}']:.4f}"]
+    console.say(f"{name}: {', '.join(parts)}")
+
+
 def _ranked(metrics: Mapping[str, float], name: str) -> list[str]:
     """Returns the systems that have a metric: the model first, the others by it, the best first."""
     systems = [key.removesuffix(f"/{name}") for key in metrics if key.endswith(f"/{name}") and key.count("/") == 2]

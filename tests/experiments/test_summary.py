@@ -75,3 +75,10 @@ def test_p_values_are_corrected_for_the_number_of_baselines(workdir):
     assert all(p >= comparison.permutation_p for comparison, p in found.values())
     lowest = min(comparison.permutation_p for comparison, _ in found.values())
     assert min(p for _, p in found.values()) == pytest.approx(min(1, lowest * len(found)))
+
+
+def test_a_seed_is_told_in_one_line(workdir, capsys):
+    summary.print_line(workdir.read_config(), workdir, "seed 0")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("seed 0: nDCG@10 0.") and line.endswith(tuple("0123456789")) and "epoch" in line
+    assert len(line) <= 80
