@@ -285,7 +285,7 @@ def test_items_that_nobody_has_chosen_are_ranked_by_their_attributes(tmp_path):
         "--config.evaluate.ks=5,20",
         "--config.data.split.test_fraction=0.4",
     ]
-    output = program("run", *flags) + program("baselines", *flags, "--baselines=content,random")
+    output = program("run", *flags, "--verbose") + program("baselines", *flags, "--baselines=content,random")
     assert "training, s " in output
     assert output.count("full corpus, among the items that train does not have") == 2
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
