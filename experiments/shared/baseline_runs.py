@@ -60,7 +60,8 @@ def evaluate_baselines(
     for name in names:
         fingerprint = baseline_fingerprint(name, config, dataset, evaluation)
         wanted = fingerprint if tuned else UNTUNED + fingerprint
-        if workdir.read_baselines().get(name, {}).get("fingerprint") in (fingerprint, wanted):
+        is_measured = any(metric.startswith(f"{name}/") for metric in workdir.read_metrics())
+        if is_measured and workdir.read_baselines().get(name, {}).get("fingerprint") in (fingerprint, wanted):
             console.say_progress(f"{name}: done already")
             continue
         settings = _evaluate(name, config, dataset, evaluation, workdir, tuned)
